@@ -1,0 +1,63 @@
+"""What flows through grading: a problem and a completion's text go in, a reward with its reason comes out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One question with its reference answer.
+
+    Example: ``Problem(id="gsm8k/17", question="2 + 3 = ?", answer="5")``
+    """
+
+    id: str
+    question: str
+    answer: str
+    metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """The data set's other columns, handed to custom reward functions."""
+
+
+class Outcome(StrEnum):
+    """Why a completion got its reward. Every grade has exactly one reason."""
+
+    CORRECT = "correct"
+    WRONG = "wrong"
+    NO_ANSWER = "no_answer"
+    """The completion states no final answer."""
+    UNPARSABLE = "unparsable"
+    """It states one that is not mathematics, or is too large to look at."""
+    TIMEOUT = "timeout"
+    """Grading passed its deadline (or its memory cap) and was killed."""
+    CRASHED = "crashed"
+    """The reward function itself failed: a fault of the grader, not of the completion."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reward:
+    """The grade of one completion.
+
+    Example: ``Reward(1.0, Outcome.CORRECT)``
+    """
+
+    value: float
+    outcome: Outcome
+
+    @property
+    def counts(self) -> bool:
+        """Whether the completion may teach: one whose grader crashed is left out of its group, not scored 0."""
+        return self.outcome is not Outcome.CRASHED
+
+
+class Grader(Protocol):
+    """Grades whole groups at once. Never raises for a completion's text, whatever it holds."""
+
+    async def grade(self, problems: Sequence[Problem], texts_P_G: Sequence[Sequence[str]]) -> list[list[Reward]]:
+        """Rewards in the shape of ``texts_P_G``: problems, then the completions of each one's group."""
+        ...
+
+    async def close(self) -> None:
+        """End the grader's processes."""
+        ...
