@@ -1,0 +1,45 @@
+"""What can be turned in the base model and the adapter on it."""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+MAX_RANK = 8
+"""In RL an episode teaches about one bit, so ranks above this buy nothing ("LoRA Without Regret", 2025)."""
+
+
+class ModelConfig(BaseModel):
+    """The frozen base model."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = "smollm2-135m"
+    """A built-in name (`smollm2-135m`, `tiny-random`), a local directory, or a model hub's id."""
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    max_length: int = Field(1024, ge=8)
+    """Most tokens of prompt and completion together."""
+
+
+class LoraConfig(BaseModel):
+    """The adapter: W' = W + (alpha / rank) B A."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rank: int = Field(1, ge=1)
+    alpha: float = Field(32.0, gt=0)
+    """The same at every rank: it makes the best learning rate nearly independent of the rank."""
+    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    """Names of the linear layers that are adapted, each in every block of the model."""
+    lm_head: bool = False
+    """Adapt the output layer too."""
+    allow_large_rank: bool = False
+    """Permit ranks above 8, for studies."""
+
+    @model_validator(mode="after")
+    def _rank_is_meant(self) -> Self:
+        if self.rank > MAX_RANK and not self.allow_large_rank:
+            raise ValueError(
+                f"rank {self.rank} is above {MAX_RANK}, more than RL can fill; "
+                "choose 1 to 8, or set lora.allow_large_rank = true for a study"
+            )
+        return self

@@ -1,0 +1,178 @@
+"""What can be turned in a run. `RunConfig` composes the configurations of the four packages."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from lora.config import LoraConfig, ModelConfig
+from rewards.config import RewardConfig
+from rollout.config import RolloutConfig, SamplingConfig
+
+
+class Strict(BaseModel):
+    """Immutable, and refuses keys it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Addition(Strict):
+    """Additions made by the program: a + b with numbers of `digits` digits."""
+
+    source: Literal["addition"] = "addition"
+    digits: int = Field(2, ge=1, le=9)
+    num_train: int = Field(4000, ge=1)
+    num_held_out: int = Field(256, ge=1)
+
+
+class JsonLines(Strict):
+    """JSON lines of your own, one problem a line."""
+
+    source: Literal["jsonl"]
+    train: str
+    held_out: str | None = None
+    """A second file; without one, `num_held_out` problems are taken from the first."""
+    question: str = "question"
+    """The column that holds the question."""
+    answer: str = "answer"
+    num_held_out: int = Field(256, ge=1)
+
+
+class Gsm8k(Strict):
+    """A directory in GSM8K's layout: train.jsonl and test.jsonl, the answer behind `####`."""
+
+    source: Literal["gsm8k"]
+    path: str
+
+
+class Math(Strict):
+    """MATH's layout: JSON lines with `problem` and `answer` (or a `solution` with a box)."""
+
+    source: Literal["math"]
+    train: str
+    held_out: str | None = None
+    num_held_out: int = Field(256, ge=1)
+
+
+class Hub(Strict):
+    """A data set of a hub, or a local one, through the `datasets` library."""
+
+    source: Literal["hub"]
+    path: str
+    name: str | None = None
+    train_split: str = "train"
+    held_out_split: str | None = "test"
+    question: str = "question"
+    answer: str = "answer"
+    num_held_out: int = Field(256, ge=1)
+
+
+class ReasoningGym(Strict):
+    """A task of `reasoning-gym` by its name, graded by the default reward unless you name another."""
+
+    source: Literal["reasoning_gym"]
+    task: str
+    options: dict[str, int | float | str | bool] = Field(default_factory=dict)
+    num_train: int = Field(4000, ge=1)
+    num_held_out: int = Field(256, ge=1)
+
+
+DataConfig = Annotated[Addition | JsonLines | Gsm8k | Math | Hub | ReasoningGym, Field(discriminator="source")]
+
+
+class Shot(Strict):
+    """One worked example, shown as an earlier turn of the chat."""
+
+    question: str
+    answer: str
+
+
+class PromptConfig(Strict):
+    """How a problem becomes a chat."""
+
+    system: str | None = None
+    """The system turn; without it, the chat template's own default applies."""
+    suffix: str = ""
+    """Appended to every question, after a space or a line break of its own."""
+    shots: tuple[Shot, ...] = ()
+    chat_template: bool = True
+    """Off for base models: the question and suffix are then the prompt as they stand."""
+
+
+class LearnerConfig(Strict):
+    """How graded groups become an update."""
+
+    lr: float = Field(5e-5, gt=0)
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.95, ge=0, lt=1)
+    eps: float = Field(1e-8, ge=0)
+    max_grad_norm: float | None = Field(1.0, gt=0)
+    objective: Literal["importance", "reinforce", "ppo", "cispo", "gspo"] = "importance"
+    """`importance` is truncated importance sampling per token."""
+    max_ratio: float = Field(2.0, gt=0)
+    """Truncation C of `importance` and upper clip of `cispo`."""
+    clip_low: float = Field(0.2, gt=0, lt=1)
+    clip_high: float = Field(0.28, gt=0)
+    """Clip range of `ppo` and `gspo`; a higher upper side keeps exploration alive (DAPO, 2025)."""
+    advantage: Literal["mean", "mean_std", "leave_one_out"] = "mean"
+    tokens_per_microbatch: int = Field(4096, ge=1)
+    """Most tokens in one forward pass; it changes memory, never the update."""
+    tokens_per_row: int = Field(1024, ge=1)
+    """Completions of a group share one copy of their prompt in rows of at most this many tokens."""
+    gradient_checkpointing: bool = False
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class EvaluateConfig(Strict):
+    """Accuracy on held-out problems."""
+
+    every: int = Field(10, ge=1)
+    """Steps between evaluations; the first and last policies are always evaluated."""
+    num_problems: int = Field(256, ge=1)
+    samples_per_problem: int = Field(1, ge=1)
+    temperature: float = Field(0.0, ge=0)
+
+
+class LivenessConfig(Strict):
+    """The check that the engines sample from the policy they were given, not from the base or an older one."""
+
+    every: int = Field(5, ge=1)
+    """Steps between checks; the first steps are always checked."""
+    tolerance: float = Field(0.05, gt=0)
+    """Largest mean absolute difference of logprobs, in nats, between an engine and the learner."""
+
+
+class RunConfig(Strict):
+    """One run, whole."""
+
+    name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    seed: int = 0
+    num_steps: int = Field(100, ge=0)
+    problems_per_step: int = Field(16, ge=1)
+    max_off_policy_steps: int = Field(0, ge=0)
+    """How many versions the sampled policy may be behind the learner's."""
+    checkpoint_every: int = Field(10, ge=1)
+    runtime: Literal["ray", "local"] = "ray"
+    """`local` runs everything in this process: for tiny models, and for debugging."""
+    tensorboard: bool = True
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = Addition()
+    prompt: PromptConfig = PromptConfig()
+    lora: LoraConfig = LoraConfig()
+    learner: LearnerConfig = LearnerConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    rollout: RolloutConfig = RolloutConfig()
+    reward: RewardConfig = RewardConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    liveness: LivenessConfig = LivenessConfig()
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        if self.runtime == "local" and self.rollout.engine == "vllm":
+            raise ValueError('runtime = "local" runs the torch engine; set rollout.engine = "torch" or runtime = "ray"')
+        if self.sampling.temperature == 0:
+            raise ValueError("sampling.temperature 0 makes a group's completions equal, so nothing is learned; use 1.0")
+        if self.sampling.group_size < 2:
+            raise ValueError("sampling.group_size must be at least 2: a group's mean reward is the baseline")
+        if self.sampling.max_tokens >= self.model.max_length:
+            raise ValueError("sampling.max_tokens must be below model.max_length, which holds the prompt too")
+        return self

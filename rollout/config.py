@@ -1,0 +1,42 @@
+"""What can be turned in sampling."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class SamplingConfig(BaseModel):
+    """How completions are drawn from the policy."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    group_size: int = Field(8, ge=1)
+    """Completions of one problem; a group's mean reward is its baseline."""
+    max_tokens: int = Field(256, ge=1)
+    temperature: float = Field(1.0, ge=0)
+    """0 is greedy, for evaluation."""
+    stop: tuple[str, ...] = ()
+    """Texts at which a completion ends, besides the model's own end of sequence."""
+
+
+class RolloutConfig(BaseModel):
+    """The engines that sample."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    engine: Literal["vllm", "torch"] = "vllm"
+    """`torch` is the small reference engine: slow, plain, and repeatable bit for bit."""
+    num_workers: int = Field(1, ge=1)
+    max_concurrent: int = Field(256, ge=1)
+    """Sequences one worker generates at once."""
+    kv_cache_gib: float = Field(1.0, gt=0)
+    """Memory of a worker's key-value cache on a CPU."""
+    gpu_memory_fraction: float = Field(0.85, gt=0, le=1)
+    """Share of a GPU's memory that a worker may take."""
+    tensor_parallel_size: int = Field(1, ge=1)
+    enforce_eager: bool | None = None
+    """Run without compilation or CUDA graphs; by default only on a CPU."""
+    max_restarts: int = Field(3, ge=0)
+    """How often a worker that died is started again before the run gives up."""
+    stall_timeout: float = Field(600.0, gt=0)
+    """Seconds without an answer after which a worker counts as dead."""

@@ -1,0 +1,46 @@
+"""What flows through sampling: prompts and an adapter go in, completions come out. No answers are known here."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from lora.types import Adapter
+from rollout.config import SamplingConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One sampled answer.
+
+    Example: ``Completion((28, 2), (-0.1, -0.02), "8", "stop", policy_version=12)``
+    """
+
+    token_ids: tuple[int, ...]
+    """With the end-of-sequence token, if the model wrote one."""
+    logprobs: tuple[float, ...]
+    """Of each token, in nats, under the policy and temperature that sampled it."""
+    text: str
+    finish_reason: Literal["stop", "length"]
+    policy_version: int
+
+
+class Engine(Protocol):
+    """Samples from a policy. Stateless in the policy: the adapter is an argument of every call."""
+
+    async def sample(
+        self, prompts: Sequence[Sequence[int]], adapter: Adapter, sampling: SamplingConfig, *, seed: int
+    ) -> list[list[Completion]]:
+        """`sampling.group_size` completions of each prompt, in the prompts' order."""
+        ...
+
+    async def score(self, sequences: Sequence[Sequence[int]], adapter: Adapter) -> list[list[float]]:
+        """Logprobs of every token of each sequence but the first, in nats, at temperature 1."""
+        ...
+
+    def replicas(self) -> Sequence["Engine"]:
+        """The engines behind this one, each of which samples on its own."""
+        ...
+
+    async def close(self) -> None:
+        """Release models, processes and files."""
+        ...
