@@ -1,0 +1,128 @@
+"""An adapter as bytes and as a PEFT directory (`adapter_model.safetensors` and `adapter_config.json`), both ways."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from lora.types import Adapter
+
+PREFIX = "base_model.model."
+"""PEFT puts it before a module's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a reader of an adapter must know besides its tensors."""
+
+    base_model: str
+    rank: int
+    alpha: float
+    targets: tuple[str, ...]
+
+    def to_peft(self) -> dict[str, Any]:
+        """PEFT's `adapter_config.json`."""
+        return {
+            "peft_type": "LORA",
+            "task_type": "CAUSAL_LM",
+            "base_model_name_or_path": self.base_model,
+            "r": self.rank,
+            "lora_alpha": self.alpha if self.alpha % 1 else int(self.alpha),
+            "target_modules": list(self.targets),
+            "lora_dropout": 0.0,
+            "bias": "none",
+            "inference_mode": True,
+            "use_rslora": False,
+        }
+
+    @classmethod
+    def from_peft(cls, config: Mapping[str, Any]) -> "Description":
+        """Raises ValueError for an adapter that is not plain LoRA."""
+        for key, plain in (("use_dora", False), ("use_rslora", False), ("modules_to_save", None), ("bias", "none")):
+            if config.get(key) not in (plain, None):
+                raise ValueError(f"the adapter has {key} = {config[key]!r}; only plain LoRA can be read")
+        if config.get("peft_type") != "LORA" or config.get("rank_pattern") or config.get("alpha_pattern"):
+            raise ValueError("the adapter is not plain LoRA with one rank and one alpha")
+        targets = config["target_modules"]
+        names = (targets,) if isinstance(targets, str) else tuple(sorted(targets))
+        return cls(config.get("base_model_name_or_path") or "", int(config["r"]), float(config["lora_alpha"]), names)
+
+
+def pack(tensors: Mapping[str, Tensor], description: Description) -> bytes:
+    """A safetensors file in PEFT's names, with the description in its header.
+
+    `tensors` are named as `LoraLayers.tensors` names them.
+    """
+    peft = {f"{PREFIX}{name}.weight": tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
+    return safetensors.torch.save(peft, metadata={"format": "pt", "adapter": json.dumps(asdict(description))})
+
+
+def unpack(payload: bytes) -> tuple[dict[str, Tensor], Description]:
+    """The inverse of `pack`."""
+    length = int.from_bytes(payload[:8], "little")
+    fields = json.loads(json.loads(payload[8 : 8 + length])["__metadata__"]["adapter"])
+    description = Description(**{**fields, "targets": tuple(fields["targets"])})
+    return _from_peft_names(safetensors.torch.load(payload)), description
+
+
+def write_peft(adapter: Adapter, directory: Path) -> Path:
+    """Write a PEFT directory under its final name only when it is whole; one that is there already is replaced."""
+    _, description = unpack(adapter.payload)
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}-"))
+    try:
+        scratch.chmod(0o755)
+        _write(scratch / "adapter_model.safetensors", adapter.payload)
+        _write(scratch / "adapter_config.json", json.dumps(description.to_peft(), indent=2).encode())
+        _replace(scratch, directory)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return directory
+
+
+def read_peft(directory: Path, *, run: str | None = None, version: int = 0) -> Adapter:
+    """An adapter from a PEFT directory, ours or another tool's.
+
+    Raises:
+        ValueError: the directory holds no plain LoRA adapter.
+    """
+    weights, config = directory / "adapter_model.safetensors", directory / "adapter_config.json"
+    for file in (weights, config):
+        if not file.is_file():
+            raise ValueError(f"{directory} is no PEFT adapter: it has no {file.name}")
+    try:
+        tensors = _from_peft_names(safetensors.torch.load(weights.read_bytes()))
+        description = Description.from_peft(json.loads(config.read_text()))
+    except (SafetensorError, json.JSONDecodeError, KeyError) as error:
+        raise ValueError(f"{directory} is a damaged adapter: {error}") from None
+    return Adapter(run or directory.resolve().name, version, pack(tensors, description))
+
+
+def _from_peft_names(peft: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(PREFIX).removesuffix(".weight"): tensor for name, tensor in peft.items()}
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _replace(scratch: Path, directory: Path) -> None:
+    """A directory cannot be renamed onto another: move the old one aside first, so that no moment shows half of one."""
+    if directory.exists():
+        old = directory.with_name(f".{directory.name}-{os.getpid()}-old")
+        directory.rename(old)
+        scratch.rename(directory)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        scratch.rename(directory)
