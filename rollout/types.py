@@ -28,9 +28,12 @@ class Engine(Protocol):
     """Samples from a policy. Stateless in the policy: the adapter is an argument of every call."""
 
     async def sample(
-        self, prompts: Sequence[Sequence[int]], adapter: Adapter, sampling: SamplingConfig, *, seed: int
+        self, prompts: Sequence[Sequence[int]], adapter: Adapter, sampling: SamplingConfig, *, seeds: Sequence[int]
     ) -> list[list[Completion]]:
-        """`sampling.group_size` completions of each prompt, in the prompts' order."""
+        """`sampling.group_size` completions of each prompt, in the prompts' order.
+
+        Every prompt has a seed of its own, so that how prompts are spread over workers changes nothing.
+        """
         ...
 
     async def score(self, sequences: Sequence[Sequence[int]], adapter: Adapter) -> list[list[float]]:

@@ -1,0 +1,261 @@
+"""The sampler: vLLM, with the policy's adapter as an argument of every request.
+
+Each adapter version is served under a fresh name and a fresh positive id, because vLLM's prefix cache is keyed by
+the name: a reused one would serve the previous policy's keys and values. A version is unloaded when its last request
+is done and a newer one is there.
+"""
+
+import asyncio
+import itertools
+import logging
+import queue
+import shutil
+import tempfile
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lora.config import LoraConfig, ModelConfig
+from lora.files import write_peft
+from lora.types import Adapter
+from rollout.config import RolloutConfig, SamplingConfig
+from rollout.types import Completion, Engine
+
+VERSIONS_IN_FLIGHT = 2
+"""The newest policy, and the one before it whose requests are still running."""
+
+
+@dataclass(slots=True)
+class _Loaded:
+    """One adapter version that vLLM knows."""
+
+    request: Any
+    directory: Path
+    users: int = 0
+
+
+@dataclass(slots=True)
+class _Call:
+    """Requests that were submitted together, and the outputs that are still missing."""
+
+    prompts: list[list[int]]
+    parameters: list[Any]
+    adapter: Adapter
+    future: "Future[list[Any]]" = field(default_factory=Future)
+    outputs: dict[int, Any] = field(default_factory=dict)
+
+
+class VllmEngine(Engine):
+    """Runs vLLM's engine in this process on a thread of its own; calls may overlap and are batched together."""
+
+    def __init__(self, model: str, model_config: ModelConfig, lora: LoraConfig, config: RolloutConfig, seed: int) -> None:
+        from vllm import LLMEngine
+
+        self._engine: Any = LLMEngine.from_engine_args(_engine_args(model, model_config, lora, config, seed))
+        self._home = Path(tempfile.mkdtemp(prefix="rankone-", dir=_memory_disk()))
+        self._loaded: dict[str, _Loaded] = {}
+        self._ids = itertools.count(1)
+        self._request_ids = itertools.count()
+        self._inbox: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
+        self._open: dict[str, tuple[_Call, int]] = {}
+        self._thread = threading.Thread(target=self._run, name="vllm-engine", daemon=True)
+        self._thread.start()
+
+    async def sample(
+        self, prompts: Sequence[Sequence[int]], adapter: Adapter, sampling: SamplingConfig, *, seeds: Sequence[int]
+    ) -> list[list[Completion]]:
+        parameters = [_sampling_params(sampling, seed) for seed in seeds]
+        outputs = await self._submit(_Call([list(p) for p in prompts], parameters, adapter))
+        return [[_completion(o, adapter.version) for o in output.outputs] for output in outputs]
+
+    async def score(self, sequences: Sequence[Sequence[int]], adapter: Adapter) -> list[list[float]]:
+        from vllm import SamplingParams
+
+        parameters = [SamplingParams(max_tokens=1, temperature=0, prompt_logprobs=0) for _ in sequences]
+        outputs = await self._submit(_Call([list(s) for s in sequences], parameters, adapter))
+        return [_prompt_logprobs(output) for output in outputs]
+
+    def replicas(self) -> Sequence[Engine]:
+        return [self]
+
+    async def close(self) -> None:
+        self._inbox.put(None)
+        await asyncio.to_thread(self._thread.join)
+        shutil.rmtree(self._home, ignore_errors=True)
+
+    def loaded_versions(self) -> list[str]:
+        """Names of the adapters that are loaded now."""
+        return list(self._loaded)
+
+    async def _submit(self, call: _Call) -> list[Any]:
+        self._inbox.put(call)
+        return await asyncio.wrap_future(call.future)
+
+    # What follows runs on the engine's thread alone.
+
+    def _run(self) -> None:
+        while True:
+            if not self._receive():
+                return
+            try:
+                for output in self._engine.step():
+                    self._deliver(output)
+            except Exception as error:  # the engine is broken: every caller must hear of it
+                self._fail(error)
+
+    def _receive(self) -> bool:
+        """Take in new calls; sleep while there is nothing to do. False when the engine is to end."""
+        while True:
+            try:
+                call = self._inbox.get(block=not self._open)
+            except queue.Empty:
+                return True
+            if call is None:
+                return False
+            self._admit(call)
+
+    def _admit(self, call: _Call) -> None:
+        if not call.prompts:
+            call.future.set_result([])
+            return
+        try:
+            loaded = self._load(call.adapter)
+            for index, (prompt, parameters) in enumerate(zip(call.prompts, call.parameters, strict=True)):
+                request_id = str(next(self._request_ids))
+                self._engine.add_request(request_id, {"prompt_token_ids": prompt}, parameters, lora_request=loaded.request)
+                self._open[request_id] = (call, index)
+                loaded.users += 1
+        except Exception as error:  # a request that vLLM refuses fails its call, not the engine
+            self._abort(call)
+            call.future.set_exception(error)
+
+    def _deliver(self, output: Any) -> None:
+        if not output.finished or output.request_id not in self._open:
+            return
+        call, index = self._open.pop(output.request_id)
+        call.outputs[index] = output
+        self._release(call.adapter)
+        if len(call.outputs) == len(call.prompts) and not call.future.done():
+            call.future.set_result([call.outputs[i] for i in range(len(call.prompts))])
+
+    def _abort(self, call: _Call) -> None:
+        mine = [request_id for request_id, (owner, _) in self._open.items() if owner is call]
+        self._engine.abort_request(mine)
+        for request_id in mine:
+            del self._open[request_id]
+            self._release(call.adapter)
+
+    def _fail(self, error: Exception) -> None:
+        calls = {id(call): call for call, _ in self._open.values()}
+        self._open.clear()
+        for call in calls.values():
+            if not call.future.done():
+                call.future.set_exception(error)
+
+    def _load(self, adapter: Adapter) -> _Loaded:
+        from vllm.lora.request import LoRARequest
+
+        if adapter.name not in self._loaded:
+            directory = write_peft(adapter, self._home / adapter.name)
+            request = LoRARequest(adapter.name, next(self._ids), str(directory))
+            self._loaded[adapter.name] = _Loaded(request, directory)
+            self._unload_idle()
+        return self._loaded[adapter.name]
+
+    def _release(self, adapter: Adapter) -> None:
+        self._loaded[adapter.name].users -= 1
+        self._unload_idle()
+
+    def _unload_idle(self) -> None:
+        """Keep the newest version, which the next call most likely wants, and every one in use."""
+        for name in list(self._loaded)[:-1]:
+            if self._loaded[name].users == 0:
+                idle = self._loaded.pop(name)
+                self._engine.remove_lora(idle.request.lora_int_id)
+                shutil.rmtree(idle.directory, ignore_errors=True)
+
+
+def _engine_args(model: str, model_config: ModelConfig, lora: LoraConfig, config: RolloutConfig, seed: int) -> Any:
+    from vllm import EngineArgs
+    from vllm.platforms import current_platform
+
+    on_cpu = current_platform.is_cpu()
+    logging.getLogger("vllm.logging_utils.dump_input").setLevel(logging.CRITICAL)  # it prints every prompt on a failure
+    if on_cpu:
+        from rollout import cpu_lora
+
+        cpu_lora.install()
+    return EngineArgs(
+        **(_cpu_args(model_config) if on_cpu else {}),
+        model=model,
+        dtype=model_config.dtype,
+        max_model_len=model_config.max_length,
+        seed=seed,
+        enable_lora=True,
+        max_lora_rank=served_rank(lora.rank),
+        max_loras=VERSIONS_IN_FLIGHT,
+        max_cpu_loras=VERSIONS_IN_FLIGHT + 1,
+        max_num_seqs=config.max_concurrent,
+        enable_prefix_caching=True,
+        logprobs_mode="processed_logprobs",  # the distribution that was sampled from, its temperature included
+        tensor_parallel_size=config.tensor_parallel_size,
+        gpu_memory_utilization=config.gpu_memory_fraction,
+        enforce_eager=on_cpu if config.enforce_eager is None else config.enforce_eager,
+        disable_log_stats=True,
+    )
+
+
+def _cpu_args(model_config: ModelConfig) -> dict[str, Any]:
+    return {
+        # The completions of a group share their prompt's whole blocks; the CPU's default of 128 tokens leaves none whole.
+        "block_size": 32,
+        # A prompt cut into chunks rewinds its request's random generator, which a CPU generator cannot do (vLLM 0.32).
+        "enable_chunked_prefill": False,
+        "max_num_batched_tokens": max(4096, model_config.max_length),
+    }
+
+
+def served_rank(rank: int) -> int:
+    """vLLM serves rank 1 as it is, and pads other ranks to 8, 16, 32, ..."""
+    served = [1, 8, 16, 32, 64, 128, 256, 320, 512]
+    return next(r for r in served if r >= rank)
+
+
+def _sampling_params(sampling: SamplingConfig, seed: int) -> Any:
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    greedy = sampling.temperature == 0
+    return SamplingParams(
+        n=sampling.group_size,
+        temperature=sampling.temperature,
+        max_tokens=sampling.max_tokens,
+        stop=list(sampling.stop),
+        seed=None if greedy else seed % 2**62,
+        logprobs=None if greedy else 0,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def _completion(output: Any, version: int) -> Completion:
+    ids = tuple(output.token_ids)
+    if output.logprobs is None:  # greedy: the policy's only choice has probability 1
+        logprobs = (0.0,) * len(ids)
+    else:
+        logprobs = tuple(choices[token].logprob for token, choices in zip(ids, output.logprobs, strict=True))
+    assert output.finish_reason in ("stop", "length"), output.finish_reason
+    return Completion(ids, logprobs, output.text, output.finish_reason, version)
+
+
+def _prompt_logprobs(output: Any) -> list[float]:
+    tokens = output.prompt_token_ids[1:]
+    return [choices[token].logprob for token, choices in zip(tokens, output.prompt_logprobs[1:], strict=True)]
+
+
+def _memory_disk() -> str | None:
+    """Adapters go through memory, not through a disk."""
+    shared_memory = Path("/dev/shm")
+    return str(shared_memory) if shared_memory.is_dir() else None
