@@ -1,0 +1,63 @@
+"""Load a base model with a fresh adapter on it."""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from lora.base_model import resolve_model
+from lora.config import LoraConfig, ModelConfig
+from lora.files import Description
+from lora.inject import LoraLayers, inject
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptedModel:
+    """A frozen base model and the adapter on it."""
+
+    model: nn.Module
+    layers: LoraLayers
+    description: Description
+
+
+def load_adapted(model: ModelConfig, lora: LoraConfig, *, device: str = "cpu", seed: int = 0) -> AdaptedModel:
+    """The model in `model.dtype`, in evaluation mode, with an adapter whose A is drawn from `seed`.
+
+    Raises:
+        ValueError: there is no such model, or it lacks a target layer.
+    """
+    base: Any = load_base(model)
+    layers = inject(base, lora, seed=seed)
+    targets = (*lora.targets, "lm_head") if lora.lm_head else lora.targets
+    return AdaptedModel(base.to(device).eval(), layers, Description(model.name, lora.rank, lora.alpha, targets))
+
+
+def load_base(model: ModelConfig) -> nn.Module:
+    """The base model alone. Raises ValueError, in one line, if it cannot be had."""
+    from transformers import AutoModelForCausalLM
+
+    path = resolve_model(model.name)
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            path, dtype=getattr(torch, model.dtype), attn_implementation="sdpa"
+        )
+    except OSError as error:
+        raise ValueError(f"could not load model {model.name!r}: {_first_line(error)}") from error
+    return loaded
+
+
+def load_tokenizer(model: ModelConfig) -> Any:
+    """The model's tokenizer. Raises ValueError, in one line, if it cannot be had."""
+    from transformers import AutoTokenizer
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        return AutoTokenizer.from_pretrained(resolve_model(model.name))
+    except OSError as error:
+        raise ValueError(f"could not load the tokenizer of model {model.name!r}: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,129 @@
+"""The obviously-correct reference sampler: plain torch, a key-value cache, and nothing clever.
+
+Slow, repeatable bit for bit on a CPU, and the yardstick that vLLM is compared with in the tests.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lora.config import LoraConfig, ModelConfig
+from lora.files import unpack
+from lora.load import AdaptedModel, load_adapted, load_tokenizer
+from lora.types import Adapter
+from rollout.config import SamplingConfig
+from rollout.types import Completion, Engine
+
+
+class TorchEngine(Engine):
+    """Samples prompts of equal length together; every prompt draws from a random generator of its own."""
+
+    def __init__(self, model: ModelConfig, lora: LoraConfig, device: str = "cpu") -> None:
+        self._adapted: AdaptedModel = load_adapted(model, lora, device=device)
+        self._tokenizer = load_tokenizer(model)
+        self._ends = _end_tokens(self._adapted.model, self._tokenizer)
+        self._device = device
+        self._loaded: str | None = None
+
+    @torch.no_grad()
+    async def sample(
+        self, prompts: Sequence[Sequence[int]], adapter: Adapter, sampling: SamplingConfig, *, seeds: Sequence[int]
+    ) -> list[list[Completion]]:
+        self._load(adapter)
+        by_length: dict[int, list[int]] = defaultdict(list)
+        for index, prompt in enumerate(prompts):
+            by_length[len(prompt)].append(index)
+        groups: dict[int, list[Completion]] = {}
+        for indices in by_length.values():
+            ids = torch.tensor([list(prompts[i]) for i in indices], device=self._device)
+            sampled = self._sample_equal_lengths(ids, sampling, [seeds[i] for i in indices], adapter.version)
+            groups.update(zip(indices, sampled, strict=True))
+        return [groups[i] for i in range(len(prompts))]
+
+    @torch.no_grad()
+    async def score(self, sequences: Sequence[Sequence[int]], adapter: Adapter) -> list[list[float]]:
+        self._load(adapter)
+        model: Any = self._adapted.model
+        scores: list[list[float]] = []
+        for sequence in sequences:
+            ids = torch.tensor([list(sequence)], device=self._device)
+            logprobs = model(ids).logits[0, :-1].float().log_softmax(-1)
+            scores.append(logprobs.gather(1, ids[0, 1:, None])[:, 0].tolist())
+        return scores
+
+    def replicas(self) -> Sequence[Engine]:
+        return [self]
+
+    async def close(self) -> None:
+        self._loaded = None
+
+    def _load(self, adapter: Adapter) -> None:
+        if self._loaded != adapter.name:
+            self._adapted.layers.load(unpack(adapter.payload)[0])
+            self._loaded = adapter.name
+
+    def _sample_equal_lengths(
+        self, prompts: Int[Tensor, "prompts length"], sampling: SamplingConfig, seeds: Sequence[int], version: int
+    ) -> list[list[Completion]]:
+        model: Any = self._adapted.model
+        generators = [torch.Generator().manual_seed(seed % 2**63) for seed in seeds]
+        output = model(prompts, use_cache=True)
+        cache, logits = output.past_key_values, output.logits[:, -1]
+        cache.batch_repeat_interleave(sampling.group_size)
+        logits = logits.repeat_interleave(sampling.group_size, dim=0)
+        tokens: list[list[int]] = [[] for _ in range(len(logits))]
+        logprobs: list[list[float]] = [[] for _ in range(len(logits))]
+        reasons: list[str | None] = [None] * len(logits)
+        for position in range(sampling.max_tokens):
+            chosen, chosen_logprobs = _choose(logits, sampling, generators)
+            for row, token in enumerate(chosen.tolist()):
+                if reasons[row] is None:
+                    tokens[row].append(token)
+                    logprobs[row].append(chosen_logprobs[row].item())
+                    reasons[row] = self._reason(tokens[row], sampling)
+            if all(reasons) or position + 1 == sampling.max_tokens:
+                break
+            logits = model(chosen[:, None], past_key_values=cache, use_cache=True).logits[:, -1]
+        rows = [
+            Completion(tuple(t), tuple(p), self._text(t, sampling), "stop" if reason else "length", version)
+            for t, p, reason in zip(tokens, logprobs, reasons, strict=True)
+        ]
+        return [rows[i : i + sampling.group_size] for i in range(0, len(rows), sampling.group_size)]
+
+    def _reason(self, tokens: list[int], sampling: SamplingConfig) -> str | None:
+        if tokens[-1] in self._ends:
+            return "stop"
+        if sampling.stop and any(stop in self._decode(tokens) for stop in sampling.stop):
+            return "stop"
+        return None
+
+    def _text(self, tokens: list[int], sampling: SamplingConfig) -> str:
+        text = self._decode(tokens)
+        return text[: min((text.find(stop) for stop in sampling.stop if stop in text), default=len(text))]
+
+    def _decode(self, tokens: list[int]) -> str:
+        return self._tokenizer.decode(tokens, skip_special_tokens=True)
+
+
+def _choose(
+    logits: Float[Tensor, "rows vocabulary"], sampling: SamplingConfig, generators: list[torch.Generator]
+) -> tuple[Int[Tensor, " rows"], Float[Tensor, " rows"]]:
+    """The next token of every row, by inverting the cumulative distribution at one uniform number a row."""
+    if sampling.temperature == 0:
+        return logits.argmax(-1), torch.zeros(len(logits))
+    logprobs = (logits.double() / sampling.temperature).log_softmax(-1)
+    uniform = torch.cat([torch.rand(sampling.group_size, 1, generator=g, dtype=torch.float64) for g in generators])
+    cumulative = logprobs.exp().cumsum(-1)
+    chosen = torch.searchsorted(cumulative, uniform.to(logits.device) * cumulative[:, -1:])
+    chosen = chosen.clamp_(max=logits.shape[-1] - 1)
+    return chosen[:, 0], logprobs.gather(1, chosen)[:, 0].float()
+
+
+def _end_tokens(model: Any, tokenizer: Any) -> set[int]:
+    configured = getattr(model.generation_config, "eos_token_id", None)
+    ends = configured if isinstance(configured, list) else [configured]
+    return {token for token in [*ends, tokenizer.eos_token_id] if token is not None}
