@@ -1,0 +1,497 @@
+# ruff: noqa: RUF001, RUF002 (mathematical signs are meant)
+"""What an answer can be: a number with its unit, a list, a set, a pair or interval, a relation, a matrix, words ...
+
+`parse_answer` decides the shape by the outermost signs; `equivalence` compares shapes. Words that the grammar does not
+know make an answer unreadable unless they are its unit, so "not 5" and "5 or more" never pass for 5.
+"""
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+
+from rewards.expression import Call, Node, Number, Product, Symbol, Unparsable, parse_expression, signs, walk
+from rewards.normalize import KNOWN_WORDS, MAX_ANSWER_CHARS, MAX_DIGITS, normalize
+
+MAX_ITEMS = 200
+MAX_NESTING = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    """One value. ``unit`` is the set of its unit's words, empty when none is given. Example: ``Scalar(18, {"dollar"})``."""
+
+    node: Node
+    unit: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """Values side by side: ``1, -2`` (``left`` is empty, any order), ``{1, 2}``, ``(1, 2)`` or ``[1, 2)`` (in order).
+
+    A pair in round or square brackets may be a point or an interval; both compare the same way.
+    """
+
+    left: str
+    right: str
+    items: "tuple[Answer, ...]"
+
+
+@dataclass(frozen=True, slots=True)
+class Union:
+    """Intervals and sets joined by ∪, in any order."""
+
+    pieces: "tuple[Answer, ...]"
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """``sides[0] signs[0] sides[1] signs[1] ...``. Example: ``-2 ≤ x < 7``."""
+
+    sides: tuple[Node, ...]
+    signs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """``x = 5``, ``f(x) = 2x``, ``Area = 12``: a value with what it is the value of. Names of several words are words."""
+
+    name: str
+    value: "Answer"
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    rows: tuple[tuple[Node, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Based:
+    """Digits written in a base other than ten: ``2516_8`` is not 2516, and its value in base ten is not the answer asked for."""
+
+    digits: str
+    base: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """``3:4``. A time of day is one too (``clock``), and then only equal to itself."""
+
+    terms: tuple[Node, ...]
+    clock: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """Text: a name, a direction, yes or no, the letter of a choice. Lower case, without punctuation."""
+
+    text: str
+
+
+Answer = Scalar | Items | Union | Relation | Named | Matrix | Based | Ratio | Words
+
+# Words that turn a number into another statement. None of these is a unit.
+NOT_UNITS = frozenset(
+    ["or", "and", "if", "not", "when", "for", "otherwise", "plus", "minus", "times", "more", "less", "than", "to", "between", "at", "least", "most", "until", "unless", "but", "except", "over", "under", "above", "below", "nor", "neither", "never", "no", "only", "by", "divided", "multiplied", "mod", "modulo", "squared", "cubed", "half", "halves", "third", "thirds", "quarter", "quarters", "fourth", "fourths", "fifth", "fifths", "tenth", "tenths", "hundredths", "base", "choose", "factorial", "percent", "point", "points", "is", "are", "was", "were", "isn't", "aren't", "wrong", "incorrect", "false", "true", "also", "then", "with", "without", "approximately", "about", "degrees-of"]
+) - {"point", "points", "degrees-of", "no", "by", "only"}  # fmt: skip
+SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+SHORT_UNITS = frozenset(
+    [
+        "cm",
+        "mm",
+        "km",
+        "dm",
+        "nm",
+        "in",
+        "ft",
+        "yd",
+        "mi",
+        "kg",
+        "mg",
+        "lb",
+        "oz",
+        "hr",
+        "hrs",
+        "min",
+        "mins",
+        "sec",
+        "ml",
+        "cl",
+        "dl",
+        "kl",
+        "mph",
+        "kph",
+        "km/h",
+        "m/s",
+        "cm/s",
+        "ft/s",
+        "am",
+        "pm",
+        "hz",
+        "kw",
+        "mw",
+        "kj",
+        "ha",
+        "sq",
+        "cu",
+        "pt",
+        "qt",
+        "gal",
+        "lbs",
+        "yds",
+        "usd",
+        "eur",
+        "gbp",
+        "cad",
+        "rad",
+        "deg",
+        "units",
+    ]
+)
+ALIASES = {
+    "¤": "dollar", "$": "dollar", "usd": "dollar", "€": "euro", "eur": "euro", "£": "pound", "gbp": "pound", "¥": "yen",
+    "₹": "rupee", "¢": "cent", "°": "degree", "deg": "degree", "in": "inch", "inche": "inch", "ft": "foot", "feet": "foot",
+    "yd": "yard", "mi": "mile", "cm": "centimeter", "centimetre": "centimeter", "mm": "millimeter", "metre": "meter",
+    "km": "kilometer", "kilometre": "kilometer", "kg": "kilogram", "mg": "milligram", "lb": "pound", "oz": "ounce",
+    "hr": "hour", "min": "minute", "sec": "second", "ml": "milliliter", "m": "meter", "g": "gram", "s": "second",
+    "sq": "square", "litre": "liter", "l": "liter", "h": "hour",
+}  # fmt: skip
+NUMBER_WORDS = {
+    word: n
+    for n, word in enumerate(
+        [
+            "zero",
+            "one",
+            "two",
+            "three",
+            "four",
+            "five",
+            "six",
+            "seven",
+            "eight",
+            "nine",
+            "ten",
+            "eleven",
+            "twelve",
+            "thirteen",
+            "fourteen",
+            "fifteen",
+            "sixteen",
+            "seventeen",
+            "eighteen",
+            "nineteen",
+            "twenty",
+        ]
+    )
+}
+FILLER = re.compile(
+    r"^(?:(?:approximately|approx\.?|about|around|roughly|exactly|equal to|equals|simply|just|precisely|a total of|"
+    r"(?:the |a )?(?:number|value|answer|result|total) (?:is|of)|in total) )+",
+    re.IGNORECASE,
+)
+
+_COMMA_NUMBER = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
+_COMMA_AT_ALL = re.compile(r"(?<=\d),(?=\d)")
+_CURRENCY = re.compile(r"^([+-]?) ?([¤€£¥₹]) ?(?=[-+.\d\\])|(?<=[\d}]) ?([¤€£¥₹¢])$")
+_UNIT_TEXT = re.compile(r"(?<=[^\s]) ?\\text\{([^{}]*)\} ?(?:\^ ?\{? ?([23]) ?\}?)?$")
+_UNIT_WORDS = re.compile(r"(?<=[\d}\])!%°π]) ?([A-Za-z][A-Za-z'/. -]*[A-Za-z])\.? ?(?:\^ ?\{? ?([23]) ?\}?)?$")
+_DEGREES = re.compile(r" ?° ?([CF]?)$")
+_BASED = re.compile(
+    r"^\(?([0-9A-Fa-f]{1,200})\)? ?_ ?(?:\{ ?\(?(?:\\text\{)?([a-z0-9]{1,7})\}?\)? ?\}|([0-9])|\\text\{([a-z]{1,7})\})$"
+)
+_BASE_WORDS = re.compile(r"^([0-9A-Fa-f]{1,200}) ?(?:\\text\{ ?)?\(?(?:in )?base[ -]([a-z0-9]{1,7})\)? ?\}?$")
+_MATRIX = re.compile(r"^[\[(]? ?\\begin\{([pbBvV]?(?:small)?matrix|array)\}(?:\{[lcr| ]*\})?(.*)\\end\{\1\} ?[\])]?$")
+_CLOCK = re.compile(r"^\d{1,2}:\d\d(?::\d\d)?(?: ?(?:[ap]\.?m\.?|\\text\{ ?[ap]\.?m\.? ?\}))?$", re.IGNORECASE)
+_WORDS_ONLY = re.compile(r"^[^\W\d_][^\W\d_ '\".,()/-]*(?:[ '.,()/-]+[^\W\d_]+)*\.?$")
+_NAME = re.compile(r"^(?:\\?[A-Za-z]+ ?(?:_ ?(?:\{ ?\w{1,8} ?\}|\w))? ?'?(?:\( ?[a-zA-Z0-9, ]{1,9} ?\))?)$")
+_CHOICE = re.compile(r"^\(? ?([A-Ja-j]) ?\)?$")
+_JOINERS = re.compile(r"\\text\{ ?(?:,? ?(and|or)) ?\}|,? (and|or) (?=[^ ])")
+_SIGNS = "=<>≤≥≠≈"
+
+
+def readable(text: str) -> Answer:
+    """`parse_answer` of a raw answer. Raises `Unparsable`."""
+    if len(text) > 4 * MAX_ANSWER_CHARS + MAX_DIGITS:
+        raise Unparsable("longer than an answer")
+    return parse_answer(normalize(text))
+
+
+@lru_cache(8192)
+def parse_answer(text: str, nesting: int = 0) -> Answer:
+    """The shape and contents of a normalised answer. Raises `Unparsable`."""
+    if not text:
+        raise Unparsable("empty")
+    if nesting > MAX_NESTING:
+        raise Unparsable("nested too deep")
+    if "…" in text or "∩" in text or "∖" in text or "∉" in text or ("∅" in text and text != "∅"):
+        raise Unparsable("an ellipsis or a set operation leaves open what is meant")
+    if len(text) > MAX_ANSWER_CHARS:
+        return Scalar(parse_expression(text))
+    for shape in (_special, _words, _joined, _related, _enclosed):
+        answer = shape(text, nesting)
+        if answer is not None:
+            return answer
+    return parse_scalar(text)
+
+
+def _special(text: str, nesting: int) -> Answer | None:
+    """Shapes with their own spelling: matrices, digits in a base, ratios and times."""
+    if text.startswith("\\text{") and text.endswith("}") and text.count("{") == 1:
+        return parse_answer(text[6:-1].strip(), nesting + 1)
+    if (matrix := _MATRIX.match(text)) is not None:
+        if matrix[1] in ("vmatrix", "Vmatrix"):
+            raise Unparsable("a determinant")
+        return _matrix(matrix[2])
+    based = _BASED.match(text) or _BASE_WORDS.match(text)
+    if based is not None:
+        return _based(based[1], next(g for g in based.groups()[1:] if g))
+    if _CLOCK.match(text):
+        digits = [str(int(d)) for d in re.findall(r"\d+", text)]
+        half = "".join(re.findall(r"[ap](?=\.?m)", text.lower()))
+        return Ratio(tuple(Symbol(f"clock {d}") for d in (*digits, half)), clock=True)
+    pieces = _split(text, ":")
+    if len(pieces) > 1:
+        return Ratio(tuple(parse_expression(p) for p in pieces), clock=False)
+    return None
+
+
+def _matrix(body: str) -> Matrix:
+    rows = [r for r in body.split("\\\\") if r.strip()]
+    cells = tuple(tuple(parse_value(c.strip()) for c in r.split("&")) for r in rows)
+    if not cells or len({len(r) for r in cells}) != 1 or len(cells) * len(cells[0]) > MAX_ITEMS:
+        raise Unparsable("rows of different lengths")
+    return Matrix(cells)
+
+
+def _based(digits: str, base: str) -> Answer:
+    value = int(base) if base.isdecimal() else NUMBER_WORDS.get(base, 0)
+    if not 2 <= value <= 36:
+        raise Unparsable("not a base")
+    try:
+        number = int(digits, value)
+    except ValueError as error:
+        raise Unparsable(f"not digits of base {value}") from error
+    return Scalar(Number(Fraction(number))) if value == 10 else Based(digits.lower().lstrip("0") or "0", value)
+
+
+def _words(text: str, nesting: int) -> Answer | None:
+    """A choice's letter in brackets, a spelt-out number, or text. One bare letter is left to be a variable or a choice."""
+    if (choice := _CHOICE.match(text)) is not None and len(text) > 1:
+        return Words(choice[1].lower())
+    plain = text.replace("\\text{", "").replace("}", "") if "\\text{" in text else text
+    if len(plain) < 2 or not _WORDS_ONLY.match(plain) or plain in KNOWN_WORDS or plain.split(" ")[0] in KNOWN_WORDS:
+        return None
+    word = " ".join(re.findall(r"\w+", plain.lower()))
+    if word in NUMBER_WORDS:
+        return Scalar(Number(Fraction(NUMBER_WORDS[word])))
+    if (
+        (" or " in f" {word} " or " and " in f" {word} ")
+        and nesting == 0
+        and all(len(w) == 1 for w in word.split()[::2])
+    ):
+        return None
+    return Words(word)
+
+
+def _joined(text: str, nesting: int) -> Answer | None:
+    """Membership, unions, then lists."""
+    member = _split(text, "∈")
+    if len(member) == 2 and _NAME.match(member[0].strip()):
+        return Named(member[0].strip(), parse_answer(member[1].strip(), nesting + 1))
+    pieces = _split(text, "∪")
+    if len(pieces) > 1:
+        return Union(tuple(parse_answer(p, nesting + 1) for p in pieces))
+    if not any(c in text for c in ",;") and " and" not in text and " or" not in text and "text{" not in text:
+        return None
+    if len(_split(text, ",")) > 1 or not any(b in text for b in "([{"):
+        text = _COMMA_NUMBER.sub(lambda m: m[0].replace(",", ""), text)
+    if "{" not in text.replace("\\{", "") or "text{" in text:
+        joined = _JOINERS.sub(",", text)
+    else:
+        joined = re.sub(r" (?:and|or) ", ",", text)
+    pieces = [p.strip() for each in _split(joined, ";") for p in _split(each, ",")]
+    if len(pieces) == 1:
+        return parse_answer(pieces[0], nesting + 1) if pieces[0] != text or joined != text else None
+    pieces = pieces[:-1] if not pieces[-1] else pieces
+    pieces = [p for p in pieces if p]
+    if any(c in text for c in "<>≤≥≠") and " and" in text:
+        raise Unparsable("conditions that hold together")
+    if any(c in text for c in "<>≤≥") and "," not in text and ";" not in text:
+        return Union(tuple(parse_answer(p, nesting + 1) for p in pieces))
+    return _collect("", "", pieces, nesting)
+
+
+def _collect(left: str, right: str, pieces: list[str], nesting: int) -> Items:
+    if not 1 <= len(pieces) <= MAX_ITEMS:
+        raise Unparsable("too many items, or none")
+    found: list[Answer] = []
+    for piece in pieces:
+        item = parse_answer(piece, nesting + 1)
+        # 1 ± 2 in a list is two of its items.
+        found.extend(item.items if isinstance(item, Items) and not item.left else (item,))
+    return Items(left, right, tuple(found))
+
+
+def _related(text: str, nesting: int) -> Answer | None:
+    """Equations and inequalities."""
+    pieces = [p.strip() for p in _split(text, _SIGNS)]
+    if len(pieces) == 1:
+        return None
+    if len(pieces) > 12 or not all(pieces):
+        raise Unparsable("a sign with nothing beside it")
+    marks = _marks(text)
+    if set(marks) <= {"=", "≈"}:
+        return _equation(pieces, marks, nesting)
+    return Relation(tuple(parse_expression(p) for p in pieces), tuple(marks))
+
+
+def _marks(text: str) -> list[str]:
+    """The relation signs outside brackets, in order."""
+    depth, found = 0, list[str]()
+    for character in text:
+        depth += (character in "([{") - (character in ")]}")
+        if depth == 0 and character in _SIGNS:
+            found.append(character)
+    return found
+
+
+def _equation(pieces: list[str], marks: list[str], nesting: int) -> Answer:
+    """``name = ... = value`` and arithmetic like ``2 * 9 = 18`` state their last side; other equations state themselves.
+
+    What follows ≈ is only a reading of what stands before it.
+    """
+    if "≈" in marks:
+        at = marks.index("≈")
+        if at > 0 or not _is_name(pieces[0]):
+            pieces, marks = pieces[: at + 1], marks[:at]
+    if len(pieces) == 1:
+        return parse_answer(pieces[0], nesting + 1)
+    if _is_name(pieces[0]):
+        name = re.sub(r"\\text\{|[} ]", "", pieces[0])
+        return Named(name, parse_answer(pieces[-1], nesting + 1))
+    first = parse_value(pieces[0])
+    if not any(isinstance(n, Symbol) and n.name not in ("π", "e", "i") for n in walk(first)):
+        return parse_answer(pieces[-1], nesting + 1)
+    if len(pieces) != 2:
+        raise Unparsable("a chain of equations")
+    return Relation((first, parse_value(pieces[1])), ("=",))
+
+
+def _is_name(text: str) -> bool:
+    """Whether the left side only names what the right side is: a variable, f(x), or words."""
+    if text in ("e", "i", "pi", "π"):
+        return False
+    if _NAME.match(text):
+        word = re.match(r"\\?([A-Za-z]+)", text)
+        assert word is not None
+        return word[1] not in KNOWN_WORDS and (len(word[1]) == 1 or text.startswith("\\") or len(word[1]) > 3)
+    plain = re.sub(r"\\text\{([^{}]*)\}", r"\1", text).strip()
+    return _WORDS_ONLY.match(plain) is not None and len(plain) > 3 and plain.split(" ")[0].lower() not in NOT_UNITS
+
+
+def _enclosed(text: str, nesting: int) -> Answer | None:
+    """A bracket around everything: a set, a point or an interval."""
+    if text in ("\\{\\}", "∅"):
+        return Items("{", "}", ())
+    if text.startswith("\\{") and text.endswith("\\}") and _closes(text.replace("\\{", "{").replace("\\}", "}")):
+        inner = text[2:-2].strip()
+        if "|" in inner or ":" in inner:
+            raise Unparsable("a set given by a condition")
+        return _collect("{", "}", [p.strip() for each in _split(inner, ";") for p in _split(each, ",")], nesting)
+    if text[0] in "([" and text[-1] in ")]" and _closes(text):
+        inner = text[1:-1].strip()
+        pieces = [p.strip() for each in _split(inner, ";") for p in _split(each, ",")]
+        if len(pieces) > 1:
+            return _collect(text[0], text[-1], pieces, nesting)
+        if any(c in inner for c in "=<>≤≥≠∪"):
+            return parse_answer(inner, nesting + 1)
+    return None
+
+
+def _closes(text: str) -> bool:
+    """Whether the first bracket is closed by the last character."""
+    depth = 0
+    for at, character in enumerate(text):
+        depth += (character in "([{") - (character in ")]}")
+        if depth == 0:
+            return at == len(text) - 1
+    return False
+
+
+def _split(text: str, separators: str) -> list[str]:
+    """The pieces between separators that stand outside every bracket."""
+    pieces, depth, start = list[str](), 0, 0
+    for at, character in enumerate(text):
+        depth += (character in "([{") - (character in ")]}")
+        if depth == 0 and character in separators:
+            pieces.append(text[start:at])
+            start = at + 1
+    return [*pieces, text[start:]]
+
+
+def parse_value(text: str) -> Node:
+    """One value, without its unit."""
+    scalar = parse_scalar(text)
+    if not isinstance(scalar, Scalar):
+        raise Unparsable("± has two readings here")
+    return scalar.node
+
+
+def parse_scalar(text: str) -> Scalar | Items:
+    """One value with its unit, or the two values of an expression with ±."""
+    text = FILLER.sub("", text)
+    core, unit, scale = split_unit(text)
+    core = _COMMA_NUMBER.sub(lambda m: m[0].replace(",", ""), core) if _COMMA_AT_ALL.search(core) else core
+    node = parse_expression(core)
+    if "degree" in unit and any(isinstance(n, Call) and n.name[:3] in ("sin", "cos", "tan", "cot") for n in walk(node)):
+        raise Unparsable("a function of degrees")
+    readings = signs(node)
+    if scale:
+        readings = tuple(Product((r, Number(Fraction(10**scale)))) for r in readings)
+    if len(readings) == 1:
+        return Scalar(readings[0], unit)
+    return Items("", "", tuple(Scalar(r, unit) for r in readings))
+
+
+def split_unit(text: str) -> tuple[str, frozenset[str], int]:
+    """The text without its unit, the unit's words, and the power of ten that words like ``million`` stand for."""
+    units, scale = set[str](), 0
+    for _ in range(3):
+        if (money := _CURRENCY.search(text)) is not None:
+            units.add(ALIASES[money[2] or money[3]])
+            text = (text[: money.start()] + (money[1] or "") + text[money.end() :]).strip()
+        elif (degrees := _DEGREES.search(text)) is not None:
+            units.add("degree")
+            text = text[: degrees.start()].strip()
+        elif (match := _UNIT_TEXT.search(text) or _UNIT_WORDS.search(text)) is not None:
+            words = _unit_words(match[1], spaced=text[match.start() : match.start() + 1] in " \\")
+            if words is None:
+                break
+            scale += sum(SCALES[w] for w in words if w in SCALES)
+            units.update(ALIASES.get(w, w) for w in words if w not in SCALES)
+            text = text[: match.start()].strip()
+        else:
+            break
+    return text, frozenset(units), scale
+
+
+def _unit_words(text: str, *, spaced: bool) -> frozenset[str] | None:
+    """The words of a unit in the singular, or None when they are not one."""
+    words = re.findall(r"[a-z']+", text.lower())
+    if not words:
+        return frozenset()
+    if any(w in NOT_UNITS for w in words) or words[0] in KNOWN_WORDS or "base" in words:
+        raise Unparsable("words that change what the number says")
+    if len(words[0]) < 3 and words[0] not in SHORT_UNITS and not spaced:
+        return None
+    if len(words[0]) == 3 and words[0] not in SHORT_UNITS and not re.search("[aeiou]", words[0]):
+        return None
+    if len(words) == 1 and len(words[0]) <= 2 and words[0] not in SHORT_UNITS and words[0] not in ALIASES:
+        return None
+    return frozenset(
+        _singular(w) for w in words if w not in ("of", "the", "a", "an", "per", "each", "in", "total", "long")
+    )
+
+
+def _singular(word: str) -> str:
+    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word

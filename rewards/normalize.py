@@ -1,0 +1,161 @@
+# ruff: noqa: RUF001, RUF002 (mathematical signs are meant)
+"""One spelling for each mathematical sign, so that the parser has few cases. Nothing here decides what is equal.
+
+A normalised answer uses single characters for operators (``*``, ``/``, ``^``, ``±``, ``≤``, ``∪``, ``∞``, ``°`` ...), has
+no delimiters, sizes or spacing commands, and marks words as ``\\text{...}``. Every replacement is a linear scan.
+"""
+
+import re
+import unicodedata
+
+MAX_ANSWER_CHARS = 1_000
+"""Longer answers are not looked at, except whole numbers of up to `MAX_DIGITS`."""
+MAX_DIGITS = 4_000
+
+COMMANDS = {
+    "cdot": "*", "times": "*", "ast": "*", "div": "/", "pm": "±", "mp": "∓", "infty": "∞", "pi": "π", "circ": "°",
+    "degree": "°", "le": "≤", "leq": "≤", "leqslant": "≤", "ge": "≥", "geq": "≥", "geqslant": "≥", "lt": "<", "gt": ">",
+    "ne": "≠", "neq": "≠", "approx": "≈", "simeq": "≈", "sim": "≈", "cup": "∪", "cap": "∩", "in": "∈", "notin": "∉",
+    "ldots": "…", "dots": "…", "cdots": "…", "vdots": "…", "dotsc": "…", "dotsb": "…", "lbrace": "\\{", "rbrace": "\\}",
+    "lvert": "|", "rvert": "|", "vert": "|", "mid": "|", "lbrack": "[", "rbrack": "]", "colon": ":", "land": " and ",
+    "wedge": " and ", "lor": " or ", "vee": " or ", "dfrac": "\\frac", "tfrac": "\\frac", "cfrac": "\\frac",
+    "dbinom": "\\binom", "tbinom": "\\binom", "emptyset": "∅", "varnothing": "∅", "setminus": "∖", "backslash": "∖",
+    "quad": " ", "qquad": " ", "space": " ", "left": "", "right": "", "big": "", "Big": "", "bigl": "", "bigr": "",
+    "Bigl": "", "Bigr": "", "bigg": "", "Bigg": "", "biggl": "", "biggr": "", "middle": "", "displaystyle": "",
+    "textstyle": "", "scriptstyle": "", "limits": "", "nolimits": "", "boldsymbol": "", "mathbf": "", "mathit": "",
+    "rm": "", "bf": "", "it": "", "hfill": "", "thinspace": " ", "euro": "€", "pounds": "£", "imath": "i", "percent": "%",
+}  # fmt: skip
+CHARACTERS = {
+    "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "﹣": "-", "－": "-", "×": "*", "·": "*", "⋅": "*", "∙": "*", "•": "*",
+    "÷": "/", "∕": "/", "⁄": "/", "≤": "≤", "≦": "≤", "⩽": "≤", "≥": "≥", "≧": "≥", "⩾": "≥", "≃": "≈",
+    "≅": "≈", "∼": "≈", "º": "°", "˚": "°", "′": "'", "’": "'", "‘": "'", "“": '"', "”": '"', "Π": "\\Pi ", "𝜋": "π",
+    "½": " 1/2", "⅓": " 1/3", "⅔": " 2/3", "¼": " 1/4", "¾": " 3/4", "⅕": " 1/5", "⅖": " 2/5", "⅗": " 3/5", "⅘": " 4/5",
+    "⅙": " 1/6", "⅚": " 5/6", "⅛": " 1/8", "⅜": " 3/8", "⅝": " 5/8", "⅞": " 7/8", "\u00a0": " ", "\u202f": " ",
+    "\u2009": " ", "\u200b": "", "\u2060": "", "\ufeff": "", "\u2061": "", "\u2062": "*", "∅": "∅", "…": "…", "⋯": "…",
+    "α": "\\alpha ", "β": "\\beta ", "γ": "\\gamma ", "δ": "\\delta ", "ε": "\\epsilon ", "θ": "\\theta ", "λ": "\\lambda ",
+    "μ": "\\mu ", "ρ": "\\rho ", "σ": "\\sigma ", "τ": "\\tau ", "φ": "\\phi ", "ω": "\\omega ",
+}  # fmt: skip
+SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n", strict=True))
+SUBSCRIPTS = dict(zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True))
+FUNCTIONS = frozenset(
+    [
+        "sin",
+        "cos",
+        "tan",
+        "cot",
+        "sec",
+        "csc",
+        "arcsin",
+        "arccos",
+        "arctan",
+        "arccot",
+        "arcsec",
+        "arccsc",
+        "sinh",
+        "cosh",
+        "tanh",
+        "coth",
+        "sech",
+        "csch",
+        "ln",
+        "log",
+        "lg",
+        "exp",
+        "sqrt",
+        "gcd",
+        "lcm",
+        "det",
+        "max",
+        "min",
+        "lim",
+        "deg",
+        "arg",
+        "dim",
+        "ker",
+        "mod",
+    ]
+)
+KNOWN_WORDS = FUNCTIONS | {"pi", "inf", "infty", "infinity", "abs", "cis"}
+
+_TRANSLATE = str.maketrans(CHARACTERS)
+_SUPERSCRIPT = re.compile(f"[{''.join(SUPERSCRIPTS)}]+")
+_ROOT_SIGN = re.compile(r"√\s*(\d+(?:\.\d+)?)")
+_SUBSCRIPT = re.compile(f"[{''.join(SUBSCRIPTS)}]+")
+_COMMAND = re.compile(r"\\([A-Za-z]+)\s*")
+_TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|textnormal|textsf|texttt|mbox|hbox|emph)\s*\{([^{}]*)\}")
+_ROMAN = re.compile(r"\\(?:mathrm|mathsf|mathtt|mathit|mathbf|operatorname\*?)\s*\{\s*([^{}]*?)\s*\}")
+_BOXED = re.compile(r"^\\(?:boxed|fbox)\s*\{(.*)\}$", re.DOTALL)
+_SPACING = re.compile(r"(?<!\\)\\[,;: >]|~")
+_SEPARATOR = re.compile(r"(?<=\d)(?:\{,\}|,\\!|\\,)\s*(?=\d{3}(?!\d))")
+_DEGREE = re.compile(r"\^\s*(?:\{\s*°\s*\}|°)")
+_WHOLE_TEXT = re.compile(r"^\\text\{([^{}]*)\}$")
+_SPACES = re.compile(r"\s+")
+_PERCENT_WORD = re.compile(r"(?<=[\d})])\s*(?:per\s?cent(?:age points?|age)?|pct)\b(?!\s*points?)", re.IGNORECASE)
+_PERCENT_TEXT = re.compile(r"\\text\{\s*(?:percent|%)\s*\}")
+_UNION = re.compile(r"(?<=[)\]}])\s*(?:U|\\text\{\s*U\s*\}|\bunion\b)\s*(?=[(\[{\\])")
+
+
+def normalize(text: str) -> str:
+    """The answer in the parser's spelling; idempotent on its own output for plain answers. Any text is accepted."""
+    text = _unicode(text.strip())
+    while (boxed := _BOXED.match(text)) is not None:
+        text = boxed[1].strip()
+    text = _delimiters(text)
+    text = _SEPARATOR.sub("", text).replace("\\!", "")
+    text = _SPACING.sub(" ", text)
+    text = _TEXT.sub(lambda m: f"\\text{{{m[1]}}}", text)
+    text = _ROMAN.sub(_roman, text)
+    text = _PERCENT_TEXT.sub("%", text.replace("\\%", "%"))
+    text = _COMMAND.sub(_command, text)
+    text = _DEGREE.sub("°", text).replace("...", "…")
+    text = text.replace("<=", "≤").replace(">=", "≥").replace("!=", "≠").replace("==", "=").replace("**", "^")
+    text = _UNION.sub("∪", _PERCENT_WORD.sub("%", text))
+    return _trim(text)
+
+
+def _unicode(text: str) -> str:
+    """Ordinary characters for typographic ones. Superscripts and vulgar fractions go first: NFKC would make 5² into 52."""
+    if text.isascii():
+        return text
+    text = _SUPERSCRIPT.sub(lambda m: "^{" + "".join(SUPERSCRIPTS[c] for c in m[0]) + "}", text)
+    text = _ROOT_SIGN.sub(r"\\sqrt{\1}", text).replace("√", "\\sqrt ")
+    text = _SUBSCRIPT.sub(lambda m: "_{" + "".join(SUBSCRIPTS[c] for c in m[0]) + "}", text)
+    return unicodedata.normalize("NFKC", text.translate(_TRANSLATE)).translate(_TRANSLATE)
+
+
+def _delimiters(text: str) -> str:
+    """Without ``$...$``, ``\\(...\\)``, ``\\[...\\]``; a dollar sign that is money becomes ``¤``."""
+    for mark in ("\\(", "\\)", "\\[", "\\]"):
+        text = text.replace(mark, "" if "\\\\[" not in text else mark)
+    text = text.replace("\\$", "¤")
+    if text.count("$") % 2 == 0:
+        return text.replace("$", "")
+    return text.replace("$", "¤")
+
+
+def _roman(match: re.Match[str]) -> str:
+    """Upright letters: a function's name, one symbol, or words."""
+    inner = match[1]
+    if inner in FUNCTIONS:
+        return f"\\{inner} "
+    return inner if len(inner) <= 1 or not inner.replace(" ", "").isalpha() else f"\\text{{{inner}}}"
+
+
+def _command(match: re.Match[str]) -> str:
+    name = match[1]
+    if name in COMMANDS:
+        plain = COMMANDS[name]
+        # A space keeps `\cdot x` and `\pi r` apart from their neighbours; commands that take braces must touch them.
+        return plain if plain.startswith("\\") else f"{plain} " if plain.strip() else plain
+    return f"\\{name}" if name in ("text", "begin", "end") else f"\\{name} "
+
+
+def _trim(text: str) -> str:
+    """One space where there were many, no sentence punctuation or markdown at the ends, no whole-answer ``\\text``."""
+    text = _SPACES.sub(" ", text).strip(" \t\n*`")
+    text = text.rstrip(" .,;:*`").lstrip(" :*`")
+    while text.startswith("=") or text.startswith("≈"):
+        text = text[1:].lstrip()
+    if (whole := _WHOLE_TEXT.match(text)) is not None:
+        return whole[1].strip(" .,;:")
+    return text

@@ -1,0 +1,110 @@
+"""The only door to sympy: builds an expression from our tree, node by node, and proves that two are equal.
+
+No text reaches sympy (its parsers call ``eval``), no Float is made (its comparison has an absolute tolerance), and equal
+means proved equal: agreement of digits is never enough, or ``5 + 1/2004!`` would pass for 5.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, cast
+
+import sympy
+
+from rewards.exact import rational
+from rewards.expression import (
+    Call,
+    Negative,
+    Node,
+    Number,
+    Percent,
+    PlusMinus,
+    Power,
+    Product,
+    Quotient,
+    Sum,
+    Symbol,
+    Unparsable,
+)
+
+# sympy ships no complete annotations; everything of it stays behind this one name.
+_s = cast(Any, sympy)
+_CONSTANTS: dict[str, Any] = {"π": _s.pi, "e": _s.E, "i": _s.I}
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "sin": _s.sin, "cos": _s.cos, "tan": _s.tan, "cot": _s.cot, "sec": _s.sec, "csc": _s.csc, "sinh": _s.sinh,
+    "cosh": _s.cosh, "tanh": _s.tanh, "coth": _s.coth, "sech": _s.sech, "csch": _s.csch, "arcsin": _s.asin,
+    "arccos": _s.acos, "arctan": _s.atan, "arccot": _s.acot, "arcsec": _s.asec, "arccsc": _s.acsc, "exp": _s.exp,
+    "ln": _s.log, "abs": _s.Abs, "floor": _s.floor, "ceil": _s.ceiling,
+    "lg": lambda x: _s.log(x) / _s.log(10),
+    "log": lambda x: _s.Symbol("log base", positive=True) * _s.log(x),
+}  # fmt: skip
+
+
+def proved_equal(left: Node, right: Node) -> bool:
+    """Whether the difference of two expressions is provably zero. Callers have bounded both with `exact.check_size`."""
+    try:
+        return _is_zero(_expression(left) - _expression(right))
+    except Unparsable:
+        raise
+    except (ArithmeticError, AttributeError, NotImplementedError, TypeError, ValueError, RecursionError) as error:
+        # sympy raises these, and its own subclasses of them, on expressions it cannot handle.
+        raise Unparsable("sympy cannot compare these") from error
+
+
+@lru_cache(4096)
+def _expression(node: Node) -> Any:
+    value = rational(node)
+    built = _build(node) if value is None else _s.Rational(value.numerator, value.denominator)
+    if built.has(_s.oo, _s.zoo, _s.nan, _s.S.NegativeInfinity):
+        raise Unparsable("no finite value")
+    return built
+
+
+def _build(node: Node) -> Any:
+    match node:
+        case Number(value):
+            return _s.Rational(value.numerator, value.denominator)
+        case Symbol(name):
+            return _CONSTANTS[name] if name in _CONSTANTS else _s.Symbol(name)
+        case Negative(inner):
+            return -_expression(inner)
+        case Percent(inner):
+            return _expression(inner) / 100
+        case PlusMinus():
+            raise Unparsable("± has two readings")
+        case Sum(terms):
+            return _s.Add(*[_expression(t) for t in terms])
+        case Product(factors):
+            return _s.Mul(*[_expression(f) for f in factors])
+        case Quotient(top, bottom):
+            return _expression(top) / _expression(bottom)
+        case Power(base, exponent):
+            return _expression(base) ** _expression(exponent)
+        case Call("root", (radicand, degree)):
+            return _root(_expression(radicand), _expression(degree))
+        case Call(name, arguments):
+            return _FUNCTIONS[name](*[_expression(a) for a in arguments])
+
+
+def _root(radicand: Any, degree: Any) -> Any:
+    """The real root where there is one: the cube root of -8 is -2."""
+    if degree.is_odd and radicand.is_negative:
+        return -((-radicand) ** (1 / degree))
+    return radicand ** (1 / degree)
+
+
+def _is_zero(difference: Any) -> bool:
+    """Tries from the cheapest proof on. sympy's ``==`` is structural, so each of these is exact."""
+    if difference == 0:
+        return True
+    if difference.free_symbols and difference.is_rational_function():
+        return bool(_s.cancel(_s.together(difference)) == 0)
+    if _s.expand(difference) == 0 or _s.radsimp(difference) == 0:
+        return True
+    if _s.simplify(difference) == 0:
+        return True
+    return bool(difference.is_number and difference.is_algebraic and _is_algebraic_zero(difference))
+
+
+def _is_algebraic_zero(difference: Any) -> bool:
+    unknown = _s.Symbol("x")
+    return bool(_s.minimal_polynomial(difference, unknown) == unknown)
