@@ -1,0 +1,8 @@
+"""Where problems come from: a source (sums, a file, a hub, a generator) becomes a `Split`, from which steps draw."""
+
+from rl.data.draw import draw
+from rl.data.files import absolute_paths
+from rl.data.load import load_problems
+from rl.data.split import Split, check_disjoint
+
+__all__ = ["Split", "absolute_paths", "check_disjoint", "draw", "load_problems"]

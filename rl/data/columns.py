@@ -1,0 +1,90 @@
+"""How a row of somebody's data becomes a problem: which columns are the question and the answer, and what is left."""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rewards.types import Problem
+
+_COLUMN = re.compile(r"\{([^{}]+)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Which columns hold what. The others become the problem's metadata.
+
+    Example: ``Columns(question="{Body} {Question}", answer="Answer")``
+    """
+
+    question: str = "question"
+    answer: str = "answer"
+    answer_after: str | None = None
+
+    def problem(self, row: Mapping[str, Any], *, id: str, where: str) -> Problem:
+        """The row's problem. Raises ValueError, naming `where` the row is, for missing and unusable columns."""
+        question, used = self._question(row, where)
+        answer = _answer_text(column(row, self.answer, where), f"{where}: the answer column {self.answer!r}")
+        if self.answer_after is not None:
+            answer = text_after(answer, self.answer_after, f"{where}: the answer column {self.answer!r}")
+        metadata = {name: value for name, value in row.items() if name not in used and name != self.answer}
+        return Problem(id=id, question=question, answer=answer, metadata=metadata)
+
+    def _question(self, row: Mapping[str, Any], where: str) -> tuple[str, set[str]]:
+        names = _COLUMN.findall(self.question)
+        if not names or self.question in row:
+            return text_column(row, self.question, where), {self.question}
+        texts = {name: text_column(row, name, where) for name in names}
+        return _COLUMN.sub(lambda match: texts[match[1]], self.question), set(texts)
+
+
+def column(row: Mapping[str, Any], name: str, where: str) -> Any:
+    """The value in a column. Raises ValueError naming the columns there are."""
+    if name not in row:
+        raise ValueError(f"{where}: there is no column {name!r}; the columns are {', '.join(map(repr, row)) or 'none'}")
+    return row[name]
+
+
+def text_column(row: Mapping[str, Any], name: str, where: str) -> str:
+    """The text in a column, without white space around it. Raises ValueError when it is missing, empty or no text."""
+    value = column(row, name, where)
+    if not isinstance(value, str):
+        raise ValueError(f"{where}: column {name!r} must be text, and is {shown(value)}")
+    if not value.strip():
+        raise ValueError(f"{where}: column {name!r} is empty")
+    return value.strip()
+
+
+def text_after(text: str, marker: str, what: str) -> str:
+    """What follows the last `marker`. Raises ValueError when there is none, or nothing follows."""
+    _, found, rest = text.rpartition(marker)
+    if not found:
+        raise ValueError(f"{what} has no {marker!r}, after which the answer is expected: {shown(text)}")
+    if not rest.strip():
+        raise ValueError(f"{what} is empty after {marker!r}")
+    return rest.strip()
+
+
+def shown(value: object, length: int = 60) -> str:
+    """A value as an error message shows it: short, on one line."""
+    text = repr(value)
+    return text if len(text) <= length else text[: length - 3] + "..."
+
+
+def _answer_text(value: object, what: str) -> str:
+    match value:
+        case str() if value.strip():
+            return value.strip()
+        case str() | None:
+            raise ValueError(f"{what} is empty")
+        case bool():
+            pass
+        case int():
+            return str(value)
+        case float() if math.isfinite(value):
+            # A column of numbers is often read as floats: 145.0 means 145.
+            return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
+        case _:
+            pass
+    raise ValueError(f"{what} must be text or a number, and is {shown(value)}")

@@ -1,0 +1,58 @@
+"""Paths in a configuration: relative ones start at the configuration file's directory, then at the current one."""
+
+from pathlib import Path
+
+from rl.config import Addition, DataConfig, Gsm8k, Hub, JsonLines, Math, ReasoningGym
+
+
+def locate(path: str, base: Path) -> Path | None:
+    """The existing file or directory that `path` means, or None."""
+    given = Path(path).expanduser()
+    for start in (base, Path.cwd()):
+        if (start / given).exists():
+            return start / given
+    return None
+
+
+def require_file(path: str, base: Path, key: str) -> Path:
+    """The existing file that the configuration's `key` names. Raises ValueError, saying where it looked."""
+    found = locate(path, base)
+    if found is None:
+        raise ValueError(f"{key}: there is no file {path!r}{_places(path, base)}")
+    if not found.is_file():
+        raise ValueError(f"{key}: {path!r} is a directory, not a file")
+    return found
+
+
+def require_directory(path: str, base: Path, key: str) -> Path:
+    """The existing directory that the configuration's `key` names. Raises ValueError, saying where it looked."""
+    found = locate(path, base)
+    if found is None:
+        raise ValueError(f"{key}: there is no directory {path!r}{_places(path, base)}")
+    if not found.is_dir():
+        raise ValueError(f"{key}: {path!r} is a file, not a directory")
+    return found
+
+
+def absolute_paths(config: DataConfig, base: Path) -> DataConfig:
+    """The same configuration with its existing files named from the root, so that it can be written elsewhere."""
+    match config:
+        case JsonLines() | Math():
+            held_out = None if config.held_out is None else _absolute(config.held_out, base)
+            return config.model_copy(update={"train": _absolute(config.train, base), "held_out": held_out})
+        case Gsm8k() | Hub():
+            return config.model_copy(update={"path": _absolute(config.path, base)})
+        case Addition() | ReasoningGym():
+            return config
+
+
+def _absolute(path: str, base: Path) -> str:
+    found = locate(path, base)
+    return path if found is None else str(found.resolve())
+
+
+def _places(path: str, base: Path) -> str:
+    if Path(path).expanduser().is_absolute():
+        return ""
+    places = dict.fromkeys(str(place.resolve()) for place in (base, Path.cwd()))
+    return " in " + " or ".join(places)
