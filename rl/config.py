@@ -19,9 +19,9 @@ class Addition(Strict):
     """Additions made by the program: a + b with numbers of `digits` digits."""
 
     source: Literal["addition"] = "addition"
-    digits: int = Field(2, ge=1, le=9)
-    num_train: int = Field(4000, ge=1)
-    num_held_out: int = Field(256, ge=1)
+    digits: int = Field(default=2, ge=1, le=9)
+    num_train: int = Field(default=4000, ge=1)
+    num_held_out: int = Field(default=256, ge=1)
 
 
 class JsonLines(Strict):
@@ -32,9 +32,12 @@ class JsonLines(Strict):
     held_out: str | None = None
     """A second file; without one, `num_held_out` problems are taken from the first."""
     question: str = "question"
-    """The column that holds the question."""
+    """The column that holds the question, or a text with several columns in it: `"{Body} {Question}"`."""
     answer: str = "answer"
-    num_held_out: int = Field(256, ge=1)
+    """The column that holds the answer."""
+    answer_after: str | None = Field(default=None, min_length=1)
+    """Only what follows this text's last occurrence in the answer column is the answer, as in `#### 72`."""
+    num_held_out: int = Field(default=256, ge=1)
 
 
 class Gsm8k(Strict):
@@ -50,7 +53,7 @@ class Math(Strict):
     source: Literal["math"]
     train: str
     held_out: str | None = None
-    num_held_out: int = Field(256, ge=1)
+    num_held_out: int = Field(default=256, ge=1)
 
 
 class Hub(Strict):
@@ -58,12 +61,17 @@ class Hub(Strict):
 
     source: Literal["hub"]
     path: str
+    """The id of a data set on a hub, or a local directory or file."""
     name: str | None = None
+    """The data set's configuration, where it has several (such as GSM8K's `main`)."""
     train_split: str = "train"
     held_out_split: str | None = "test"
+    """A split of that name; `"none"` takes `num_held_out` problems from the first instead."""
     question: str = "question"
+    """A column, or a text with several columns in it, as in `jsonl`."""
     answer: str = "answer"
-    num_held_out: int = Field(256, ge=1)
+    answer_after: str | None = Field(default=None, min_length=1)
+    num_held_out: int = Field(default=256, ge=1)
 
 
 class ReasoningGym(Strict):
@@ -72,8 +80,9 @@ class ReasoningGym(Strict):
     source: Literal["reasoning_gym"]
     task: str
     options: dict[str, int | float | str | bool] = Field(default_factory=dict)
-    num_train: int = Field(4000, ge=1)
-    num_held_out: int = Field(256, ge=1)
+    """The task's own settings, such as `max_terms = 4`."""
+    num_train: int = Field(default=4000, ge=1)
+    num_held_out: int = Field(default=256, ge=1)
 
 
 DataConfig = Annotated[Addition | JsonLines | Gsm8k | Math | Hub | ReasoningGym, Field(discriminator="source")]
@@ -92,10 +101,12 @@ class PromptConfig(Strict):
     system: str | None = None
     """The system turn; without it, the chat template's own default applies."""
     suffix: str = ""
-    """Appended to every question, after a space or a line break of its own."""
+    """Appended to every question as it stands: begin it with a space or a line break."""
     shots: tuple[Shot, ...] = ()
     chat_template: bool = True
-    """Off for base models: the question and suffix are then the prompt as they stand."""
+    """Off for base models: system text, shots and question are then plain text, a blank line between them."""
+    template_options: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    """Variables for the chat template, such as Qwen3's `enable_thinking = false`."""
 
 
 class LearnerConfig(Strict):
