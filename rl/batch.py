@@ -1,0 +1,78 @@
+"""Graded groups become packed rows. The only place that shifts by one.
+
+A group shares its prompt, so a row holds it once, followed by as many completions as fit. The attention mask lets a
+completion see the prompt and itself, and positions continue from the prompt's end: what the model computes is what it
+would compute on each completion alone.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from rl.types import Group, Row, TrainBatch
+from rollout.types import Completion
+
+Advised = tuple[Completion, float]
+"""A completion and its advantage."""
+
+
+def build_batch(groups: Sequence[Group], advantages_P_G: Sequence[Sequence[float]], tokens_per_row: int) -> TrainBatch:
+    """Rows for every completion that carries a signal, and the token count of all that could have."""
+    rows: list[Row] = []
+    num_tokens = 0
+    for group, advantages in zip(groups, advantages_P_G, strict=True):
+        graded = zip(group.completions, group.rewards, strict=True)
+        num_tokens += sum(len(completion.token_ids) for completion, reward in graded if reward.counts)
+        advised = [(c, a) for c, a in zip(group.completions, advantages, strict=True) if a != 0]
+        rows += [_row(group.prompt, share) for share in _shares(len(group.prompt), advised, tokens_per_row)]
+    return TrainBatch(rows, num_tokens)
+
+
+def attention_mask(segment_ids: Tensor) -> Tensor:
+    """bool[..., inputs, inputs]: a query sees what is not behind it, in the prompt or in its own completion.
+
+    Padding has segment -1: it sees itself, so that no row of the softmax is empty, and nothing sees it.
+    """
+    query, key = segment_ids.unsqueeze(-1), segment_ids.unsqueeze(-2)
+    causal = torch.ones(segment_ids.shape[-1], segment_ids.shape[-1], dtype=torch.bool, device=segment_ids.device).tril()
+    itself = torch.eye(segment_ids.shape[-1], dtype=torch.bool, device=segment_ids.device)
+    return (causal & ((key == 0) | (key == query)) & (query >= 0)) | itself
+
+
+def _shares(prompt_length: int, advised: Sequence[Advised], tokens_per_row: int) -> Iterator[list[Advised]]:
+    """Cut a group so that each row stays within its tokens; a completion that alone is longer gets a row of its own."""
+    share: list[Advised] = []
+    length = prompt_length
+    for completion, advantage in advised:
+        added = len(completion.token_ids) - 1
+        if share and length + added > tokens_per_row:
+            yield share
+            share, length = [], prompt_length
+        share.append((completion, advantage))
+        length += added
+    if share:
+        yield share
+
+
+def _row(prompt: list[int], share: Sequence[Advised]) -> Row:
+    tokens, positions, segments = list(prompt), list(range(len(prompt))), [0] * len(prompt)
+    predictors: list[int] = []
+    sequence_ids: list[int] = []
+    for index, (completion, _) in enumerate(share):
+        inputs = completion.token_ids[:-1]
+        predictors += [len(prompt) - 1, *range(len(tokens), len(tokens) + len(inputs))]
+        sequence_ids += [index] * len(completion.token_ids)
+        positions += range(len(prompt), len(prompt) + len(inputs))
+        segments += [index + 1] * len(inputs)
+        tokens += inputs
+    return Row(
+        token_ids=torch.tensor(tokens),
+        position_ids=torch.tensor(positions),
+        segment_ids=torch.tensor(segments),
+        predictors=torch.tensor(predictors),
+        targets=torch.tensor([token for completion, _ in share for token in completion.token_ids]),
+        sequence_ids=torch.tensor(sequence_ids),
+        rollout_logprobs=torch.tensor([logprob for completion, _ in share for logprob in completion.logprobs]),
+        advantages=torch.tensor([a for completion, a in share for _ in completion.token_ids]),
+    )

@@ -1,0 +1,128 @@
+"""Logprobs of targets under the policy, without ever holding logits of positions that predict nothing.
+
+The body of the model runs on whole rows; the output layer only on the positions that predict a completion's token,
+a chunk at a time, recomputed in the backward pass: the [tokens, vocabulary] matrix never exists at once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from rl.batch import attention_mask
+from rl.types import Row
+
+CHUNK = 512
+"""Positions whose logits exist at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Microbatch:
+    """Rows of similar length, padded to one shape."""
+
+    token_ids: Int[Tensor, "rows inputs"]
+    position_ids: Int[Tensor, "rows inputs"]
+    segment_ids: Int[Tensor, "rows inputs"]
+    predictors: Int[Tensor, " targets"]
+    """Into the flattened rows."""
+    targets: Int[Tensor, " targets"]
+    sequence_ids: Int[Tensor, " targets"]
+    rollout_logprobs: Float[Tensor, " targets"]
+    advantages: Float[Tensor, " targets"]
+
+
+def microbatches(rows: Sequence[Row], tokens: int, device: str) -> list[Microbatch]:
+    """Longest first, so that the largest allocation comes first; at most `tokens` padded inputs each, or one row."""
+    shares: list[list[Row]] = []
+    for row in sorted(rows, key=lambda row: -len(row.token_ids)):
+        if shares and (len(shares[-1]) + 1) * len(shares[-1][0].token_ids) <= tokens:
+            shares[-1].append(row)
+        else:
+            shares.append([row])
+    return [_pad(share, device) for share in shares]
+
+
+def target_logprobs(
+    model: nn.Module, batch: Microbatch, temperature: float = 1.0
+) -> tuple[Float[Tensor, " targets"], Float[Tensor, " targets"]]:
+    """Of each target, its logprob at `temperature` and (without gradient) the entropy of its distribution, in nats."""
+    causal_lm: Any = model
+    hidden = causal_lm.get_decoder()(
+        input_ids=batch.token_ids,
+        attention_mask=_masks(causal_lm.config, batch),
+        position_ids=batch.position_ids,
+        use_cache=False,
+    ).last_hidden_state
+    predicting = hidden.flatten(0, 1)[batch.predictors]
+    chunks = [
+        checkpoint(_head_logprobs, causal_lm, h, t, temperature, use_reentrant=False)
+        for h, t in zip(predicting.split(CHUNK), batch.targets.split(CHUNK), strict=True)
+    ]
+    logprobs, entropies = zip(*chunks, strict=True) if chunks else ((predicting.sum(-1),), (predicting.sum(-1),))
+    return torch.cat(logprobs), torch.cat(entropies)
+
+
+def check_head(model: nn.Module) -> None:
+    """Raises ValueError if this model makes logits in a way that `target_logprobs` does not reproduce."""
+    causal_lm: Any = model
+    device = next(model.parameters()).device
+    ids = torch.arange(1, 9, device=device)[None] % causal_lm.config.get_text_config().vocab_size
+    with torch.no_grad():
+        whole = causal_lm(input_ids=ids, use_cache=False).logits[0].float()
+        split = _logits(causal_lm, causal_lm.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state[0])
+    if not torch.allclose(whole, split, rtol=1e-2, atol=1e-2):
+        raise ValueError(f"models of type {causal_lm.config.model_type!r} treat their logits in a way that is not known")
+
+
+def _head_logprobs(model: Any, hidden: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    logits = _logits(model, hidden)
+    if temperature != 1:
+        logits = logits / temperature
+    logprobs = logits.log_softmax(-1)
+    with torch.no_grad():
+        entropies = -(logprobs.exp() * logprobs).sum(-1)
+    return logprobs.gather(1, targets[:, None])[:, 0], entropies
+
+
+def _logits(model: Any, hidden: Tensor) -> Tensor:
+    logits = model.get_output_embeddings()(hidden).float()
+    cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+    return cap * torch.tanh(logits / cap) if cap else logits
+
+
+def _masks(config: Any, batch: Microbatch) -> Any:
+    """The rows' mask in the form the model takes: one of its own for layers that see a sliding window."""
+    mask = attention_mask(batch.segment_ids)[:, None]
+    config = config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ())
+    if "sliding_attention" not in kinds:
+        return mask
+    distance = batch.position_ids[:, None, :, None] - batch.position_ids[:, None, None, :]
+    return {"full_attention": mask, "sliding_attention": mask & (distance < config.sliding_window)}
+
+
+def _pad(rows: Sequence[Row], device: str) -> Microbatch:
+    width = max(len(row.token_ids) for row in rows)
+
+    def stack(name: str, value: int) -> Tensor:
+        padded = [nn.functional.pad(getattr(row, name), (0, width - len(row.token_ids)), value=value) for row in rows]
+        return torch.stack(padded).to(device)
+
+    def join(name: str) -> Tensor:
+        return torch.cat([getattr(row, name) for row in rows]).to(device)
+
+    ends = torch.tensor([0, *(int(row.sequence_ids[-1]) + 1 for row in rows)]).cumsum(0)
+    return Microbatch(
+        token_ids=stack("token_ids", 0),
+        position_ids=stack("position_ids", 0),
+        segment_ids=stack("segment_ids", -1),
+        predictors=torch.cat([row.predictors + i * width for i, row in enumerate(rows)]).to(device),
+        targets=join("targets"),
+        sequence_ids=torch.cat([row.sequence_ids + ends[i] for i, row in enumerate(rows)]).to(device),
+        rollout_logprobs=join("rollout_logprobs"),
+        advantages=join("advantages"),
+    )

@@ -1,0 +1,85 @@
+"""What flows through learning: graded groups go in, a batch of packed rows is learned from, an adapter comes out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lora.types import Adapter
+from rewards.types import Problem, Reward
+from rollout.types import Completion
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One problem and its graded completions, kept whole until tensors are built."""
+
+    problem: Problem
+    prompt: list[int]
+    completions: list[Completion]
+    rewards: list[Reward]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One packed sequence: a prompt once, then several of its completions, each blind to the others.
+
+    A completion's last token predicts nothing, so it is a target but never an input.
+    Example: prompt [7, 8], completions [1, 2] and [3] give ``token_ids=[7, 8, 1]``, ``segment_ids=[0, 0, 1]``,
+    ``predictors=[1, 2, 1]``, ``targets=[1, 2, 3]``, ``sequence_ids=[0, 0, 1]``.
+    """
+
+    token_ids: Int[Tensor, " inputs"]
+    position_ids: Int[Tensor, " inputs"]
+    segment_ids: Int[Tensor, " inputs"]
+    """0 is the prompt, which all may see; k is the k-th completion, seen by itself alone."""
+    predictors: Int[Tensor, " targets"]
+    """The input position whose hidden state predicts each target."""
+    targets: Int[Tensor, " targets"]
+    sequence_ids: Int[Tensor, " targets"]
+    """Which completion of the row each target belongs to, from 0."""
+    rollout_logprobs: Float[Tensor, " targets"]
+    advantages: Float[Tensor, " targets"]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainBatch:
+    """One step's rows. Completions that carry no signal are counted, and need no row."""
+
+    rows: list[Row]
+    num_tokens: int
+    """Completion tokens of the whole step, with and without signal: what the summed loss is divided by."""
+
+
+class Learner(Protocol):
+    """Owns the trainable adapter and its optimizer."""
+
+    async def publish(self) -> Adapter:
+        """The policy as it is now."""
+        ...
+
+    async def update(self, batch: TrainBatch) -> dict[str, float]:
+        """One optimizer step; returns the `update/...` metrics. A batch without rows changes nothing."""
+        ...
+
+    async def score(self, sequences: Sequence[Sequence[int]], *, base: bool = False) -> list[list[float]]:
+        """Logprobs of every token but the first, at temperature 1, under the policy or the base model alone."""
+        ...
+
+    async def state(self) -> bytes:
+        """All that the next update depends on."""
+        ...
+
+    async def load_state(self, state: bytes) -> None:
+        """The inverse of `state`."""
+        ...
+
+    async def facts(self) -> Mapping[str, int]:
+        """`trained_parameters` and `model_parameters`."""
+        ...
+
+    async def close(self) -> None:
+        """Release the model."""
+        ...
