@@ -11,7 +11,7 @@ from fractions import Fraction
 from functools import lru_cache
 
 from rewards.expression import Call, Node, Number, Product, Symbol, Unparsable, parse_expression, signs, walk
-from rewards.normalize import KNOWN_WORDS, MAX_ANSWER_CHARS, MAX_DIGITS, normalize
+from rewards.normalize import KNOWN_WORDS, MAX_ANSWER_CHARS, MAX_DIGITS, normalize, words
 
 MAX_ITEMS = 200
 MAX_NESTING = 5
@@ -19,7 +19,7 @@ MAX_NESTING = 5
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """One value. ``unit`` is the set of its unit's words, empty when none is given. Example: ``Scalar(18, {"dollar"})``."""
+    """One value. ``unit`` is the set of its unit's words, if any. Example: ``Scalar(18, {"dollar"})``."""
 
     node: Node
     unit: frozenset[str] = frozenset()
@@ -54,7 +54,7 @@ class Relation:
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """``x = 5``, ``f(x) = 2x``, ``Area = 12``: a value with what it is the value of. Names of several words are words."""
+    """``x = 5``, ``f(x) = 2x``, ``Area = 12``: a value with what it is the value of."""
 
     name: str
     value: "Answer"
@@ -67,7 +67,7 @@ class Matrix:
 
 @dataclass(frozen=True, slots=True)
 class Based:
-    """Digits written in a base other than ten: ``2516_8`` is not 2516, and its value in base ten is not the answer asked for."""
+    """Digits in a base other than ten: ``2516_8`` is not 2516, nor is its value in base ten the answer asked for."""
 
     digits: str
     base: int
@@ -91,99 +91,31 @@ class Words:
 Answer = Scalar | Items | Union | Relation | Named | Matrix | Based | Ratio | Words
 
 # Words that turn a number into another statement. None of these is a unit.
-NOT_UNITS = frozenset(
-    ["or", "and", "if", "not", "when", "for", "otherwise", "plus", "minus", "times", "more", "less", "than", "to", "between", "at", "least", "most", "until", "unless", "but", "except", "over", "under", "above", "below", "nor", "neither", "never", "no", "only", "by", "divided", "multiplied", "mod", "modulo", "squared", "cubed", "half", "halves", "third", "thirds", "quarter", "quarters", "fourth", "fourths", "fifth", "fifths", "tenth", "tenths", "hundredths", "base", "choose", "factorial", "percent", "point", "points", "is", "are", "was", "were", "isn't", "aren't", "wrong", "incorrect", "false", "true", "also", "then", "with", "without", "approximately", "about", "degrees-of"]
-) - {"point", "points", "degrees-of", "no", "by", "only"}  # fmt: skip
+NOT_UNITS = words(
+    "or and if not when for otherwise plus minus times more less than to between at least most until unless but "
+    "except over under above below nor neither never divided multiplied mod modulo squared cubed half halves "
+    "third thirds quarter quarters fourth fourths fifth fifths tenth tenths hundredths base choose factorial "
+    "percent is are was were isn't aren't wrong incorrect false true also then with without approximately about"
+)
 SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
-SHORT_UNITS = frozenset(
-    [
-        "cm",
-        "mm",
-        "km",
-        "dm",
-        "nm",
-        "in",
-        "ft",
-        "yd",
-        "mi",
-        "kg",
-        "mg",
-        "lb",
-        "oz",
-        "hr",
-        "hrs",
-        "min",
-        "mins",
-        "sec",
-        "ml",
-        "cl",
-        "dl",
-        "kl",
-        "mph",
-        "kph",
-        "km/h",
-        "m/s",
-        "cm/s",
-        "ft/s",
-        "am",
-        "pm",
-        "hz",
-        "kw",
-        "mw",
-        "kj",
-        "ha",
-        "sq",
-        "cu",
-        "pt",
-        "qt",
-        "gal",
-        "lbs",
-        "yds",
-        "usd",
-        "eur",
-        "gbp",
-        "cad",
-        "rad",
-        "deg",
-        "units",
-    ]
+SHORT_UNITS = words(
+    "cm mm km dm nm in ft yd mi kg mg lb oz hr hrs min mins sec ml cl dl kl mph kph km/h m/s cm/s ft/s am pm hz "
+    "kw mw kj ha sq cu pt qt gal lbs yds usd eur gbp cad rad deg units"
 )
 ALIASES = {
     "¤": "dollar", "$": "dollar", "usd": "dollar", "€": "euro", "eur": "euro", "£": "pound", "gbp": "pound", "¥": "yen",
-    "₹": "rupee", "¢": "cent", "°": "degree", "deg": "degree", "in": "inch", "inche": "inch", "ft": "foot", "feet": "foot",
+    "₹": "rupee", "¢": "cent", "°": "degree", "deg": "degree", "in": "inch", "inche": "inch", "ft": "foot",
+    "feet": "foot",
     "yd": "yard", "mi": "mile", "cm": "centimeter", "centimetre": "centimeter", "mm": "millimeter", "metre": "meter",
     "km": "kilometer", "kilometre": "kilometer", "kg": "kilogram", "mg": "milligram", "lb": "pound", "oz": "ounce",
     "hr": "hour", "min": "minute", "sec": "second", "ml": "milliliter", "m": "meter", "g": "gram", "s": "second",
     "sq": "square", "litre": "liter", "l": "liter", "h": "hour",
 }  # fmt: skip
-NUMBER_WORDS = {
-    word: n
-    for n, word in enumerate(
-        [
-            "zero",
-            "one",
-            "two",
-            "three",
-            "four",
-            "five",
-            "six",
-            "seven",
-            "eight",
-            "nine",
-            "ten",
-            "eleven",
-            "twelve",
-            "thirteen",
-            "fourteen",
-            "fifteen",
-            "sixteen",
-            "seventeen",
-            "eighteen",
-            "nineteen",
-            "twenty",
-        ]
-    )
-}
+_TWENTY = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen twenty"
+)
+NUMBER_WORDS = {word: n for n, word in enumerate(_TWENTY.split())}
 FILLER = re.compile(
     r"^(?:(?:approximately|approx\.?|about|around|roughly|exactly|equal to|equals|simply|just|precisely|a total of|"
     r"(?:the |a )?(?:number|value|answer|result|total) (?:is|of)|in total) )+",
@@ -275,7 +207,7 @@ def _based(digits: str, base: str) -> Answer:
 
 
 def _words(text: str, nesting: int) -> Answer | None:
-    """A choice's letter in brackets, a spelt-out number, or text. One bare letter is left to be a variable or a choice."""
+    """A choice's letter in brackets, a spelt-out number, or text. One bare letter may be a variable."""
     if (choice := _CHOICE.match(text)) is not None and len(text) > 1:
         return Words(choice[1].lower())
     plain = text.replace("\\text{", "").replace("}", "") if "\\text{" in text else text
@@ -356,7 +288,7 @@ def _marks(text: str) -> list[str]:
 
 
 def _equation(pieces: list[str], marks: list[str], nesting: int) -> Answer:
-    """``name = ... = value`` and arithmetic like ``2 * 9 = 18`` state their last side; other equations state themselves.
+    """``name = ... = value`` and arithmetic like ``2 * 9 = 18`` state their last side; others state themselves.
 
     What follows ≈ is only a reading of what stands before it.
     """

@@ -21,11 +21,13 @@ class RewardConfig(BaseModel):
     """`math_answer`, `file.py:name` or `package.module:name`."""
     terms: tuple[RewardTerm, ...] = ()
     """Several functions, added with their weights, in place of `function`."""
-    deadline_s: float = Field(5.0, gt=0)
+    conversational: bool | None = None
+    """Whether TRL functions get completions as lists of messages; by default as their annotations say, else as text."""
+    deadline_s: float = Field(default=5.0, gt=0)
     """Seconds one completion may take before its grader is killed and the outcome is `timeout`."""
-    workers: int | None = Field(None, ge=1)
+    workers: int | None = Field(default=None, ge=1)
     """Grading processes; by default one per two cores, at least one, at most eight."""
-    memory_mb: int = Field(2048, ge=256)
+    memory_mb: int = Field(default=2048, ge=256)
     """Address space of one grading process, above which it is stopped."""
-    max_failed_fraction: float = Field(0.25, ge=0, le=1)
+    max_failed_fraction: float = Field(default=0.25, ge=0, le=1)
     """A step in which a larger share of grades crashed ends the run."""

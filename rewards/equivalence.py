@@ -1,8 +1,9 @@
 """Whether an answer says the same as the reference. When in doubt it does not: a policy finds every false "equal".
 
-Order, from the cheapest test on: the same spelling; the same shape; exact rationals; a value in double precision, which
-only ever turns answers away; a symbolic proof. Tolerance is relative and comes from digits shown: a decimal stands for an
-irrational or non-terminating number when it is that number rounded, or cut off, after at least six significant digits.
+Order, from the cheapest test on: the same spelling; the same shape; exact rationals; a value in double precision,
+which only ever turns answers away; a symbolic proof. Tolerance is relative and comes from digits shown: a decimal
+stands for an irrational or non-terminating number when it is that number rounded, or cut off, after at least six
+significant digits.
 """
 
 import re
@@ -30,8 +31,8 @@ _CHOICE = re.compile(r"\(? ?([A-J]) ?(?:\)|[.:])")
 def equivalent(reference: str, answer: str, *, percent: bool = False) -> bool:
     """Whether two answers, as written by a data set and by a model, mean the same.
 
-    ``percent`` says that the question asks for a percentage, so that ``60`` and ``60%`` both mean sixty percent; otherwise
-    ``60%`` is 0.6. Raises `Unparsable` when one of them cannot be read and they are not spelt the same.
+    ``percent`` says that the question asks for a percentage, so that ``60`` and ``60%`` both mean sixty percent;
+    otherwise ``60%`` is 0.6. Raises `Unparsable` when one of them cannot be read and they are not spelt the same.
     """
     whole, other = _integer(reference), _integer(answer)
     if whole is not None and other is not None:
@@ -84,7 +85,9 @@ def same(reference: Answer, answer: Answer, percent: bool = False) -> bool:
             return left is not None and right is not None and same(left, right, percent)
         case Matrix(left), Matrix(right):
             shapes_agree = [len(r) for r in left] == [len(r) for r in right]
-            return shapes_agree and all(same_value(a, b) for r, s in zip(left, right) for a, b in zip(r, s))
+            return shapes_agree and all(
+                same_value(a, b) for r, s in zip(left, right, strict=True) for a, b in zip(r, s, strict=True)
+            )
         case Based(), Based():
             return reference == answer
         case Ratio(), Ratio():
@@ -109,7 +112,7 @@ def _unwrapped(answer: Answer) -> Answer:
 
 
 def _same_named(reference: Answer, answer: Answer, percent: bool) -> bool:
-    """``x = 5`` answers 5 and the other way round, but not ``y = 5``; ``y = 2x`` is also the equation ``2x - y = 0``."""
+    """``x = 5`` answers 5 and the reverse, but not ``y = 5``; ``y = 2x`` is also the equation ``2x - y = 0``."""
     relations = [a for a in (reference, answer) if isinstance(a, Relation)]
     if relations and relations[0].signs[0] != "=":  # x ∈ [1, 2] and 1 ≤ x ≤ 2
         return same(_value(reference), _value(answer), percent)
@@ -246,7 +249,7 @@ def _ascending(relation: Relation) -> Relation:
 
 
 def _proportional(left: Node, right: Node) -> bool:
-    """Whether ``left = 0`` and ``right = 0`` are one equation up to a constant factor, found at one point and then proved."""
+    """Whether ``left = 0`` and ``right = 0`` are one equation up to a constant factor."""
     names = variables(left)
     if not names or names != variables(right):
         return False
@@ -275,12 +278,12 @@ def _same_ratio(reference: Ratio, answer: Ratio) -> bool:
     )
 
 
-# --- values -------------------------------------------------------------------------------------------------------------
-
-
 @lru_cache(8192)
 def same_value(left: Node, right: Node) -> bool:
-    """Whether two expressions are equal, for every value of their variables. Raises `Unparsable` if they have no value."""
+    """Whether two expressions are equal for all values of their variables.
+
+    Raises `Unparsable` if they have no value.
+    """
     if left == right:
         return True
     ends = _infinity(left), _infinity(right)

@@ -38,7 +38,7 @@ MAX_TERMS = 4_000
 
 
 def rational(node: Node) -> Fraction | None:
-    """The exact value when it is rational by arithmetic alone, else None. Raises `Unparsable` when it is undefined or huge."""
+    """The exact value when it is rational by arithmetic alone, else None. Raises `Unparsable` if undefined or huge."""
     match node:
         case Number(value):
             return bounded(value)
@@ -153,8 +153,6 @@ def _degree_root(value: Fraction, degree: Fraction) -> Fraction | None:
     return _root(value, 1 / degree)
 
 
-# --- approximate values -------------------------------------------------------------------------------------------------
-
 _CONSTANTS: dict[str, complex] = {"π": math.pi, "e": math.e, "i": 1j}
 _FUNCTIONS = {
     "sin": cmath.sin, "cos": cmath.cos, "tan": cmath.tan, "sinh": cmath.sinh, "cosh": cmath.cosh, "tanh": cmath.tanh,
@@ -164,7 +162,8 @@ _FUNCTIONS = {
     "arccot": lambda z: cmath.atan(1 / z), "arcsec": lambda z: cmath.acos(1 / z), "arccsc": lambda z: cmath.asin(1 / z),
     # A logarithm with no base written: some fixed multiple of ln, not one that equals ln or log10.
     "log": lambda z: 0.7718 * cmath.log(z), "lg": lambda z: cmath.log(z) / math.log(10), "abs": lambda z: abs(z),
-    "factorial": lambda z: math.gamma(z.real + 1), "floor": lambda z: math.floor(z.real), "ceil": lambda z: math.ceil(z.real),
+    "factorial": lambda z: math.gamma(z.real + 1), "floor": lambda z: math.floor(z.real),
+    "ceil": lambda z: math.ceil(z.real),
 }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
-from rewards.normalize import FUNCTIONS, KNOWN_WORDS, MAX_ANSWER_CHARS, MAX_DIGITS
+from rewards.normalize import FUNCTIONS, KNOWN_WORDS, MAX_ANSWER_CHARS, MAX_DIGITS, words
 
 MAX_DEPTH = 40
 """Brackets within brackets; the recursion below takes about eight Python frames a level."""
@@ -81,8 +81,10 @@ class PlusMinus:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A function of its arguments. Names: the elementary functions, ``factorial``, ``binom``, ``root``, ``abs``, ``floor``,
-    ``ceil``, and ``log`` (no base given: its base is left open, so it is not ``ln``)."""
+    """A function of its arguments: the elementary ones, ``factorial``, ``binom``, ``root``, ``abs``, ``floor``,
+    ``ceil``,
+    and ``log`` (no base given: its base is left open, so it is not ``ln``).
+    """
 
     name: str
     arguments: "tuple[Node, ...]"
@@ -91,47 +93,9 @@ class Call:
 Node = Number | Symbol | Sum | Product | Quotient | Power | Negative | Percent | PlusMinus | Call
 
 INVERSES = {name: f"arc{name}" for name in ("sin", "cos", "tan", "cot", "sec", "csc")}
-GREEK = frozenset(
-    [
-        "alpha",
-        "beta",
-        "gamma",
-        "delta",
-        "epsilon",
-        "varepsilon",
-        "zeta",
-        "eta",
-        "theta",
-        "vartheta",
-        "iota",
-        "kappa",
-        "lambda",
-        "mu",
-        "nu",
-        "xi",
-        "rho",
-        "sigma",
-        "tau",
-        "upsilon",
-        "phi",
-        "varphi",
-        "chi",
-        "psi",
-        "omega",
-        "Gamma",
-        "Delta",
-        "Theta",
-        "Lambda",
-        "Xi",
-        "Pi",
-        "Sigma",
-        "Upsilon",
-        "Phi",
-        "Psi",
-        "Omega",
-        "ell",
-        "hbar",
-    ]
+GREEK = words(
+    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau "
+    "upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega ell hbar"
 )
 UNARY_FUNCTIONS = FUNCTIONS - {"sqrt", "gcd", "lcm", "det", "max", "min", "lim", "deg", "arg", "dim", "ker", "mod"}
 
@@ -160,7 +124,7 @@ def parse_expression(text: str) -> Node:
 
 
 class _Parser:
-    """Recursive descent over characters; ``at`` is the next one. Each method reads one construct and returns its tree."""
+    """Recursive descent over characters; ``at`` is the next one. Each method reads one construct."""
 
     def __init__(self, text: str) -> None:
         self.text = text

@@ -1,9 +1,9 @@
 # ruff: noqa: RUF001 (mathematical signs are meant)
 """The final answer in a completion's text. Plain scans from the end: linear in the text, whatever it holds.
 
-The last complete statement wins: ``\\boxed{...}``, ``#### ...``, ``<answer>...</answer>`` or "the answer is ...". Without
-one: the last bold text that holds a number, then the last formula or number. Thoughts in tags are skipped, and a thought
-that never ends states nothing.
+The last complete statement wins: ``\\boxed{...}``, ``#### ...``, ``<answer>...</answer>`` or "the answer is ...".
+Without one: the last bold text that holds a number, then the last formula or number. Thoughts in tags are skipped,
+and a thought that never ends states nothing.
 """
 
 import re
@@ -17,7 +17,8 @@ _THOUGHT = r"(?:think|thinking|thought|reasoning|analysis)"
 _OPEN = re.compile(rf"<\|?{_THOUGHT}\|?>", re.IGNORECASE)
 _CLOSE = re.compile(rf"</\|?{_THOUGHT}\|?>", re.IGNORECASE)
 _PHRASE = re.compile(
-    r"\banswer(?:\s+to\s+[^.\n]{0,60}?)?\s*(?:\*\*)?\s*(?:(?:is|was|would be|should be|equals|:|=)\s*)+(?:\*\*)?(?:option\s+|choice\s+)?",
+    r"\banswer(?:\s+to\s+[^.\n]{0,60}?)?\s*(?:\*\*)?\s*(?:(?:is|was|would be|should be|equals|:|=)\s*)+(?:\*\*)?"
+    r"(?:option\s+|choice\s+)?",
     re.IGNORECASE,
 )
 _HEADING = re.compile(r"^[ \t]*####[ \t]*(?!#)(.*)$", re.MULTILINE)
@@ -31,7 +32,8 @@ _NOT_A_STATEMENT = re.compile(
 _ANSWER_HEADING = re.compile(r"^\**\s*(?:the\s+)?(?:final\s+)?answer\s*\**\s*:?\s*\**$", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"\n|[.!?](?=\s|$|\*\*)|[.](?=[\"')\]]*\s)|<\||</")
 _CLAUSE = re.compile(
-    r"(?:,\s*|\s+)(?:because|since|so|as|which|where|when|after|given that|if|I hope|for a total|hence|therefore|thus)\b.*$",
+    r"(?:,\s*|\s+)(?:because|since|so|as|which|where|when|after|given that|if|I hope|for a total|"
+    r"hence|therefore|thus)\b.*$",
     re.IGNORECASE | re.DOTALL,
 )
 _MATH = re.compile(
@@ -64,10 +66,7 @@ def extract_answer(text: str) -> str | None:
 
 def visible(text: str) -> str:
     """What follows the last closed thought. A thought left open hides everything after its tag."""
-    last = None
-    for last in _CLOSE.finditer(text):
-        pass
-    text = text if last is None else text[last.end() :]
+    text = text[max((m.end() for m in _CLOSE.finditer(text)), default=0) :]
     opened = _OPEN.search(text)
     return text if opened is None else text[: opened.start()]
 
@@ -193,7 +192,7 @@ def _last_value(text: str) -> str | None:
 
 
 def _written_against(text: str, at: int) -> str:
-    """``5`` in "is 5.", ``3/4``, ``12,000``, ``\\frac{3}{4}``, ``2 + 3 = 5``: the run of signs around the digit at ``at``."""
+    """``5`` in "is 5.", ``3/4``, ``12,000``, ``\\frac{3}{4}``, ``2 + 3 = 5``: the run of signs around the digit."""
     start, end = at, at + 1
     while start > 0 and not text[start - 1].isspace() and at - start < 5_000:
         start -= 1

@@ -1,8 +1,8 @@
 # ruff: noqa: RUF001, RUF002 (mathematical signs are meant)
 """One spelling for each mathematical sign, so that the parser has few cases. Nothing here decides what is equal.
 
-A normalised answer uses single characters for operators (``*``, ``/``, ``^``, ``±``, ``≤``, ``∪``, ``∞``, ``°`` ...), has
-no delimiters, sizes or spacing commands, and marks words as ``\\text{...}``. Every replacement is a linear scan.
+A normalised answer uses single characters for operators (``*``, ``/``, ``^``, ``±``, ``≤``, ``∪``, ``∞``, ``°`` ...),
+has no delimiters, sizes or spacing commands, and marks words as ``\\text{...}``. Every replacement is a linear scan.
 """
 
 import re
@@ -11,6 +11,11 @@ import unicodedata
 MAX_ANSWER_CHARS = 1_000
 """Longer answers are not looked at, except whole numbers of up to `MAX_DIGITS`."""
 MAX_DIGITS = 4_000
+
+
+def words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
 
 COMMANDS = {
     "cdot": "*", "times": "*", "ast": "*", "div": "/", "pm": "±", "mp": "∓", "infty": "∞", "pi": "π", "circ": "°",
@@ -23,57 +28,26 @@ COMMANDS = {
     "quad": " ", "qquad": " ", "space": " ", "left": "", "right": "", "big": "", "Big": "", "bigl": "", "bigr": "",
     "Bigl": "", "Bigr": "", "bigg": "", "Bigg": "", "biggl": "", "biggr": "", "middle": "", "displaystyle": "",
     "textstyle": "", "scriptstyle": "", "limits": "", "nolimits": "", "boldsymbol": "", "mathbf": "", "mathit": "",
-    "rm": "", "bf": "", "it": "", "hfill": "", "thinspace": " ", "euro": "€", "pounds": "£", "imath": "i", "percent": "%",
+    "rm": "", "bf": "", "it": "", "hfill": "", "thinspace": " ", "euro": "€", "pounds": "£", "imath": "i",
+    "percent": "%",
 }  # fmt: skip
 CHARACTERS = {
-    "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "﹣": "-", "－": "-", "×": "*", "·": "*", "⋅": "*", "∙": "*", "•": "*",
+    "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "﹣": "-", "－": "-", "×": "*", "·": "*", "⋅": "*", "∙": "*",
+    "•": "*",
     "÷": "/", "∕": "/", "⁄": "/", "≤": "≤", "≦": "≤", "⩽": "≤", "≥": "≥", "≧": "≥", "⩾": "≥", "≃": "≈",
     "≅": "≈", "∼": "≈", "º": "°", "˚": "°", "′": "'", "’": "'", "‘": "'", "“": '"', "”": '"', "Π": "\\Pi ", "𝜋": "π",
     "½": " 1/2", "⅓": " 1/3", "⅔": " 2/3", "¼": " 1/4", "¾": " 3/4", "⅕": " 1/5", "⅖": " 2/5", "⅗": " 3/5", "⅘": " 4/5",
     "⅙": " 1/6", "⅚": " 5/6", "⅛": " 1/8", "⅜": " 3/8", "⅝": " 5/8", "⅞": " 7/8", "\u00a0": " ", "\u202f": " ",
     "\u2009": " ", "\u200b": "", "\u2060": "", "\ufeff": "", "\u2061": "", "\u2062": "*", "∅": "∅", "…": "…", "⋯": "…",
-    "α": "\\alpha ", "β": "\\beta ", "γ": "\\gamma ", "δ": "\\delta ", "ε": "\\epsilon ", "θ": "\\theta ", "λ": "\\lambda ",
+    "α": "\\alpha ", "β": "\\beta ", "γ": "\\gamma ", "δ": "\\delta ", "ε": "\\epsilon ", "θ": "\\theta ",
+    "λ": "\\lambda ",
     "μ": "\\mu ", "ρ": "\\rho ", "σ": "\\sigma ", "τ": "\\tau ", "φ": "\\phi ", "ω": "\\omega ",
 }  # fmt: skip
 SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n", strict=True))
 SUBSCRIPTS = dict(zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True))
-FUNCTIONS = frozenset(
-    [
-        "sin",
-        "cos",
-        "tan",
-        "cot",
-        "sec",
-        "csc",
-        "arcsin",
-        "arccos",
-        "arctan",
-        "arccot",
-        "arcsec",
-        "arccsc",
-        "sinh",
-        "cosh",
-        "tanh",
-        "coth",
-        "sech",
-        "csch",
-        "ln",
-        "log",
-        "lg",
-        "exp",
-        "sqrt",
-        "gcd",
-        "lcm",
-        "det",
-        "max",
-        "min",
-        "lim",
-        "deg",
-        "arg",
-        "dim",
-        "ker",
-        "mod",
-    ]
+FUNCTIONS = words(
+    "sin cos tan cot sec csc arcsin arccos arctan arccot arcsec arccsc sinh cosh tanh coth sech csch ln log lg "
+    "exp sqrt gcd lcm det max min lim deg arg dim ker mod"
 )
 KNOWN_WORDS = FUNCTIONS | {"pi", "inf", "infty", "infinity", "abs", "cis"}
 
@@ -114,7 +88,7 @@ def normalize(text: str) -> str:
 
 
 def _unicode(text: str) -> str:
-    """Ordinary characters for typographic ones. Superscripts and vulgar fractions go first: NFKC would make 5² into 52."""
+    """Ordinary characters for typographic ones. Superscripts go first: NFKC would make 5² into 52."""
     if text.isascii():
         return text
     text = _SUPERSCRIPT.sub(lambda m: "^{" + "".join(SUPERSCRIPTS[c] for c in m[0]) + "}", text)

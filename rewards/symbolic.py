@@ -1,7 +1,7 @@
 """The only door to sympy: builds an expression from our tree, node by node, and proves that two are equal.
 
-No text reaches sympy (its parsers call ``eval``), no Float is made (its comparison has an absolute tolerance), and equal
-means proved equal: agreement of digits is never enough, or ``5 + 1/2004!`` would pass for 5.
+No text reaches sympy (its parsers call ``eval``), no Float is made (its comparison has an absolute tolerance), and
+equal means proved equal: agreement of digits is never enough, or ``5 + 1/2004!`` would pass for 5.
 """
 
 from collections.abc import Callable

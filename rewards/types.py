@@ -33,6 +33,8 @@ class Outcome(StrEnum):
     """Grading passed its deadline (or its memory cap) and was killed."""
     CRASHED = "crashed"
     """The reward function itself failed: a fault of the grader, not of the completion."""
+    NOT_APPLICABLE = "not_applicable"
+    """Every reward function said (by None) that it does not judge this completion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class Reward:
     @property
     def counts(self) -> bool:
         """Whether the completion may teach: one whose grader crashed is left out of its group, not scored 0."""
-        return self.outcome is not Outcome.CRASHED
+        return self.outcome not in (Outcome.CRASHED, Outcome.NOT_APPLICABLE)
 
 
 class Grader(Protocol):

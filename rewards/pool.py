@@ -1,0 +1,275 @@
+"""Grading in processes that can be killed: the only kind of time-out that always works.
+
+Each of a few threads owns one worker process (`rewards.worker`) and feeds it chunks. A worker answers item by item, so
+when one item passes its deadline the worker is killed and replaced, and the chunk goes on behind that item.
+"""
+
+import asyncio
+import logging
+import os
+import pickle
+import queue
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from rewards.config import RewardConfig
+from rewards.custom import RewardFunctionError, load_terms, pack
+from rewards.types import Outcome, Problem, Reward
+from rewards.worker import Graded, Item, Setup, receive, send
+
+START_SECONDS = 120.0
+"""A worker may take this long to import what its functions need."""
+MAX_CHUNK = 64
+"""Items sent to a worker at once: enough to hide the trip, few enough to share out evenly."""
+
+_log = logging.getLogger("rewards")
+_BOOT = "import sys; sys.path[:] = {path!r}; from rewards.worker import main; main({descriptor}, {parent})"
+
+
+class WorkerProcess:
+    """One child process and the socket to it. Every method may be called from one thread at a time only."""
+
+    def __init__(self, setup: Setup) -> None:
+        ours, theirs = socket.socketpair()
+        boot = _BOOT.format(path=[p or os.getcwd() for p in sys.path], descriptor=theirs.fileno(), parent=os.getpid())  # noqa: PTH109
+        self._socket = ours
+        # Its own session: a Ctrl-C on the terminal reaches only the parent. What functions print goes to stderr.
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", boot],
+            stdin=subprocess.DEVNULL,
+            stdout=2,
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"},
+        )
+        theirs.close()
+        self._setup: Setup | None = setup
+        self._poll = select.poll()
+        self._poll.register(ours, select.POLLIN | select.POLLHUP)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def wait_ready(self) -> None:
+        """Returns when the worker can grade. Raises ValueError with its traceback when it cannot load the functions."""
+        if self._setup is None:
+            return
+        send(self._socket, self._setup)
+        problem = self._receive(START_SECONDS)
+        if problem is not None:
+            raise ValueError(f"a grading process could not load the reward function:\n{problem}")
+        self._setup = None
+
+    def submit(self, items: Sequence[Item]) -> None:
+        send(self._socket, items)
+
+    def next_graded(self, deadline_s: float) -> Graded:
+        """The next item's rewards. Raises TimeoutError past the deadline, EOFError when the process died."""
+        graded = self._receive(deadline_s)
+        assert isinstance(graded, Graded)
+        return graded
+
+    def _receive(self, seconds: float) -> object:
+        if not self._poll.poll(seconds * 1000):
+            raise TimeoutError
+        return receive(self._socket)
+
+    def kill(self) -> str:
+        """Ends the process and says what had become of it."""
+        ended = self._process.poll()
+        self._process.kill()
+        self._process.wait()
+        self._socket.close()
+        if ended is None:
+            return "was killed"
+        return f"died of {signal.Signals(-ended).name}" if ended < 0 else f"exited with status {ended}"
+
+
+@dataclass(slots=True)
+class Chunk:
+    """Items for one worker, and the promise of their rewards."""
+
+    items: Sequence[Item]
+    promise: "Future[list[Graded]]" = field(default_factory=lambda: Future[list[Graded]]())
+
+
+class GraderPool:
+    """A `Grader` over worker processes. Safe to use from any event loop and any thread.
+
+    ``packed`` carries functions that were loaded elsewhere (`pack(load_terms(config))`); without it they are loaded
+    here. Raises ValueError of one line when a function cannot be loaded.
+    """
+
+    def __init__(self, config: RewardConfig, packed: bytes | None = None) -> None:
+        self.config = config
+        terms = load_terms(config) if packed is None else pickle.loads(packed)
+        self._setup = Setup(pack(terms) if packed is None else packed, config.memory_mb)
+        self._grouped = any(t.is_grouped for t in terms)
+        self._built_in = all(t.is_built_in for t in terms)
+        self._chunks: queue.SimpleQueue[Chunk | None] = queue.SimpleQueue()
+        self._seen_failures: set[str] = set()
+        self._last_failure = "none seen"
+        self._closed = False
+        self._workers: dict[int, WorkerProcess] = {}
+        count = config.workers or default_workers()
+        self._threads = [threading.Thread(target=self._serve, args=(i,), daemon=True) for i in range(count)]
+        for thread in self._threads:
+            thread.start()
+
+    async def grade(self, problems: Sequence[Problem], texts_P_G: Sequence[Sequence[str]]) -> list[list[Reward]]:
+        """Rewards in the shape of ``texts_P_G``. Raises `RewardFunctionError` when the user's function failed on more
+        than
+        ``config.max_failed_fraction`` of the completions, and ValueError when no worker can load it."""
+        graded_P_G = await self.grade_timed(problems, texts_P_G)
+        rewards_P_G = [[reward for reward, _ in group] for group in graded_P_G]
+        self._check_failures([r for group in rewards_P_G for r in group])
+        return rewards_P_G
+
+    async def grade_timed(
+        self, problems: Sequence[Problem], texts_P_G: Sequence[Sequence[str]]
+    ) -> list[list[tuple[Reward, float]]]:
+        """Like `grade`, with the seconds each took, and however many failed."""
+        assert len(problems) == len(texts_P_G), "one group of completions a problem"
+        items = [i for p, texts in zip(problems, texts_P_G, strict=True) for i in self.items(p, texts)]
+        graded = iter(await self.grade_items(items))
+        rewards: list[list[tuple[Reward, float]]] = []
+        for texts in texts_P_G:
+            group: list[tuple[Reward, float]] = []
+            while len(group) < len(texts):
+                done = next(graded)
+                group.extend((r, done.seconds / len(done.rewards)) for r in done.rewards)
+            rewards.append(group)
+        return rewards
+
+    def items(self, problem: Problem, texts: Sequence[str]) -> list[Item]:
+        """One group's work: an item a completion, or one for the group if a function takes groups."""
+        if self._grouped:
+            return [Item(problem, tuple(texts))] if texts else []
+        return [Item(problem, (t,)) for t in texts]
+
+    async def grade_items(self, items: Sequence[Item]) -> list[Graded]:
+        """The items' rewards, in order."""
+        if self._closed:
+            raise RuntimeError("the grader is closed")
+        size = max(1, min(MAX_CHUNK, -(-len(items) // (4 * len(self._threads)))))
+        chunks = [Chunk(items[i : i + size]) for i in range(0, len(items), size)]
+        for chunk in chunks:
+            self._chunks.put(chunk)
+        done = await asyncio.gather(*[asyncio.wrap_future(c.promise) for c in chunks])
+        return [g for chunk in done for g in chunk]
+
+    async def close(self) -> None:
+        """Ends the processes; grading under way ends as timed out."""
+        self._closed = True
+        for _ in self._threads:
+            self._chunks.put(None)
+        for worker in list(self._workers.values()):
+            os.kill(worker.pid, signal.SIGKILL)
+        for thread in self._threads:
+            await asyncio.to_thread(thread.join, 10.0)
+
+    @property
+    def pids(self) -> list[int]:
+        """The worker processes alive now."""
+        return [w.pid for w in list(self._workers.values())]
+
+    # What runs in the threads
+
+    def _serve(self, slot: int) -> None:
+        while (chunk := self._chunks.get()) is not None:
+            if not chunk.promise.set_running_or_notify_cancel():
+                continue
+            try:
+                graded = self._grade_chunk(slot, chunk.items)
+            except BaseException as error:
+                chunk.promise.set_exception(error)
+            else:
+                chunk.promise.set_result(graded)
+        self._retire(slot)
+
+    def _grade_chunk(self, slot: int, items: Sequence[Item]) -> list[Graded]:
+        """Every item's rewards, with as many workers as it takes."""
+        graded: list[Graded] = []
+        while len(graded) < len(items):
+            if self._closed:
+                graded.append(_lost(items[len(graded)], Outcome.TIMEOUT))
+                continue
+            worker = self._ready(slot)
+            started = time.perf_counter()
+            try:
+                worker.submit(items[len(graded) :])
+                while len(graded) < len(items):
+                    started = time.perf_counter()
+                    graded.append(worker.next_graded(self.config.deadline_s))
+                    self._report(graded[-1])
+                    if any(r.outcome is Outcome.TIMEOUT for r in graded[-1].rewards):
+                        self._retire(slot)  # it ran out of memory and has ended itself
+                        break
+            except TimeoutError:
+                self._retire(slot)
+                graded.append(_lost(items[len(graded)], Outcome.TIMEOUT, time.perf_counter() - started))
+            except (EOFError, ConnectionError):
+                graded.append(self._died(slot, items, graded))
+        return graded
+
+    def _died(self, slot: int, items: Sequence[Item], graded: list[Graded]) -> Graded:
+        """The item at which a worker's process ended: its memory ran out, or the user's function ended it."""
+        how = self._retire(slot)
+        item = items[len(graded)]
+        if self._built_in or self._closed or "SIGKILL" in how:
+            return _lost(item, Outcome.TIMEOUT)
+        lost = _lost(item, Outcome.CRASHED, failure=("process died", f"the grading process {how}"))
+        self._report(lost)
+        return lost
+
+    def _ready(self, slot: int) -> WorkerProcess:
+        if slot not in self._workers:
+            self._workers[slot] = WorkerProcess(self._setup)
+        try:
+            self._workers[slot].wait_ready()
+        except (TimeoutError, EOFError, ConnectionError) as error:
+            how = self._retire(slot)
+            raise RuntimeError(f"a grading process {how} before it could grade") from error
+        except ValueError:
+            self._retire(slot)
+            raise
+        return self._workers[slot]
+
+    def _retire(self, slot: int) -> str:
+        worker = self._workers.pop(slot, None)
+        return worker.kill() if worker is not None else "was not there"
+
+    def _report(self, graded: Graded) -> None:
+        if graded.failure is not None and graded.failure[0] not in self._seen_failures:
+            self._seen_failures.add(graded.failure[0])
+            self._last_failure = graded.failure[1]
+            _log.warning(
+                "reward function failed (%s); further failures of this kind are only counted\n%s", *graded.failure
+            )
+
+    def _check_failures(self, rewards: Sequence[Reward]) -> None:
+        crashed = sum(r.outcome is Outcome.CRASHED for r in rewards)
+        if crashed > self.config.max_failed_fraction * len(rewards):
+            raise RewardFunctionError(
+                f"the reward function failed on {crashed} of {len(rewards)} completions, more than "
+                f"max_failed_fraction = {self.config.max_failed_fraction}; its last new failure:\n{self._last_failure}",
+                "too many failures",
+            )
+
+
+def _lost(item: Item, outcome: Outcome, seconds: float = 0.0, failure: tuple[str, str] | None = None) -> Graded:
+    return Graded(tuple(Reward(0.0, outcome) for _ in item.texts), seconds, failure)
+
+
+def default_workers() -> int:
+    """One for every two cores this process may use, at least one, at most eight."""
+    return max(1, min(8, len(os.sched_getaffinity(0)) // 2))

@@ -1,0 +1,153 @@
+"""A grading process: reads chunks of work from a socket and answers each item as it is done.
+
+It is started as a bare interpreter, not by `multiprocessing`: nothing of the parent is imported again (its
+``__main__`` may be a console script or a Ray worker) and nothing is forked from a process full of threads. It imports
+neither torch, ray nor vllm. It dies with its parent, ignores Ctrl-C (the parent decides), and keeps to its memory
+cap.
+"""
+
+import contextlib
+import ctypes
+import os
+import pickle
+import resource
+import signal
+import socket
+import struct
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rewards.custom import RewardFunctionError, Score, Term, combine, score
+from rewards.types import Outcome, Problem, Reward
+
+_LENGTH = struct.Struct("<Q")
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One call's worth of work: a problem and the completions to grade together (one, unless a function takes
+    groups).
+    """
+
+    problem: Problem
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Graded:
+    """The rewards of an item, the seconds they took, and what went wrong: ``(kind, traceback)`` of the user's
+    function.
+    """
+
+    rewards: tuple[Reward, ...]
+    seconds: float
+    failure: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a worker is told at its start."""
+
+    packed: bytes
+    memory_mb: int
+
+
+def send(connection: socket.socket, message: object) -> None:
+    body = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
+    connection.sendall(_LENGTH.pack(len(body)) + body)
+
+
+def receive(connection: socket.socket) -> Any:
+    """The next message. Raises EOFError when the other side is gone."""
+    (length,) = _LENGTH.unpack(_exactly(connection, _LENGTH.size))
+    return pickle.loads(_exactly(connection, length))
+
+
+def _exactly(connection: socket.socket, count: int) -> bytearray:
+    data = bytearray()
+    while len(data) < count:
+        piece = connection.recv(min(count - len(data), 1 << 20))
+        if not piece:
+            raise EOFError
+        data += piece
+    return data
+
+
+def main(descriptor: int, parent: int) -> None:
+    """Serves until the parent closes its end."""
+    _die_with(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    connection = socket.socket(fileno=descriptor)
+    with contextlib.suppress(EOFError, ConnectionError):
+        setup: Setup = receive(connection)
+        try:
+            terms: tuple[Term, ...] = pickle.loads(setup.packed)
+            _warm(terms)
+            _cap_memory(setup.memory_mb)
+        except BaseException:
+            send(connection, traceback.format_exc())
+            return
+        send(connection, None)
+        _serve(connection, terms)
+
+
+def _die_with(parent: int) -> None:
+    """SIGKILL when the thread that started us ends; and if it has ended already, now."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(0)
+
+
+def _warm(terms: Sequence[Term]) -> None:
+    """What the first proof would have to load, so that it does not count against a completion's deadline."""
+    if any(t.name == "math_answer" for t in terms):
+        from rewards.equivalence import equivalent
+
+        assert equivalent("x^2 - 1", "(x - 1)(x + 1)")
+
+
+def _cap_memory(memory_mb: int) -> None:
+    """Address space now in use, plus the cap for what grading may take on top."""
+    in_use = int(open("/proc/self/statm").read().split()[0]) * os.sysconf("SC_PAGE_SIZE") if _has_proc() else 0  # noqa: PTH123, SIM115
+    limit = max(memory_mb * 2**20, in_use + 2**26)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _has_proc() -> bool:
+    return os.path.exists("/proc/self/statm")  # noqa: PTH110
+
+
+def _serve(connection: socket.socket, terms: Sequence[Term]) -> None:
+    while True:
+        items: Sequence[Item] = receive(connection)
+        for item in items:
+            graded = grade_item(terms, item)
+            send(connection, graded)
+            if any(r.outcome is Outcome.TIMEOUT for r in graded.rewards):
+                return  # out of memory: what is left of this process is not worth keeping
+
+
+def grade_item(terms: Sequence[Term], item: Item) -> Graded:
+    """Never raises: what a function does wrong is an outcome."""
+    started = time.perf_counter()
+    failure = None
+    try:
+        scores = [score(term, item.problem, item.texts) for term in terms]
+        rewards = tuple(combine(terms, _column(scores, i)) for i in range(len(item.texts)))
+    except MemoryError:
+        rewards = tuple(Reward(0.0, Outcome.TIMEOUT) for _ in item.texts)
+    except RewardFunctionError as error:
+        rewards = tuple(Reward(0.0, Outcome.CRASHED) for _ in item.texts)
+        failure = (error.kind, str(error))
+    return Graded(rewards, time.perf_counter() - started, failure)
+
+
+def _column(scores: Sequence[Sequence[Score]], at: int) -> list[Score]:
+    return [row[at] for row in scores]

@@ -1,0 +1,173 @@
+"""The commands that need no model: grade a file of completions, and try a reward function."""
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, BinaryIO
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from rewards.config import RewardConfig
+from rewards.math_answer import check_answers
+from rewards.pool import GraderPool
+from rewards.preflight import preflight
+from rewards.stream import MalformedLine, Row, Summary, grade_stream, read_problem
+from rewards.types import Outcome, Problem
+
+Function = Annotated[
+    str, typer.Option("--function", help="math_answer, file.py:name or package.module:name.", metavar="NAME")
+]
+Deadline = Annotated[float, typer.Option("--deadline", help="Seconds one completion may take.", metavar="SECONDS")]
+Workers = Annotated[int | None, typer.Option("--workers", help="Grading processes; one per two cores by default.")]
+Memory = Annotated[int, typer.Option("--memory-mb", help="Address space of one grading process.", metavar="MB")]
+
+
+def grade_command(
+    source: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="JSON lines; standard input by default.")
+    ] = None,
+    function: Function = "math_answer",
+    deadline: Deadline = 5.0,
+    workers: Workers = None,
+    memory_mb: Memory = 2048,
+) -> None:
+    """Grade JSON lines of {"answer", "completion"}: the same lines come out with value, outcome and seconds.
+
+    Lines that cannot be read are reported by number and left out; the exit status is then 2. A line's "question", if
+    it has one, is used too: where it asks for a percentage, 60 and 60% are the same.
+    """
+    config = _config(function, deadline, workers, memory_mb)
+    try:
+        summary = asyncio.run(_grade(source, config))
+    except ValueError as error:
+        raise _stopped(error) from error
+    except BrokenPipeError:
+        # The reader has had enough (`| head`). Point stdout elsewhere, or Python complains when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    counted = ", ".join(f"{count} {outcome}" for outcome, count in summary.outcomes.items() if count)
+    typer.echo(f"{summary.graded} graded ({counted or 'none'}), {summary.malformed} malformed", err=True)
+    if summary.malformed:
+        raise typer.Exit(2)
+
+
+def reward_try_command(
+    function: Annotated[str, typer.Argument(help="file.py:name, package.module:name or math_answer.")],
+    data: Annotated[
+        Path, typer.Option("--data", exists=True, dir_okay=False, help="JSON lines with a question and an answer.")
+    ],
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Rows to read.")] = 20,
+    deadline: Deadline = 5.0,
+    memory_mb: Memory = 2048,
+) -> None:
+    """Try a reward function on a data set, without a model.
+
+    It is run in the process a training run would use, on right and wrong completions made up from the answers, and on
+    the rows' own "completion" where they have one.
+    """
+    config = _config(function, deadline, 1, memory_mb)
+    try:
+        typer.echo(asyncio.run(_try(config, *_rows(data, limit))))
+    except ValueError as error:
+        raise _stopped(error) from error
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+def _config(function: str, deadline: float, workers: int | None, memory_mb: int) -> RewardConfig:
+    try:
+        return RewardConfig(function=function, deadline_s=deadline, workers=workers, memory_mb=memory_mb)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise _stopped(ValueError(f"{first['loc'][0]}: {first['msg']}")) from error
+
+
+def _stopped(error: ValueError) -> typer.Exit:
+    typer.echo(f"error: {error}", err=True)
+    return typer.Exit(1)
+
+
+async def _grade(source: Path | None, config: RewardConfig) -> Summary:
+    pool = GraderPool(config)
+    try:
+        with _opened(source) as stream, _progress() as advance:
+            summary = await grade_stream(stream, pool, sys.stdout.write, _complain, advance)
+            sys.stdout.flush()
+            return summary
+    finally:
+        await pool.close()
+
+
+def _complain(message: str) -> None:
+    typer.echo(message, err=True)
+
+
+@contextlib.contextmanager
+def _opened(source: Path | None) -> Iterator[BinaryIO]:
+    if source is None:
+        yield sys.stdin.buffer
+        return
+    if not source.is_file():
+        raise ValueError(f"{source} is not a file")
+    with source.open("rb") as stream:
+        yield stream
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[int], object]]:
+    """Counts lines on stderr, when that is a terminal and the output does not go to the same one."""
+    console = Console(stderr=True)
+    if not console.is_terminal or sys.stdout.isatty():
+        yield lambda count: None
+        return
+    columns = SpinnerColumn(), TextColumn("graded {task.completed}"), BarColumn(), TaskProgressColumn(show_speed=True)
+    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
+        task = progress.add_task("grade", total=None)
+        yield lambda count: progress.advance(task, count)
+
+
+def _rows(data: Path, limit: int) -> tuple[list[Problem], list[Row]]:
+    """The problems of a file's first lines, and those of them that come with a completion."""
+    import json
+
+    problems, rows = list[Problem](), list[Row]()
+    with data.open("rb") as lines:
+        for number, line in zip(range(1, limit + 1), lines, strict=False):
+            try:
+                fields = json.loads(line)
+                problems.append(read_problem(fields, str(fields.get("id", number))))
+            except (AttributeError, MalformedLine, ValueError) as error:
+                raise ValueError(f"{data}, line {number}: {error}") from error
+            if isinstance(fields.get("completion"), str):
+                rows.append(Row(fields, problems[-1], fields["completion"]))
+    return problems, rows
+
+
+async def _try(config: RewardConfig, problems: list[Problem], rows: list[Row]) -> str:
+    pool = GraderPool(config)
+    try:
+        report = await preflight(pool, problems)
+        graded = await pool.grade_timed([r.problem for r in rows], [[r.completion] for r in rows])
+    finally:
+        await pool.close()
+    lines = [report]
+    for row, ((reward, seconds),) in zip(rows, graded, strict=True):
+        shown = row.completion.replace("\n", " ")[-60:]
+        lines.append(
+            f"{row.problem.id[:20]:<20} {reward.value:>8.3g}  {reward.outcome:<12} {seconds:.3f} s  ...{shown}"
+        )
+    if config.function == "math_answer" and (unread := check_answers(problems)):
+        lines.append(
+            f"{len(unread)} reference answers cannot be parsed: " + "; ".join(f"{i}: {r}" for i, r in unread[:5])
+        )
+    if any(reward.outcome is Outcome.CRASHED for ((reward, _),) in graded):
+        lines.append("some completions crashed the function; see the traceback above")
+    return "\n".join(lines)
