@@ -159,9 +159,8 @@ class RunConfig(Strict):
     seed: int = 0
     num_steps: int = Field(100, ge=0)
     problems_per_step: int = Field(16, ge=1)
-    max_off_policy_steps: int = Field(0, ge=0)
-    """How many versions the sampled policy may be behind the learner's."""
-    checkpoint_every: int = Field(10, ge=1)
+    checkpoint_every: int = Field(1, ge=1)
+    """Steps between checkpoints; a rank-1 policy's is a few MB."""
     runtime: Literal["ray", "local"] = "ray"
     """`local` runs everything in this process: for tiny models, and for debugging."""
     tensorboard: bool = True

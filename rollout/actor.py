@@ -20,9 +20,14 @@ class EngineDied(RuntimeError):
 
 
 class EngineActor:
-    """What runs inside the actor's process."""
+    """What runs inside the actor's process. It loads the model in `start`, so that a refusal reaches the caller whole."""
 
-    def __init__(self, model: ModelConfig, lora: LoraConfig, config: RolloutConfig, seed: int, device: str) -> None:
+    async def start(
+        self, model: ModelConfig, lora: LoraConfig, config: RolloutConfig, seed: int, device: str, threads: int
+    ) -> None:
+        import torch
+
+        torch.set_num_threads(threads)
         self._engine = create_engine(model, lora, config, seed=seed, device=device)
 
     async def sample(
@@ -87,9 +92,10 @@ class RayEngine(Engine):
         resources = {"num_gpus": config.tensor_parallel_size} if on_gpu else {"num_cpus": 0.1}
         handle = actor.options(
             runtime_env={"env_vars": environment}, max_concurrency=64, **resources, **(options or {})
-        ).remote(model, lora, config, seed, "cuda" if on_gpu else "cpu")
-        await handle.pid.remote()
-        return cls(handle, store, config.stall_timeout)
+        ).remote()
+        engine = cls(handle, store, config.stall_timeout)
+        await engine._call(handle.start, model, lora, config, seed, "cuda" if on_gpu else "cpu", threads)
+        return engine
 
     async def sample(
         self, prompts: Sequence[Sequence[int]], adapter: Adapter, sampling: SamplingConfig, *, seeds: Sequence[int]
@@ -122,6 +128,8 @@ class RayEngine(Engine):
     async def _call(self, method: Any, *arguments: Any) -> Any:
         try:
             return await asyncio.wait_for(method.remote(*arguments), timeout=self._stall_timeout)
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from error
         except ray.exceptions.RayActorError as error:
             raise EngineDied(f"a rollout worker died: {str(error).splitlines()[0]}") from error
         except TimeoutError as error:

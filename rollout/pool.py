@@ -9,7 +9,7 @@ from rollout.actor import EngineDied
 from rollout.config import SamplingConfig
 from rollout.types import Completion, Engine
 
-log = logging.getLogger("rankone.rollout")
+log = logging.getLogger(__name__)
 
 
 class EnginePool(Engine):

@@ -1,0 +1,149 @@
+"""The `rankone` command. Bad input gives one clear line and exit status 2; nothing is lost."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, ParamSpec
+
+import typer
+from rich.console import Console
+
+from rl.rewards_cli import grade_command, reward_try_command
+
+app = typer.Typer(
+    name="rankone",
+    help="Reinforcement-learning fine-tuning of language models through rank-1 to rank-8 LoRA adapters.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+reward_app = typer.Typer(help="Develop reward functions without a model.", no_args_is_help=True)
+app.add_typer(reward_app, name="reward")
+app.command("grade")(grade_command)
+reward_app.command("try")(reward_try_command)
+
+Config = Annotated[Path, typer.Argument(help="The run's TOML file.", show_default=False)]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. lora.rank=4; repeatable.")
+]
+
+
+class Which(StrEnum):
+    """Which of a run's adapters."""
+
+    BEST = "best"
+    LAST = "last"
+
+
+P = ParamSpec("P")
+
+
+def one_line_errors(command: Callable[P, None]) -> Callable[P, None]:
+    """A user's mistake (ValueError) becomes one line and exit status 2; `RANKONE_DEBUG=1` shows where it arose."""
+
+    @wraps(command)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except ValueError as error:
+            if os.environ.get("RANKONE_DEBUG"):
+                raise
+            print(f"rankone: {error}", file=sys.stderr)
+            raise typer.Exit(2) from None
+
+    return guarded
+
+
+@app.command("train")
+@one_line_errors
+def train_command(
+    config: Config,
+    out: Annotated[Path | None, typer.Option(help="The run's directory; by default a new one below runs/.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
+    override: Set = None,
+) -> None:
+    """Train an adapter by reinforcement learning."""
+    from rl.launch import default_directory, newest_directory, prepare, run
+    from rl.run_directory import RunDirectory
+    from rl.settings import load_config
+
+    console = Console()
+    settings = load_config(config, override or [])
+    path = out or (newest_directory(settings.name) if resume else default_directory(settings.name))
+    prepared = prepare(settings, config.parent)
+    exists = (path / "config.toml").exists()
+    directory = RunDirectory.open(path) if resume and exists else RunDirectory.create(path, settings)
+    try:
+        summary = run(prepared, directory, console, resume=resume)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        console.print(f"\nstopped; go on with: rankone train {config} --out {path} --resume", markup=False, highlight=False)
+        raise typer.Exit(130) from None
+    console.print(summary, style="bold green", highlight=False)
+    console.print(f"curve    {path / 'curve.png'}\nadapter  {path / 'adapters' / 'best'}", highlight=False, soft_wrap=True)
+
+
+@app.command("eval")
+@one_line_errors
+def eval_command(
+    config: Config,
+    adapter: Annotated[Path, typer.Option(help="A run's directory, or a PEFT adapter's.")],
+    which: Annotated[Which, typer.Option(help="Which adapter of a run.")] = Which.BEST,
+    override: Set = None,
+) -> None:
+    """Measure an adapter's accuracy on the held-out problems."""
+    from rl.cluster import disconnect, open_engine, open_grader
+    from rl.evaluate import Evaluation, evaluate
+    from rl.export import find_adapter, lora_config
+    from rl.launch import prepare
+    from rl.settings import load_config
+
+    settings = load_config(config, override or [])
+    policy = find_adapter(adapter, which.value)
+    prepared = prepare(settings, config.parent)
+
+    async def measure() -> Evaluation:
+        async with open_grader(settings) as grader, open_engine(settings, lora_config(policy)) as engine:
+            return await evaluate(
+                prepared.problems.held_out, policy, engine, grader, prepared.encode, settings.sampling, settings.evaluate
+            )
+
+    try:
+        evaluation = asyncio.run(measure())
+    finally:
+        disconnect()
+    print(f"held-out accuracy {evaluation.accuracy:.4f} on {len(evaluation.groups)} problems")
+
+
+@app.command("export")
+@one_line_errors
+def export_command(
+    source: Annotated[Path, typer.Argument(help="A run's directory, or a PEFT adapter's.")],
+    out: Annotated[Path, typer.Option(help="Where to write; must be new or empty.")],
+    which: Annotated[Which, typer.Option(help="Which adapter of a run.")] = Which.BEST,
+    merge: Annotated[bool, typer.Option("--merge", help="Write a whole model with the adapter in it.")] = False,
+    model: Annotated[str | None, typer.Option(help="The base model, if it is not the one the adapter names.")] = None,
+) -> None:
+    """Write an adapter as a PEFT directory, or merged into its base model."""
+    from lora.config import ModelConfig
+    from lora.files import unpack
+    from rl.export import export_adapter, export_merged, find_adapter
+
+    adapter = find_adapter(source, which.value)
+    if merge:
+        base = model or unpack(adapter.payload)[1].base_model
+        print(export_merged(adapter, ModelConfig(name=base), out))
+    else:
+        print(export_adapter(adapter, out))
+
+
+def main() -> None:
+    """The console script's entry."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

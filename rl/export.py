@@ -1,0 +1,61 @@
+"""An adapter out of a run: as a PEFT directory, or merged into the base model."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from lora.config import LoraConfig, ModelConfig
+from lora.files import read_peft, unpack, write_peft
+from lora.load import load_adapted, load_tokenizer
+from lora.types import Adapter
+
+
+def find_adapter(source: Path, which: Literal["best", "last"] = "best") -> Adapter:
+    """The adapter in a run's directory, or in a PEFT directory. Raises ValueError if there is none."""
+    inside = source / "adapters" / which
+    if inside.is_dir():
+        return read_peft(inside, run=source.resolve().name)
+    if not source.is_dir():
+        raise ValueError(f"no directory {source}: name a run or an adapter")
+    return read_peft(source)
+
+
+def lora_config(adapter: Adapter) -> LoraConfig:
+    """The configuration that an adapter was made with."""
+    _, description = unpack(adapter.payload)
+    targets = tuple(target for target in description.targets if target != "lm_head")
+    return LoraConfig(
+        rank=description.rank,
+        alpha=description.alpha,
+        targets=targets,
+        lm_head="lm_head" in description.targets,
+        allow_large_rank=True,
+    )
+
+
+def export_adapter(adapter: Adapter, out: Path) -> Path:
+    """A PEFT directory, which PEFT and vLLM load."""
+    _refuse_to_overwrite(out)
+    return write_peft(adapter, out)
+
+
+def export_merged(adapter: Adapter, model: ModelConfig, out: Path) -> Path:
+    """A whole model with W' = W + (alpha / rank) B A, summed in float32 and kept in the model's dtype."""
+    _refuse_to_overwrite(out)
+    adapted = load_adapted(model.model_copy(update={"dtype": "float32"}), lora_config(adapter))
+    adapted.layers.load(unpack(adapter.payload)[0])
+    for name, layer in adapted.layers.items():
+        with torch.no_grad():
+            layer.base.weight += layer.scale * layer.lora_B @ layer.lora_A
+        parent, _, leaf = name.rpartition(".")
+        setattr(adapted.model.get_submodule(parent), leaf, layer.base)
+    merged: Any = adapted.model.to(getattr(torch, model.dtype))
+    merged.save_pretrained(str(out))
+    load_tokenizer(model).save_pretrained(str(out))
+    return out
+
+
+def _refuse_to_overwrite(out: Path) -> None:
+    if out.exists() and any(out.iterdir()):
+        raise ValueError(f"{out} is not empty; choose another --out")

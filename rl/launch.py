@@ -1,0 +1,168 @@
+"""One run from its configuration to its summary: check everything that can be checked, then train."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.logging import RichHandler
+
+from lora.accounting import advice
+from lora.load import load_tokenizer
+from rewards.math_answer import check_answers
+from rewards.preflight import preflight
+from rewards.types import Problem
+from rl.cluster import disconnect, open_grader, open_parts
+from rl.config import RunConfig
+from rl.curve import draw_curve
+from rl.data import Split, load_problems
+from rl.progress import LiveDisplay, LogLines
+from rl.prompts import Encoder
+from rl.run_directory import FileJournal, RunDirectory
+from rl.sinks import Sink, Sinks, TensorBoard
+from rl.train import Parts, train
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What is known before any model is loaded."""
+
+    config: RunConfig
+    problems: Split
+    encode: Encoder
+
+
+def prepare(config: RunConfig, base: Path) -> Prepared:
+    """Load data and tokenizer, and check them.
+
+    Raises:
+        ValueError: anything in the configuration or the data that would stop the run later.
+    """
+    problems = load_problems(config.data, config.seed, base)
+    encode = Encoder(load_tokenizer(config.model), config.prompt, config.model.max_length - config.sampling.max_tokens)
+    _check_prompts((*problems.train, *problems.held_out), encode)
+    if config.reward.function == "math_answer" and not config.reward.terms:
+        _check_answers((*problems.train, *problems.held_out))
+    return Prepared(config, problems, encode)
+
+
+def run(prepared: Prepared, directory: RunDirectory, console: Console, *, resume: bool) -> str:
+    """Train, and return the summary line. Ctrl-C and SIGTERM end it at once, with a usable directory."""
+    _log_to(console)
+    started = time.monotonic()
+    try:
+        facts = asyncio.run(_run(prepared, directory, console, resume=resume))
+    finally:
+        disconnect()
+        draw_curve(directory.metrics(), prepared.config.name, directory.path / "curve.png")
+    return _summary(prepared.config, directory, facts["trained_parameters"], time.monotonic() - started)
+
+
+def default_directory(name: str) -> Path:
+    """A new directory below `runs/`, named by the run and the time."""
+    return Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def newest_directory(name: str) -> Path:
+    """The newest run of that name below `runs/`. Raises ValueError if there is none."""
+    runs = sorted(path.parent for path in Path("runs").glob(f"{name}-*/config.toml"))
+    if not runs:
+        raise ValueError(f"there is no run named {name!r} in runs/ to resume; name its directory with --out")
+    return runs[-1]
+
+
+async def _run(prepared: Prepared, directory: RunDirectory, console: Console, *, resume: bool) -> dict[str, int]:
+    config = prepared.config
+    _end_on_signals()
+    if config.reward.function != "math_answer" or config.reward.terms:
+        async with open_grader(config) as grader:
+            console.print(await preflight(grader, prepared.problems.train[:4]), markup=False)
+    with console.status("starting the learner and the rollout workers..."):
+        stack = contextlib.AsyncExitStack()
+        parts = await stack.enter_async_context(open_parts(config, directory.path.name, prepared.encode))
+    async with stack:
+        facts = dict(await parts.learner.facts())
+        _warn(config, facts["model_parameters"])
+        await _train(prepared, parts, directory, console, resume=resume)
+    return facts
+
+
+async def _train(
+    prepared: Prepared, parts: Parts, directory: RunDirectory, console: Console, *, resume: bool
+) -> None:
+    sinks = Sinks(_sinks(prepared.config, directory, console))
+    try:
+        await train(prepared.config, prepared.problems, parts, FileJournal(directory, sinks, resume=resume))
+    finally:
+        sinks.close()
+
+
+def _sinks(config: RunConfig, directory: RunDirectory, console: Console) -> list[Sink]:
+    done = directory.metrics()
+    first = min(len(done), config.num_steps)
+    curve = [accuracy for _, accuracy in directory.curve()]
+    sinks: list[Sink] = [
+        LiveDisplay(console, config.name, config.num_steps, first, curve)
+        if console.is_terminal
+        else LogLines(console, config.num_steps, curve)
+    ]
+    if config.tensorboard:
+        sinks.append(TensorBoard(directory.tensorboard, first))
+    return sinks
+
+
+def _summary(config: RunConfig, directory: RunDirectory, trained: int, seconds: float) -> str:
+    curve = [accuracy for _, accuracy in directory.curve()]
+    moved = f"{curve[0]:.2f} -> {curve[-1]:.2f}" if curve else "not measured"
+    lasted = f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+    return (
+        f"held-out accuracy {moved}, rank {config.lora.rank}, {trained:,} trained parameters, "
+        f"{config.num_steps} steps, {lasted}"
+    )
+
+
+def _warn(config: RunConfig, model_parameters: int) -> None:
+    completions = config.problems_per_step * config.sampling.group_size
+    for warning in advice(model_parameters, config.lora, config.learner.lr, completions):
+        log.warning("%s", warning)
+
+
+def _check_prompts(problems: Sequence[Problem], encode: Encoder, longest: int = 64) -> None:
+    """Encode the longest questions: if they fit, all do."""
+    for problem in sorted(problems, key=lambda problem: -len(problem.question))[:longest]:
+        encode(problem)
+
+
+def _check_answers(problems: Sequence[Problem]) -> None:
+    unreadable = check_answers(problems)
+    if len(unreadable) > len(problems) / 2:
+        problem_id, reason = unreadable[0]
+        raise ValueError(
+            f"the grader cannot read {len(unreadable)} of {len(problems)} answers, such as problem {problem_id}: "
+            f"{reason}; name the column with the final answer, or a reward function of your own"
+        )
+    for problem_id, reason in unreadable[:5]:
+        log.warning("the answer of problem %s is matched by its spelling alone: %s", problem_id, reason)
+
+
+def _end_on_signals() -> None:
+    """Both signals cancel the run's task, so that every block that opened something closes it."""
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+
+
+def _log_to(console: Console) -> None:
+    handler = RichHandler(console=console, show_time=False, show_path=False, markup=False)
+    logger = logging.getLogger(__name__)
+    logger.handlers = [handler]
+    logger.setLevel(logging.INFO)

@@ -1,0 +1,55 @@
+"""The numbers of a step, under the names that log, files and dashboards share."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from statistics import fmean
+
+from rewards.types import Outcome
+from rl.types import Group
+
+
+def group_metrics(groups: Sequence[Group], advantages_P_G: Sequence[Sequence[float]], version: int) -> dict[str, float]:
+    """`reward/...`, `group/...`, `completion/...` and `policy/...` of a step's groups; `version` is the learner's."""
+    completions = [completion for group in groups for completion in group.completions]
+    rewards = [reward for group in groups for reward in group.rewards]
+    counted = [reward.value for reward in rewards if reward.counts]
+    outcomes = Counter(reward.outcome for reward in rewards)
+    return {
+        "reward/mean": fmean(counted) if counted else 0.0,
+        **{f"reward/outcome/{outcome}": outcomes[outcome] / len(rewards) for outcome in Outcome},
+        "group/no_signal_fraction": fmean(not any(advantages) for advantages in advantages_P_G),
+        "completion/length_mean": fmean(len(completion.token_ids) for completion in completions),
+        "completion/truncated_fraction": fmean(completion.finish_reason == "length" for completion in completions),
+        "policy/version": float(version),
+        "policy/version_lag": float(max(version - completion.policy_version for completion in completions)),
+    }
+
+
+class Stopwatch:
+    """Seconds spent in each phase of a step."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Add the block's duration to phase `name`."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    def metrics(self) -> dict[str, float]:
+        """`time/<phase>_s`."""
+        return {f"time/{name}_s": seconds for name, seconds in self.seconds.items()}
+
+
+def throughput(sampled_tokens: int, updated_tokens: float, seconds: dict[str, float]) -> dict[str, float]:
+    """Completion tokens a second while sampling, and learned tokens a second while updating."""
+    return {
+        "throughput/sample_tokens_per_s": sampled_tokens / max(seconds["sample"], 1e-9),
+        "throughput/update_tokens_per_s": updated_tokens / max(seconds["update"], 1e-9),
+    }

@@ -1,0 +1,142 @@
+"""A run as a directory: `config.toml`, `metrics.jsonl`, `samples.jsonl`, `adapters/`, `checkpoints/`, and the curve."""
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lora.files import write_peft
+from lora.types import Adapter
+from rl import checkpoint
+from rl.checkpoint import Checkpoint
+from rl.config import RunConfig
+from rl.evaluate import Evaluation
+from rl.settings import dump_config
+from rl.sinks import Sinks
+from rl.train import Journal
+from rl.types import Group, Learner
+
+
+class RunDirectory:
+    """The files of one run, and how to read them back."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.metrics_file = path / "metrics.jsonl"
+        self.samples_file = path / "samples.jsonl"
+        self.adapters = path / "adapters"
+        self.checkpoints = path / "checkpoints"
+        self.tensorboard = path / "tensorboard"
+
+    @classmethod
+    def create(cls, path: Path, config: RunConfig) -> "RunDirectory":
+        """A new run's directory, with the resolved configuration in it.
+
+        Raises:
+            ValueError: there is a run in it already, or it cannot be written.
+        """
+        if (path / "config.toml").exists():
+            raise ValueError(f"{path} holds a run already; continue it with --resume, or choose another --out")
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            (path / "config.toml").write_text(dump_config(config))
+        except OSError as error:
+            raise ValueError(f"cannot write the run directory {path}: {error.strerror}; choose another --out") from error
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: Path) -> "RunDirectory":
+        """Raises ValueError if there is no run."""
+        if not (path / "config.toml").is_file():
+            raise ValueError(f"{path} holds no run: it has no config.toml")
+        return cls(path)
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """One object a step, in order."""
+        return list(_objects(self.metrics_file))
+
+    def curve(self) -> list[tuple[int, float]]:
+        """Held-out accuracy by step."""
+        return [(row["step"], row["eval/accuracy"]) for row in self.metrics() if "eval/accuracy" in row]
+
+    def forget_from(self, step: int) -> None:
+        """Drop what was written about `step` and later ones: they are about to be done again."""
+        for file in (self.metrics_file, self.samples_file):
+            if file.exists():
+                kept = [json.dumps(row) + "\n" for row in _objects(file) if row["step"] < step]
+                scratch = file.with_suffix(".tmp")
+                scratch.write_text("".join(kept))
+                scratch.replace(file)
+
+
+class FileJournal(Journal):
+    """Keeps a run directory, and passes on what happens to the sinks."""
+
+    def __init__(self, directory: RunDirectory, sinks: Sinks, *, resume: bool, max_samples: int = 32) -> None:
+        self._directory = directory
+        self._sinks = sinks
+        self._resume = resume
+        self._max_samples = max_samples
+        self._best = max((accuracy for _, accuracy in directory.curve()), default=-1.0)
+
+    async def restore(self, learner: Learner) -> int:
+        found = checkpoint.newest(self._directory.checkpoints) if self._resume else None
+        if found is not None:
+            await learner.load_state(found.state)
+        step = found.step if found is not None else 0
+        self._directory.forget_from(step)
+        self._best = max((accuracy for _, accuracy in self._directory.curve()), default=-1.0)
+        return step
+
+    def evaluated(self, step: int, adapter: Adapter, evaluation: Evaluation) -> None:
+        if evaluation.accuracy > self._best:
+            self._best = evaluation.accuracy
+            write_peft(adapter, self._directory.adapters / "best")
+        write_peft(adapter, self._directory.adapters / "last")
+        self._write_samples(step, "held_out", evaluation.groups)
+        self._sinks.evaluated(step, evaluation)
+
+    def stepped(self, step: int, metrics: dict[str, float], groups: Sequence[Group]) -> None:
+        _append(self._directory.metrics_file, [{"step": step, "time": time.time(), **metrics}])
+        self._write_samples(step, "train", groups)
+        self._sinks.stepped(step, metrics, groups)
+
+    async def checkpoint(self, step: int, adapter: Adapter, learner: Learner) -> None:
+        checkpoint.save(self._directory.checkpoints, Checkpoint(step, await learner.state()))
+        write_peft(adapter, self._directory.adapters / "last")
+
+    def _write_samples(self, step: int, split: str, groups: Sequence[Group]) -> None:
+        rows = [
+            {
+                "step": step,
+                "split": split,
+                "problem": group.problem.id,
+                "question": group.problem.question,
+                "answer": group.problem.answer,
+                "completion": completion.text,
+                "reward": reward.value,
+                "outcome": str(reward.outcome),
+                "policy_version": completion.policy_version,
+            }
+            for group in groups
+            for completion, reward in zip(group.completions, group.rewards, strict=True)
+        ]
+        _append(self._directory.samples_file, rows[: self._max_samples])
+
+
+def _append(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    with file.open("a") as sink:
+        sink.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def _objects(file: Path) -> Iterator[dict[str, Any]]:
+    """The file's objects; a last line that was cut off by a kill is no object."""
+    if not file.exists():
+        return
+    with file.open() as lines:
+        for line in lines:
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError:
+                continue

@@ -1,0 +1,244 @@
+"""The configuration as text: TOML and `--set` overrides to a `RunConfig`, and a `RunConfig` back to TOML.
+
+Whatever is wrong with the text is one line that says where, what, and what to write instead. Nothing is ignored: a key
+that does not exist stops the run, with the name that was probably meant. TOML has no null, so `"none"` stands for it.
+"""
+
+import json
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import tomlkit
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from rl.config import Addition, RunConfig
+from rl.config_keys import all_keys, dotted_name, find_key, hint
+
+Table = dict[str, Any]
+NONE = "none"
+
+_KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "string": "text",
+    "bool": "true or false",
+    "tuple": 'a list, such as ["a", "b"]',
+    "dict": "a table",
+    "model": "a table",
+}
+"""What pydantic's error types are about, by their first word."""
+
+
+def load_config(path: Path | None, overrides: Sequence[str] = ()) -> RunConfig:
+    """The configuration in a TOML file (the defaults without one), changed by `a.b=value` overrides in their order.
+
+    Raises ValueError with one line for each thing that is wrong.
+    """
+    table = {} if path is None else _read(path)
+    overridden = [_override(table, override) for override in overrides]
+    _default_source(table)
+    _remove_nones(table)
+    try:
+        return RunConfig.model_validate(table)
+    except ValidationError as error:
+        raise ValueError("\n".join(_problems(error, table, path, overridden))) from None
+
+
+def dump_config(config: RunConfig) -> str:
+    """The configuration as TOML that `load_config` reads back to an equal one.
+
+    Raises ValueError for the text "none" where it would be read back as no value.
+    """
+    return tomlkit.dumps(_table(config, ""))
+
+
+# --- reading ---
+
+
+def _read(path: Path) -> Table:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"there is no configuration file {str(path)!r}") from None
+    except OSError as error:
+        raise ValueError(f"the configuration file {str(path)!r} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not a TOML file: it is not UTF-8 text") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(_syntax_error(path, str(error))) from error
+
+
+def _syntax_error(path: Path, message: str) -> str:
+    found = re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", message, re.DOTALL)
+    if found is None:  # "... (at end of document)"
+        return f"{path}: not TOML: {message}"
+    return f"{path}:{found[2]}: not TOML: {found[1]} at column {found[3]}"
+
+
+def _override(table: Table, override: str) -> str:
+    """Put one `a.b=value` into the table. The key's name."""
+    name, equals, text = override.partition("=")
+    name = name.strip()
+    *parents, leaf = name.split(".")
+    if not equals or not all((*parents, leaf)):
+        raise ValueError(f"--set takes KEY=VALUE, such as lora.rank=4, and got {override!r}")
+    for depth, parent in enumerate(parents, start=1):
+        inner: Any = table.setdefault(parent, {})
+        if not isinstance(inner, dict):
+            raise ValueError(f"--set {override}: {'.'.join(parents[:depth])} is a value, not a table of them")
+        table = cast("Table", inner)
+    table[leaf] = _value(name, text)
+    return name
+
+
+def _value(name: str, text: str) -> Any:
+    """What the text of an override means: TOML if it is that and the key is not text anyway, else itself."""
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    if set(parsed) != {"value"}:  # a line break smuggled in another key
+        return text
+    value = parsed["value"]
+    wants_text = any(key.name == name and key.is_text for key in all_keys())
+    return text if wants_text and not isinstance(value, str) else value
+
+
+def _default_source(table: Table) -> None:
+    """A `[data]` table that names no source is the default source's."""
+    data = table.get("data")
+    if isinstance(data, dict):
+        cast("Table", data).setdefault("source", Addition().source)
+
+
+def _remove_nones(table: Table) -> None:
+    """Replace "none" by None wherever a key may be without a value."""
+    source = _source(table)
+    for key in all_keys():
+        *parents, leaf = key.name.split(".")
+        inner: Any = table
+        for parent in parents:
+            inner = cast("Table", inner).get(parent) if isinstance(inner, dict) else None
+        if key.nullable and key.source in (None, source) and isinstance(inner, dict) and inner.get(leaf) == NONE:  # pyright: ignore[reportUnknownMemberType]
+            inner[leaf] = None
+
+
+def _source(table: Table) -> str | None:
+    data = table.get("data", {"source": Addition().source})
+    source: Any = cast("Table", data).get("source") if isinstance(data, dict) else None
+    return source if isinstance(source, str) else None
+
+
+# --- explaining ---
+
+
+def _problems(error: ValidationError, table: Table, path: Path | None, overridden: Sequence[str]) -> Iterator[str]:
+    """A line for each place in which something is wrong."""
+    by_name: dict[str, list[ErrorDetails]] = {}
+    for detail in error.errors(include_url=False):
+        by_name.setdefault(dotted_name(detail["loc"]), []).append(detail)
+    for name, details in by_name.items():
+        for line in _explain(name, details, _source(table)):
+            yield _origin(name, path, overridden) + line
+
+
+def _origin(name: str, path: Path | None, overridden: Sequence[str]) -> str:
+    parts = _parts(name)
+    for key in map(_parts, overridden):
+        if parts[: len(key)] == key or key[: len(parts)] == parts != [""]:
+            return "--set: "
+    return "" if path is None else f"{path}: "
+
+
+def _parts(name: str) -> list[str]:
+    return re.split(r"[.\[]", name)
+
+
+def _explain(name: str, details: Sequence[ErrorDetails], source: str | None) -> Iterator[str]:
+    first = details[0]
+    match first["type"]:
+        case "extra_forbidden":
+            yield from (f"unknown key {key}; {hint(key, source)}" for key in _unknown(name, first["input"]))
+        case "missing":
+            needs = f'data.source = "{source}" needs it' if name.startswith("data.") else "it has no default"
+            yield f"{name} is missing; {needs}"
+        case "value_error":
+            yield str(first.get("ctx", {})["error"])
+        case "union_tag_invalid" | "union_tag_not_found":
+            sources = dict.fromkeys(f'"{key.source}"' for key in all_keys() if key.source)
+            yield f"data.source must be {' or '.join(sources)}, and is {_shown(source)}"
+        case _:
+            wanted = dict.fromkeys(_wanted(name, detail, source) for detail in details)
+            yield f"{name} must be {' or '.join(wanted)}, and is {_shown(first['input'])}"
+
+
+def _unknown(name: str, value: Any) -> list[str]:
+    """The keys that an unknown name stands for: those of an unknown table are looked up one by one."""
+    if not isinstance(value, dict) or not value:
+        return [name]
+    return [found for key, inner in cast("Table", value).items() for found in _unknown(f"{name}.{key}", inner)]
+
+
+def _wanted(name: str, detail: ErrorDetails, source: str | None) -> str:
+    """What a value should have been, to follow "must be"."""
+    kind, context = detail["type"], detail.get("ctx", {})
+    if kind.startswith(("greater_than", "less_than")):
+        return _range(name, source)
+    if kind == "literal_error":
+        return str(context["expected"]).replace("'", '"')
+    if kind == "string_pattern_mismatch":
+        return f"text of the form {context['pattern']}"
+    if kind == "string_too_short":
+        return "text that is not empty"
+    return _KINDS.get(kind.partition("_")[0], detail["msg"])
+
+
+def _range(name: str, source: str | None) -> str:
+    """The numbers that a key allows: `at least 1 and at most 9`."""
+    key = find_key(name, source)
+    assert key is not None, name
+    words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+    bounds = [
+        f"{word} {getattr(limit, attribute)}"
+        for limit in key.field.metadata
+        for attribute, word in words.items()
+        if hasattr(limit, attribute)
+    ]
+    return " and ".join(bounds)
+
+
+def _shown(value: Any, length: int = 60) -> str:
+    text = json.dumps(value, default=str, ensure_ascii=False)
+    return text if len(text) <= length else text[: length - 3] + "..."
+
+
+# --- writing ---
+
+
+def _table(model: BaseModel, prefix: str) -> Table:
+    table: Table = {}
+    for name, field in type(model).model_fields.items():
+        value = getattr(model, name)
+        if value == NONE and type(None) in get_args(field.annotation):
+            raise ValueError(f'{prefix}{name} cannot be the text "none", which stands for no value')
+        if value is not None:
+            table[name] = _plain(value, f"{prefix}{name}")
+        elif field.default is not None:
+            table[name] = NONE
+    return table
+
+
+def _plain(value: Any, name: str) -> Any:
+    match value:
+        case BaseModel():
+            return _table(value, f"{name}.")
+        case tuple() | list():
+            return [_plain(element, name) for element in cast("Sequence[Any]", value)]
+        case Mapping():
+            return {key: _plain(element, name) for key, element in cast("Mapping[str, Any]", value).items()}
+        case _:
+            return value

@@ -1,0 +1,65 @@
+"""Where the numbers of a run go besides its own files. A sink that fails never stops a run."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from rl.evaluate import Evaluation
+from rl.types import Group
+
+log = logging.getLogger(__name__)
+
+
+class Sink(Protocol):
+    """Hears of evaluations and steps as they happen."""
+
+    def evaluated(self, step: int, evaluation: Evaluation) -> None: ...
+
+    def stepped(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Sinks:
+    """Several sinks as one. The first failure of each is logged, and then that sink is left alone."""
+
+    def __init__(self, sinks: Sequence[Sink]) -> None:
+        self._sinks = list(sinks)
+
+    def evaluated(self, step: int, evaluation: Evaluation) -> None:
+        self._each("evaluated", step, evaluation)
+
+    def stepped(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None:
+        self._each("stepped", step, metrics, groups)
+
+    def close(self) -> None:
+        self._each("close")
+
+    def _each(self, method: str, *arguments: Any) -> None:
+        for sink in list(self._sinks):
+            try:
+                getattr(sink, method)(*arguments)
+            except Exception:  # whatever a sink does, the run goes on
+                log.warning("%s failed and is left out from now on", type(sink).__name__, exc_info=True)
+                self._sinks.remove(sink)
+
+
+class TensorBoard(Sink):
+    """Every metric as a scalar of TensorBoard's, by step."""
+
+    def __init__(self, directory: Path, first_step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer: Any = SummaryWriter(str(directory), purge_step=first_step or None, max_queue=1)
+
+    def evaluated(self, step: int, evaluation: Evaluation) -> None:
+        """Its numbers come with the step's."""
+
+    def stepped(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None:
+        for name, value in metrics.items():
+            self._writer.add_scalar(name, value, step)
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()

@@ -1,0 +1,124 @@
+"""Reinforcement learning, whole.
+
+Draw problems, let the policy answer each of them several times, grade the answers, and make the better half of every
+group more likely and the worse half less so. The policy is a value: an adapter of a few MB that is passed to every
+sampling call, so there is no state to keep in step, and every completion knows which version wrote it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from lora.types import Adapter
+from rewards.types import Grader, Problem
+from rl.advantage import advantages
+from rl.batch import build_batch
+from rl.config import RunConfig
+from rl.data import Split, draw
+from rl.evaluate import Evaluation, evaluate
+from rl.liveness import check_liveness
+from rl.metrics import Stopwatch, group_metrics, throughput
+from rl.types import Group, Learner
+from rollout.types import Engine
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a run is made of. Each may live in this process or in an actor elsewhere: the loop cannot tell."""
+
+    learner: Learner
+    engine: Engine
+    grader: Grader
+    encode: Callable[[Problem], list[int]]
+
+
+class Journal(Protocol):
+    """Where a run writes down what happened."""
+
+    async def restore(self, learner: Learner) -> int:
+        """Bring the learner back to the newest checkpoint; the step to go on from."""
+        ...
+
+    def evaluated(self, step: int, adapter: Adapter, evaluation: Evaluation) -> None:
+        """The policy at `step` was evaluated."""
+        ...
+
+    def stepped(self, step: int, metrics: dict[str, float], groups: Sequence[Group]) -> None:
+        """Step `step` is done."""
+        ...
+
+    async def checkpoint(self, step: int, adapter: Adapter, learner: Learner) -> None:
+        """Everything before `step` is done: keep what is needed to go on from there."""
+        ...
+
+
+async def train(config: RunConfig, problems: Split, parts: Parts, journal: Journal) -> Adapter:
+    """Run `config.num_steps` steps, from wherever `journal` says they begin; returns the last policy."""
+    first = await journal.restore(parts.learner)
+    adapter = await parts.learner.publish()
+    for step in range(first, config.num_steps + 1):
+        watch, metrics, groups = Stopwatch(), dict[str, float](), list[Group]()
+        if step == first or step % config.liveness.every == 0:
+            with watch.phase("liveness"):
+                metrics |= await _check(config, problems, parts, adapter)
+        if step % config.evaluate.every == 0 or step == config.num_steps:
+            with watch.phase("evaluate"):
+                evaluation = await evaluate_policy(config, problems.held_out, parts, adapter)
+            journal.evaluated(step, adapter, evaluation)
+            metrics |= evaluation.metrics()
+        if step < config.num_steps:
+            groups = await roll_out(config, problems.train, parts, adapter, step, watch)
+            metrics |= await learn(config, groups, adapter, parts.learner, watch)
+            with watch.phase("publish"):
+                adapter = await parts.learner.publish()
+        journal.stepped(step, metrics | watch.metrics(), groups)
+        if step < config.num_steps and ((step + 1) % config.checkpoint_every == 0 or step + 1 == config.num_steps):
+            await journal.checkpoint(step + 1, adapter, parts.learner)
+    return adapter
+
+
+async def roll_out(
+    config: RunConfig, train_problems: Sequence[Problem], parts: Parts, adapter: Adapter, step: int, watch: Stopwatch
+) -> list[Group]:
+    """The graded groups of one step: a pure function of the policy, the step and the seed."""
+    problems = draw(train_problems, step, config.problems_per_step, config.seed)
+    prompts = [parts.encode(problem) for problem in problems]
+    with watch.phase("sample"):
+        seeds = _seeds(config.seed, step, len(prompts))
+        completions_P_G = await parts.engine.sample(prompts, adapter, config.sampling, seeds=seeds)
+    with watch.phase("grade"):
+        rewards_P_G = await parts.grader.grade(problems, [[c.text for c in group] for group in completions_P_G])
+    return [Group(*parts) for parts in zip(problems, prompts, completions_P_G, rewards_P_G, strict=True)]
+
+
+async def learn(
+    config: RunConfig, groups: Sequence[Group], adapter: Adapter, learner: Learner, watch: Stopwatch
+) -> dict[str, float]:
+    """One update from the groups that `adapter` and its predecessors wrote; the step's metrics."""
+    advantages_P_G = [advantages(group.rewards, config.learner.advantage) for group in groups]
+    batch = build_batch(groups, advantages_P_G, config.learner.tokens_per_row)
+    with watch.phase("update"):
+        metrics = await learner.update(batch)
+    metrics |= group_metrics(groups, advantages_P_G, adapter.version)
+    sampled_tokens = sum(len(completion.token_ids) for group in groups for completion in group.completions)
+    return metrics | throughput(sampled_tokens, metrics.get("update/tokens", 0.0), watch.seconds)
+
+
+async def evaluate_policy(
+    config: RunConfig, held_out: Sequence[Problem], parts: Parts, adapter: Adapter
+) -> Evaluation:
+    """`evaluate` with the parts and settings of a run."""
+    return await evaluate(
+        held_out, adapter, parts.engine, parts.grader, parts.encode, config.sampling, config.evaluate
+    )
+
+
+async def _check(config: RunConfig, problems: Split, parts: Parts, adapter: Adapter) -> dict[str, float]:
+    """Any tokens will do to tell policies apart; a few held-out prompts are at hand."""
+    sequences = [parts.encode(problem) for problem in problems.held_out[:4]]
+    return await check_liveness(parts.learner, parts.engine, adapter, sequences, config.liveness.tolerance)
+
+
+def _seeds(seed: int, step: int, count: int) -> list[int]:
+    """One a prompt, none shared between steps; vLLM adds a completion's index to its prompt's seed."""
+    return [((seed * 1_000_003 + step) * 65_536 + i) * 4_096 for i in range(count)]
