@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
+from rewards.exact import approximate
 from rewards.expression import Call, Node, Number, Product, Symbol, Unparsable, parse_expression, signs, walk
 from rewards.normalize import KNOWN_WORDS, MAX_ANSWER_CHARS, MAX_DIGITS, normalize, words
 
@@ -211,7 +212,7 @@ def _words(text: str, nesting: int) -> Answer | None:
     if (choice := _CHOICE.match(text)) is not None and len(text) > 1:
         return Words(choice[1].lower())
     plain = text.replace("\\text{", "").replace("}", "") if "\\text{" in text else text
-    if len(plain) < 2 or not _WORDS_ONLY.match(plain) or plain in KNOWN_WORDS or plain.split(" ")[0] in KNOWN_WORDS:
+    if len(plain) < 2 or not _is_text(plain) or plain in KNOWN_WORDS or plain.split(" ")[0] in KNOWN_WORDS:
         return None
     word = " ".join(re.findall(r"\w+", plain.lower()))
     if word in NUMBER_WORDS:
@@ -223,6 +224,14 @@ def _words(text: str, nesting: int) -> Answer | None:
     ):
         return None
     return Words(word)
+
+
+def _is_text(text: str) -> bool:
+    """Whether this is words, and not letters with signs between them: p - q and x/y are mathematics."""
+    if not _WORDS_ONLY.match(text):
+        return False
+    signs = any(c in text for c in "-/()")
+    return any(len(w) > (3 if signs else 1) for w in re.findall(r"[^\W\d_]+", text))
 
 
 def _joined(text: str, nesting: int) -> Answer | None:
@@ -302,11 +311,25 @@ def _equation(pieces: list[str], marks: list[str], nesting: int) -> Answer:
         name = re.sub(r"\\text\{|[} ]", "", pieces[0])
         return Named(name, parse_answer(pieces[-1], nesting + 1))
     first = parse_value(pieces[0])
-    if not any(isinstance(n, Symbol) and n.name not in ("π", "e", "i") for n in walk(first)):
-        return parse_answer(pieces[-1], nesting + 1)
+    if not _mentions_variables(first):
+        return _arithmetic([first, *map(parse_value, pieces[1:-1])], parse_scalar(pieces[-1]))
     if len(pieces) != 2:
         raise Unparsable("a chain of equations")
     return Relation((first, parse_value(pieces[1])), ("=",))
+
+
+def _mentions_variables(node: Node) -> bool:
+    return any(isinstance(n, Symbol) and n.name not in ("π", "e", "i") for n in walk(node))
+
+
+def _arithmetic(sides: list[Node], last: Scalar | Items) -> Answer:
+    """The value of a true statement about numbers; 5 = 6 says nothing."""
+    if not isinstance(last, Scalar) or any(_mentions_variables(n) for n in (*sides, last.node)):
+        raise Unparsable("an equation whose first side has no variable")
+    value, scale = approximate(last.node, {})
+    if any(abs(approximate(s, {})[0] - value) > 1e-9 * max(scale, abs(value)) for s in sides):
+        raise Unparsable("sides that are not equal")
+    return last
 
 
 def _is_name(text: str) -> bool:
@@ -318,7 +341,7 @@ def _is_name(text: str) -> bool:
         assert word is not None
         return word[1] not in KNOWN_WORDS and (len(word[1]) == 1 or text.startswith("\\") or len(word[1]) > 3)
     plain = re.sub(r"\\text\{([^{}]*)\}", r"\1", text).strip()
-    return _WORDS_ONLY.match(plain) is not None and len(plain) > 3 and plain.split(" ")[0].lower() not in NOT_UNITS
+    return _is_text(plain) and len(plain) > 3 and plain.split(" ")[0].lower() not in NOT_UNITS
 
 
 def _enclosed(text: str, nesting: int) -> Answer | None:

@@ -148,6 +148,8 @@ def _as_equation(answer: Answer) -> Relation | None:
     if isinstance(answer, Relation):
         return answer
     if isinstance(answer, Named) and isinstance(answer.value, Scalar) and len(answer.name) == 1:
+        if not variables(answer.value.node):
+            return None  # x = 5 is a solution; 2x = 10 only repeats the question
         return Relation((Symbol(answer.name), answer.value.node), ("=",))
     return None
 
@@ -233,6 +235,8 @@ def _same_relation(reference: Relation, answer: Relation) -> bool:
     left, right = _span(reference), _span(answer)
     if left is not None and right is not None:
         return left[0] == right[0] and same(left[1], right[1])
+    if left is not None or right is not None:
+        return False  # x > 5 is a solution; x - 5 > 0 only repeats the question
     a, b = _ascending(reference), _ascending(answer)
     if a.signs != b.signs:
         return False
@@ -339,7 +343,7 @@ def _decimal(node: Node) -> tuple[Fraction, int, int] | None:
 
 def _rounds_rational(literal: Node, exact: Fraction) -> bool:
     found = _decimal(literal)
-    return found is not None and not _terminates(exact) and _is_reading(found, exact, Fraction(0))
+    return found is not None and not _terminates(exact) and _is_reading(found, exact)
 
 
 def _terminates(value: Fraction) -> bool:
@@ -356,19 +360,20 @@ def _rounds(literal: Node, exact: Node) -> bool:
     if found is None or rational(exact) is not None:
         return False
     value, scale = approximate(exact, {})
-    if abs(value.imag) > 1e-15 * scale or abs(value.real) * 100 < scale:
+    if found[1] < MIN_DIGITS or abs(value - float(found[0])) > 1e-5 * scale:
         return False
-    return _is_reading(found, Fraction(value.real), Fraction(abs(value.real)) * Fraction(4, 10**15))
+    from rewards.symbolic import digits_of
+
+    precise = digits_of(exact)
+    return precise is not None and _is_reading(found, precise)
 
 
-def _is_reading(decimal: tuple[Fraction, int, int], exact: Fraction, error: Fraction) -> bool:
-    """Whether the decimal is ``exact`` (known up to ``error``) rounded or cut off at the digits shown, six or more."""
+def _is_reading(decimal: tuple[Fraction, int, int], exact: Fraction) -> bool:
+    """Whether the decimal is ``exact`` rounded, or cut off, at the digits shown: six or more."""
     value, digits, places = decimal
     if digits < MIN_DIGITS or value * exact <= 0:
         return False
     unit = Fraction(10) ** -places
-    if unit < abs(exact) / 10**14:
-        # Written from a double: its last digits are noise.
-        return abs(value - exact) <= abs(exact) / 10**14 + error
     short = abs(exact) - abs(value)
-    return abs(short) <= unit / 2 + error or -error <= short < unit + error
+    # A number printed from a double has noise in its 16th and 17th digit.
+    return abs(short) <= max(unit / 2, abs(exact) / 2**52) or 0 <= short < unit

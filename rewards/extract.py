@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 MAX_TAIL = 30_000
 """Characters from the end in which a statement is looked for. A final answer stands at the end."""
+MAX_BOXES = 100
 
 _THOUGHT = r"(?:think|thinking|thought|reasoning|analysis)"
 _OPEN = re.compile(rf"<\|?{_THOUGHT}\|?>", re.IGNORECASE)
@@ -42,7 +43,7 @@ _MATH = re.compile(
 )
 _BOLD = re.compile(r"\*\*([^*\n]{1,300})\*\*")
 _PROSE = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{3,}\s")
-_JOIN_LEFT = re.compile(r"(?:(?<=[\s(])|^)([^\s,;]{0,60}?[\w)}\]!%°.]\s*[-+*/^=×÷·]\s*|\d+\s+(?=\d+/\d)|[-+=$≈]\s*)$")
+_JOIN_LEFT = re.compile(r"(?:(?<=[\s(])|^)([^\s,;]{0,60}?[\w)}\]!%°.]\s*[-+*/^×÷·]\s*|[-+$]\s*)$")
 _UNIT_RIGHT = re.compile(r"\s*(?:\\?%|percent\b|(?:hundred|thousand|million|billion|trillion|dozen)\b)", re.IGNORECASE)
 
 
@@ -94,7 +95,7 @@ def _statements(text: str) -> Iterator[Statement]:
 def _boxes(text: str) -> Iterator[Statement]:
     """Complete boxes; neighbours joined by a comma or a word are one statement, ``\\boxed{1}`` and ``\\boxed{2}``."""
     group: list[Statement] = []
-    for match in _BOX.finditer(text):
+    for match in list(_BOX.finditer(text))[-MAX_BOXES:]:
         if group and match.start() < group[-1].end:
             continue  # a box within a box
         end = _closing(text, match.end())
@@ -203,10 +204,10 @@ def _written_against(text: str, at: int) -> str:
         if joined is None:
             break
         start = joined.start()
+    if re.match(r"\d+/\d", text[start:end]) and (whole := re.search(r"(?:(?<=\s)|^)[-$]?\d{1,9}\s+$", text[:start])):
+        start = whole.start()
     unit = _UNIT_RIGHT.match(text, end)
     end = end if unit is None else unit.end()
-    return (
-        text[start:end].strip(" \t\n*`\"'").rstrip(".,;:!?*`\"')").strip()
-        if "(" not in text[start:end]
-        else (text[start:end].strip(" \t\n*`\"'.,;:!?"))
-    )
+    # What an equation comes to: "2+3=5" states 5.
+    found = re.split(r"[=≈]", text[start:end])[-1].strip(" \t\n*`\"'").rstrip(".,;:!?*`\"'")
+    return found if "(" in found else found.rstrip(")").rstrip(".,;:!?*`")

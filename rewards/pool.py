@@ -203,8 +203,13 @@ class GraderPool:
             if self._closed:
                 graded.append(_lost(items[len(graded)], Outcome.TIMEOUT))
                 continue
-            worker = self._ready(slot)
             started = time.perf_counter()
+            try:
+                worker = self._ready(slot)
+            except RuntimeError:
+                if self._closed:
+                    continue
+                raise
             try:
                 worker.submit(items[len(graded) :])
                 while len(graded) < len(items):

@@ -5,6 +5,7 @@ equal means proved equal: agreement of digits is never enough, or ``5 + 1/2004!`
 """
 
 from collections.abc import Callable
+from fractions import Fraction
 from functools import lru_cache
 from typing import Any, cast
 
@@ -48,6 +49,18 @@ def proved_equal(left: Node, right: Node) -> bool:
     except (ArithmeticError, AttributeError, NotImplementedError, TypeError, ValueError, RecursionError) as error:
         # sympy raises these, and its own subclasses of them, on expressions it cannot handle.
         raise Unparsable("sympy cannot compare these") from error
+
+
+def digits_of(node: Node) -> Fraction | None:
+    """A real constant to forty digits, as a fraction; None when it is not real or its digits do not settle."""
+    try:
+        value = _s.N(_expression(node), 40)
+    except (ArithmeticError, AttributeError, NotImplementedError, TypeError, ValueError) as error:
+        raise Unparsable("sympy cannot evaluate this") from error
+    if not value.is_Float or value._prec < 100:
+        return None
+    exact = _s.Rational(value)
+    return Fraction(int(exact.p), int(exact.q))
 
 
 @lru_cache(4096)

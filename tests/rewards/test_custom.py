@@ -1,0 +1,168 @@
+# ruff: noqa: E501 (tables of sources)
+"""Reward files of every accepted convention, and what is said about the ones that cannot work."""
+
+import math
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rewards.config import RewardConfig, RewardTerm
+from rewards.custom import Convention, RewardFunctionError, combine, load_term, load_terms, pack, score
+from rewards.types import Outcome, Problem, Reward
+
+PROBLEM = Problem("p1", "What is 2 + 3?", "5", {"level": 2, "data_source": "toy"})
+TEXTS = ["The answer is 5", "no"]
+
+CONVENTIONS = {
+    "def f(problem, completion): return float(problem.answer in completion)": Convention.OURS,
+    "async def f(problem, completion): return float(problem.answer in completion)": Convention.OURS,
+    "def f(problems, completions): return [float(p.answer in c) for p, c in zip(problems, completions)]": Convention.OURS_BATCH,
+    "def f(prompts, completions, **kwargs): return [float('5' in c) for c in completions]": Convention.TRL,
+    "def f(completions, answer, level, **kwargs): return [float(a in c) for a, c in zip(answer, completions)]": Convention.TRL,
+    "def f(completions, ground_truth): return [float(a in c) for a, c in zip(ground_truth, completions)]": Convention.TRL,
+    "async def f(prompts, completions): return [float('5' in c) for c in completions]": Convention.TRL,
+    "def f(completions: 'list[list[dict]]', **kw): return [float('5' in c[0]['content']) for c in completions]": Convention.TRL,
+    "def f(data_source, solution_str, ground_truth, extra_info=None): return float(ground_truth in solution_str)": Convention.VERL,
+    "def f(data_source, solution_str, ground_truth, extra_info):\n"
+    "    assert (data_source, extra_info['level']) == ('toy', 2)\n"
+    "    return {'score': float(ground_truth in solution_str), 'other': 1}": Convention.VERL,
+    "def f(data_sources, solution_strs, ground_truths, extra_infos):\n"
+    "    return [float(g in s) for s, g in zip(solution_strs, ground_truths)]": Convention.VERL_BATCH,
+    "class F:\n    def __call__(self, problem, completion): return '5' in completion\nf = F()": Convention.OURS,
+    "import numpy as np\ndef f(problems, completions): return np.array([float('5' in c) for c in completions])": Convention.OURS_BATCH,
+}  # fmt: skip
+
+
+def write(folder: Path, source: str, name: str = "my_rewards.py") -> str:
+    file = folder / name
+    file.write_text(source)
+    return f"{file}:f"
+
+
+@pytest.mark.parametrize("source", CONVENTIONS)
+def test_every_convention_is_recognised_and_gives_the_same(source: str, tmp_path: Path) -> None:
+    term = load_term(write(tmp_path, source))
+    assert term.convention is CONVENTIONS[source]
+    assert score(term, PROBLEM, TEXTS) == [1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("def f(a, b): return 0", "name its parameters"),
+        ("def f(problem, completion, judge): return 0", "needs judge"),
+        ("def g(problem, completion): return 0", "it defines: g"),
+        ("f = 3", "no function 'f'"),
+        ("def f(problem, completion)\n    return 0", "line 1"),
+        ("import not_there_at_all\ndef f(problem, completion): return 0", "line 1: ModuleNotFoundError"),
+        ("\n\nraise SystemExit('bye')", "line 3"),
+    ],
+)
+def test_a_file_that_cannot_work_is_one_clear_line(source: str, says: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=says) as caught:
+        load_term(write(tmp_path, source))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["nowhere.py:f", "math", "not_a_package_at_all:f", "my_rewards.py", ":f", "json:nothing"]
+)
+def test_a_name_that_leads_nowhere_is_one_clear_line(name: str) -> None:
+    with pytest.raises(ValueError, match=r"\w") as caught:
+        load_term(name)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_module_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "toy_rewards").mkdir()
+    (tmp_path / "toy_rewards" / "__init__.py").write_text("")
+    (tmp_path / "toy_rewards" / "scale.py").write_text("TOP = 2.0")
+    (tmp_path / "toy_rewards" / "main.py").write_text(
+        "from toy_rewards.scale import TOP\ndef f(problem, completion): return TOP * ('5' in completion)"
+    )
+    monkeypatch.chdir(tmp_path)
+    term = load_term("toy_rewards.main:f")
+    assert score(term, PROBLEM, TEXTS) == [2.0, 0.0]
+
+
+def test_a_function_travels_by_value_with_what_it_imports_from_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "beside_it.py").write_text("import re\ndef helper(text): return len(re.findall('5', text))")
+    name = write(tmp_path, "from beside_it import helper\ndef f(problem, completion): return helper(completion)")
+    packed = pack(load_terms(RewardConfig(function=name)))
+    for file in tmp_path.glob("*.py"):
+        file.unlink()
+    (tmp_path / "packed").write_bytes(packed)
+    code = (
+        "import pickle, sys; from pathlib import Path; from rewards.custom import score; from rewards.types import Problem\n"
+        f"(term,) = pickle.loads(Path({str(tmp_path / 'packed')!r}).read_bytes())\n"
+        "print(score(term, Problem('p', '', '5'), ['5 5', '']))\n"
+        "print([m for m in ('torch', 'ray', 'vllm') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["[2.0, 0.0]", "[]"]
+
+
+def test_what_cannot_travel_is_said(tmp_path: Path) -> None:
+    name = write(
+        tmp_path, "import threading\nLOCK = threading.Lock()\ndef f(problem, completion):\n    with LOCK: return 0"
+    )
+    with pytest.raises(ValueError, match="module globals"):
+        pack(load_terms(RewardConfig(function=name)))
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("return float('nan')", "returned nan"), ("return float('inf')", "returned inf"), ("return 'good'", "returned str"),
+        ("return [1, 2]", "returned list"), ("return {'points': 1}", "without 'score'"), ("return 1 / 0", "line 2.*\n.*ZeroDivisionError"),
+        ("raise SystemExit", "SystemExit"),
+    ],
+)  # fmt: skip
+def test_what_a_function_does_wrong_is_said_with_its_line(body: str, says: str, tmp_path: Path) -> None:
+    term = load_term(write(tmp_path, f"def f(problem, completion):\n    {body}"))
+    with pytest.raises(RewardFunctionError, match=f"(?s){says}") as caught:
+        score(term, PROBLEM, TEXTS)
+    assert "custom.py" not in str(caught.value)
+
+
+def test_a_batch_of_the_wrong_length_and_a_missing_column_are_said(tmp_path: Path) -> None:
+    with pytest.raises(RewardFunctionError, match="3 rewards for 2"):
+        score(load_term(write(tmp_path, "def f(prompts, completions): return [0, 0, 0]")), PROBLEM, TEXTS)
+    with pytest.raises(RewardFunctionError, match=r"column 'difficulty'; the data has: .*level"):
+        score(load_term(write(tmp_path, "def f(completions, difficulty): return [0, 0]")), PROBLEM, TEXTS)
+
+
+def test_terms_add_up_with_their_weights_and_none_is_left_out(tmp_path: Path) -> None:
+    length = write(tmp_path, "def f(prompts, completions): return [None if len(c) < 5 else 0.5 for c in completions]")
+    terms = load_terms(
+        RewardConfig(terms=(RewardTerm(function="math_answer"), RewardTerm(function=length, weight=0.2)))
+    )
+    scores = [score(t, PROBLEM, TEXTS) for t in terms]
+    assert combine(terms, [s[0] for s in scores]) == Reward(1.1, Outcome.CORRECT)
+    assert combine(terms, [s[1] for s in scores]) == Reward(0.0, Outcome.NO_ANSWER)
+    alone = combine(terms[1:], [None])
+    assert (alone.outcome, alone.counts) == (Outcome.NOT_APPLICABLE, False)
+
+
+def test_the_examples_work() -> None:
+    folder = Path(__file__).parents[2] / "examples" / "rewards"
+    problem = Problem("p", "2 + 3?", "5")
+    texts = ["The answer is \\boxed{5}", "<answer>5</answer>", "6"]
+    assert [math.ceil(s) for s in numbers(folder / "brevity.py", "brevity", problem, texts)] == [1, 1, 0]
+    assert numbers(folder / "trl_format.py", "has_tags", problem, texts) == [0.0, 0.5, 0.0]
+    assert numbers(folder / "trl_format.py", "same_text", problem, [*texts, "so 5"]) == [0.0, 0.0, 0.0, 1.0]
+    assert numbers(folder / "verl_score.py", "compute_score", problem, texts) == [1.0, 0.0, 0.0]
+
+
+def numbers(file: Path, name: str, problem: Problem, texts: list[str]) -> list[Any]:
+    return score(load_term(f"{file}:{name}"), problem, texts)
+
+
+def test_the_default_is_the_built_in() -> None:
+    (term,) = pickle.loads(pack(load_terms(RewardConfig())))
+    assert term.is_built_in
+    assert not term.is_grouped

@@ -1,0 +1,94 @@
+# ruff: noqa: E501 (tables of pairs)
+"""Which part of a text is its final answer."""
+
+import time
+
+import pytest
+
+from rewards.extract import extract_answer, reference_answer
+from rewards.math_answer import check_answers, math_answer
+from rewards.types import Outcome, Problem
+
+STATED = [
+    ("so \\boxed{42}.", "42"), ("\\boxed{\\frac{1}{2}} is it", "\\frac{1}{2}"), ("first \\boxed{1}, then \\boxed{2}", "2"),
+    ("\\boxed{1} and \\boxed{-2}", "1, -2"), ("\\boxed{42} but \\boxed{43", "42"), ("\\fbox{7}", "7"), ("\\boxed {7}", "7"),
+    ("work\n#### 18", "18"), ("#### 1,234\n", "1,234"), ("#### Step 1: add 5\nThe answer is 9.", "9"), ("#### 5\n#### 6", "6"),
+    ("### Answer\n#### Final Answer:\n12", "12"), ("The answer is 5.", "5"), ("The final answer is: $\\frac{3}{4}$.", "\\frac{3}{4}"),
+    ("Answer: 7", "7"), ("**Answer:** 7", "7"), ("**Answer**: 7 dollars", "7 dollars"), ("The answer is **7**.", "7"), ("the answer is $18.", "$18"),
+    ("The answer is 5 because 2 + 3 = 5.", "5"), ("the answer is 3.5 miles", "3.5 miles"), ("The answer is \\boxed{5}. I hope it is correct.", "5"),
+    ("<answer>12</answer>", "12"), ("<think>so 5</think> <answer> \\boxed{6} </answer>", "6"), ("The answer to the question is 9.", "9"),
+    ("<think>The answer is 4</think>The answer is 5", "5"), ("thinking ... </think> 6", "6"), ("The answer is:\n\n$$x = 5$$", "x = 5"),
+    ("She has **18 eggs** in the end, I think.", "18 eggs"), ("2 + 3 = 5", "5"), ("so x = 5", "5"), ("it costs $1,250.50.", "$1,250.50"),
+    ("thus the area is $\\frac{3}{4}$.", "\\frac{3}{4}"), ("She sells 9 eggs and makes 9 * 2 = $18 every day", "$18"), ("so 3/4 of them", "3/4"),
+    ("5 hours * 60 = 300 minutes in total", "300"), ("\\boxed{5}. The answer is 6.", "6"), ("that is 25 %", "25 %"), ("about 5 million people", "5 million"),
+    ("Final answer: A", "A"), ("The correct answer is (C).", "(C)"), ("The answer is option B.", "B"), ("it is 1 1/2 cups", "1 1/2"), ("so -5", "-5"),
+]  # fmt: skip
+
+NOTHING = [
+    "",
+    "I do not know.",
+    "<think>5 + 5 = 10, so the answer is \\boxed{10}",
+    "?!",
+    "\\boxed{",
+    "\\boxed{}",
+    "<think></think>",
+]
+
+
+@pytest.mark.parametrize(("text", "answer"), STATED)
+def test_the_final_answer_is_found(text: str, answer: str) -> None:
+    assert extract_answer(text) == answer
+
+
+@pytest.mark.parametrize("text", NOTHING)
+def test_a_text_without_an_answer_states_none(text: str) -> None:
+    assert extract_answer(text) is None
+    assert math_answer(Problem("p", "?", "10"), text).outcome is Outcome.NO_ANSWER
+
+
+def test_a_worked_solution_is_a_reference() -> None:
+    assert reference_answer("2 + 2 = 4\n#### 4") == "4"
+    assert reference_answer("so it is $\\boxed{\\frac12}$") == "\\frac12"
+    assert reference_answer(" x^2 ") == "x^2"
+
+
+@pytest.mark.parametrize(
+    ("completion", "outcome"),
+    [
+        ("The answer is \\boxed{18}", Outcome.CORRECT), ("The answer is \\boxed{19}", Outcome.WRONG), ("\\boxed{5^{5^{5^5}}}", Outcome.UNPARSABLE),
+        ("\\boxed{18 or 19}", Outcome.WRONG), ("hm", Outcome.NO_ANSWER), ("\\boxed{\\oint}", Outcome.UNPARSABLE),
+    ],
+)  # fmt: skip
+def test_every_grade_has_its_reason(completion: str, outcome: Outcome) -> None:
+    reward = math_answer(Problem("p", "How many?", "6 * 3\n#### 18"), completion)
+    assert (reward.outcome, reward.value) == (outcome, float(outcome is Outcome.CORRECT))
+    assert reward.counts
+
+
+def test_the_question_says_whether_60_is_a_percentage() -> None:
+    assert math_answer(Problem("p", "What percentage is blue?", "60"), "The answer is 60%.").value == 1
+    assert math_answer(Problem("p", "How many are blue?", "60"), "The answer is 60%.").value == 0
+
+
+def test_references_that_cannot_be_parsed_are_named() -> None:
+    problems = [
+        Problem("a", "", "5"),
+        Problem("b", "", "\\int_0^1 x"),
+        Problem("c", "", ""),
+        Problem("d", "", "1, 2, \\ldots"),
+    ]
+    named = dict(check_answers(problems))
+    assert set(named) == {"b", "c", "d"}
+    assert "\\int" in named["b"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["\\boxed{" * 50_000, "{" * 200_000, "answer is " * 40_000, "**" * 200_000, "$" * 200_001, "#### \n" * 50_000, "<answer>" * 40_000,
+     "<think>" * 40_000, "1 " * 200_000, "1+" * 200_000, "9" * 1_000_000, "\\boxed{1} and " * 20_000, "(" * 300_000 + "5", "5 - " * 100_000, "a" * 500_000 + "1"],
+    ids=lambda t: t[:12],
+)  # fmt: skip
+def test_long_texts_are_scanned_in_time(text: str) -> None:
+    start = time.perf_counter()
+    math_answer(Problem("p", "?", "5"), text)
+    assert time.perf_counter() - start < 2

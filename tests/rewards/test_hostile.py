@@ -1,0 +1,99 @@
+"""No text can make the grader raise, hang, execute or write anything."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from rewards.equivalence import equivalent
+from rewards.expression import Unparsable
+from rewards.math_answer import math_answer
+from rewards.types import Outcome, Problem
+
+BOMBS = [
+    "5^(5^(5^(5^5)))", "9^{9^{9^9}}", "9**9**9**9", "2^{2^{2^{2^{2^2}}}}", "10^{10^{10}}", "(10^{1000})^{1000}", "1000000!", "((9!)!)!", "3!!!!!!",
+    "\\binom{1000000}{500000}", "e^{e^{e^{e^{10}}}}", "\\exp(\\exp(\\exp(100)))", "x^{10^9}", "(x+1)^{100000}", "(a+b+c+d+e+f)^{300}", "\\sqrt{10^{4000}+1}",
+    "\\sqrt{" + "7" * 900 + "}", "(" * 400 + "1" + ")" * 400, "{" * 400 + "1" + "}" * 400, "-" * 900 + "1", "\\sqrt" * 100 + "2", "\\frac{" * 100,
+    "2^" * 300 + "2", "1/" * 400 + "1", "+".join(["x"] * 20_000), "+".join(f"x_{i}" for i in range(140)), "*".join(["(x+1)"] * 100), "9" * 1_000_000,
+    "0." + "3" * 100_000, "1e999999999", "1e999", "10^{-10^{10}}", "\\sin(10^{300})", "\\tan(\\tan(\\tan(10^{30})))", "\\ln(\\ln(\\ln(2)))", "0^{0}", "0^{-1}", "1/0",
+    "\\frac{0}{0}", "\\frac{1}{x-x}", "\\infty-\\infty", "\\infty\\cdot 0", "(1+\\frac{1}{10^{50}})^{10^{50}}", "\\sqrt[1000000]{2}", "\\sqrt[0]{2}", "\\log_1 5",
+    "\\log_0 0", "i^i^i^i", "\\begin{pmatrix}" + "&".join(["1"] * 300) + "\\end{pmatrix}", ",".join(["1"] * 300), "\\{" * 200, "(1,(2,(3,(4,(5,(6,(7,8)))))))",
+    "\\sum_{n=1}^{10^{10}} n", "\\int_0^{\\infty} e^{-x^2}", "\\prod_{n=1}^{\\infty} n", "\\lim_{x\\to 0} 1/x", "x=" * 200 + "5", "1:" * 200 + "2", "1\\pm" * 20 + "1",
+    "\\arcsin(10^{200})", "|" * 99 + "1" + "|" * 99, "0.\\overline{" + "3" * 500 + "}", "\x00", "\ud800", "٣", "１２", "²", "𝟙", "\u202e18",
+]  # fmt: skip
+CODE = [
+    "__import__('os').system('touch {0}')", "\\boxed{{__import__('os').system('touch {0}')}}", "eval('open(\"{0}\",\"w\")')", "().__class__.__bases__[0].__subclasses__()",
+    "exec(open('{0}','w').write('1'))", "lambda: open('{0}', 'w')", "Symbol('x'); open('{0}','w')", "\\input{{{0}}}", "\\write18{{touch {0}}}", "$(touch {0})", "`touch {0}`",
+    "sympify('open(\"{0}\",\"w\")')", "[open('{0}','w') for _ in [1]]", "f'{{open(\"{0}\",\"w\")}}'", "E.__class__", "pi.__init__", "1 if open('{0}','w') else 0",
+]  # fmt: skip
+WRAPPERS = ["{}", "\\boxed{{{}}}", "The answer is {}", "The answer is ${}$.", "#### {}", "**{}**"]
+
+
+def wrapped(text: str) -> list[str]:
+    return [w.replace("{}", text).replace("{{", "{").replace("}}", "}") for w in WRAPPERS]
+
+
+@pytest.mark.parametrize("bomb", BOMBS, ids=lambda t: ascii(t)[:24])
+def test_a_bomb_is_answered_at_once(bomb: str) -> None:
+    for reference in ("5", "\\sqrt{2}", "x^2+1", "(1,2)", "\\text{east}"):
+        for text in wrapped(bomb):
+            start = time.perf_counter()
+            reward = math_answer(Problem("p", "?", reference), text)
+            assert time.perf_counter() - start < 3
+            assert reward.outcome is not Outcome.CORRECT or reference == "5"
+
+
+@pytest.mark.parametrize("bomb", BOMBS, ids=lambda t: ascii(t)[:24])
+def test_a_bomb_as_the_reference_is_answered_at_once(bomb: str) -> None:
+    start = time.perf_counter()
+    for text in ("5", "\\sqrt{2}", "x+1", "5^(5^(5^5))", "2"):
+        math_answer(Problem("p", "?", bomb), text)
+    assert time.perf_counter() - start < 10
+
+
+@pytest.mark.parametrize("code", CODE)
+def test_code_is_not_run(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for text in wrapped(code.format(tmp_path / "written")):
+        assert math_answer(Problem("p", "?", "5"), text).value == 0
+        math_answer(Problem("p", "?", text), "5")
+    assert os.listdir(tmp_path) == []
+
+
+PIECES = st.sampled_from(
+    "0 1 2 7 18 3.5 .5 1,000 x y e i π ∞ + - * / ^ _ ! % = < ≤ ≠ ( ) [ ] { } | , ; : . $ \\{ \\} \\frac \\sqrt \\boxed \\text \\left \\right \\pm \\cup \\in "
+    "\\sin \\log \\infty \\pi \\cdot \\begin{pmatrix} \\end{pmatrix} & \\\\ \\circ \\overline \\binom dollars and or answer is #### ** ½ ² √ … not 10 99".split(" ")
+)  # fmt: skip
+ANSWERS = st.one_of(st.text(max_size=60), st.lists(PIECES, max_size=25).map("".join), st.lists(PIECES, max_size=25).map(" ".join))
+
+
+@settings(max_examples=1500, deadline=5000, suppress_health_check=list(HealthCheck))
+@given(reference=ANSWERS, text=ANSWERS)
+def test_any_text_gets_a_reward(reference: str, text: str) -> None:
+    reward = math_answer(Problem("p", "?", reference), text)
+    assert reward.value == float(reward.outcome is Outcome.CORRECT)
+    assert reward.outcome is not Outcome.CRASHED
+
+
+@settings(max_examples=500, deadline=5000, suppress_health_check=list(HealthCheck))
+@given(left=ANSWERS, right=ANSWERS)
+def test_equality_is_symmetric_for_plain_values(left: str, right: str) -> None:
+    def verdict(a: str, b: str) -> bool | None:
+        try:
+            return equivalent(a, b)
+        except Unparsable:
+            return None
+
+    assert verdict(left, right) == verdict(right, left) or "=" in left + right or "," in left + right
+
+
+@settings(max_examples=300, deadline=5000)
+@given(st.integers(-(10**30), 10**30), st.integers(1, 10**6))
+def test_fractions_equal_only_themselves(top: int, bottom: int) -> None:
+    reference = f"\\frac{{{top}}}{{{bottom}}}"
+    assert equivalent(reference, f"{3 * top}/{3 * bottom}")
+    assert not equivalent(reference, f"{top + 1}/{bottom}")
+    assert not equivalent(reference, f"{top}/{bottom + 1}") or top == 0
