@@ -84,7 +84,7 @@ def _answer_text(value: object, what: str) -> str:
             return str(value)
         case float() if math.isfinite(value):
             # A column of numbers is often read as floats: 145.0 means 145.
-            return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
+            return str(int(value)) if value.is_integer() and abs(value) < 1e16 else repr(value)
         case _:
             pass
     raise ValueError(f"{what} must be text or a number, and is {shown(value)}")

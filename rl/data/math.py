@@ -12,7 +12,8 @@ from rl.data.files import require_file
 from rl.data.json_lines import read_problems
 from rl.data.split import Split, set_apart
 
-_BOX = re.compile(r"\\f?boxed(?![a-zA-Z])\s*")
+_BOX = re.compile(r"\\(?:boxed|fbox)(?![a-zA-Z])\s*")
+_WORD_END = re.compile(r"[\s$]")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 
 
@@ -32,7 +33,7 @@ def last_box(text: str) -> str | None:
         return None
     rest = text[boxes[-1].end() :]
     if not rest.startswith("{"):
-        return rest[:1] or None
+        return _WORD_END.split(rest, maxsplit=1)[0].rstrip(".,") or None
     depth = 0
     for brace in _BRACE.finditer(rest):
         depth += {"{": 1, "}": -1}.get(brace[0], 0)

@@ -51,6 +51,11 @@ def _task(config: ReasoningGym, seed: int, size: int) -> Any:
         near = difflib.get_close_matches(config.task, tasks, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else "its documentation lists them"
         raise ValueError(f"data.task: reasoning-gym has no task {config.task!r}; {hint}")
+    taken = sorted({"seed", "size"} & set(config.options))
+    if taken:
+        raise ValueError(
+            f"data.options: {taken[0]!r} is set by rankone itself; use seed, data.num_train and num_held_out"
+        )
     try:
         return factory.create_dataset(config.task, seed=seed, size=size, **config.options)
     except (TypeError, ValueError, AssertionError) as error:
