@@ -148,8 +148,9 @@ class LivenessConfig(Strict):
 
     every: int = Field(5, ge=1)
     """Steps between checks; the first steps are always checked."""
-    tolerance: float = Field(0.05, gt=0)
-    """Largest mean absolute difference of logprobs, in nats, between an engine and the learner."""
+    tolerance: float = Field(0.3, gt=0)
+    """Largest mean absolute difference of logprobs, in nats a token, that rounding may make between an engine and the
+    learner."""
 
 
 class RunConfig(Strict):

@@ -115,7 +115,7 @@ async def evaluate_policy(
 
 async def _check(config: RunConfig, problems: Split, parts: Parts, adapter: Adapter) -> dict[str, float]:
     """Any tokens will do to tell policies apart; a few held-out prompts are at hand."""
-    sequences = [parts.encode(problem) for problem in problems.held_out[:4]]
+    sequences = [parts.encode(problem) for problem in problems.held_out[:8]]
     return await check_liveness(parts.learner, parts.engine, adapter, sequences, config.liveness.tolerance)
 
 
