@@ -91,7 +91,9 @@ def test_a_closed_pipe_is_no_traceback(tmp_path: Path) -> None:
 
 def test_a_reward_is_tried_without_a_model(tmp_path: Path) -> None:
     data = tmp_path / "data.jsonl"
-    data.write_text('{"question": "6 * 3?", "answer": "18"}\n{"question": "?", "answer": "5", "completion": "It is 5"}\n')
+    data.write_text(
+        '{"question": "6 * 3?", "answer": "18"}\n{"question": "?", "answer": "5", "completion": "It is 5"}\n'
+    )
     done = rankone("reward", "try", f"{ROOT}/examples/rewards/brevity.py:brevity", "--data", str(data))
     assert done.returncode == 0, done.stderr
     assert b"right, long" in done.stdout
@@ -103,7 +105,7 @@ def test_trying_a_broken_reward_shows_its_line(tmp_path: Path) -> None:
     (tmp_path / "data.jsonl").write_text('{"question": "6 * 3?", "answer": "18"}\n')
     done = rankone("reward", "try", f"{tmp_path}/bad.py:f", "--data", f"{tmp_path}/data.jsonl")
     assert done.returncode == 1
-    assert b"bad.py\", line 2, in f" in done.stderr
+    assert b'bad.py", line 2, in f' in done.stderr
     assert b"worker.py" not in done.stderr
 
 

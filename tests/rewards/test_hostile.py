@@ -67,7 +67,9 @@ PIECES = st.sampled_from(
     "0 1 2 7 18 3.5 .5 1,000 x y e i π ∞ + - * / ^ _ ! % = < ≤ ≠ ( ) [ ] { } | , ; : . $ \\{ \\} \\frac \\sqrt \\boxed \\text \\left \\right \\pm \\cup \\in "
     "\\sin \\log \\infty \\pi \\cdot \\begin{pmatrix} \\end{pmatrix} & \\\\ \\circ \\overline \\binom dollars and or answer is #### ** ½ ² √ … not 10 99".split(" ")
 )  # fmt: skip
-ANSWERS = st.one_of(st.text(max_size=60), st.lists(PIECES, max_size=25).map("".join), st.lists(PIECES, max_size=25).map(" ".join))
+ANSWERS = st.one_of(
+    st.text(max_size=60), st.lists(PIECES, max_size=25).map("".join), st.lists(PIECES, max_size=25).map(" ".join)
+)
 
 
 @settings(max_examples=1500, deadline=5000, suppress_health_check=list(HealthCheck))

@@ -213,7 +213,7 @@ def test_workers_end_with_their_parent_in_silence(ending: signal.Signals, tmp_pa
     os.killpg(parent.pid, ending)
     out, err = parent.communicate(timeout=20)
     assert out == "", "the main module was not run again by a worker"
-    assert "worker" not in err, "only the parent may say that it was interrupted"
+    assert "rewards/worker" not in err, "only the parent may say that it was interrupted"
     end = time.monotonic() + 5
     while any(alive(p) for p in pids) and time.monotonic() < end:
         time.sleep(0.05)

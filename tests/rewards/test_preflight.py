@@ -58,7 +58,9 @@ def test_a_batch_of_the_wrong_length_stops(tmp_path: Path) -> None:
 
 def test_rewards_for_form_or_length_pass(tmp_path: Path) -> None:
     file = tmp_path / "form.py"
-    file.write_text("def tags(problem, completion): return '<answer>' in completion\ndef short(problem, completion): return -len(completion)")
+    file.write_text(
+        "def tags(problem, completion): return '<answer>' in completion\ndef short(problem, completion): return -len(completion)"
+    )
     assert "right, in tags" in check(f"{file}:tags")
     assert "wrong" in check(f"{file}:short")
 
