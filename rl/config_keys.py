@@ -54,6 +54,10 @@ class Key:
         return NoneType in self.types
 
     @property
+    def is_number(self) -> bool:
+        return all(kind in (int, float) for kind in self.types if kind is not NoneType)
+
+    @property
     def is_text(self) -> bool:
         return all(_is_text(kind) for kind in self.types if kind is not NoneType)
 

@@ -41,7 +41,7 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> RunConfig:
     table = {} if path is None else _read(path)
     overridden = [_override(table, override) for override in overrides]
     _default_source(table)
-    _remove_nones(table)
+    _read_literals(table)
     try:
         return RunConfig.model_validate(table)
     except ValidationError as error:
@@ -115,16 +115,27 @@ def _default_source(table: Table) -> None:
         cast("Table", data).setdefault("source", Addition().source)
 
 
-def _remove_nones(table: Table) -> None:
-    """Replace "none" by None wherever a key may be without a value."""
+def _read_literals(table: Table) -> None:
+    """Replace what TOML and pydantic read otherwise than it is meant: "none", and truth values in place of numbers."""
     source = _source(table)
     for key in all_keys():
         *parents, leaf = key.name.split(".")
-        inner: Any = table
-        for parent in parents:
-            inner = cast("Table", inner).get(parent) if isinstance(inner, dict) else None
-        if key.nullable and key.source in (None, source) and isinstance(inner, dict) and inner.get(leaf) == NONE:  # pyright: ignore[reportUnknownMemberType]
+        inner = _inner(table, parents)
+        value = inner.get(leaf)
+        if key.source not in (None, source):
+            continue
+        if key.nullable and value == NONE:
             inner[leaf] = None
+        elif key.is_number and isinstance(value, bool):
+            inner[leaf] = str(value).lower()  # pydantic would take true for 1
+
+
+def _inner(table: Table, parents: Sequence[str]) -> Table:
+    """The table at the end of the path; an empty one when there is none."""
+    for parent in parents:
+        inner: Any = table.get(parent)
+        table = cast("Table", inner) if isinstance(inner, dict) else {}
+    return table
 
 
 def _source(table: Table) -> str | None:
