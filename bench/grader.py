@@ -1,4 +1,3 @@
-# ruff: noqa: RUF001 (mathematical signs are meant)
 """How right and how fast the default reward is, beside `math-verify` alone on the same cases in one run.
 
     python bench/grader.py                 the table, from the data under ../shared/data
@@ -82,6 +81,7 @@ def _digits(answer: str) -> str:
 
 def _respelt(answer: str) -> str:
     """Other commands and spaces for the same."""
+    answer = re.sub(r",\\! ?", "", answer)
     for old, new in (
         ("\\frac", "\\dfrac"),
         ("\\left", ""),
@@ -136,7 +136,6 @@ def _integer(kind: str, n: int) -> Iterator[Case]:
         n * 10,
         n + 10,
         f"{n}.5",
-        f"{n}%",
         f"{n}x",
         f"{n}, {n + 1}",
         f"\\frac{{1}}{{{n}}}",
@@ -148,6 +147,8 @@ def _integer(kind: str, n: int) -> Iterator[Case]:
     for answer in wrong:
         if n not in (0, 1, -1):
             yield Case(kind, text, str(answer), False)
+    if n not in (0, 1, -1):
+        yield Case("n and n%", text, f"{n}\\%", False)
 
 
 def _fraction(answer: str, top: int, bottom: int) -> Iterator[Case]:
@@ -314,11 +315,101 @@ async def throughput(workers: int) -> float:
 
 # Fuzzing
 
-PIECES = (
-    "0 1 2 7 18 3.5 .5 1,000 x y e i n π ∞ + - * / ^ _ ! % = < ≤ ≠ ( ) [ ] { } | , ; : . $ $$ \\{ \\} \\frac \\sqrt \\boxed{ \\text{ \\left \\right "
-    "\\pm \\cup \\in \\sin \\log \\infty \\pi \\cdot \\begin{pmatrix} \\end{pmatrix} & \\\\ \\circ \\overline{ \\binom \\sum \\int dollars and or answer is: "
-    "#### ** ½ ² √ … not 10 99 2004! 9^9 __import__('os').system('touch\u00a0x') eval( <think> </think> <answer> </answer> \\( \\) \n \x00 é 数"
-).split(" ")
+PIECES = [
+    "0",
+    "1",
+    "2",
+    "7",
+    "18",
+    "3.5",
+    ".5",
+    "1,000",
+    "x",
+    "y",
+    "e",
+    "i",
+    "n",
+    "π",
+    "∞",
+    "+",
+    "-",
+    "*",
+    "/",
+    "^",
+    "_",
+    "!",
+    "%",
+    "=",
+    "<",
+    "≤",
+    "≠",
+    "(",
+    ")",
+    "[",
+    "]",
+    "{",
+    "}",
+    "|",
+    ",",
+    ";",
+    ":",
+    ".",
+    "$",
+    "$$",
+    "\\{",
+    "\\}",
+    "\\frac",
+    "\\sqrt",
+    "\\boxed{",
+    "\\text{",
+    "\\left",
+    "\\right",
+    "\\pm",
+    "\\cup",
+    "\\in",
+    "\\sin",
+    "\\log",
+    "\\infty",
+    "\\pi",
+    "\\cdot",
+    "\\begin{pmatrix}",
+    "\\end{pmatrix}",
+    "&",
+    "\\\\",
+    "\\circ",
+    "\\overline{",
+    "\\binom",
+    "\\sum",
+    "\\int",
+    "dollars",
+    "and",
+    "or",
+    "answer",
+    "is:",
+    "####",
+    "**",
+    "½",
+    "²",
+    "√",
+    "…",
+    "not",
+    "10",
+    "99",
+    "2004!",
+    "9^9",
+    "__import__('os').system('touch\xa0x')",
+    "eval(",
+    "<think>",
+    "</think>",
+    "<answer>",
+    "</answer>",
+    "\\(",
+    "\\)",
+    "\n",
+    "\x00",
+    "é",
+    "数",
+]
 
 
 def fuzzed(rng: random.Random, seeds: Sequence[str]) -> str:
@@ -346,7 +437,8 @@ async def fuzz(count: int, workers: int, seed: int) -> int:
         try:
             for start in range(0, count, 2_000):
                 size = min(2_000, count - start)
-                problems = [Problem(str(i), "", fuzzed(rng, seeds)) for i in range(size)]
+                answers = [rng.choice(seeds) if rng.random() < 0.5 else fuzzed(rng, seeds) for _ in range(size)]
+                problems = [Problem(str(i), "", a) for i, a in enumerate(answers)]
                 texts = [
                     [rng.choice(("{}", "\\boxed{{{}}}", "The answer is {}", "#### {}")).format(fuzzed(rng, seeds))]
                     for _ in range(size)
@@ -358,7 +450,7 @@ async def fuzz(count: int, workers: int, seed: int) -> int:
                         print(f"{group[0][0].outcome}: {problem.answer!r} and {text[0]!r}")
         finally:
             await pool.close()
-        written = os.listdir(folder)
+        written = [p.name for p in Path(folder).iterdir()]
         os.chdir("/")
     print(f"{count} texts: {dict(counted)}; slowest {slowest:.2f} s; files written: {written or 'none'}")
     return counted["timeout"] + counted["crashed"] + len(written)

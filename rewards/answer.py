@@ -1,4 +1,3 @@
-# ruff: noqa: RUF001, RUF002 (mathematical signs are meant)
 """What an answer can be: a number with its unit, a list, a set, a pair or interval, a relation, a matrix, words ...
 
 `parse_answer` decides the shape by the outermost signs; `equivalence` compares shapes. Words that the grammar does not

@@ -1,4 +1,3 @@
-# ruff: noqa: RUF001 (mathematical signs are meant)
 """The final answer in a completion's text. Plain scans from the end: linear in the text, whatever it holds.
 
 The last complete statement wins: ``\\boxed{...}``, ``#### ...``, ``<answer>...</answer>`` or "the answer is ...".

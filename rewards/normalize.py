@@ -1,4 +1,3 @@
-# ruff: noqa: RUF001, RUF002 (mathematical signs are meant)
 """One spelling for each mathematical sign, so that the parser has few cases. Nothing here decides what is equal.
 
 A normalised answer uses single characters for operators (``*``, ``/``, ``^``, ``±``, ``≤``, ``∪``, ``∞``, ``°`` ...),

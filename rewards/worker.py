@@ -87,7 +87,7 @@ def main(descriptor: int, parent: int) -> None:
         setup: Setup = receive(connection)
         try:
             terms: tuple[Term, ...] = pickle.loads(setup.packed)
-            _warm(terms)
+            _warm(setup.packed)
             _cap_memory(setup.memory_mb)
         except BaseException:
             send(connection, traceback.format_exc())
@@ -104,9 +104,9 @@ def _die_with(parent: int) -> None:
         os._exit(0)
 
 
-def _warm(terms: Sequence[Term]) -> None:
+def _warm(packed: bytes) -> None:
     """What the first proof would have to load, so that it does not count against a completion's deadline."""
-    if any(t.name == "math_answer" for t in terms):
+    if b"math_answer" in packed:  # alone, or called by a function of the user's
         from rewards.equivalence import equivalent
 
         assert equivalent("x^2 - 1", "(x - 1)(x + 1)")

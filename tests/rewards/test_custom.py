@@ -1,4 +1,3 @@
-# ruff: noqa: E501 (tables of sources)
 """Reward files of every accepted convention, and what is said about the ones that cannot work."""
 
 import math

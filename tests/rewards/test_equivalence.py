@@ -1,4 +1,3 @@
-# ruff: noqa: E501, RUF001 (tables of pairs; mathematical signs are meant)
 """What equals what. A wrong "equal" is worse than a wrong "different": the second table is the longer one."""
 
 import time

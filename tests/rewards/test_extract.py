@@ -1,4 +1,3 @@
-# ruff: noqa: E501 (tables of pairs)
 """Which part of a text is its final answer."""
 
 import time

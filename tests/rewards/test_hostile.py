@@ -1,6 +1,5 @@
 """No text can make the grader raise, hang, execute or write anything."""
 
-import os
 import time
 from pathlib import Path
 
@@ -60,12 +59,11 @@ def test_code_is_not_run(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for text in wrapped(code.format(tmp_path / "written")):
         assert math_answer(Problem("p", "?", "5"), text).value == 0
         math_answer(Problem("p", "?", text), "5")
-    assert os.listdir(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 PIECES = st.sampled_from(
-    "0 1 2 7 18 3.5 .5 1,000 x y e i π ∞ + - * / ^ _ ! % = < ≤ ≠ ( ) [ ] { } | , ; : . $ \\{ \\} \\frac \\sqrt \\boxed \\text \\left \\right \\pm \\cup \\in "
-    "\\sin \\log \\infty \\pi \\cdot \\begin{pmatrix} \\end{pmatrix} & \\\\ \\circ \\overline \\binom dollars and or answer is #### ** ½ ² √ … not 10 99".split(" ")
+    ["0", "1", "2", "7", "18", "3.5", ".5", "1,000", "x", "y", "e", "i", "π", "∞", "+", "-", "*", "/", "^", "_", "!", "%", "=", "<", "≤", "≠", "(", ")", "[", "]", "{", "}", "|", ",", ";", ":", ".", "$", "\\{", "\\}", "\\frac", "\\sqrt", "\\boxed", "\\text", "\\left", "\\right", "\\pm", "\\cup", "\\in", "\\sin", "\\log", "\\infty", "\\pi", "\\cdot", "\\begin{pmatrix}", "\\end{pmatrix}", "&", "\\\\", "\\circ", "\\overline", "\\binom", "dollars", "and", "or", "answer", "is", "####", "**", "½", "²", "√", "…", "not", "10", "99"]
 )  # fmt: skip
 ANSWERS = st.one_of(
     st.text(max_size=60), st.lists(PIECES, max_size=25).map("".join), st.lists(PIECES, max_size=25).map(" ".join)

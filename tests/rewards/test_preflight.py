@@ -52,7 +52,7 @@ def test_a_reward_that_cannot_teach_stops(body: str, says: str, tmp_path: Path) 
 def test_a_batch_of_the_wrong_length_stops(tmp_path: Path) -> None:
     file = tmp_path / "bad.py"
     file.write_text("def f(prompts, completions, **kwargs):\n    return [1.0]\n")
-    with pytest.raises(ValueError, match="1 rewards for 5 completions.*line 1"):
+    with pytest.raises(ValueError, match=r"1 rewards for 5 completions.*line 1"):
         check(f"{file}:f")
 
 
