@@ -30,12 +30,15 @@ def advice(parameters: int, lora: LoraConfig, lr: float, completions_per_step: i
     warnings: list[str] = []
     if lr <= good / 5:
         warnings.append(
-            f"learner.lr = {lr:g} looks like a full fine-tuning rate; LoRA wants about {FULL_TO_LORA_LR}x that: try {good:g}"
+            f"learner.lr = {lr:g} looks like a full fine-tuning rate, and LoRA wants about {FULL_TO_LORA_LR} times "
+            f"that: try {good:g}"
         )
     if lr >= good * 4:
         warnings.append(f"learner.lr = {lr:g} is in the range where runs of this size collapse; try {good:g}")
     if lora.alpha != 32:
         warnings.append(f"lora.alpha = {lora.alpha:g}: the advised learning rates hold for alpha 32 at every rank")
     if completions_per_step > 2048:
-        warnings.append(f"{completions_per_step} completions a step: LoRA tolerates large batches worse; try up to 1024")
+        warnings.append(
+            f"{completions_per_step} completions a step: LoRA tolerates large batches worse; try up to 1024"
+        )
     return warnings

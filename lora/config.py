@@ -16,7 +16,7 @@ class ModelConfig(BaseModel):
     name: str = "smollm2-135m"
     """A built-in name (`smollm2-135m`, `tiny-random`), a local directory, or a model hub's id."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    max_length: int = Field(1024, ge=8)
+    max_length: int = Field(default=1024, ge=8)
     """Most tokens of prompt and completion together."""
 
 
@@ -25,8 +25,8 @@ class LoraConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    rank: int = Field(1, ge=1)
-    alpha: float = Field(32.0, gt=0)
+    rank: int = Field(default=1, ge=1)
+    alpha: float = Field(default=32.0, gt=0)
     """The same at every rank: it makes the best learning rate nearly independent of the rank."""
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
     """Names of the linear layers that are adapted, each in every block of the model."""

@@ -68,8 +68,8 @@ def pack(tensors: Mapping[str, Tensor], description: Description) -> bytes:
 def unpack(payload: bytes) -> tuple[dict[str, Tensor], Description]:
     """The inverse of `pack`."""
     length = int.from_bytes(payload[:8], "little")
-    fields = json.loads(json.loads(payload[8 : 8 + length])["__metadata__"]["adapter"])
-    description = Description(**{**fields, "targets": tuple(fields["targets"])})
+    fields: dict[str, Any] = json.loads(json.loads(payload[8 : 8 + length])["__metadata__"]["adapter"])
+    description = Description(fields["base_model"], fields["rank"], fields["alpha"], tuple(fields["targets"]))
     return _from_peft_names(safetensors.torch.load(payload)), description
 
 

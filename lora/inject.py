@@ -1,6 +1,6 @@
 """Put an adapter on a base model: swap its linear layers for `LoraLinear`, and fail if a target matches nothing."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import torch
@@ -37,7 +37,7 @@ class LoraLayers(dict[str, LoraLinear]):
                 mine_tensor.copy_(tensors[name])
 
     @contextmanager
-    def disabled(self) -> Iterator[None]:
+    def disabled(self) -> Generator[None]:
         """The base model alone, inside the block."""
         for layer in self.values():
             layer.enabled = False

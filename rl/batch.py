@@ -35,7 +35,9 @@ def attention_mask(segment_ids: Tensor) -> Tensor:
     Padding has segment -1: it sees itself, so that no row of the softmax is empty, and nothing sees it.
     """
     query, key = segment_ids.unsqueeze(-1), segment_ids.unsqueeze(-2)
-    causal = torch.ones(segment_ids.shape[-1], segment_ids.shape[-1], dtype=torch.bool, device=segment_ids.device).tril()
+    causal = torch.ones(
+        segment_ids.shape[-1], segment_ids.shape[-1], dtype=torch.bool, device=segment_ids.device
+    ).tril()
     itself = torch.eye(segment_ids.shape[-1], dtype=torch.bool, device=segment_ids.device)
     return (causal & ((key == 0) | (key == query)) & (query >= 0)) | itself
 

@@ -28,7 +28,8 @@ reward_app.command("try")(reward_try_command)
 
 Config = Annotated[Path, typer.Argument(help="The run's TOML file.", show_default=False)]
 Set = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. lora.rank=4; repeatable.")
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. lora.rank=4; repeatable."),
 ]
 
 
@@ -76,14 +77,18 @@ def train_command(
     path = out or (newest_directory(settings.name) if resume else default_directory(settings.name))
     prepared = prepare(settings, config.parent)
     exists = (path / "config.toml").exists()
-    directory = RunDirectory.open(path) if resume and exists else RunDirectory.create(path, settings)
+    directory = RunDirectory.open(path) if resume and exists else RunDirectory.create(path, prepared.config)
     try:
         summary = run(prepared, directory, console, resume=resume)
     except (KeyboardInterrupt, asyncio.CancelledError):
-        console.print(f"\nstopped; go on with: rankone train {config} --out {path} --resume", markup=False, highlight=False)
+        console.print(
+            f"\nstopped; go on with: rankone train {config} --out {path} --resume", markup=False, highlight=False
+        )
         raise typer.Exit(130) from None
     console.print(summary, style="bold green", highlight=False)
-    console.print(f"curve    {path / 'curve.png'}\nadapter  {path / 'adapters' / 'best'}", highlight=False, soft_wrap=True)
+    console.print(
+        f"curve    {path / 'curve.png'}\nadapter  {path / 'adapters' / 'best'}", highlight=False, soft_wrap=True
+    )
 
 
 @app.command("eval")
@@ -108,7 +113,13 @@ def eval_command(
     async def measure() -> Evaluation:
         async with open_grader(settings) as grader, open_engine(settings, lora_config(policy)) as engine:
             return await evaluate(
-                prepared.problems.held_out, policy, engine, grader, prepared.encode, settings.sampling, settings.evaluate
+                prepared.problems.held_out,
+                policy,
+                engine,
+                grader,
+                prepared.encode,
+                settings.sampling,
+                settings.evaluate,
             )
 
     try:

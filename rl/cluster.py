@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, cast
 
@@ -26,7 +26,7 @@ OBJECT_STORE_BYTES = 512 * 2**20
 
 
 @asynccontextmanager
-async def open_parts(config: RunConfig, run: str, encode: Callable[[Problem], list[int]]) -> AsyncIterator[Parts]:
+async def open_parts(config: RunConfig, run: str, encode: Callable[[Problem], list[int]]) -> AsyncGenerator[Parts]:
     """Everything a run is made of, ready to work; all of it is gone when the block ends, however it ends."""
     async with AsyncExitStack() as stack:
         grader = await stack.enter_async_context(open_grader(config))
@@ -39,7 +39,7 @@ async def open_parts(config: RunConfig, run: str, encode: Callable[[Problem], li
 
 
 @asynccontextmanager
-async def open_grader(config: RunConfig) -> AsyncIterator[GraderPool]:
+async def open_grader(config: RunConfig) -> AsyncGenerator[GraderPool]:
     """Grading processes beside this one."""
     grader = GraderPool(config.reward)
     try:
@@ -49,7 +49,7 @@ async def open_grader(config: RunConfig) -> AsyncIterator[GraderPool]:
 
 
 @asynccontextmanager
-async def open_learner(config: RunConfig, run: str) -> AsyncIterator[Learner]:
+async def open_learner(config: RunConfig, run: str) -> AsyncGenerator[Learner]:
     """The learner, in an actor or here."""
     arguments: dict[str, Any] = {
         "run": run,
@@ -73,7 +73,7 @@ async def open_learner(config: RunConfig, run: str) -> AsyncIterator[Learner]:
 
 
 @asynccontextmanager
-async def open_engine(config: RunConfig, lora: LoraConfig | None = None) -> AsyncIterator[Engine]:
+async def open_engine(config: RunConfig, lora: LoraConfig | None = None) -> AsyncGenerator[Engine]:
     """The engines, in actors or here. `lora` is the adapters' shape if it is not the configuration's."""
     lora = lora or config.lora
     if config.runtime == "local":
@@ -93,10 +93,10 @@ def connect() -> None:
     if ray.is_initialized():
         return
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "rankone"}
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if os.environ.get("RAY_ADDRESS"):
         ray.init(**quiet)
     else:
+        os.environ.setdefault("RAY_worker_niceness", "0")  # the run is what the user is waiting for
         ray.init("local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
 
 
@@ -108,8 +108,7 @@ def disconnect() -> None:
 
 def cluster_has_gpus() -> bool:
     """Whether actors can be given a GPU."""
-    resources: dict[str, float] = ray.cluster_resources()
-    return resources.get("GPU", 0) > 0
+    return ray.cluster_resources().get("GPU", 0) > 0
 
 
 def threads_per_worker(workers: int) -> int:
@@ -117,8 +116,7 @@ def threads_per_worker(workers: int) -> int:
 
     Learner and engines take turns, and their threads sleep while they wait, so each side gets every core.
     """
-    resources: dict[str, float] = ray.cluster_resources()
-    return max(1, int(resources.get("CPU", 1)) // workers)
+    return max(1, int(ray.cluster_resources().get("CPU", 1)) // workers)
 
 
 def local_device(config: RunConfig) -> str:

@@ -112,22 +112,22 @@ class PromptConfig(Strict):
 class LearnerConfig(Strict):
     """How graded groups become an update."""
 
-    lr: float = Field(5e-5, gt=0)
-    beta1: float = Field(0.9, ge=0, lt=1)
-    beta2: float = Field(0.95, ge=0, lt=1)
-    eps: float = Field(1e-8, ge=0)
-    max_grad_norm: float | None = Field(1.0, gt=0)
+    lr: float = Field(default=5e-5, gt=0)
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    beta2: float = Field(default=0.95, ge=0, lt=1)
+    eps: float = Field(default=1e-8, ge=0)
+    max_grad_norm: float | None = Field(default=1.0, gt=0)
     objective: Literal["importance", "reinforce", "ppo", "cispo", "gspo"] = "importance"
     """`importance` is truncated importance sampling per token."""
-    max_ratio: float = Field(2.0, gt=0)
+    max_ratio: float = Field(default=2.0, gt=0)
     """Truncation C of `importance` and upper clip of `cispo`."""
-    clip_low: float = Field(0.2, gt=0, lt=1)
-    clip_high: float = Field(0.28, gt=0)
+    clip_low: float = Field(default=0.2, gt=0, lt=1)
+    clip_high: float = Field(default=0.28, gt=0)
     """Clip range of `ppo` and `gspo`; a higher upper side keeps exploration alive (DAPO, 2025)."""
     advantage: Literal["mean", "mean_std", "leave_one_out"] = "mean"
-    tokens_per_microbatch: int = Field(4096, ge=1)
+    tokens_per_microbatch: int = Field(default=4096, ge=1)
     """Most tokens in one forward pass; it changes memory, never the update."""
-    tokens_per_row: int = Field(1024, ge=1)
+    tokens_per_row: int = Field(default=1024, ge=1)
     """Completions of a group share one copy of their prompt in rows of at most this many tokens."""
     gradient_checkpointing: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -136,19 +136,19 @@ class LearnerConfig(Strict):
 class EvaluateConfig(Strict):
     """Accuracy on held-out problems."""
 
-    every: int = Field(10, ge=1)
+    every: int = Field(default=10, ge=1)
     """Steps between evaluations; the first and last policies are always evaluated."""
-    num_problems: int = Field(256, ge=1)
-    samples_per_problem: int = Field(1, ge=1)
-    temperature: float = Field(0.0, ge=0)
+    num_problems: int = Field(default=256, ge=1)
+    samples_per_problem: int = Field(default=1, ge=1)
+    temperature: float = Field(default=0.0, ge=0)
 
 
 class LivenessConfig(Strict):
     """The check that the engines sample from the policy they were given, not from the base or an older one."""
 
-    every: int = Field(5, ge=1)
+    every: int = Field(default=5, ge=1)
     """Steps between checks; the first steps are always checked."""
-    tolerance: float = Field(0.3, gt=0)
+    tolerance: float = Field(default=0.3, gt=0)
     """Largest mean absolute difference of logprobs, in nats a token, that rounding may make between an engine and the
     learner."""
 
@@ -156,11 +156,11 @@ class LivenessConfig(Strict):
 class RunConfig(Strict):
     """One run, whole."""
 
-    name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     seed: int = 0
-    num_steps: int = Field(100, ge=0)
-    problems_per_step: int = Field(16, ge=1)
-    checkpoint_every: int = Field(1, ge=1)
+    num_steps: int = Field(default=100, ge=0)
+    problems_per_step: int = Field(default=16, ge=1)
+    checkpoint_every: int = Field(default=1, ge=1)
     """Steps between checkpoints; a rank-1 policy's is a few MB."""
     runtime: Literal["ray", "local"] = "ray"
     """`local` runs everything in this process: for tiny models, and for debugging."""

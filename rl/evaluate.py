@@ -39,9 +39,7 @@ async def evaluate(
 ) -> Evaluation:
     """Sample and grade the first `config.num_problems`; the same seeds every time, so that versions compare."""
     problems = problems[: config.num_problems]
-    sampling = sampling.model_copy(
-        update={"group_size": config.samples_per_problem, "temperature": config.temperature}
-    )
+    sampling = sampling.model_copy(update={"group_size": config.samples_per_problem, "temperature": config.temperature})
     prompts = [encode(problem) for problem in problems]
     completions_P_G = await engine.sample(prompts, adapter, sampling, seeds=range(len(prompts)))
     rewards_P_G = await grader.grade(problems, [[c.text for c in group] for group in completions_P_G])

@@ -58,12 +58,11 @@ def target_logprobs(
         use_cache=False,
     ).last_hidden_state
     predicting = hidden.flatten(0, 1)[batch.predictors]
-    chunks = [
+    chunks: list[tuple[Tensor, Tensor]] = [
         checkpoint(_head_logprobs, causal_lm, h, t, temperature, use_reentrant=False)
         for h, t in zip(predicting.split(CHUNK), batch.targets.split(CHUNK), strict=True)
     ]
-    logprobs, entropies = zip(*chunks, strict=True) if chunks else ((predicting.sum(-1),), (predicting.sum(-1),))
-    return torch.cat(logprobs), torch.cat(entropies)
+    return torch.cat([logprobs for logprobs, _ in chunks]), torch.cat([entropies for _, entropies in chunks])
 
 
 def check_head(model: nn.Module) -> None:
@@ -75,7 +74,9 @@ def check_head(model: nn.Module) -> None:
         whole = causal_lm(input_ids=ids, use_cache=False).logits[0].float()
         split = _logits(causal_lm, causal_lm.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state[0])
     if not torch.allclose(whole, split, rtol=1e-2, atol=1e-2):
-        raise ValueError(f"models of type {causal_lm.config.model_type!r} treat their logits in a way that is not known")
+        raise ValueError(
+            f"models of type {causal_lm.config.model_type!r} treat their logits in a way that is not known"
+        )
 
 
 def _head_logprobs(model: Any, hidden: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
@@ -98,7 +99,7 @@ def _masks(config: Any, batch: Microbatch) -> Any:
     """The rows' mask in the form the model takes: one of its own for layers that see a sliding window."""
     mask = attention_mask(batch.segment_ids)[:, None]
     config = config.get_text_config()
-    kinds = set(getattr(config, "layer_types", None) or ())
+    kinds: set[str] = set(getattr(config, "layer_types", None) or ())
     if "sliding_attention" not in kinds:
         return mask
     distance = batch.position_ids[:, None, :, None] - batch.position_ids[:, None, None, :]

@@ -21,7 +21,7 @@ from rewards.types import Problem
 from rl.cluster import disconnect, open_grader, open_parts
 from rl.config import RunConfig
 from rl.curve import draw_curve
-from rl.data import Split, load_problems
+from rl.data import Split, absolute_paths, load_problems
 from rl.progress import LiveDisplay, LogLines
 from rl.prompts import Encoder
 from rl.run_directory import FileJournal, RunDirectory
@@ -46,6 +46,8 @@ def prepare(config: RunConfig, base: Path) -> Prepared:
     Raises:
         ValueError: anything in the configuration or the data that would stop the run later.
     """
+    # The configuration is kept beside the run, where relative paths would lead elsewhere.
+    config = config.model_copy(update={"data": absolute_paths(config.data, base)})
     problems = load_problems(config.data, config.seed, base)
     encode = Encoder(load_tokenizer(config.model), config.prompt, config.model.max_length - config.sampling.max_tokens)
     _check_prompts((*problems.train, *problems.held_out), encode)
@@ -95,9 +97,7 @@ async def _run(prepared: Prepared, directory: RunDirectory, console: Console, *,
     return facts
 
 
-async def _train(
-    prepared: Prepared, parts: Parts, directory: RunDirectory, console: Console, *, resume: bool
-) -> None:
+async def _train(prepared: Prepared, parts: Parts, directory: RunDirectory, console: Console, *, resume: bool) -> None:
     sinks = Sinks(_sinks(prepared.config, directory, console))
     try:
         await train(prepared.config, prepared.problems, parts, FileJournal(directory, sinks, resume=resume))

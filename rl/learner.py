@@ -103,7 +103,9 @@ class TorchLearner(Learner):
         for name, parameter in self.policy.layers.tensors().items():
             moments = {key: tensors.get(f"adam.{key}.{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
             self.policy.optimizer.state[parameter] = {
-                key: value.to(self._device if key != "step" else "cpu") for key, value in moments.items() if value is not None
+                key: value.to(self._device if key != "step" else "cpu")
+                for key, value in moments.items()
+                if value is not None
             }
 
     async def facts(self) -> Mapping[str, int]:

@@ -4,7 +4,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console, Group as Stack
+from rich.console import Console
+from rich.console import Group as Stack
 from rich.live import Live
 from rich.markup import escape
 from rich.panel import Panel
@@ -34,7 +35,9 @@ class LogLines(Sink):
 
     def evaluated(self, step: int, evaluation: Evaluation) -> None:
         self._curve.append(evaluation.accuracy)
-        self._print(f"step {step:4d}/{self._num_steps}  held-out accuracy {evaluation.accuracy:.3f}  {sparkline(self._curve)}")
+        self._print(
+            f"step {step:4d}/{self._num_steps}  held-out accuracy {evaluation.accuracy:.3f}  {sparkline(self._curve)}"
+        )
 
     def stepped(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None:
         if "reward/mean" in metrics:
@@ -63,7 +66,11 @@ class LiveDisplay(Sink):
         self._metrics: dict[str, float] = {}
         self._sample: Group | None = None
         self._bar = Progress(
-            TextColumn("step"), MofNCompleteColumn(), BarColumn(bar_width=None), TimeElapsedColumn(), TextColumn("{task.fields[left]}")
+            TextColumn("step"),
+            MofNCompleteColumn(),
+            BarColumn(bar_width=None),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
         )
         self._task = self._bar.add_task("", total=num_steps, completed=first, left="")
         self._live = Live(get_renderable=self._render, console=console, refresh_per_second=2)

@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import ray
+from ray.exceptions import RayTaskError
 
 from lora.types import Adapter
 from rl.types import Learner, TrainBatch
 
 
 class LearnerActor:
-    """What runs inside the actor's process. It loads the model in `start`, so that a refusal reaches the caller whole."""
+    """What runs inside the actor. It loads the model in `start`, so that a refusal reaches the caller whole."""
 
     async def start(self, threads: int, arguments: dict[str, Any]) -> None:
         import torch
@@ -72,5 +73,5 @@ class RayLearner(Learner):
     async def _unwrap(self, reference: Any) -> Any:
         try:
             return await reference
-        except ray.exceptions.RayTaskError as error:
+        except RayTaskError as error:
             raise error.cause from error

@@ -40,9 +40,11 @@ class RunDirectory:
             raise ValueError(f"{path} holds a run already; continue it with --resume, or choose another --out")
         try:
             path.mkdir(parents=True, exist_ok=True)
-            (path / "config.toml").write_text(dump_config(config))
+            (path / "config.toml").write_text(dump_config(config), encoding="utf-8")
         except OSError as error:
-            raise ValueError(f"cannot write the run directory {path}: {error.strerror}; choose another --out") from error
+            raise ValueError(
+                f"cannot write the run directory {path}: {error.strerror}; choose another --out"
+            ) from error
         return cls(path)
 
     @classmethod

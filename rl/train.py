@@ -104,13 +104,9 @@ async def learn(
     return metrics | throughput(sampled_tokens, metrics.get("update/tokens", 0.0), watch.seconds)
 
 
-async def evaluate_policy(
-    config: RunConfig, held_out: Sequence[Problem], parts: Parts, adapter: Adapter
-) -> Evaluation:
+async def evaluate_policy(config: RunConfig, held_out: Sequence[Problem], parts: Parts, adapter: Adapter) -> Evaluation:
     """`evaluate` with the parts and settings of a run."""
-    return await evaluate(
-        held_out, adapter, parts.engine, parts.grader, parts.encode, config.sampling, config.evaluate
-    )
+    return await evaluate(held_out, adapter, parts.engine, parts.grader, parts.encode, config.sampling, config.evaluate)
 
 
 async def _check(config: RunConfig, problems: Split, parts: Parts, adapter: Adapter) -> dict[str, float]:

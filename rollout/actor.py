@@ -1,11 +1,13 @@
 """A rollout worker: an engine in a Ray actor, behind a handle that is an `Engine` itself."""
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Sequence
 from typing import Any, Self
 
 import ray
+from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from lora.config import LoraConfig, ModelConfig
 from lora.types import Adapter
@@ -20,7 +22,7 @@ class EngineDied(RuntimeError):
 
 
 class EngineActor:
-    """What runs inside the actor's process. It loads the model in `start`, so that a refusal reaches the caller whole."""
+    """What runs inside the actor. It loads the model in `start`, so that a refusal reaches the caller whole."""
 
     async def start(
         self, model: ModelConfig, lora: LoraConfig, config: RolloutConfig, seed: int, device: str, threads: int
@@ -115,10 +117,8 @@ class RayEngine(Engine):
         return await self._call(self._handle.pid)
 
     async def close(self) -> None:
-        try:
+        with contextlib.suppress(RayError, TimeoutError):  # it is gone already, or is made to go now
             await asyncio.wait_for(self._handle.close.remote(), timeout=10)
-        except (ray.exceptions.RayError, TimeoutError):
-            pass  # it is gone already, or is made to go now
         self.kill()
 
     def kill(self) -> None:
@@ -128,9 +128,9 @@ class RayEngine(Engine):
     async def _call(self, method: Any, *arguments: Any) -> Any:
         try:
             return await asyncio.wait_for(method.remote(*arguments), timeout=self._stall_timeout)
-        except ray.exceptions.RayTaskError as error:
+        except RayTaskError as error:
             raise error.cause from error
-        except ray.exceptions.RayActorError as error:
+        except RayActorError as error:
             raise EngineDied(f"a rollout worker died: {str(error).splitlines()[0]}") from error
         except TimeoutError as error:
             self.kill()

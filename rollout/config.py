@@ -10,10 +10,10 @@ class SamplingConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    group_size: int = Field(8, ge=1)
+    group_size: int = Field(default=8, ge=1)
     """Completions of one problem; a group's mean reward is its baseline."""
-    max_tokens: int = Field(256, ge=1)
-    temperature: float = Field(1.0, ge=0)
+    max_tokens: int = Field(default=256, ge=1)
+    temperature: float = Field(default=1.0, ge=0)
     """0 is greedy, for evaluation."""
     stop: tuple[str, ...] = ()
     """Texts at which a completion ends, besides the model's own end of sequence."""
@@ -26,17 +26,17 @@ class RolloutConfig(BaseModel):
 
     engine: Literal["vllm", "torch"] = "vllm"
     """`torch` is the small reference engine: slow, plain, and repeatable bit for bit."""
-    num_workers: int = Field(1, ge=1)
-    max_concurrent: int = Field(256, ge=1)
+    num_workers: int = Field(default=1, ge=1)
+    max_concurrent: int = Field(default=256, ge=1)
     """Sequences one worker generates at once."""
-    kv_cache_gib: float = Field(1.0, gt=0)
+    kv_cache_gib: float = Field(default=1.0, gt=0)
     """Memory of a worker's key-value cache on a CPU."""
-    gpu_memory_fraction: float = Field(0.85, gt=0, le=1)
+    gpu_memory_fraction: float = Field(default=0.85, gt=0, le=1)
     """Share of a GPU's memory that a worker may take."""
-    tensor_parallel_size: int = Field(1, ge=1)
+    tensor_parallel_size: int = Field(default=1, ge=1)
     enforce_eager: bool | None = None
     """Run without compilation or CUDA graphs; by default only on a CPU."""
-    max_restarts: int = Field(3, ge=0)
+    max_restarts: int = Field(default=3, ge=0)
     """How often a worker that died is started again before the run gives up."""
-    stall_timeout: float = Field(600.0, gt=0)
+    stall_timeout: float = Field(default=600.0, gt=0)
     """Seconds without an answer after which a worker counts as dead."""

@@ -51,7 +51,9 @@ class _Call:
 class VllmEngine(Engine):
     """Runs vLLM's engine in this process on a thread of its own; calls may overlap and are batched together."""
 
-    def __init__(self, model: str, model_config: ModelConfig, lora: LoraConfig, config: RolloutConfig, seed: int) -> None:
+    def __init__(
+        self, model: str, model_config: ModelConfig, lora: LoraConfig, config: RolloutConfig, seed: int
+    ) -> None:
         from vllm import LLMEngine
 
         self._engine: Any = LLMEngine.from_engine_args(_engine_args(model, model_config, lora, config, seed))
@@ -125,7 +127,9 @@ class VllmEngine(Engine):
             loaded = self._load(call.adapter)
             for index, (prompt, parameters) in enumerate(zip(call.prompts, call.parameters, strict=True)):
                 request_id = str(next(self._request_ids))
-                self._engine.add_request(request_id, {"prompt_token_ids": prompt}, parameters, lora_request=loaded.request)
+                self._engine.add_request(
+                    request_id, {"prompt_token_ids": prompt}, parameters, lora_request=loaded.request
+                )
                 self._open[request_id] = (call, index)
                 loaded.users += 1
         except Exception as error:  # a request that vLLM refuses fails its call, not the engine
@@ -210,7 +214,7 @@ def _engine_args(model: str, model_config: ModelConfig, lora: LoraConfig, config
 
 def _cpu_args(model_config: ModelConfig) -> dict[str, Any]:
     return {
-        # The completions of a group share their prompt's whole blocks; the CPU's default of 128 tokens leaves none whole.
+        # A group shares its prompt's whole blocks; the default of 128 tokens leaves a short prompt none.
         "block_size": 32,
         # A prompt cut into chunks rewinds its request's random generator, which a CPU generator cannot do (vLLM 0.32).
         "enable_chunked_prefill": False,
@@ -218,10 +222,9 @@ def _cpu_args(model_config: ModelConfig) -> dict[str, Any]:
     }
 
 
-def served_rank(rank: int) -> int:
+def served_rank(rank: int) -> Any:
     """vLLM serves rank 1 as it is, and pads other ranks to 8, 16, 32, ..."""
-    served = [1, 8, 16, 32, 64, 128, 256, 320, 512]
-    return next(r for r in served if r >= rank)
+    return next(served for served in (1, 8, 16, 32, 64, 128, 256, 320, 512) if served >= rank)
 
 
 def _sampling_params(sampling: SamplingConfig, seed: int) -> Any:

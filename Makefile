@@ -1,0 +1,48 @@
+# Two commands: `make demo` watches a model learn, `make test` proves the parts.
+PYTHON ?= python3
+BIN := .venv/bin
+# A GPU that answers chooses the `gpu` extra.
+EXTRA := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
+# uv does not read pip's wheel directory; without one it knows by itself where a CPU's torch comes from.
+ifdef PIP_FIND_LINKS
+export UV_FIND_LINKS := $(PIP_FIND_LINKS)
+else
+export UV_TORCH_BACKEND ?= $(if $(filter gpu,$(EXTRA)),auto,cpu)
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo tiny test check format clean
+
+help: ## Show what there is
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+setup: .venv/installed ## Make .venv with everything in it
+
+.venv/installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'rankone needs Python 3.11 or newer: make PYTHON=python3.12 ...' >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet -e '.[$(EXTRA),dev]'
+	@touch $@
+
+demo: setup ## Watch a rank-1 adapter learn two-digit addition, in about ten minutes on two CPU cores
+	$(BIN)/rankone train examples/addition.toml
+
+tiny: setup ## The same loop on a tiny random model, in half a minute
+	$(BIN)/rankone train examples/tiny.toml
+
+test: setup ## Run the whole test suite
+	$(BIN)/python -m pytest
+
+check: setup ## Format, lint, types and import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/basedpyright
+	$(BIN)/lint-imports
+
+format: setup ## Reformat the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## Remove the environment and caches; runs/ stays
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .import_linter_cache
