@@ -95,6 +95,7 @@ NOT_UNITS = words(
     "or and if not when for otherwise plus minus times more less than to between at least most until unless but "
     "except over under above below nor neither never divided multiplied mod modulo squared cubed half halves "
     "third thirds quarter quarters fourth fourths fifth fifths tenth tenths hundredths base choose factorial "
+    "dozen score gross pair pairs fewer thousandth thousandths millionth millionths "
     "percent is are was were isn't aren't wrong incorrect false true also then with without approximately about"
 )
 SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
@@ -418,7 +419,8 @@ def split_unit(text: str) -> tuple[str, frozenset[str], int]:
             units.add("degree")
             text = text[: degrees.start()].strip()
         elif (match := _UNIT_TEXT.search(text) or _UNIT_WORDS.search(text)) is not None:
-            words = _unit_words(match[1], spaced=text[match.start() : match.start() + 1] in " \\")
+            written = text[match.start() : match.start() + 1]
+            words = _unit_words(match[1], is_text="\\text" in match[0], spaced=written in " \\")
             if words is None:
                 break
             scale += sum(SCALES[w] for w in words if w in SCALES)
@@ -429,22 +431,30 @@ def split_unit(text: str) -> tuple[str, frozenset[str], int]:
     return text, frozenset(units), scale
 
 
-def _unit_words(text: str, *, spaced: bool) -> frozenset[str] | None:
-    """The words of a unit in the singular, or None when they are not one."""
+def _unit_words(text: str, *, is_text: bool, spaced: bool) -> frozenset[str] | None:
+    """The words of a unit in the singular; None when they may be variables or functions beside the number."""
     words = re.findall(r"[a-z']+", text.lower())
     if not words:
         return frozenset()
-    if any(w in NOT_UNITS for w in words) or words[0] in KNOWN_WORDS or "base" in words:
+    if words[0] in KNOWN_WORDS:
+        return None
+    if any(w in NOT_UNITS or w in KNOWN_WORDS for w in words) or "base" in words:
         raise Unparsable("words that change what the number says")
-    if len(words[0]) < 3 and words[0] not in SHORT_UNITS and not spaced:
-        return None
-    if len(words[0]) == 3 and words[0] not in SHORT_UNITS and not re.search("[aeiou]", words[0]):
-        return None
-    if len(words) == 1 and len(words[0]) <= 2 and words[0] not in SHORT_UNITS and words[0] not in ALIASES:
+    short = len(words[0]) == 3 and words[0] not in SHORT_UNITS
+    if not all(_may_be_unit(w, is_text) for w in words) or (short and not spaced):
         return None
     return frozenset(
         _singular(w) for w in words if w not in ("of", "the", "a", "an", "per", "each", "in", "total", "long")
     )
+
+
+def _may_be_unit(word: str, is_text: bool) -> bool:
+    """Whether a word is not rather a product of variables: 5 x y, 5ab and 5 xyz have no unit."""
+    if len(word) == 1:
+        return is_text and word in ALIASES
+    if len(word) == 2:
+        return word in SHORT_UNITS or word in ("of", "in", "on", "at", "an", "to", "by")
+    return len(word) > 3 or word in SHORT_UNITS or re.search("[aeiou]", word) is not None
 
 
 def _singular(word: str) -> str:

@@ -6,7 +6,7 @@ two different trees with the same value to nine digits, is worth a symbolic proo
 
 import cmath
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 
 from rewards.expression import (
@@ -154,7 +154,7 @@ def _degree_root(value: Fraction, degree: Fraction) -> Fraction | None:
 
 
 _CONSTANTS: dict[str, complex] = {"π": math.pi, "e": math.e, "i": 1j}
-_FUNCTIONS = {
+_FUNCTIONS: dict[str, Callable[[complex], complex]] = {
     "sin": cmath.sin, "cos": cmath.cos, "tan": cmath.tan, "sinh": cmath.sinh, "cosh": cmath.cosh, "tanh": cmath.tanh,
     "arcsin": cmath.asin, "arccos": cmath.acos, "arctan": cmath.atan, "exp": cmath.exp, "ln": cmath.log,
     "cot": lambda z: 1 / cmath.tan(z), "sec": lambda z: 1 / cmath.cos(z), "csc": lambda z: 1 / cmath.sin(z),

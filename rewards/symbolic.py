@@ -30,7 +30,7 @@ from rewards.expression import (
 # sympy ships no complete annotations; everything of it stays behind this one name.
 _s = cast(Any, sympy)
 _CONSTANTS: dict[str, Any] = {"π": _s.pi, "e": _s.E, "i": _s.I}
-_FUNCTIONS: dict[str, Callable[..., Any]] = {
+_FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "sin": _s.sin, "cos": _s.cos, "tan": _s.tan, "cot": _s.cot, "sec": _s.sec, "csc": _s.csc, "sinh": _s.sinh,
     "cosh": _s.cosh, "tanh": _s.tanh, "coth": _s.coth, "sech": _s.sech, "csch": _s.csch, "arcsin": _s.asin,
     "arccos": _s.acos, "arctan": _s.atan, "arccot": _s.acot, "arcsec": _s.asec, "arccsc": _s.acsc, "exp": _s.exp,

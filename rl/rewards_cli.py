@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
@@ -111,7 +111,7 @@ def _complain(message: str) -> None:
 
 
 @contextlib.contextmanager
-def _opened(source: Path | None) -> Iterator[BinaryIO]:
+def _opened(source: Path | None) -> Generator[BinaryIO]:
     if source is None:
         yield sys.stdin.buffer
         return
@@ -122,7 +122,7 @@ def _opened(source: Path | None) -> Iterator[BinaryIO]:
 
 
 @contextlib.contextmanager
-def _progress() -> Iterator[Callable[[int], object]]:
+def _progress() -> Generator[Callable[[int], object]]:
     """Counts lines on stderr, when that is a terminal and the output does not go to the same one."""
     console = Console(stderr=True)
     if not console.is_terminal or sys.stdout.isatty():
