@@ -9,6 +9,7 @@ from rewards.expression import Unparsable
 from rewards.extract import extract_answer, reference_answer
 from rewards.normalize import MAX_ANSWER_CHARS, MAX_DIGITS, normalize
 from rewards.types import Outcome, Problem, Reward
+from rewards.worked import is_worked_out
 
 _PERCENT = re.compile(r"percent|%|per cent", re.IGNORECASE)
 
@@ -20,7 +21,8 @@ def math_answer(problem: Problem, completion: str) -> Reward:
         if answer is None or not answer.strip():
             return Reward(0.0, Outcome.NO_ANSWER)
         percent = _PERCENT.search(problem.question) is not None
-        right = equivalent(reference_answer(problem.answer), answer, percent=percent)
+        reference = reference_answer(problem.answer)
+        right = equivalent(reference, answer, percent=percent) and is_worked_out(problem.question, reference, answer)
     except (Unparsable, RecursionError):
         return Reward(0.0, Outcome.UNPARSABLE)
     return Reward(1.0, Outcome.CORRECT) if right else Reward(0.0, Outcome.WRONG)
