@@ -122,10 +122,8 @@ def _integer(kind: str, n: int) -> Iterator[Case]:
         text,
         f"{n}.0",
         f"{n:,}",
-        f"\\frac{{{3 * n}}}{{3}}",
         f"x = {n}",
         f"{n}\\text{{ dollars}}",
-        f"{n - 1} + 1",
         f"\\${n}",
         f"{n}.00",
     ]
@@ -149,6 +147,8 @@ def _integer(kind: str, n: int) -> Iterator[Case]:
             yield Case(kind, text, str(answer), False)
     if n not in (0, 1, -1):
         yield Case("n and n%", text, f"{n}\\%", False)
+        for sum_left in (f"{n - 1} + 1", f"\\frac{{{3 * n}}}{{3}}"):
+            yield Case("sums left to do", text, sum_left, False)
 
 
 def _fraction(answer: str, top: int, bottom: int) -> Iterator[Case]:

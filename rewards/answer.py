@@ -310,6 +310,8 @@ def _equation(pieces: list[str], marks: list[str], nesting: int) -> Answer:
     if _is_name(pieces[0]):
         name = re.sub(r"\\text\{|[} ]", "", pieces[0])
         return Named(name, parse_answer(pieces[-1], nesting + 1))
+    if len(pieces) == 2 and len(pieces[1]) == 1 and _is_name(pieces[1]):
+        return Named(pieces[1], parse_answer(pieces[0], nesting + 1))
     first = parse_value(pieces[0])
     if not _mentions_variables(first):
         return _arithmetic([first, *map(parse_value, pieces[1:-1])], parse_scalar(pieces[-1]))

@@ -183,7 +183,7 @@ def approximate(node: Node, values: Mapping[str, complex]) -> tuple[complex, flo
 
 
 def _approximate(node: Node, values: Mapping[str, complex], seen: list[float]) -> complex:
-    value = _value(node, values, seen)
+    value = _value(node, values, seen) + 0j  # no negative zero: it would put -1 below the branch cut of its root
     seen[0] = max(seen[0], abs(value))
     return value
 

@@ -70,7 +70,7 @@ _UNION = re.compile(r"(?<=[)\]}])\s*(?:U|\\text\{\s*U\s*\}|\bunion\b)\s*(?=[(\[{
 
 def normalize(text: str) -> str:
     """The answer in the parser's spelling; idempotent on its own output for plain answers. Any text is accepted."""
-    text = _unicode(text.strip())
+    text = _unicode(text.strip(" \t\r\n*`"))
     while (boxed := _BOXED.match(text)) is not None:
         text = boxed[1].strip()
     text = _delimiters(text)
