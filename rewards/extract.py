@@ -17,7 +17,7 @@ _THOUGHT = r"(?:think|thinking|thought|reasoning|analysis)"
 _OPEN = re.compile(rf"<\|?{_THOUGHT}\|?>", re.IGNORECASE)
 _CLOSE = re.compile(rf"</\|?{_THOUGHT}\|?>", re.IGNORECASE)
 _PHRASE = re.compile(
-    r"\banswer(?:\s+to\s+[^.\n]{0,60}?)?\s*(?:\*\*)?\s*(?:(?:is|was|would be|should be|equals|:|=)\s*)+(?:\*\*)?"
+    r"(?<!check our )(?<!check the )(?<!verify our )(?<!verify the )(?<!check this )(?<!verify this )\banswer(?:\s+to\s+[^.\n]{0,60}?)?\s*(?:\*\*)?\s*(?:(?:is|was|would be|should be|equals|:|=)\s*)+(?:\*\*)?"
     r"(?:option\s+|choice\s+)?",
     re.IGNORECASE,
 )
@@ -36,6 +36,12 @@ _CLAUSE = re.compile(
     r"hence|therefore|thus)\b.*$",
     re.IGNORECASE | re.DOTALL,
 )
+_REMARK = re.compile(
+    r"^(?:\w+ly |indeed |also |not )*(?:correct|incorrect|right|wrong|valid|unique|reasonable|"
+    r"obvious|clear|unknown|below|above|as follows)\b",
+    re.IGNORECASE,
+)
+"""What is said about an answer is not one."""
 _MATH = re.compile(
     r"\$\$(?P<display>[^$]{1,2000})\$\$|\$(?P<inline>[^$\n]{1,1000})\$|\\\((?P<round>.{1,1000}?)\\\)|\\\[(?P<square>.{1,2000}?)\\\]",
     re.DOTALL,
@@ -137,7 +143,7 @@ def _phrases(text: str) -> Iterator[Statement]:
     for match in _PHRASE.finditer(text):
         start = match.end()
         content = _sentence(text, start)
-        if content:
+        if content and not _REMARK.match(content):
             yield Statement(_core(content), match.start(), start + len(content))
 
 

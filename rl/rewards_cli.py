@@ -129,7 +129,7 @@ def _progress() -> Generator[Callable[[int], object]]:
         yield lambda count: None
         return
     columns = SpinnerColumn(), TextColumn("graded {task.completed}"), BarColumn(), TaskProgressColumn(show_speed=True)
-    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
+    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True, redirect_stdout=False) as progress:
         task = progress.add_task("grade", total=None)
         yield lambda count: progress.advance(task, count)
 

@@ -1,6 +1,9 @@
 """`rankone grade` and `rankone reward try`, run as a user runs them."""
 
+import contextlib
 import json
+import os
+import pty
 import resource
 import subprocess
 import sys
@@ -76,6 +79,27 @@ def test_a_long_stream_is_graded_at_constant_memory(tmp_path: Path) -> None:
     assert b"line 40001: longer than 16 MiB" in done.stderr
     assert b"40001 graded" in done.stderr
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 600 * 1024, "the file alone is over 100 MB"
+
+
+def test_progress_goes_to_the_terminal_and_the_lines_do_not(tmp_path: Path) -> None:
+    file, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    file.write_text('{"answer": "1", "completion": "1"}\n' * 2_000)
+    ours, theirs = pty.openpty()
+    with out.open("wb") as stdout:
+        process = subprocess.Popen(
+            [sys.executable, "-c", APP, "grade", str(file)], stdout=stdout, stderr=theirs, cwd=ROOT
+        )
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # the terminal's other end is closed
+            while piece := os.read(ours, 4096):
+                shown += piece
+        os.close(ours)
+    assert process.wait(60) == 0
+    assert b"\x1b" in shown
+    assert b"2000 graded" in shown
+    assert b"completion" not in shown
+    assert out.read_bytes().count(b"\n") == 2_000
 
 
 def test_a_closed_pipe_is_no_traceback(tmp_path: Path) -> None:
