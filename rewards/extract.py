@@ -17,7 +17,8 @@ _THOUGHT = r"(?:think|thinking|thought|reasoning|analysis)"
 _OPEN = re.compile(rf"<\|?{_THOUGHT}\|?>", re.IGNORECASE)
 _CLOSE = re.compile(rf"</\|?{_THOUGHT}\|?>", re.IGNORECASE)
 _PHRASE = re.compile(
-    r"(?<!check our )(?<!check the )(?<!verify our )(?<!verify the )(?<!check this )(?<!verify this )\banswer(?:\s+to\s+[^.\n]{0,60}?)?\s*(?:\*\*)?\s*(?:(?:is|was|would be|should be|equals|:|=)\s*)+(?:\*\*)?"
+    r"(?<!check our )(?<!check the )(?<!verify our )(?<!verify the )(?<!check this )(?<!verify this )"
+    r"\banswer(?:\s+to\s+[^.\n]{0,60}?)?\s*(?:\*\*)?\s*(?:(?:is|was|would be|should be|equals|:|=)\s*)+(?:\*\*)?"
     r"(?:option\s+|choice\s+)?",
     re.IGNORECASE,
 )

@@ -35,6 +35,12 @@ def wrapped(text: str) -> list[str]:
     return [w.replace("{}", text).replace("{{", "{").replace("}}", "}") for w in WRAPPERS]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def warm() -> None:
+    """sympy takes seconds to load on a busy machine; a grading process does that before it is ready."""
+    assert equivalent("x^2 - 1", "(x - 1)(x + 1)")
+
+
 @pytest.mark.parametrize("bomb", BOMBS, ids=lambda t: ascii(t)[:24])
 def test_a_bomb_is_answered_at_once(bomb: str) -> None:
     for reference in ("5", "\\sqrt{2}", "x^2+1", "(1,2)", "\\text{east}"):
