@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 MAX_TAIL = 30_000
 """Characters from the end in which a statement is looked for. A final answer stands at the end."""
-MAX_BOXES = 100
+MAX_STATEMENTS = 100
+"""Boxes and phrases looked at, from the end."""
 
 _THOUGHT = r"(?:think|thinking|thought|reasoning|analysis)"
 _OPEN = re.compile(rf"<\|?{_THOUGHT}\|?>", re.IGNORECASE)
@@ -101,7 +102,7 @@ def _statements(text: str) -> Iterator[Statement]:
 def _boxes(text: str) -> Iterator[Statement]:
     """Complete boxes; neighbours joined by a comma or a word are one statement, ``\\boxed{1}`` and ``\\boxed{2}``."""
     group: list[Statement] = []
-    for match in list(_BOX.finditer(text))[-MAX_BOXES:]:
+    for match in list(_BOX.finditer(text))[-MAX_STATEMENTS:]:
         if group and match.start() < group[-1].end:
             continue  # a box within a box
         end = _closing(text, match.end())
@@ -141,7 +142,7 @@ def _headings(text: str) -> Iterator[Statement]:
 
 
 def _phrases(text: str) -> Iterator[Statement]:
-    for match in _PHRASE.finditer(text):
+    for match in list(_PHRASE.finditer(text))[-MAX_STATEMENTS:]:
         start = match.end()
         content = _sentence(text, start)
         if content and not _REMARK.match(content):

@@ -82,16 +82,21 @@ async def grade_stream(
     """
     summary = Summary()
     waiting: deque[asyncio.Task[list[tuple[Row, Reward, float]]]] = deque()
-    async for window, malformed in _windows(source):
-        for message in malformed:
-            complain(message)
-        summary.malformed += len(malformed)
-        advance(len(malformed))
-        waiting.append(asyncio.create_task(_grade(pool, window)))
-        if len(waiting) >= IN_FLIGHT:
+    try:
+        async for window, malformed in _windows(source):
+            for message in malformed:
+                complain(message)
+            summary.malformed += len(malformed)
+            advance(len(malformed))
+            waiting.append(asyncio.create_task(_grade(pool, window)))
+            if len(waiting) >= IN_FLIGHT:
+                _emit(await waiting.popleft(), summary, write, advance)
+        while waiting:
             _emit(await waiting.popleft(), summary, write, advance)
-    while waiting:
-        _emit(await waiting.popleft(), summary, write, advance)
+    finally:
+        for task in waiting:  # the reader of the output may have gone
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
     return summary
 
 
