@@ -5,6 +5,7 @@ from torch import nn
 from lora.config import LoraConfig
 from lora.layer import LoraLinear
 
+SMALLEST = 50_000_000
 FULL_TO_LORA_LR = 10
 """LoRA's best learning rate is about ten times full fine-tuning's ("LoRA Without Regret", 2025)."""
 
@@ -25,15 +26,15 @@ def advised_lr(parameters: int) -> float:
 
 
 def advice(parameters: int, lora: LoraConfig, lr: float, completions_per_step: int) -> list[str]:
-    """Warnings, each with the number to use instead."""
+    """Warnings, each with the number to use instead. Models under 50M parameters are toys, without known rates."""
     good = advised_lr(parameters)
     warnings: list[str] = []
-    if lr <= good / 5:
+    if lr <= good / 5 and parameters >= SMALLEST:
         warnings.append(
             f"learner.lr = {lr:g} looks like a full fine-tuning rate, and LoRA wants about {FULL_TO_LORA_LR} times "
             f"that: try {good:g}"
         )
-    if lr >= good * 4:
+    if lr >= good * 4 and parameters >= SMALLEST:
         warnings.append(f"learner.lr = {lr:g} is in the range where runs of this size collapse; try {good:g}")
     if lora.alpha != 32:
         warnings.append(f"lora.alpha = {lora.alpha:g}: the advised learning rates hold for alpha 32 at every rank")

@@ -37,8 +37,10 @@ def load_adapted(model: ModelConfig, lora: LoraConfig, *, device: str = "cpu", s
 def load_base(model: ModelConfig) -> nn.Module:
     """The base model alone. Raises ValueError, in one line, if it cannot be had."""
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
 
     path = resolve_model(model.name)
+    logging.disable_progress_bar()  # a run has a display of its own
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             path, dtype=getattr(torch, model.dtype), attn_implementation="sdpa"

@@ -82,7 +82,9 @@ def train_command(
         summary = run(prepared, directory, console, resume=resume)
     except (KeyboardInterrupt, asyncio.CancelledError):
         console.print(
-            f"\nstopped; go on with: rankone train {config} --out {path} --resume", markup=False, highlight=False
+            f"\nstopped; go on with: rankone train {path / 'config.toml'} --out {path} --resume",
+            markup=False,
+            highlight=False,
         )
         raise typer.Exit(130) from None
     console.print(summary, style="bold green", highlight=False)

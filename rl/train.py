@@ -56,8 +56,9 @@ async def train(config: RunConfig, problems: Split, parts: Parts, journal: Journ
     """Run `config.num_steps` steps, from wherever `journal` says they begin; returns the last policy."""
     first = await journal.restore(parts.learner)
     adapter = await parts.learner.publish()
+    watch = Stopwatch()
     for step in range(first, config.num_steps + 1):
-        watch, metrics, groups = Stopwatch(), dict[str, float](), list[Group]()
+        metrics, groups = dict[str, float](), list[Group]()
         if step == first or step % config.liveness.every == 0:
             with watch.phase("liveness"):
                 metrics |= await _check(config, problems, parts, adapter)
@@ -72,8 +73,10 @@ async def train(config: RunConfig, problems: Split, parts: Parts, journal: Journ
             with watch.phase("publish"):
                 adapter = await parts.learner.publish()
         journal.stepped(step, metrics | watch.metrics(), groups)
-        if step < config.num_steps and ((step + 1) % config.checkpoint_every == 0 or step + 1 == config.num_steps):
-            await journal.checkpoint(step + 1, adapter, parts.learner)
+        watch = Stopwatch()
+        if groups and ((step + 1) % config.checkpoint_every == 0 or step + 1 == config.num_steps):
+            with watch.phase("checkpoint"):  # it shows in the next step's times, this step's being written already
+                await journal.checkpoint(step + 1, adapter, parts.learner)
     return adapter
 
 
