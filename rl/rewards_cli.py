@@ -91,8 +91,8 @@ def _config(function: str, deadline: float, workers: int | None, memory_mb: int)
 
 
 def _stopped(error: ValueError) -> typer.Exit:
-    typer.echo(f"error: {error}", err=True)
-    return typer.Exit(1)
+    typer.echo(f"rankone: {error}", err=True)
+    return typer.Exit(2)
 
 
 async def _grade(source: Path | None, config: RewardConfig) -> Summary:

@@ -58,7 +58,7 @@ def test_good_input_exits_with_0_and_reads_a_file(tmp_path: Path) -> None:
 )
 def test_a_users_mistake_is_one_line_and_status_1(arguments: tuple[str, ...]) -> None:
     done = rankone(*arguments)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.decode().startswith("error: ")
     assert done.stderr.count(b"\n") == 1
 
@@ -128,7 +128,7 @@ def test_trying_a_broken_reward_shows_its_line(tmp_path: Path) -> None:
     (tmp_path / "bad.py").write_text("def f(problem, completion):\n    return 1 / 0\n")
     (tmp_path / "data.jsonl").write_text('{"question": "6 * 3?", "answer": "18"}\n')
     done = rankone("reward", "try", f"{tmp_path}/bad.py:f", "--data", f"{tmp_path}/data.jsonl")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert b'bad.py", line 2, in f' in done.stderr
     assert b"worker.py" not in done.stderr
 
@@ -136,5 +136,5 @@ def test_trying_a_broken_reward_shows_its_line(tmp_path: Path) -> None:
 def test_trying_on_broken_data_names_the_line(tmp_path: Path) -> None:
     (tmp_path / "data.jsonl").write_text('{"question": "6 * 3?", "answer": "18"}\n{"question": 1}\n')
     done = rankone("reward", "try", "math_answer", "--data", f"{tmp_path}/data.jsonl")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert b"line 2: 'answer' is missing" in done.stderr
