@@ -21,5 +21,6 @@ def draw_curve(metrics: Sequence[Mapping[str, Any]], title: str, file: Path) -> 
         axes.plot(*zip(*held_out, strict=True), color="tab:green", marker="o", linewidth=2, label="held-out accuracy")
     axes.set(title=title, xlabel="step", ylabel="accuracy", ylim=(0, 1))
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower right", frameon=False)
+    if sampled or held_out:
+        axes.legend(loc="lower right", frameon=False)
     figure.savefig(file)

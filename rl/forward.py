@@ -1,7 +1,8 @@
 """Logprobs of targets under the policy, without ever holding logits of positions that predict nothing.
 
 The body of the model runs on whole rows; the output layer only on the positions that predict a completion's token,
-a chunk at a time, recomputed in the backward pass: the [tokens, vocabulary] matrix never exists at once.
+a chunk at a time: the [tokens, vocabulary] matrix never exists at once, and its gradient is made on the way or by
+recomputation.
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from rl.batch import attention_mask
+from rl.frozen_head import frozen_head_logprobs
 from rl.types import Row
 
 CHUNK = 512
@@ -57,7 +59,9 @@ def target_logprobs(
         position_ids=batch.position_ids,
         use_cache=False,
     ).last_hidden_state
-    predicting = hidden.flatten(0, 1)[batch.predictors]
+    predicting = hidden.flatten(0, 1).index_select(0, batch.predictors)
+    if (weight := _frozen_head(causal_lm)) is not None:
+        return frozen_head_logprobs(predicting, weight, batch.targets, temperature, CHUNK)
     chunks: list[tuple[Tensor, Tensor]] = [
         checkpoint(_head_logprobs, causal_lm, h, t, temperature, use_reentrant=False)
         for h, t in zip(predicting.split(CHUNK), batch.targets.split(CHUNK), strict=True)
@@ -79,6 +83,17 @@ def check_head(model: nn.Module) -> None:
         )
 
 
+def _frozen_head(model: Any) -> Tensor | None:
+    """The output layer's weight, if it is one plain matrix that is not trained and nothing comes after it."""
+    head = model.get_output_embeddings()
+    plain = type(head) is nn.Linear and getattr(head, "bias", None) is None and not head.weight.requires_grad
+    return head.weight if plain and not _softcap(model) else None
+
+
+def _softcap(model: Any) -> float | None:
+    return getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+
+
 def _head_logprobs(model: Any, hidden: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     logits = _logits(model, hidden)
     if temperature != 1:
@@ -91,7 +106,7 @@ def _head_logprobs(model: Any, hidden: Tensor, targets: Tensor, temperature: flo
 
 def _logits(model: Any, hidden: Tensor) -> Tensor:
     logits = model.get_output_embeddings()(hidden).float()
-    cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+    cap = _softcap(model)
     return cap * torch.tanh(logits / cap) if cap else logits
 
 
