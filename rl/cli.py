@@ -14,6 +14,10 @@ from rich.console import Console
 
 from rl.rewards_cli import grade_command, reward_try_command
 
+# Read when torch loads. Its threads then sleep between two operations; spinning, they make a small model's step fifteen
+# times slower wherever a core has other work to do.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 app = typer.Typer(
     name="rankone",
     help="Reinforcement-learning fine-tuning of language models through rank-1 to rank-8 LoRA adapters.",
