@@ -22,6 +22,8 @@ def model_parameters(model: nn.Module) -> int:
 
 def advised_lr(parameters: int) -> float:
     """A learning rate for RL at alpha 32 that was seen to work on models of this size."""
+    if parameters < 10_000_000:
+        return 3e-3
     return 5e-5 if parameters >= 500_000_000 else 5e-4
 
 

@@ -53,7 +53,7 @@ def cache_directory() -> Path:
 
 def _cached(name: str, build: Callable[[Path], None]) -> Path:
     """Build into a temporary sibling and rename, so that a half-made model is never found."""
-    final = cache_directory() / "models" / f"{name}-{REVISION}"
+    final = cache_directory() / "models" / f"{name}-{REVISIONS[name]}"
     if final.is_dir():
         return final
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -130,5 +130,5 @@ BUILT_IN: Final[dict[str, Callable[[Path], None]]] = {
     "smollm2-135m": _build_smollm2,
     "tiny-random": tiny_model.build,
 }
-REVISION: Final = "1"
+REVISIONS: Final = {"smollm2-135m": "1", "tiny-random": "2"}
 """Part of the cached directory's name: raise it whenever a build changes what it writes."""
