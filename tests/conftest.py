@@ -1,0 +1,70 @@
+"""What tests share. The variables are read when torch, tokenizers and the hub's client load."""
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin steal the cores from each other
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # what a test needs is on this machine or made on the fly
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+
+from lora.config import LoraConfig, ModelConfig
+from lora.files import Description, pack
+from lora.load import load_adapted
+from lora.types import Adapter
+
+AdapterMaker = Callable[..., Adapter]
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> ModelConfig:
+    """A random model that is small, real in every part, and in float32, so that engines can be compared tightly."""
+    return ModelConfig(name="tiny-random", dtype="float32", max_length=64)
+
+
+@pytest.fixture(scope="session")
+def make_adapter() -> AdapterMaker:
+    """Makes an adapter that moves its model: A as a fresh one has it, B random of standard deviation `size`."""
+
+    def make(
+        model: ModelConfig, lora: LoraConfig, *, size: float = 0.02, seed: int = 1, version: int = 1, run: str = "test"
+    ) -> Adapter:
+        adapted = load_adapted(model, lora, seed=seed)
+        generator = torch.Generator().manual_seed(seed)
+        tensors = {
+            name: torch.randn(tensor.shape, generator=generator) * size if name.endswith("lora_B") else tensor.detach()
+            for name, tensor in adapted.layers.tensors().items()
+        }
+        dtype = getattr(torch, model.dtype)
+        description = Description(model.name, lora.rank, lora.alpha, adapted.description.targets)
+        return Adapter(run, version, pack({name: tensor.to(dtype) for name, tensor in tensors.items()}, description))
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def ray_cluster() -> Iterator[None]:
+    """A cluster of this module's own, gone with everything in it when the module's tests are done."""
+    import ray
+
+    directory = tempfile.mkdtemp(prefix="ray-")  # short, because sockets below it may have only 107 characters
+    ray.init(
+        "local",
+        num_cpus=2,
+        include_dashboard=False,
+        object_store_memory=256 * 2**20,
+        log_to_driver=False,
+        logging_level="ERROR",
+        namespace="rankone",
+        _temp_dir=directory,
+    )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+        shutil.rmtree(directory, ignore_errors=True)
