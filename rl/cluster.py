@@ -13,6 +13,7 @@ from rewards.pool import GraderPool
 from rewards.types import Problem
 from rl.config import RunConfig
 from rl.learner import TorchLearner
+from rl.placement import GpuShares, share_gpus
 from rl.remote_learner import RayLearner
 from rl.train import Parts
 from rl.types import Learner
@@ -63,9 +64,9 @@ async def open_learner(config: RunConfig, run: str) -> AsyncGenerator[Learner]:
         learner: Learner = TorchLearner(**arguments, device=local_device(config))
     else:
         connect()
-        on_gpu = config.learner.device != "cpu" and cluster_has_gpus()
-        arguments["device"] = "cuda" if on_gpu else "cpu"
-        learner = await RayLearner.start(arguments, threads=threads_per_worker(1), on_gpu=on_gpu)
+        share = gpu_shares(config).learner
+        arguments["device"] = "cuda" if share else "cpu"
+        learner = await RayLearner.start(arguments, threads=threads_per_worker(1), gpus=share)
     try:
         yield learner
     finally:
@@ -106,9 +107,10 @@ def disconnect() -> None:
         ray.shutdown()
 
 
-def cluster_has_gpus() -> bool:
-    """Whether actors can be given a GPU."""
-    return ray.cluster_resources().get("GPU", 0) > 0
+def gpu_shares(config: RunConfig) -> GpuShares:
+    """How the actors of this run share this cluster's GPUs. Raises ValueError if they can never be placed."""
+    gpus = int(ray.cluster_resources().get("GPU", 0))
+    return share_gpus(gpus, config.rollout, learner_on_gpu=config.learner.device != "cpu")
 
 
 def threads_per_worker(workers: int) -> int:
@@ -129,13 +131,14 @@ def local_device(config: RunConfig) -> str:
 
 
 async def _pool(config: RunConfig, lora: LoraConfig) -> EnginePool:
-    on_gpu = cluster_has_gpus()
+    shares = gpu_shares(config)
+    rollout = config.rollout.model_copy(update={"gpu_memory_fraction": shares.memory_fraction})
     threads = threads_per_worker(config.rollout.num_workers)
     store = AdapterStore()
 
     async def start() -> RayEngine:
         return await RayEngine.start(
-            config.model, lora, config.rollout, store, seed=config.seed, threads=threads, on_gpu=on_gpu
+            config.model, lora, rollout, store, seed=config.seed, threads=threads, gpus=shares.worker
         )
 
     engines = await asyncio.gather(*(start() for _ in range(config.rollout.num_workers)))

@@ -32,14 +32,14 @@ class RayLearner(Learner):
         self._handle = handle
 
     @classmethod
-    async def start(cls, arguments: dict[str, Any], *, threads: int, on_gpu: bool) -> Self:
+    async def start(cls, arguments: dict[str, Any], *, threads: int, gpus: float) -> Self:
         """Start an actor with a `TorchLearner` of these arguments in it.
 
         Raises:
             ValueError: the learner refused its arguments, e.g. there is no such model.
         """
         actor: Any = ray.remote(LearnerActor)
-        resources = {"num_gpus": 1} if on_gpu else {"num_cpus": 0.1}
+        resources = {"num_gpus": gpus} if gpus else {"num_cpus": 0.1}
         environment = {"OMP_WAIT_POLICY": "passive", "TOKENIZERS_PARALLELISM": "false"}
         handle = actor.options(runtime_env={"env_vars": environment}, **resources).remote()
         learner = cls(handle)

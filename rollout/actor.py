@@ -81,7 +81,7 @@ class RayEngine(Engine):
         *,
         seed: int,
         threads: int,
-        on_gpu: bool,
+        gpus: float,
         options: dict[str, Any] | None = None,
     ) -> Self:
         """Start a worker and wait until it can sample.
@@ -89,14 +89,14 @@ class RayEngine(Engine):
         Raises:
             ValueError: the worker's set-up was refused, e.g. there is no such model.
         """
-        environment = worker_environment(config, threads=threads, on_gpu=on_gpu) if config.engine == "vllm" else {}
+        environment = worker_environment(config, threads=threads, on_gpu=gpus > 0) if config.engine == "vllm" else {}
         actor: Any = ray.remote(EngineActor)
-        resources = {"num_gpus": config.tensor_parallel_size} if on_gpu else {"num_cpus": 0.1}
+        resources = {"num_gpus": gpus} if gpus else {"num_cpus": 0.1}
         handle = actor.options(
             runtime_env={"env_vars": environment}, max_concurrency=64, **resources, **(options or {})
         ).remote()
         engine = cls(handle, store, config.stall_timeout)
-        await engine._call(handle.start, model, lora, config, seed, "cuda" if on_gpu else "cpu", threads)
+        await engine._call(handle.start, model, lora, config, seed, "cuda" if gpus else "cpu", threads)
         return engine
 
     async def sample(

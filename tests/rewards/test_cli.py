@@ -56,10 +56,10 @@ def test_good_input_exits_with_0_and_reads_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "arguments", [("grade", "nowhere.jsonl"), ("grade", "--function", "nowhere.py:f"), ("grade", "--deadline", "-1")]
 )
-def test_a_users_mistake_is_one_line_and_status_1(arguments: tuple[str, ...]) -> None:
+def test_a_users_mistake_is_one_line_and_status_2(arguments: tuple[str, ...]) -> None:
     done = rankone(*arguments)
     assert done.returncode == 2
-    assert done.stderr.decode().startswith("error: ")
+    assert done.stderr.decode().startswith("rankone: ")
     assert done.stderr.count(b"\n") == 1
 
 
