@@ -101,7 +101,7 @@ def read_peft(directory: Path, *, run: str | None = None, version: int = 0) -> A
     try:
         tensors = _from_peft_names(safetensors.torch.load(weights.read_bytes()))
         description = Description.from_peft(json.loads(config.read_text()))
-    except (SafetensorError, json.JSONDecodeError, KeyError) as error:
+    except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{directory} is a damaged adapter: {error}") from None
     return Adapter(run or directory.resolve().name, version, pack(tensors, description))
 

@@ -5,12 +5,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from lora.base_model import resolve_model
 from lora.config import LoraConfig, ModelConfig
 from lora.files import Description
 from lora.inject import LoraLayers, inject
+
+UNLOADABLE = (OSError, ValueError, SafetensorError)
+"""What transformers raises, often in many lines, for files that are missing, of an unknown type, or damaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,7 @@ def load_base(model: ModelConfig) -> nn.Module:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             path, dtype=getattr(torch, model.dtype), attn_implementation="sdpa"
         )
-    except OSError as error:
+    except (*UNLOADABLE, RuntimeError) as error:
         raise ValueError(f"could not load model {model.name!r}: {_first_line(error)}") from error
     return loaded
 
@@ -55,9 +59,10 @@ def load_tokenizer(model: ModelConfig) -> Any:
     from transformers import AutoTokenizer
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    path = resolve_model(model.name)
     try:
-        return AutoTokenizer.from_pretrained(resolve_model(model.name))
-    except OSError as error:
+        return AutoTokenizer.from_pretrained(path)
+    except UNLOADABLE as error:
         raise ValueError(f"could not load the tokenizer of model {model.name!r}: {_first_line(error)}") from error
 
 
