@@ -1,0 +1,236 @@
+"""Adapters as files: nothing is lost on the way, a damaged one is refused, and PEFT agrees with us."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from peft import LoraConfig as PeftLoraConfig
+from peft import PeftModel, get_peft_model
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from lora.config import LoraConfig
+from lora.files import Description, pack, read_peft, unpack, write_peft
+from lora.inject import LoraLayers, inject
+from lora.types import Adapter
+
+IDS = torch.arange(1, 13)[None]
+TARGETS = LoraConfig().targets
+DESCRIPTION = Description("some/model", 2, 32.0, TARGETS)
+
+
+def base() -> Any:
+    torch.manual_seed(0)
+    return LlamaForCausalLM(
+        LlamaConfig(vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4)
+    ).eval()
+
+
+def adapted(rank: int = 2, alpha: float = 32.0, *, lm_head: bool = False) -> tuple[Any, LoraLayers]:
+    model = base()
+    layers = inject(model, LoraConfig(rank=rank, alpha=alpha, lm_head=lm_head))
+    with torch.no_grad():
+        for layer in layers.values():
+            layer.lora_B.normal_(std=0.05)
+    return model, layers
+
+
+def adapter_of(layers: LoraLayers, alpha: float = 32.0, version: int = 3) -> Adapter:
+    rank = next(iter(layers.values())).lora_A.shape[0]
+    targets = tuple(dict.fromkeys(name.rpartition(".")[2] for name in layers))
+    return Adapter("run", version, pack(layers.tensors(), Description("some/model", rank, alpha, targets)))
+
+
+@torch.no_grad()
+def logits(model: Any) -> Tensor:
+    return model(IDS).logits
+
+
+def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(
+        torch.equal(one[name], other[name]) and one[name].dtype == other[name].dtype for name in one
+    )
+
+
+names = st.from_regex(r"model(\.[a-z0-9_]{1,8}){1,3}\.lora_[AB]", fullmatch=True)
+descriptions = st.builds(
+    Description,
+    base_model=st.text(max_size=20),
+    rank=st.integers(1, 512),
+    alpha=st.floats(1e-3, 1e3),
+    targets=st.lists(st.text(min_size=1, max_size=8), min_size=1, max_size=4, unique=True).map(
+        lambda targets: tuple(sorted(targets))
+    ),
+)
+shapes = st.tuples(st.integers(1, 4), st.integers(1, 4), st.sampled_from([torch.float32, torch.bfloat16]))
+
+
+@given(st.dictionaries(names, shapes, min_size=1, max_size=4), descriptions)
+def test_what_is_packed_is_unpacked(shapes: dict[str, tuple[int, int, torch.dtype]], description: Description) -> None:
+    tensors = {name: torch.randn(rows, columns).to(dtype) for name, (rows, columns, dtype) in shapes.items()}
+    unpacked, same = unpack(pack(tensors, description))
+    assert equal(tensors, unpacked)
+    assert same == description
+
+
+@given(descriptions)
+def test_pefts_configuration_keeps_the_description(description: Description) -> None:
+    assert Description.from_peft(json.loads(json.dumps(description.to_peft()))) == description
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    _, layers = adapted()
+    adapter = adapter_of(layers)
+    back = read_peft(write_peft(adapter, tmp_path / "deep" / "adapter"), run=adapter.run, version=adapter.version)
+    assert back.name == adapter.name
+    assert equal(unpack(adapter.payload)[0], unpack(back.payload)[0])
+    assert read_peft(tmp_path / "deep" / "adapter").run == "adapter"
+
+
+# --- PEFT ---
+
+
+@pytest.mark.parametrize(("rank", "alpha", "lm_head"), [(1, 32.0, False), (4, 8.5, False), (2, 32.0, True)])
+def test_peft_loads_what_we_save_and_gives_the_same_logits(
+    tmp_path: Path, rank: int, alpha: float, lm_head: bool
+) -> None:
+    model, layers = adapted(rank, alpha, lm_head=lm_head)
+    write_peft(adapter_of(layers, alpha), tmp_path / "adapter")
+    theirs = PeftModel.from_pretrained(base(), str(tmp_path / "adapter"))
+    torch.testing.assert_close(logits(theirs), logits(model), rtol=1e-5, atol=1e-6)
+    assert not torch.allclose(logits(model), logits(base()), atol=1e-3)
+
+
+def test_we_load_what_peft_saves_and_give_the_same_logits(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    config = PeftLoraConfig(r=4, lora_alpha=16, target_modules=list(TARGETS), task_type="CAUSAL_LM")
+    theirs = get_peft_model(base(), config)
+    with torch.no_grad():
+        for name, parameter in theirs.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.05)
+    theirs.save_pretrained(str(tmp_path / "theirs"))
+    tensors, description = unpack(read_peft(tmp_path / "theirs").payload)
+    assert (description.rank, description.alpha, set(description.targets)) == (4, 16.0, set(TARGETS))
+    model = base()
+    inject(model, LoraConfig(rank=description.rank, alpha=description.alpha)).load(tensors)
+    torch.testing.assert_close(logits(model), logits(theirs), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"use_rslora": True},
+        {"use_dora": True},
+        {"rank_pattern": {"q_proj": 4}},
+        {"alpha_pattern": {"q_proj": 4}},
+        {"bias": "all"},
+        {"modules_to_save": ["lm_head"]},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_an_adapter_that_is_not_plain_lora_is_refused(tmp_path: Path, options: dict[str, Any]) -> None:
+    config = PeftLoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM", **options)
+    get_peft_model(base(), config).save_pretrained(str(tmp_path / "theirs"))
+    with pytest.raises(ValueError, match="plain LoRA"):
+        read_peft(tmp_path / "theirs")
+
+
+# --- damage ---
+
+DAMAGE: dict[str, tuple[str, bytes | None]] = {
+    "no weights": ("adapter_model.safetensors", None),
+    "no configuration": ("adapter_config.json", None),
+    "empty weights": ("adapter_model.safetensors", b""),
+    "short weights": ("adapter_model.safetensors", b"\x10\0\0\0\0\0\0\0{}"),
+    "other weights": ("adapter_model.safetensors", bytes(range(256)) * 4),
+    "cut configuration": ("adapter_config.json", b'{"peft_type": "LORA", "r'),
+    "empty configuration": ("adapter_config.json", b""),
+    "binary configuration": ("adapter_config.json", b"\xff\xfe\x00"),
+    "a list for a configuration": ("adapter_config.json", b"[1]"),
+    "no rank": ("adapter_config.json", b'{"peft_type": "LORA", "lora_alpha": 8, "target_modules": ["q_proj"]}'),
+    "a wrong rank": (
+        "adapter_config.json",
+        b'{"peft_type": "LORA", "r": [], "lora_alpha": 8, "target_modules": ["q_proj"]}',
+    ),
+    "no targets": ("adapter_config.json", b'{"peft_type": "LORA", "r": 2, "lora_alpha": 8, "target_modules": null}'),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_adapter_is_refused_in_one_line(tmp_path: Path, damage: str) -> None:
+    _, layers = adapted()
+    directory = write_peft(adapter_of(layers), tmp_path / "adapter")
+    file, content = DAMAGE[damage]
+    if content is None:
+        (directory / file).unlink()
+    else:
+        (directory / file).write_bytes(content)
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 (the message differs)
+        read_peft(directory)
+    assert str(directory) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@given(st.integers(0, 10**6))
+def test_weights_cut_off_anywhere_are_refused(cut: int) -> None:
+    _, layers = adapted()
+    payload = adapter_of(layers).payload
+    with pytest.raises((ValueError, safetensors.SafetensorError)):
+        safetensors.torch.load(payload[: cut % len(payload)])
+
+
+# --- replacing ---
+
+
+def test_writing_replaces_an_older_adapter_and_leaves_nothing_else_behind(tmp_path: Path) -> None:
+    _, old = adapted()
+    _, new = adapted()
+    write_peft(adapter_of(old), tmp_path / "best")
+    write_peft(adapter_of(new), tmp_path / "best")
+    assert equal(unpack(read_peft(tmp_path / "best").payload)[0], dict(new.tensors()))
+    assert os.listdir(tmp_path) == ["best"]  # noqa: PTH208
+
+
+KILLED_WHILE_WRITING = """
+import os, signal, sys
+from pathlib import Path
+import lora.files as files
+from lora.types import Adapter
+
+def half(path, content):
+    path.write_bytes(content[: len(content) // 2])
+    os.kill(os.getpid(), signal.SIGKILL)
+
+files._write = half
+files.write_peft(Adapter("run", 9, Path(sys.argv[1]).read_bytes()), Path(sys.argv[2]))
+"""
+
+
+def test_a_writer_killed_half_way_leaves_the_old_adapter(tmp_path: Path) -> None:
+    _, old = adapted()
+    _, new = adapted()
+    write_peft(adapter_of(old), tmp_path / "best")
+    payload = tmp_path / "payload"
+    payload.write_bytes(adapter_of(new).payload)
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED_WHILE_WRITING, str(payload), str(tmp_path / "best")], check=False
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert equal(unpack(read_peft(tmp_path / "best").payload)[0], dict(old.tensors()))
+    write_peft(adapter_of(new), tmp_path / "best")
+    assert equal(unpack(read_peft(tmp_path / "best").payload)[0], dict(new.tensors()))
+
+
+def test_a_version_has_a_name_of_its_own() -> None:
+    versions = [Adapter(run, version, b"") for run in ("a", "b") for version in (0, 1, 10)]
+    assert len({adapter.name for adapter in versions}) == len(versions)
