@@ -131,7 +131,7 @@ class TorchLearner(Learner):
             # k3 of Schulman (2020): unbiased for KL(rollout || policy) and never negative.
             sums.kl += (log_ratio.exp() - 1 - log_ratio).sum().item()
             sums.entropy += entropies.sum().item()
-            sums.clipped += clipped(log_ratio, batch.advantages, self._config).sum().item()
+            sums.clipped += clipped(log_ratio, batch.advantages, batch.sequence_ids, self._config).sum().item()
 
     @torch.no_grad()
     def _score(self, sequence: list[int]) -> list[float]:

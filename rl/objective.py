@@ -43,11 +43,8 @@ def cispo(log_ratio: PerToken, advantages: PerToken, _: Tensor, config: LearnerC
 
 def gspo(log_ratio: PerToken, advantages: PerToken, sequence_ids: Tensor, config: LearnerConfig) -> PerToken:
     """One ratio a sequence, its tokens' geometric mean, clipped (GSPO, Zheng et al. 2025, eq. 14)."""
-    count = torch.zeros(int(sequence_ids.max()) + 1, device=log_ratio.device).index_add_(
-        0, sequence_ids, torch.ones_like(log_ratio)
-    )
-    mean = torch.zeros_like(count).index_add_(0, sequence_ids, log_ratio.detach()) / count.clamp(min=1)
-    return ppo(mean[sequence_ids] + log_ratio - log_ratio.detach(), advantages, sequence_ids, config)
+    mean = _sequence_means(log_ratio.detach(), sequence_ids)
+    return ppo(mean + log_ratio - log_ratio.detach(), advantages, sequence_ids, config)
 
 
 OBJECTIVES: dict[str, Objective] = {
@@ -59,9 +56,9 @@ OBJECTIVES: dict[str, Objective] = {
 }
 
 
-def clipped(log_ratio: PerToken, advantages: PerToken, config: LearnerConfig) -> Tensor:
+def clipped(log_ratio: PerToken, advantages: PerToken, sequence_ids: Tensor, config: LearnerConfig) -> Tensor:
     """Which tokens' ratio was truncated or clipped, for `update/clip_fraction`."""
-    ratio = log_ratio.exp()
+    ratio = (_sequence_means(log_ratio, sequence_ids) if config.objective == "gspo" else log_ratio).exp()
     if config.objective == "reinforce":
         return torch.zeros_like(ratio, dtype=torch.bool)
     if config.objective == "importance":
@@ -70,6 +67,13 @@ def clipped(log_ratio: PerToken, advantages: PerToken, config: LearnerConfig) ->
         return (ratio > config.max_ratio) | (ratio < 1 - config.clip_low)
     above = (ratio > 1 + config.clip_high) & (advantages > 0)
     return above | ((ratio < 1 - config.clip_low) & (advantages < 0))
+
+
+def _sequence_means(log_ratio: PerToken, sequence_ids: Tensor) -> PerToken:
+    """Of each token, the mean of its sequence."""
+    sums = log_ratio.new_zeros(int(sequence_ids.max()) + 1)
+    count = torch.zeros_like(sums).index_add_(0, sequence_ids, torch.ones_like(log_ratio))
+    return (sums.index_add_(0, sequence_ids, log_ratio) / count.clamp(min=1))[sequence_ids]
 
 
 def _one_with_gradient(log_ratio: PerToken) -> PerToken:
