@@ -115,10 +115,13 @@ def _masks(config: Any, batch: Microbatch) -> Any:
     mask = attention_mask(batch.segment_ids)[:, None]
     config = config.get_text_config()
     kinds: set[str] = set(getattr(config, "layer_types", None) or ())
-    if "sliding_attention" not in kinds:
+    window = getattr(config, "sliding_window", None)
+    if window is None or (kinds and "sliding_attention" not in kinds):
         return mask
     distance = batch.position_ids[:, None, :, None] - batch.position_ids[:, None, None, :]
-    return {"full_attention": mask, "sliding_attention": mask & (distance < config.sliding_window)}
+    sliding = mask & (distance < window)
+    # A model without kinds of layers, such as Mistral, slides in all of them.
+    return {"full_attention": mask, "sliding_attention": sliding} if kinds else sliding
 
 
 def _pad(rows: Sequence[Row], device: str) -> Microbatch:
