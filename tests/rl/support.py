@@ -18,16 +18,16 @@ def problem(name: str = "p", answer: str = "1") -> Problem:
 
 
 def made_groups(
-    seed: int, *, groups: int = 3, size: int = 4, prompt: tuple[int, int] = (2, 9), longest: int = 7, vocabulary: int = 40
+    seed: int, *, groups: int = 3, size: int = 4, prompt: tuple[int, int] = (2, 9), length: tuple[int, int] = (1, 7)
 ) -> list[Group]:
     """Random tokens with random sampler's logprobs, half of each group right."""
     rng = random.Random(seed)
 
     def tokens(least: int, most: int) -> list[int]:
-        return [rng.randrange(3, vocabulary) for _ in range(rng.randint(least, most))]
+        return [rng.randrange(3, 40) for _ in range(rng.randint(least, most))]
 
     def completion() -> Completion:
-        ids = tokens(1, longest)
+        ids = tokens(*length)
         return Completion(tuple(ids), tuple(rng.uniform(-5, -2) for _ in ids), "", "stop", 0)
 
     return [

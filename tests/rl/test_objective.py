@@ -20,9 +20,7 @@ LOG_RATIOS = [RNG.gauss((-0.3, 0.5, 0.1, -0.5)[s], 0.6) for s in SEQUENCES]
 
 def loss_and_gradient(name: str, log_ratios: list[float], advantages: list[float]) -> tuple[list[float], list[float]]:
     log_ratio = torch.tensor(log_ratios, dtype=torch.float64, requires_grad=True)
-    losses = OBJECTIVES[name](
-        log_ratio, torch.tensor(advantages, dtype=torch.float64), torch.tensor(SEQUENCES), CONFIG
-    )
+    losses = OBJECTIVES[name](log_ratio, torch.tensor(advantages, dtype=torch.float64), torch.tensor(SEQUENCES), CONFIG)
     losses.sum().backward()
     assert log_ratio.grad is not None
     return losses.tolist(), log_ratio.grad.tolist()

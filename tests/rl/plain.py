@@ -1,0 +1,68 @@
+"""The learner's mathematics done the slow and obvious way: one completion at a time, all logits at once."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    Gemma3TextConfig,
+    LlamaConfig,
+    MistralConfig,
+    Qwen2Config,
+    Qwen3Config,
+)
+
+from rl.types import Group
+
+SHAPE: dict[str, Any] = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "initializer_range": 0.2,
+}
+KINDS = ["full_attention", "sliding_attention", "sliding_attention"]
+FAMILIES: dict[str, Any] = {
+    "llama": lambda: LlamaConfig(**SHAPE),
+    "qwen2": lambda: Qwen2Config(**SHAPE),
+    "qwen2-sliding": lambda: Qwen2Config(
+        **SHAPE, use_sliding_window=True, sliding_window=4, max_window_layers=1, layer_types=KINDS
+    ),
+    "qwen3": lambda: Qwen3Config(**SHAPE),
+    "mistral-sliding": lambda: MistralConfig(**SHAPE, sliding_window=4),
+    "gemma2-sliding-softcap": lambda: Gemma2Config(**SHAPE, sliding_window=4, final_logit_softcapping=3.0),
+    "gemma3-sliding": lambda: Gemma3TextConfig(**SHAPE, sliding_window=4, layer_types=KINDS),
+}
+
+
+def save_tiny(family: str, directory: Path) -> None:
+    """A tiny random model of a family, as a directory."""
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(FAMILIES[family]()).save_pretrained(str(directory))
+
+
+def logprobs(model: Any, prompt: list[int], completion: tuple[int, ...], temperature: float = 1.0) -> Tensor:
+    """Of a completion's tokens behind a prompt."""
+    ids = torch.tensor([[*prompt, *completion]])
+    logits = model(ids).logits[0, len(prompt) - 1 : -1].float() / temperature
+    return logits.log_softmax(-1).gather(1, torch.tensor(completion)[:, None])[:, 0]
+
+
+def surrogate(
+    model: Any, groups: list[Group], advantages_P_G: list[list[float]], *, temperature: float, max_ratio: float
+) -> Tensor:
+    """Truncated importance sampling: sum of -min(p / q, C) A log p's gradient, over the step's tokens."""
+    total, tokens = torch.zeros(()), 0
+    for group, advantages in zip(groups, advantages_P_G, strict=True):
+        for completion, advantage in zip(group.completions, advantages, strict=True):
+            policy = logprobs(model, group.prompt, completion.token_ids, temperature)
+            ratio = (policy.detach() - torch.tensor(completion.logprobs)).exp()
+            total = total - (ratio.clamp(max=max_ratio) * advantage * policy).sum()
+            tokens += len(completion.token_ids)
+    return total / tokens
