@@ -46,7 +46,7 @@ def newest(directory: Path) -> Checkpoint | None:
     for candidate in reversed(_all(directory)):
         try:
             return _read(candidate)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             log.warning("passing over damaged checkpoint %s: %s", candidate, error)
     return None
 
