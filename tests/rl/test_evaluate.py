@@ -1,0 +1,50 @@
+"""Accuracy on held-out problems."""
+
+from itertools import combinations
+
+import pytest
+from support import CRASHED, RIGHT, WRONG, SameTextGrader, ScriptedEngine, problem
+
+from lora.types import Adapter
+from rl.config import EvaluateConfig
+from rl.evaluate import evaluate, pass_at_k, summarise
+from rl.types import Group
+from rollout.config import SamplingConfig
+from rollout.types import Completion
+
+CASES = [(n, c, k) for n in range(1, 8) for c in range(n + 1) for k in range(1, n + 1)]
+
+
+@pytest.mark.parametrize(("samples", "correct", "k"), CASES)
+def test_pass_at_k_is_the_share_of_all_ways_to_pick_k_samples(samples: int, correct: int, k: int) -> None:
+    picks = list(combinations([True] * correct + [False] * (samples - correct), k))
+    assert pass_at_k(samples, correct, k) == pytest.approx(sum(any(pick) for pick in picks) / len(picks))
+
+
+def test_accuracy_is_of_completions_and_pass_at_k_of_problems() -> None:
+    completions = [Completion((3,), (0.0,), "", "stop", 0)] * 2
+    groups = [Group(problem(), [1], completions, list(rewards)) for rewards in ((RIGHT, WRONG), (CRASHED, WRONG))]
+    measured = summarise(groups)
+    assert measured.metrics() == {"eval/accuracy": 0.25, "eval/pass_at_k": 0.5, "eval/reward": 0.25}
+    assert measured.groups == groups
+
+
+async def test_an_evaluation_asks_the_same_of_every_policy() -> None:
+    """The first problems, the configured samples and temperature, and the same seeds whatever the version."""
+    engine = ScriptedEngine(["yes", "no", "no"])
+    problems = [problem(str(i), "yes") for i in range(5)]
+    config = EvaluateConfig(num_problems=3, samples_per_problem=3, temperature=0.25)
+    for version in (0, 9):
+        measured = await evaluate(
+            problems, Adapter("run", version, b""), engine, SameTextGrader(), lambda p: [int(p.id)],
+            SamplingConfig(group_size=8, max_tokens=5, stop=("!",)), config,
+        )  # fmt: skip
+        assert measured.accuracy == pytest.approx(1 / 3)
+        assert measured.pass_at_k == 1
+    first, second = engine.calls
+    assert first[:3] == second[:3]
+    prompts, sampling, seeds, _ = first
+    assert prompts == [[0], [1], [2]]
+    assert sampling == SamplingConfig(group_size=3, max_tokens=5, stop=("!",), temperature=0.25)
+    assert len(set(seeds)) == 3
+    assert [call[3] for call in engine.calls] == [0, 9]

@@ -1,0 +1,159 @@
+"""A run's files: what is written is read back, a step done again is written once, and a kill spoils one line at most."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support import RIGHT, WRONG, problem
+
+from lora.config import LoraConfig, ModelConfig
+from lora.files import read_peft, unpack
+from lora.types import Adapter
+from rl import checkpoint
+from rl.checkpoint import Checkpoint
+from rl.config import RunConfig
+from rl.evaluate import Evaluation
+from rl.run_directory import FileJournal, RunDirectory
+from rl.settings import load_config
+from rl.sinks import Sinks
+from rl.types import Group, Learner
+from rollout.types import Completion
+
+
+class LearnerOfBytes(Learner):
+    """Its whole state is a few bytes."""
+
+    held = b"fresh"
+
+    async def state(self) -> bytes:
+        return self.held
+
+    async def load_state(self, state: bytes) -> None:
+        self.held = state
+
+
+def group(right: int = 1) -> Group:
+    completions = [Completion((3,), (-1.0,), f"text {i}", "stop", 7) for i in range(2)]
+    return Group(problem(), [1, 2], completions, [RIGHT, RIGHT] if right == 2 else [RIGHT, WRONG])
+
+
+def evaluation(accuracy: float) -> Evaluation:
+    return Evaluation(accuracy, accuracy, accuracy, [group()])
+
+
+def journal(directory: RunDirectory, *, resume: bool = False, max_samples: int = 32) -> FileJournal:
+    return FileJournal(directory, Sinks([]), resume=resume, max_samples=max_samples)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> RunDirectory:
+    return RunDirectory.create(tmp_path / "run", RunConfig(name="kept", num_steps=7))
+
+
+@pytest.fixture(scope="module")
+def adapters(make_adapter: object) -> list[Adapter]:
+    model = ModelConfig(name="tiny-random", dtype="float32")
+    return [make_adapter(model, LoraConfig(), version=v, seed=v) for v in range(3)]  # type: ignore[operator]
+
+
+def test_a_runs_configuration_is_read_back(directory: RunDirectory) -> None:
+    assert load_config(directory.path / "config.toml", []) == RunConfig(name="kept", num_steps=7)
+    assert RunDirectory.open(directory.path).path == directory.path
+
+
+def test_a_run_is_never_written_over(directory: RunDirectory, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="--resume"):
+        RunDirectory.create(directory.path, RunConfig())
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="cannot write"):
+        RunDirectory.create(tmp_path / "file" / "run", RunConfig())
+    with pytest.raises(ValueError, match="holds no run"):
+        RunDirectory.open(tmp_path)
+
+
+def test_metrics_and_curve_are_read_back(directory: RunDirectory) -> None:
+    writer = journal(directory)
+    for step in range(4):
+        writer.stepped(step, {"reward/mean": step / 4} | ({"eval/accuracy": step / 8} if step % 2 else {}), [])
+    assert [row["step"] for row in directory.metrics()] == [0, 1, 2, 3]
+    assert [row["reward/mean"] for row in directory.metrics()] == [0, 0.25, 0.5, 0.75]
+    assert directory.curve() == [(1, 0.125), (3, 0.375)]
+
+
+def test_samples_say_what_was_written_and_what_it_was_worth_and_stay_few(directory: RunDirectory) -> None:
+    writer = journal(directory, max_samples=3)
+    writer.stepped(4, {}, [group(), group()])
+    rows = [json.loads(line) for line in directory.samples_file.read_text().splitlines()]
+    assert len(rows) == 3
+    assert rows[0] == {
+        "step": 4, "split": "train", "problem": "p", "question": "question p", "answer": "1", "completion": "text 0",
+        "reward": 1.0, "outcome": "correct", "policy_version": 7,
+    }  # fmt: skip
+
+
+@given(st.lists(st.integers(0, 9), max_size=12), st.integers(0, 10), st.integers(0, 60))
+def test_forgetting_leaves_exactly_the_whole_lines_before_a_step(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[int], first: int, cut: int
+) -> None:
+    directory = RunDirectory(tmp_path_factory.mktemp("run"))
+    lines = "".join(json.dumps({"step": step, "x": 1.5}) + "\n" for step in steps)
+    whole = [json.loads(line) for line in lines[: max(0, len(lines) - cut)].split("\n") if line.endswith("}")]
+    directory.metrics_file.write_text(lines[: max(0, len(lines) - cut)])
+    directory.forget_from(first)
+    assert directory.metrics() == [row for row in whole if row["step"] < first]
+
+
+async def test_a_line_cut_off_by_a_kill_spoils_no_other(directory: RunDirectory) -> None:
+    for step in (0, 1):
+        journal(directory).stepped(step, {"reward/mean": 0.5}, [group()])
+    for file in (directory.metrics_file, directory.samples_file):
+        file.write_bytes(file.read_bytes()[:-9])
+    checkpoint.save(directory.checkpoints, Checkpoint(1, b"state"))
+    resumed = journal(directory, resume=True)
+    assert await resumed.restore(LearnerOfBytes()) == 1
+    resumed.stepped(1, {"reward/mean": 0.25}, [group()])
+    assert [(row["step"], row["reward/mean"]) for row in directory.metrics()] == [(0, 0.5), (1, 0.25)]
+    samples = [json.loads(line)["step"] for line in directory.samples_file.read_text().splitlines()]
+    assert samples == [0, 0, 1, 1]
+
+
+async def test_a_resumed_run_goes_on_from_the_newest_checkpoint_and_a_new_one_from_nothing(
+    directory: RunDirectory, adapters: list[Adapter]
+) -> None:
+    learner = LearnerOfBytes()
+    assert await journal(directory, resume=True).restore(learner) == 0
+    assert learner.held == b"fresh"
+    learner.held = b"after three"
+    await journal(directory).checkpoint(3, adapters[1], learner)
+    resumed = LearnerOfBytes()
+    assert await journal(directory, resume=True).restore(resumed) == 3
+    assert resumed.held == b"after three"
+    assert payload(directory, "last") == weights(adapters[1])
+
+
+def weights(adapter: Adapter) -> dict[str, list[list[float]]]:
+    return {name: tensor.tolist() for name, tensor in unpack(adapter.payload)[0].items()}
+
+
+def payload(directory: RunDirectory, which: str) -> dict[str, list[list[float]]]:
+    return weights(read_peft(directory.adapters / which))
+
+
+async def test_the_best_adapter_is_kept_when_later_ones_are_worse_or_the_run_is_resumed(
+    directory: RunDirectory, adapters: list[Adapter]
+) -> None:
+    writer = journal(directory)
+    for step, (adapter, accuracy) in enumerate(zip(adapters, (0.25, 0.75, 0.5), strict=True)):
+        writer.evaluated(step, adapter, evaluation(accuracy))
+        writer.stepped(step, evaluation(accuracy).metrics(), [])
+    assert payload(directory, "best") == weights(adapters[1])
+    assert payload(directory, "last") == weights(adapters[2])
+    checkpoint.save(directory.checkpoints, Checkpoint(3, b""))
+    resumed = journal(directory, resume=True)
+    await resumed.restore(LearnerOfBytes())
+    resumed.evaluated(3, adapters[0], evaluation(0.6))
+    assert payload(directory, "best") == weights(adapters[1])
+    resumed.evaluated(4, adapters[2], evaluation(0.8))
+    assert payload(directory, "best") == weights(adapters[2])
