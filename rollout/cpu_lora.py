@@ -55,9 +55,11 @@ class GroupedLoraCPU(PunicaWrapperCPU):
     def add_lora_logits(
         self, y: Tensor, x: Tensor, lora_a_stacked: Tensor, lora_b_stacked: Tensor, scale: float, **_: Any
     ) -> None:
-        """The same for an adapted output layer."""
+        """The same for an adapted output layer. vLLM calls it for every adapter; most leave that layer as it is."""
         x, y = x.view(-1, x.shape[-1]), y.view(-1, y.shape[-1])
         for slot, rows in self.sampler_segments:
+            if not lora_b_stacked[slot].any():
+                continue
             _add(y, x, lora_a_stacked[slot, 0], lora_b_stacked[slot, 0], scale, rows)
 
 
@@ -70,9 +72,11 @@ def segments(indices: Tensor) -> Segments:
 
 
 def _add(y: Tensor, x: Tensor, A: Tensor, B: Tensor, scale: float, rows: Tensor | None) -> None:
-    """y and x may be padded to different lengths when the batch is a warm-up: the shorter one counts."""
+    """Rows of x and y may be padded to different lengths, and so may the vocabulary: the shorter one counts."""
+    width = min(len(B), y.shape[1])
+    B = B[:width].float().T * scale
     if rows is None:
         count = min(len(x), len(y))
-        y[:count] += (x[:count].float() @ A.float().T @ (B.float().T * scale)).to(y.dtype)
+        y[:count, :width] += (x[:count].float() @ A.float().T @ B).to(y.dtype)
     else:
-        y[rows] += (x[rows].float() @ A.float().T @ (B.float().T * scale)).to(y.dtype)
+        y[rows, :width] += (x[rows].float() @ A.float().T @ B).to(y.dtype)

@@ -1,0 +1,131 @@
+"""Real vLLM, in a Ray actor as in a run: what it samples from is the adapter it was given."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from lora.config import LoraConfig, ModelConfig
+from lora.files import unpack
+from lora.types import Adapter
+from rl.config import LearnerConfig
+from rl.learner import TorchLearner
+from rl.liveness import StalePolicyError, check_liveness
+from rollout.actor import AdapterStore, RayEngine
+from rollout.config import RolloutConfig, SamplingConfig
+from rollout.torch_engine import TorchEngine
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+PROMPTS = [[10, 12, 14, 20], [21, 8, 9], [30, 31, 5, 6, 7, 12]]
+
+
+def start(model: ModelConfig, lora: LoraConfig) -> RayEngine:
+    config = RolloutConfig(kv_cache_gib=1)
+    return asyncio.run(RayEngine.start(model, lora, config, AdapterStore(), seed=0, threads=2, gpus=0))
+
+
+@pytest.fixture(scope="module")
+def vllm(ray_cluster: None, tiny_model: ModelConfig) -> Iterator[RayEngine]:
+    engine = start(tiny_model, LoraConfig(rank=1))
+    yield engine
+    asyncio.run(engine.close())
+
+
+@pytest.fixture(scope="module")
+def reference(tiny_model: ModelConfig) -> TorchEngine:
+    return TorchEngine(tiny_model, LoraConfig(rank=1))
+
+
+def sample(engine: Any, adapter: Adapter, temperature: float = 1.0, **settings: Any) -> Any:
+    sampling = SamplingConfig(group_size=4, max_tokens=6, temperature=temperature, **settings)
+    return asyncio.run(engine.sample(PROMPTS, adapter, sampling, seeds=[7, 8, 9]))
+
+
+def completion_logprobs(engine: Any, adapter: Adapter, prompt: list[int], tokens: tuple[int, ...]) -> list[float]:
+    return asyncio.run(engine.score([[*prompt, *tokens]], adapter))[0][len(prompt) - 1 :]
+
+
+@pytest.mark.parametrize("rank_run", ["first", "second"])
+def test_sampled_logprobs_are_the_policys_and_not_the_bases(
+    vllm: RayEngine, reference: TorchEngine, tiny_model: ModelConfig, make_adapter: Callable[..., Adapter], rank_run: str
+) -> None:
+    adapter = make_adapter(tiny_model, LoraConfig(rank=1), seed=3, run=rank_run)
+    base = make_adapter(tiny_model, LoraConfig(rank=1), size=0.0, run="base")
+    moved = 0.0
+    for prompt, group in zip(PROMPTS, sample(vllm, adapter), strict=True):
+        assert len(group) == 4
+        for completion in group:
+            assert completion.policy_version == adapter.version
+            expected = completion_logprobs(reference, adapter, prompt, completion.token_ids)
+            assert completion.logprobs == pytest.approx(expected, abs=2e-3)
+            unmoved = completion_logprobs(reference, base, prompt, completion.token_ids)
+            moved = max(moved, max(abs(a - b) for a, b in zip(expected, unmoved, strict=True)))
+    assert moved > 0.1, "the adapter moved nothing, so the test could not have told it from the base"
+
+
+def test_tempered_samples_carry_tempered_logprobs(
+    vllm: RayEngine, tiny_model: ModelConfig, make_adapter: Callable[..., Adapter]
+) -> None:
+    adapter = make_adapter(tiny_model, LoraConfig(rank=1), seed=4, run="tempered")
+    learner = TorchLearner("r", tiny_model, LoraConfig(rank=1), LearnerConfig(), temperature=0.5, seed=0)
+    learner.policy.layers.load(unpack(adapter.payload)[0])
+    model: Any = learner._model  # pyright: ignore[reportPrivateUsage]
+    for prompt, group in zip(PROMPTS, sample(vllm, adapter, temperature=0.5), strict=True):
+        for completion in group:
+            ids = torch.tensor([[*prompt, *completion.token_ids]])
+            with torch.no_grad():
+                logprobs = (model(ids).logits[0, :-1] / 0.5).log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0]
+            assert completion.logprobs == pytest.approx(logprobs[len(prompt) - 1 :].tolist(), abs=2e-3)
+
+
+def test_versions_in_flight_together_keep_their_own_policy(
+    vllm: RayEngine, reference: TorchEngine, tiny_model: ModelConfig, make_adapter: Callable[..., Adapter]
+) -> None:
+    adapters = [make_adapter(tiny_model, LoraConfig(rank=1), seed=v, run="flight", version=v) for v in (1, 2, 3)]
+
+    async def together() -> list[Any]:
+        sampling = SamplingConfig(group_size=4, max_tokens=12)
+        return await asyncio.gather(*(vllm.sample(PROMPTS, a, sampling, seeds=[1, 2, 3]) for a in adapters))
+
+    for adapter, groups in zip(adapters, asyncio.run(together()), strict=True):
+        for prompt, group in zip(PROMPTS, groups, strict=True):
+            for completion in group:
+                expected = completion_logprobs(reference, adapter, prompt, completion.token_ids)
+                assert completion.logprobs == pytest.approx(expected, abs=2e-3)
+
+
+def test_a_completion_ends_at_a_stop_text(
+    vllm: RayEngine, tiny_model: ModelConfig, make_adapter: Callable[..., Adapter]
+) -> None:
+    adapter = make_adapter(tiny_model, LoraConfig(rank=1), seed=5, run="stop")
+    free = [c for group in sample(vllm, adapter) for c in group]
+    stop = free[0].text[0]
+    stopped = [c for group in sample(vllm, adapter, stop=(stop,)) for c in group]
+    assert stopped[0].finish_reason == "stop"
+    assert all(stop not in c.text for c in stopped)
+
+
+def test_the_real_model_agrees_within_rounding_and_planted_faults_are_named(
+    ray_cluster: None, make_adapter: Callable[..., Adapter]
+) -> None:
+    model, lora = ModelConfig(name="smollm2-135m", max_length=128), LoraConfig(rank=1)
+    policy = make_adapter(model, lora, size=0.01, version=2)
+    base = make_adapter(model, lora, size=0.0, version=1)
+    learner = TorchLearner("test", model, lora, LearnerConfig(), temperature=1.0, seed=1)
+    learner.policy.layers.load(unpack(policy.payload)[0])
+    engine = start(model, lora)
+    sequences = [[1, 4093, 198, *range(500 + 40 * i, 530 + 40 * i)] for i in range(6)]
+    try:
+        seen = asyncio.run(check_liveness(learner, engine, policy, sequences, tolerance=0.3))
+        assert seen["policy/distance_from_base"] > 0.1
+        assert seen["policy/sampler_slope"] == pytest.approx(1, abs=0.2)
+        with pytest.raises(StalePolicyError, match="base model or an older policy"):
+            asyncio.run(check_liveness(learner, engine, base, sequences, tolerance=10))
+        other = make_adapter(model, lora, size=0.03, seed=9, version=3)
+        with pytest.raises(StalePolicyError):
+            asyncio.run(check_liveness(learner, engine, other, sequences, tolerance=0.3))
+    finally:
+        asyncio.run(engine.close())
