@@ -1,5 +1,6 @@
 """The numbers of a step."""
 
+import contextlib
 import time
 
 import pytest
@@ -52,9 +53,9 @@ def test_a_stopwatch_adds_up_a_phase_even_when_it_fails() -> None:
     watch = Stopwatch()
     with watch.phase("sample"):
         time.sleep(0.02)
-    with pytest.raises(ZeroDivisionError), watch.phase("sample"):
+    with contextlib.suppress(OSError), watch.phase("sample"):
         time.sleep(0.02)
-        1 / 0  # noqa: B018
+        raise OSError
     assert 0.04 <= watch.metrics()["time/sample_s"] < 2
 
 
