@@ -1,0 +1,201 @@
+"""The loop on real parts, in one process: it learns, and a run that was stopped ends as one that was not."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import CRASHED, RIGHT, WRONG, SameTextGrader
+
+from lora.files import read_peft, unpack
+from lora.load import load_tokenizer
+from lora.types import Adapter
+from rewards.pool import GraderPool
+from rewards.types import Grader, Problem, Reward
+from rl.config import RunConfig
+from rl.data import Split, load_problems
+from rl.learner import TorchLearner
+from rl.metrics import Stopwatch
+from rl.prompts import Encoder
+from rl.run_directory import FileJournal, RunDirectory
+from rl.settings import load_config
+from rl.sinks import Sink, Sinks
+from rl.train import Parts, roll_out, train
+from rollout.config import SamplingConfig
+from rollout.torch_engine import TorchEngine
+from rollout.types import Completion
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "tiny.toml"
+SMALL = ("problems_per_step=8", "sampling.group_size=4", "evaluate.every=2", "evaluate.num_problems=8", "num_steps=6")
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+class Bomb(Sink):
+    """Ends the run when a step is done, as a kill would: nothing after it happens."""
+
+    def __init__(self, step: int) -> None:
+        self._step = step
+
+    def stepped(self, step: int, *_: object) -> None:
+        if step == self._step:
+            raise Killed
+
+    def evaluated(self, *_: object) -> None:
+        """Goes on."""
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+class EagerGrader:
+    """A grade that a policy of 30 characters can earn at once: right is what begins with a digit."""
+
+    async def grade(self, problems: Sequence[Problem], texts_P_G: Sequence[Sequence[str]]) -> list[list[Reward]]:
+        return [[RIGHT if text[:1].isdigit() else WRONG for text in texts] for texts in texts_P_G]
+
+    async def close(self) -> None:
+        """Nothing to release."""
+
+
+def configuration(*overrides: str) -> RunConfig:
+    return load_config(EXAMPLE, overrides)
+
+
+def split_of(config: RunConfig) -> Split:
+    return load_problems(config.data, config.seed, EXAMPLE.parent)
+
+
+def parts_of(config: RunConfig, grader: Grader) -> Parts:
+    """What `runtime = "local"` is made of."""
+    learner = TorchLearner(
+        "run", config.model, config.lora, config.learner, temperature=config.sampling.temperature, seed=config.seed
+    )
+    encode = Encoder(load_tokenizer(config.model), config.prompt, 60)
+    return Parts(learner, TorchEngine(config.model, config.lora), grader, encode)
+
+
+async def run(
+    config: RunConfig, path: Path, grader: Grader, *, resume: bool = False, sinks: Sequence[Sink] = ()
+) -> RunDirectory:
+    exists = (path / "config.toml").exists()
+    directory = RunDirectory.open(path) if exists else RunDirectory.create(path, config)
+    await train(config, split_of(config), parts_of(config, grader), FileJournal(directory, Sinks(sinks), resume=resume))
+    return directory
+
+
+def timeless(directory: RunDirectory) -> list[dict[str, Any]]:
+    return [
+        {name: value for name, value in row.items() if not name.startswith(("time", "throughput"))}
+        for row in directory.metrics()
+    ]
+
+
+def weights(directory: RunDirectory, which: str) -> dict[str, list[list[float]]]:
+    return {n: t.tolist() for n, t in unpack(read_peft(directory.adapters / which).payload)[0].items()}
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+async def test_the_loop_learns_the_larger_of_two_digits_from_nothing(tmp_path: Path, seed: int) -> None:
+    """Graded in processes, by the real grader. Guessing the commonest answer would be right at most every fifth time."""
+    config = configuration("num_steps=50", "evaluate.every=50", f"seed={seed}")
+    grader = GraderPool(config.reward)
+    try:
+        directory = await run(config, tmp_path / "run", grader)
+    finally:
+        await grader.close()
+    (_, before), (_, after) = directory.curve()
+    rewards = [row["reward/mean"] for row in directory.metrics() if "reward/mean" in row]
+    assert before <= 0.1
+    assert after >= 0.3
+    assert sum(rewards[:3]) / 3 < 0.05
+    assert sum(rewards[-5:]) / 5 >= 0.4
+
+
+@pytest.mark.parametrize("objective", ["importance", "ppo", "gspo"])
+async def test_the_loop_learns_at_rank_1_and_another_temperature(tmp_path: Path, objective: str) -> None:
+    config = configuration(
+        "lora.rank=1", "num_steps=20", "evaluate.every=20", "problems_per_step=16", "sampling.temperature=0.8",
+        f"learner.objective={objective}",
+    )  # fmt: skip
+    directory = await run(config, tmp_path / "run", EagerGrader())
+    rewards = [row["reward/mean"] for row in directory.metrics() if "reward/mean" in row]
+    assert rewards[0] < 0.5
+    assert rewards[-1] > 0.9
+    assert directory.curve()[-1][1] > 0.9
+    steps = [row for row in directory.metrics() if "update/kl_sampler_learner" in row]
+    assert all(abs(row["update/kl_sampler_learner"]) < 1e-6 for row in steps)
+    assert all(row["update/clip_fraction"] == 0 for row in steps)
+    assert all(row["policy/version_lag"] == 0 for row in steps)
+
+
+@pytest.mark.parametrize("checkpoint_every", [1, 4])
+@pytest.mark.parametrize("killed_at", [0, 3, 5])
+async def test_a_run_killed_and_resumed_equals_one_never_stopped(
+    tmp_path: Path, killed_at: int, checkpoint_every: int
+) -> None:
+    config = configuration(*SMALL, f"checkpoint_every={checkpoint_every}")
+    whole = await run(config, tmp_path / "whole", EagerGrader())
+    with pytest.raises(Killed):
+        await run(config, tmp_path / "stopped", EagerGrader(), sinks=[Bomb(killed_at)])
+    resumed = await run(config, tmp_path / "stopped", EagerGrader(), resume=True)
+    assert [row["step"] for row in resumed.metrics()] == list(range(7))
+    liveness = "policy/sampler", "policy/distance"  # a resumed run checks once more
+    for mine, theirs in zip(timeless(resumed), timeless(whole), strict=True):
+        assert {n: v for n, v in mine.items() if not n.startswith(liveness)} == {
+            n: v for n, v in theirs.items() if not n.startswith(liveness)
+        }
+    for which in ("best", "last"):
+        assert weights(resumed, which) == weights(whole, which)
+    assert resumed.samples_file.read_text() == whole.samples_file.read_text()
+
+
+async def test_resuming_a_finished_run_changes_nothing_but_the_times(tmp_path: Path) -> None:
+    config = configuration(*SMALL)
+    first = await run(config, tmp_path / "run", EagerGrader())
+    rows, last = timeless(first), weights(first, "last")
+    again = await run(config, tmp_path / "run", EagerGrader(), resume=True)
+    assert [row["step"] for row in again.metrics()] == list(range(7))
+    assert timeless(again)[:-1] == rows[:-1]
+    assert again.curve()[-1] == first.curve()[-1]
+    assert weights(again, "last") == last
+
+
+async def test_a_run_of_no_steps_evaluates_the_base_model(tmp_path: Path) -> None:
+    directory = await run(configuration(*SMALL, "num_steps=0"), tmp_path / "run", SameTextGrader())
+    assert [step for step, _ in directory.curve()] == [0]
+    assert all(not any(map(any, w)) for n, w in weights(directory, "best").items() if n.endswith("lora_B"))
+
+
+async def test_a_step_without_a_signal_is_done_counted_and_changes_nothing(tmp_path: Path) -> None:
+    class Crashing(EagerGrader):
+        async def grade(self, problems: Sequence[Problem], texts_P_G: Sequence[Sequence[str]]) -> list[list[Reward]]:
+            return [[CRASHED] * len(texts) for texts in texts_P_G]
+
+    directory = await run(configuration(*SMALL), tmp_path / "run", Crashing())
+    steps = directory.metrics()[:-1]
+    assert all(row["update/skipped"] == 1 and row["group/no_signal_fraction"] == 1 for row in steps)
+    assert {row["policy/version"] for row in steps} == {0}
+
+
+async def test_every_step_samples_other_problems_with_other_seeds_from_the_newest_policy() -> None:
+    config = configuration(*SMALL)
+    parts = parts_of(config, SameTextGrader())
+    seen: list[tuple[Sequence[int], int]] = []
+
+    class Listening(TorchEngine):
+        async def sample(
+            self, prompts: Sequence[Sequence[int]], adapter: Adapter, sampling: SamplingConfig, *, seeds: Sequence[int]
+        ) -> list[list[Completion]]:
+            seen.append((seeds, adapter.version))
+            return await super().sample(prompts, adapter, sampling, seeds=seeds)
+
+    parts = Parts(parts.learner, Listening(config.model, config.lora), parts.grader, parts.encode)
+    problems, adapter = split_of(config).train, await parts.learner.publish()
+    first, second, again = [await roll_out(config, problems, parts, adapter, step, Stopwatch()) for step in (0, 1, 0)]
+    assert {g.problem.id for g in first}.isdisjoint(g.problem.id for g in second)
+    assert first == again
+    spread = [seed + i for seeds, _ in seen[:2] for seed in seeds for i in range(config.sampling.group_size)]
+    assert len(set(spread)) == len(spread)
