@@ -25,7 +25,7 @@ setup: .venv/installed ## Make .venv with everything in it
 	VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet $(if $(filter cpu,$(EXTRA)),-c constraints.txt) -e '.[$(EXTRA),dev]'
 	@touch $@
 
-demo: setup ## Watch a rank-1 adapter learn two-digit addition, in about ten minutes on two CPU cores
+demo: setup ## Watch a rank-1 adapter learn two-digit addition, in a quarter of an hour on two CPU cores
 	$(BIN)/rankone train examples/addition.toml
 
 tiny: setup ## The same loop on a tiny random model, in half a minute
