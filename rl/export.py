@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import nn
 
 from lora.config import LoraConfig, ModelConfig
 from lora.files import read_peft, unpack, write_peft
@@ -47,10 +48,13 @@ def export_merged(adapter: Adapter, model: ModelConfig, out: Path) -> Path:
     adapted.layers.load(unpack(adapter.payload)[0])
     for name, layer in adapted.layers.items():
         with torch.no_grad():
-            layer.base.weight += layer.scale * layer.lora_B @ layer.lora_A
+            whole = layer.base.weight + layer.scale * layer.lora_B @ layer.lora_A
+        layer.base.weight = nn.Parameter(whole)  # not in place: an output layer may share it with the embeddings
         parent, _, leaf = name.rpartition(".")
         setattr(adapted.model.get_submodule(parent), leaf, layer.base)
     merged: Any = adapted.model.to(getattr(torch, model.dtype))
+    if "lm_head" in adapted.description.targets:
+        merged.config.tie_word_embeddings = False
     merged.save_pretrained(str(out))
     load_tokenizer(model).save_pretrained(str(out))
     return out
