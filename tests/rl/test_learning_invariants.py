@@ -100,7 +100,9 @@ def test_rows_and_microbatches_change_nothing(tokens_per_row: int, tokens_per_mi
 
 def test_gradient_checkpointing_changes_nothing() -> None:
     batch = make_batch(make_groups())
-    torch.testing.assert_close(gradient(make_learner(gradient_checkpointing=True), batch), gradient(make_learner(), batch))
+    torch.testing.assert_close(
+        gradient(make_learner(gradient_checkpointing=True), batch), gradient(make_learner(), batch)
+    )
 
 
 def test_a_group_without_spread_needs_no_row_but_is_counted() -> None:
@@ -160,7 +162,9 @@ def test_on_policy_every_objective_has_the_gradient_of_reinforce(name: str) -> N
 
 def test_off_policy_the_importance_weight_is_truncated() -> None:
     log_ratio = torch.tensor([0.0, 0.5, 3.0, -3.0], requires_grad=True)
-    loss = OBJECTIVES["importance"](log_ratio, torch.ones(4), torch.zeros(4, dtype=torch.long), LearnerConfig(max_ratio=2))
+    loss = OBJECTIVES["importance"](
+        log_ratio, torch.ones(4), torch.zeros(4, dtype=torch.long), LearnerConfig(max_ratio=2)
+    )
     (grad,) = torch.autograd.grad(loss.sum(), log_ratio)
     torch.testing.assert_close(-grad, torch.tensor([0.0, 0.5, 3.0, -3.0]).exp().clamp(max=2.0))
 

@@ -50,7 +50,11 @@ def completion_logprobs(engine: Any, adapter: Adapter, prompt: list[int], tokens
 
 @pytest.mark.parametrize("rank_run", ["first", "second"])
 def test_sampled_logprobs_are_the_policys_and_not_the_bases(
-    vllm: RayEngine, reference: TorchEngine, tiny_model: ModelConfig, make_adapter: Callable[..., Adapter], rank_run: str
+    vllm: RayEngine,
+    reference: TorchEngine,
+    tiny_model: ModelConfig,
+    make_adapter: Callable[..., Adapter],
+    rank_run: str,
 ) -> None:
     adapter = make_adapter(tiny_model, LoraConfig(rank=1), seed=3, run=rank_run)
     base = make_adapter(tiny_model, LoraConfig(rank=1), size=0.0, run="base")
