@@ -74,9 +74,9 @@ def segments(indices: Tensor) -> Segments:
 def _add(y: Tensor, x: Tensor, A: Tensor, B: Tensor, scale: float, rows: Tensor | None) -> None:
     """Rows of x and y may be padded to different lengths, and so may the vocabulary: the shorter one counts."""
     width = min(len(B), y.shape[1])
-    B = B[:width].float().T * scale
+    expand = B[:width].float().T * scale
     if rows is None:
         count = min(len(x), len(y))
-        y[:count, :width] += (x[:count].float() @ A.float().T @ B).to(y.dtype)
+        y[:count, :width] += (x[:count].float() @ A.float().T @ expand).to(y.dtype)
     else:
-        y[rows, :width] += (x[rows].float() @ A.float().T @ B).to(y.dtype)
+        y[rows, :width] += (x[rows].float() @ A.float().T @ expand).to(y.dtype)
