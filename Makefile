@@ -11,10 +11,10 @@ export UV_TORCH_BACKEND ?= $(if $(filter gpu,$(EXTRA)),auto,cpu)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo tiny test check format clean
+.PHONY: help setup demo tiny test bench-grader check format clean
 
 help: ## Show what there is
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 setup: .venv/installed ## Make .venv with everything in it
 
@@ -33,6 +33,9 @@ tiny: setup ## The same loop on a tiny random model, in half a minute
 
 test: setup ## Run the whole test suite
 	$(BIN)/python -m pytest
+
+bench-grader: setup ## Compare the grader with math-verify alone, on the same cases
+	$(BIN)/python bench/grader.py
 
 check: setup ## Format, lint, types and import rules
 	$(BIN)/ruff format --check .
