@@ -37,6 +37,16 @@ class LoraLayers(dict[str, LoraLinear]):
                 mine_tensor.copy_(tensors[name])
 
     @contextmanager
+    def replaced(self, tensors: dict[str, Tensor]) -> Generator[None]:
+        """Another adapter of the same shape, inside the block. Raises ValueError as `load` does."""
+        mine = {name: tensor.detach().clone() for name, tensor in self.tensors().items()}
+        try:
+            self.load(tensors)
+            yield
+        finally:
+            self.load(mine)
+
+    @contextmanager
     def disabled(self) -> Generator[None]:
         """The base model alone, inside the block."""
         for layer in self.values():

@@ -1,11 +1,12 @@
 """What flows out of `lora`: one immutable snapshot of a low-rank adapter."""
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """One LoRA snapshot: never overwritten, named by its run and version.
+    """One LoRA snapshot: never overwritten, named by its run, its version and its content.
 
     Version 0 is a real adapter with B = 0, so sampling never has a special "no adapter yet" case.
 
@@ -16,8 +17,12 @@ class Adapter:
     version: int
     payload: bytes
     """A safetensors file, whose header also describes the adapter (see `lora.files`); a few MB."""
+    name: str = field(init=False)
+    """Unique for every policy that ever existed: vLLM keys its prefix cache by this name.
 
-    @property
-    def name(self) -> str:
-        """Unique for every policy that ever existed: vLLM keys its prefix cache by this name."""
-        return f"{self.run}-v{self.version:06d}"
+    The content is part of it, because a run that goes back to a checkpoint reaches the same version a second time.
+    """
+
+    def __post_init__(self) -> None:
+        digest = hashlib.sha256(self.payload).hexdigest()[:12]
+        object.__setattr__(self, "name", f"{self.run}-v{self.version:06d}-{digest}")

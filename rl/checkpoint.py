@@ -25,9 +25,33 @@ class Checkpoint:
 
 def save(directory: Path, checkpoint: Checkpoint) -> Path:
     """Write a checkpoint under its final name only when it is whole, then remove the oldest."""
-    directory.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=directory, prefix=".writing-"))
     final = directory / f"step-{checkpoint.step:06d}"
+    _save(final, checkpoint)
+    for old in _all(directory)[:-KEEP]:
+        shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+def save_best(directory: Path, checkpoint: Checkpoint) -> Path:
+    """Keep this one, whatever comes after it, in the place of the best one before it."""
+    _save(directory / "best", checkpoint)
+    return directory / "best"
+
+
+def best(directory: Path) -> Checkpoint | None:
+    """What `save_best` kept last, if it is whole."""
+    return _read_whole(directory / "best") if (directory / "best").exists() else None
+
+
+def newest(directory: Path) -> Checkpoint | None:
+    """The newest whole checkpoint, if there is one."""
+    whole = (_read_whole(candidate) for candidate in reversed(_all(directory)))
+    return next((checkpoint for checkpoint in whole if checkpoint is not None), None)
+
+
+def _save(final: Path, checkpoint: Checkpoint) -> None:
+    final.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=final.parent, prefix=".writing-"))
     try:
         digest = hashlib.sha256(checkpoint.state).hexdigest()
         _write(scratch / "state.safetensors", checkpoint.state)
@@ -36,19 +60,14 @@ def save(directory: Path, checkpoint: Checkpoint) -> Path:
         scratch.rename(final)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    for old in _all(directory)[:-KEEP]:
-        shutil.rmtree(old, ignore_errors=True)
-    return final
 
 
-def newest(directory: Path) -> Checkpoint | None:
-    """The newest whole checkpoint, if there is one."""
-    for candidate in reversed(_all(directory)):
-        try:
-            return _read(candidate)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            log.warning("passing over damaged checkpoint %s: %s", candidate, error)
-    return None
+def _read_whole(candidate: Path) -> Checkpoint | None:
+    try:
+        return _read(candidate)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        log.warning("passing over damaged checkpoint %s: %s", candidate, error)
+        return None
 
 
 def _read(candidate: Path) -> Checkpoint:

@@ -13,13 +13,14 @@ from rewards.pool import GraderPool
 from rewards.types import Problem
 from rl.config import RunConfig
 from rl.learner import TorchLearner
+from rl.liveness import Gate
 from rl.placement import GpuShares, share_gpus
 from rl.remote_learner import RayLearner
 from rl.train import Parts
 from rl.types import Learner
 from rollout.actor import AdapterStore, RayEngine
 from rollout.create import create_engine
-from rollout.pool import EnginePool
+from rollout.pool import Admit, EnginePool
 from rollout.types import Engine
 
 OBJECT_STORE_BYTES = 512 * 2**20
@@ -33,10 +34,12 @@ async def open_parts(config: RunConfig, run: str, encode: Callable[[Problem], li
         grader = await stack.enter_async_context(open_grader(config))
         if config.runtime == "ray":
             await asyncio.to_thread(connect)
+        gate = Gate(config.liveness.tolerance)
         learner, engine = await _both(
-            stack.enter_async_context(open_learner(config, run)), stack.enter_async_context(open_engine(config))
+            stack.enter_async_context(open_learner(config, run)),
+            stack.enter_async_context(open_engine(config, admit=gate.admit)),
         )
-        yield Parts(learner, engine, grader, encode)
+        yield Parts(learner, engine, grader, encode, gate)
 
 
 @asynccontextmanager
@@ -66,7 +69,9 @@ async def open_learner(config: RunConfig, run: str) -> AsyncGenerator[Learner]:
         connect()
         share = gpu_shares(config).learner
         arguments["device"] = "cuda" if share else "cpu"
-        learner = await RayLearner.start(arguments, threads=threads_per_worker(1), gpus=share)
+        learner = await RayLearner.start(
+            arguments, threads=threads_per_worker(1), gpus=share, stall_timeout=config.learner.stall_timeout
+        )
     try:
         yield learner
     finally:
@@ -74,15 +79,20 @@ async def open_learner(config: RunConfig, run: str) -> AsyncGenerator[Learner]:
 
 
 @asynccontextmanager
-async def open_engine(config: RunConfig, lora: LoraConfig | None = None) -> AsyncGenerator[Engine]:
-    """The engines, in actors or here. `lora` is the adapters' shape if it is not the configuration's."""
+async def open_engine(
+    config: RunConfig, lora: LoraConfig | None = None, admit: Admit | None = None
+) -> AsyncGenerator[Engine]:
+    """The engines, in actors or here. `lora` is the adapters' shape if it is not the configuration's.
+
+    A worker that was started in a dead one's place serves once `admit` has let it in.
+    """
     lora = lora or config.lora
     if config.runtime == "local":
         device = local_device(config)
         engine = create_engine(config.model, lora, config.rollout, seed=config.seed, device=device)
     else:
         connect()
-        engine = await _pool(config, lora)
+        engine = await _pool(config, lora, admit)
     try:
         yield engine
     finally:
@@ -130,7 +140,7 @@ def local_device(config: RunConfig) -> str:
     return config.learner.device
 
 
-async def _pool(config: RunConfig, lora: LoraConfig) -> EnginePool:
+async def _pool(config: RunConfig, lora: LoraConfig, admit: Admit | None) -> EnginePool:
     shares = gpu_shares(config)
     rollout = config.rollout.model_copy(update={"gpu_memory_fraction": shares.memory_fraction})
     threads = threads_per_worker(config.rollout.num_workers)
@@ -142,7 +152,7 @@ async def _pool(config: RunConfig, lora: LoraConfig) -> EnginePool:
         )
 
     engines = await asyncio.gather(*(start() for _ in range(config.rollout.num_workers)))
-    return EnginePool(engines, start, config.rollout.max_restarts)
+    return EnginePool(engines, start, admit, config.rollout.max_restarts)
 
 
 async def _both(learner: Awaitable[Learner], engine: Awaitable[Engine]) -> tuple[Learner, Engine]:

@@ -113,6 +113,8 @@ class LearnerConfig(Strict):
     """How graded groups become an update."""
 
     lr: float = Field(default=5e-5, gt=0)
+    lr_schedule: Literal["constant", "linear"] = "constant"
+    """`linear` falls to 0 at `num_steps`: the last policy swings less, but a longer run has another curve."""
     beta1: float = Field(default=0.9, ge=0, lt=1)
     beta2: float = Field(default=0.95, ge=0, lt=1)
     eps: float = Field(default=1e-8, ge=0)
@@ -131,6 +133,10 @@ class LearnerConfig(Strict):
     """Completions of a group share one copy of their prompt in rows of at most this many tokens."""
     gradient_checkpointing: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    max_restarts: int = Field(default=3, ge=0)
+    """How often in a row, with no step done in between, a learner that died is started again."""
+    stall_timeout: float = Field(default=1800.0, gt=0)
+    """Seconds without an answer after which the learner counts as dead."""
 
 
 class EvaluateConfig(Strict):
@@ -151,6 +157,32 @@ class LivenessConfig(Strict):
     tolerance: float = Field(default=0.3, gt=0)
     """Largest mean absolute difference of logprobs, in nats a token, that rounding may make between an engine and the
     learner."""
+
+
+class GuardConfig(Strict):
+    """Alarms on signs of a collapse, and what they do.
+
+    "Usual" is the median of the last `window` steps, and nothing is unusual before there are `window` of them.
+    """
+
+    action: Literal["off", "warn", "stop", "roll_back"] = "warn"
+    """`roll_back` goes on from the best checkpoint at `lr_factor` times the learning rate."""
+    patience: int = Field(default=3, ge=1)
+    """Steps in a row with an alarm before the run stops or rolls back: one bad step is no collapse."""
+    window: int = Field(default=10, ge=2)
+    max_kl: float = Field(default=0.1, gt=0)
+    """Highest `update/kl_sampler_learner`, in nats a token. On policy it is rounding, about 0.001."""
+    max_growth: float = Field(default=4.0, gt=1)
+    """Highest entropy, completion length and gradient norm, as multiples of their usual values."""
+    min_entropy: float = Field(default=1e-4, ge=0)
+    """Lowest entropy, in nats a token: below it nothing is left to explore."""
+    max_truncated_rise: float = Field(default=0.3, gt=0)
+    """How far above its usual value `completion/truncated_fraction` may be."""
+    max_accuracy_drop: float = Field(default=0.3, gt=0)
+    """How far below the run's best `eval/accuracy` may fall."""
+    lr_factor: float = Field(default=0.5, gt=0, le=1)
+    max_roll_backs: int = Field(default=3, ge=1)
+    """The next collapse after that many stops the run."""
 
 
 class RunConfig(Strict):
@@ -175,6 +207,7 @@ class RunConfig(Strict):
     reward: RewardConfig = RewardConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     liveness: LivenessConfig = LivenessConfig()
+    guard: GuardConfig = GuardConfig()
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:

@@ -18,7 +18,7 @@ from lora.load import load_tokenizer
 from rewards.math_answer import check_answers
 from rewards.preflight import preflight
 from rewards.types import Problem
-from rl.cluster import disconnect, open_grader, open_parts
+from rl.cluster import connect, disconnect, open_grader, open_parts
 from rl.config import RunConfig
 from rl.curve import draw_curve
 from rl.data import Split, absolute_paths, load_problems
@@ -27,6 +27,7 @@ from rl.prompts import Encoder
 from rl.run_directory import FileJournal, RunDirectory
 from rl.sinks import Sink, Sinks, TensorBoard
 from rl.train import Parts, train
+from rl.types import LearnerDied
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +89,9 @@ async def _run(prepared: Prepared, directory: RunDirectory, console: Console, *,
         async with open_grader(config) as grader:
             console.print(await preflight(grader, prepared.problems.train[:4]), markup=False)
     with console.status("starting the learner and the rollout workers..."):
+        if config.runtime == "ray":
+            await asyncio.to_thread(connect)
+            _end_on_signals()  # again: Ray has put a handler of SIGTERM in place that aborts
         stack = contextlib.AsyncExitStack()
         parts = await stack.enter_async_context(open_parts(config, directory.path.name, prepared.encode))
     async with stack:
@@ -100,9 +104,28 @@ async def _run(prepared: Prepared, directory: RunDirectory, console: Console, *,
 async def _train(prepared: Prepared, parts: Parts, directory: RunDirectory, console: Console, *, resume: bool) -> None:
     sinks = Sinks(_sinks(prepared.config, directory, console))
     try:
-        await train(prepared.config, prepared.problems, parts, FileJournal(directory, sinks, resume=resume))
+        await _train_through_deaths(prepared, parts, directory, sinks, resume=resume)
     finally:
         sinks.close()
+
+
+async def _train_through_deaths(
+    prepared: Prepared, parts: Parts, directory: RunDirectory, sinks: Sinks, *, resume: bool
+) -> None:
+    """A learner that dies is started again, and the run goes on from its newest checkpoint, as a resumed run does."""
+    failures, reached = 0, -1
+    while True:
+        try:
+            await train(prepared.config, prepared.problems, parts, FileJournal(directory, sinks, resume=resume))
+            return
+        except LearnerDied as died:
+            done = len(directory.metrics())
+            failures, reached = (failures + 1, reached) if done <= reached else (1, done)
+            if failures > prepared.config.learner.max_restarts:
+                raise
+            log.warning("%s; starting it again", died)
+            await parts.learner.restart()
+            resume = True
 
 
 def _sinks(config: RunConfig, directory: RunDirectory, console: Console) -> list[Sink]:
@@ -163,6 +186,7 @@ def _end_on_signals() -> None:
 
 def _log_to(console: Console) -> None:
     handler = RichHandler(console=console, show_time=False, show_path=False, markup=False)
-    logger = logging.getLogger(__name__)
-    logger.handlers = [handler]
-    logger.setLevel(logging.INFO)
+    for package in ("rl", "rollout", "rewards", "lora"):
+        logger = logging.getLogger(package)
+        logger.handlers = [handler]
+        logger.setLevel(logging.INFO)

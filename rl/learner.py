@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import safetensors.torch
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lora.accounting import model_parameters, trained_parameters
 from lora.config import LoraConfig, ModelConfig
-from lora.files import pack
+from lora.files import pack, unpack
 from lora.inject import LoraLayers
 from lora.load import load_adapted
 from lora.types import Adapter
@@ -64,9 +64,10 @@ class TorchLearner(Learner):
         tensors = {name: tensor.to(self._dtype) for name, tensor in self.policy.layers.tensors().items()}
         return Adapter(self.policy.run, self.policy.version, pack(tensors, self._description))
 
-    async def update(self, batch: TrainBatch) -> dict[str, float]:
+    async def update(self, batch: TrainBatch, *, lr_scale: float = 1.0) -> dict[str, float]:
         if not batch.rows:
             return {"update/skipped": 1.0}
+        lr = self._config.lr * lr_scale
         self.policy.optimizer.zero_grad()
         sums = _Sums()
         for microbatch in microbatches(batch.rows, self._config.tokens_per_microbatch, self._device):
@@ -75,15 +76,22 @@ class TorchLearner(Learner):
         norm = torch.nn.utils.clip_grad_norm_(parameters, self._config.max_grad_norm or math.inf).item()
         finite = math.isfinite(norm) and math.isfinite(sums.loss)
         if finite:
+            for group in self.policy.optimizer.param_groups:
+                group["lr"] = lr
             self.policy.optimizer.step()
             self.policy.version += 1
-        return sums.metrics() | {"update/grad_norm": norm, "update/nonfinite": float(not finite)}
+        return sums.metrics() | {"update/grad_norm": norm, "update/nonfinite": float(not finite), "update/lr": lr}
 
-    async def score(self, sequences: Sequence[Sequence[int]], *, base: bool = False) -> list[list[float]]:
-        if base:
+    async def score(
+        self, sequences: Sequence[Sequence[int]], *, under: Adapter | Literal["policy", "base"] = "policy"
+    ) -> list[list[float]]:
+        if under == "policy":
+            return self._score(sequences)
+        if under == "base":
             with self.policy.layers.disabled():
-                return await self.score(sequences)
-        return [self._score(list(sequence)) for sequence in sequences]
+                return self._score(sequences)
+        with self.policy.layers.replaced(unpack(under.payload)[0]):
+            return self._score(sequences)
 
     async def state(self) -> bytes:
         tensors = dict(self.policy.layers.tensors())
@@ -134,20 +142,13 @@ class TorchLearner(Learner):
             sums.clipped += clipped(log_ratio, batch.advantages, batch.sequence_ids, self._config).sum().item()
 
     @torch.no_grad()
-    def _score(self, sequence: list[int]) -> list[float]:
-        """One row whose 'prompt' is the first token and whose 'completion' is all the rest."""
-        rest = torch.tensor(sequence[1:])
-        row = Row(
-            token_ids=torch.tensor(sequence[:-1]),
-            position_ids=torch.arange(len(sequence) - 1),
-            segment_ids=torch.zeros(len(sequence) - 1, dtype=torch.long),
-            predictors=torch.arange(len(rest)),
-            targets=rest,
-            sequence_ids=torch.zeros_like(rest),
-            rollout_logprobs=torch.zeros(len(rest)),
-            advantages=torch.zeros(len(rest)),
-        )
-        return target_logprobs(self._model, microbatches([row], 1, self._device)[0])[0].tolist()
+    def _score(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
+        by_length = sorted(range(len(sequences)), key=lambda i: -len(sequences[i]))  # the microbatches' own order
+        rows = [_row_to_score(sequences[i]) for i in by_length]
+        shares = microbatches(rows, self._config.tokens_per_microbatch, self._device)
+        logprobs = torch.cat([target_logprobs(self._model, share)[0] for share in shares])
+        scores = logprobs.split([len(row.targets) for row in rows])
+        return [scores[by_length.index(i)].tolist() for i in range(len(sequences))]
 
 
 @dataclass(slots=True)
@@ -169,6 +170,21 @@ class _Sums:
             "update/tokens": float(self.tokens),
             "update/skipped": 0.0,
         }
+
+
+def _row_to_score(sequence: Sequence[int]) -> Row:
+    """A row whose 'prompt' is the first token and whose 'completion' is all the rest."""
+    rest = torch.tensor(sequence[1:])
+    return Row(
+        token_ids=torch.tensor(sequence[:-1]),
+        position_ids=torch.arange(len(sequence) - 1),
+        segment_ids=torch.zeros(len(sequence) - 1, dtype=torch.long),
+        predictors=torch.arange(len(rest)),
+        targets=rest,
+        sequence_ids=torch.zeros_like(rest),
+        rollout_logprobs=torch.zeros(len(rest)),
+        advantages=torch.zeros(len(rest)),
+    )
 
 
 def _adam(layers: LoraLayers, config: LearnerConfig) -> torch.optim.Adam:

@@ -1,13 +1,16 @@
 """A learner in a Ray actor, behind a handle that is a `Learner` itself."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Self
+import asyncio
+import contextlib
+import os
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any, Literal, Self
 
 import ray
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayActorError, RayTaskError
 
 from lora.types import Adapter
-from rl.types import Learner, TrainBatch
+from rl.types import Learner, LearnerDied, TrainBatch
 
 
 class LearnerActor:
@@ -24,36 +27,52 @@ class LearnerActor:
     async def call(self, method: str, *arguments: Any, **options: Any) -> Any:
         return await getattr(self._learner, method)(*arguments, **options)
 
+    async def pid(self) -> int:
+        return os.getpid()
+
 
 class RayLearner(Learner):
-    """A learner as its user sees it."""
+    """A learner as its user sees it. Every call raises `LearnerDied` if the actor is gone or silent."""
 
-    def __init__(self, handle: Any) -> None:
-        self._handle = handle
+    def __init__(self, arguments: dict[str, Any], *, threads: int, gpus: float, stall_timeout: float) -> None:
+        self._arguments = arguments
+        self._threads = threads
+        self._gpus = gpus
+        self._stall_timeout = stall_timeout
+        self._handle: Any = None
 
     @classmethod
-    async def start(cls, arguments: dict[str, Any], *, threads: int, gpus: float) -> Self:
+    async def start(cls, arguments: dict[str, Any], *, threads: int, gpus: float, stall_timeout: float) -> Self:
         """Start an actor with a `TorchLearner` of these arguments in it.
 
         Raises:
             ValueError: the learner refused its arguments, e.g. there is no such model.
         """
-        actor: Any = ray.remote(LearnerActor)
-        resources = {"num_gpus": gpus} if gpus else {"num_cpus": 0.1}
-        environment = {"OMP_WAIT_POLICY": "passive", "TOKENIZERS_PARALLELISM": "false"}
-        handle = actor.options(runtime_env={"env_vars": environment}, **resources).remote()
-        learner = cls(handle)
-        await learner._unwrap(handle.start.remote(threads, arguments))
+        learner = cls(arguments, threads=threads, gpus=gpus, stall_timeout=stall_timeout)
+        await learner.restart()
         return learner
+
+    async def restart(self) -> None:
+        actor: Any = ray.remote(LearnerActor)
+        resources = {"num_gpus": self._gpus} if self._gpus else {"num_cpus": 0.1}
+        environment = {"OMP_WAIT_POLICY": "passive", "TOKENIZERS_PARALLELISM": "false"}
+        self._handle = actor.options(runtime_env={"env_vars": environment}, **resources).remote()
+        try:
+            await self._reply(self._handle.start.remote(self._threads, self._arguments))
+        except BaseException:  # also when the start is cancelled: nobody else knows of the actor yet
+            await self.close()
+            raise
 
     async def publish(self) -> Adapter:
         return await self._call("publish")
 
-    async def update(self, batch: TrainBatch) -> dict[str, float]:
-        return await self._call("update", batch)
+    async def update(self, batch: TrainBatch, *, lr_scale: float = 1.0) -> dict[str, float]:
+        return await self._call("update", batch, lr_scale=lr_scale)
 
-    async def score(self, sequences: Sequence[Sequence[int]], *, base: bool = False) -> list[list[float]]:
-        return await self._call("score", [list(sequence) for sequence in sequences], base=base)
+    async def score(
+        self, sequences: Sequence[Sequence[int]], *, under: Adapter | Literal["policy", "base"] = "policy"
+    ) -> list[list[float]]:
+        return await self._call("score", [list(sequence) for sequence in sequences], under=under)
 
     async def state(self) -> bytes:
         return await self._call("state")
@@ -67,11 +86,25 @@ class RayLearner(Learner):
     async def close(self) -> None:
         ray.kill(self._handle)
 
-    async def _call(self, method: str, *arguments: Any, **options: Any) -> Any:
-        return await self._unwrap(self._handle.call.remote(method, *arguments, **options))
+    async def pid(self) -> int:
+        """The actor's process id, on its node."""
+        return await self._reply(self._handle.pid.remote())
 
-    async def _unwrap(self, reference: Any) -> Any:
+    async def _call(self, method: str, *arguments: Any, **options: Any) -> Any:
+        return await self._reply(self._handle.call.remote(method, *arguments, **options))
+
+    async def _reply(self, reference: Any) -> Any:
+        with self._translated_errors():
+            return await asyncio.wait_for(reference, timeout=self._stall_timeout)
+
+    @contextlib.contextmanager
+    def _translated_errors(self) -> Generator[None]:
         try:
-            return await reference
+            yield
         except RayTaskError as error:
             raise error.cause from error
+        except RayActorError as error:
+            raise LearnerDied(f"the learner died: {str(error).splitlines()[0]}") from error
+        except TimeoutError as error:
+            ray.kill(self._handle)
+            raise LearnerDied(f"the learner said nothing for {self._stall_timeout:g} s") from error

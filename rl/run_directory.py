@@ -1,6 +1,8 @@
 """A run as a directory: `config.toml`, `metrics.jsonl`, `samples.jsonl`, `adapters/`, `checkpoints/`, and the curve."""
 
 import json
+import logging
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +18,8 @@ from rl.settings import dump_config
 from rl.sinks import Sinks
 from rl.train import Journal
 from rl.types import Group, Learner
+
+log = logging.getLogger(__name__)
 
 
 class RunDirectory:
@@ -62,6 +66,12 @@ class RunDirectory:
         """Held-out accuracy by step."""
         return [(row["step"], row["eval/accuracy"]) for row in self.metrics() if "eval/accuracy" in row]
 
+    def remove_scratch(self) -> None:
+        """Remove what a kill left half-written."""
+        for place in (self.adapters, self.checkpoints):
+            for scratch in place.glob(".*"):
+                shutil.rmtree(scratch, ignore_errors=True)
+
     def forget_from(self, step: int) -> None:
         """Drop what was written about `step` and later ones: they are about to be done again."""
         for file in (self.metrics_file, self.samples_file):
@@ -83,6 +93,7 @@ class FileJournal(Journal):
         self._best = max((accuracy for _, accuracy in directory.curve()), default=-1.0)
 
     async def restore(self, learner: Learner) -> int:
+        self._directory.remove_scratch()
         found = checkpoint.newest(self._directory.checkpoints) if self._resume else None
         if found is not None:
             await learner.load_state(found.state)
@@ -91,13 +102,28 @@ class FileJournal(Journal):
         self._best = max((accuracy for _, accuracy in self._directory.curve()), default=-1.0)
         return step
 
-    def evaluated(self, step: int, adapter: Adapter, evaluation: Evaluation) -> None:
+    def history(self) -> Sequence[Mapping[str, Any]]:
+        return self._directory.metrics()
+
+    async def evaluated(self, step: int, adapter: Adapter, evaluation: Evaluation, learner: Learner) -> None:
         if evaluation.accuracy > self._best:
             self._best = evaluation.accuracy
             write_peft(adapter, self._directory.adapters / "best")
+            checkpoint.save_best(self._directory.checkpoints, Checkpoint(step, await learner.state()))
         write_peft(adapter, self._directory.adapters / "last")
         self._write_samples(step, "held_out", evaluation.groups)
         self._sinks.evaluated(step, evaluation)
+
+    async def roll_back(self, learner: Learner) -> bool:
+        best = checkpoint.best(self._directory.checkpoints)
+        if best is None:
+            return False
+        await learner.load_state(best.state)
+        log.warning("rolled back to the policy of step %d, the best that was evaluated", best.step)
+        return True
+
+    def alarmed(self, step: int, alarms: Sequence[str]) -> None:
+        log.warning("step %d: %s", step, "; ".join(alarms))
 
     def stepped(self, step: int, metrics: dict[str, float], groups: Sequence[Group]) -> None:
         _append(self._directory.metrics_file, [{"step": step, "time": time.time(), **metrics}])

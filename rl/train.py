@@ -5,9 +5,9 @@ group more likely and the worse half less so. The policy is a value: an adapter 
 sampling call, so there is no state to keep in step, and every completion knows which version wrote it.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from lora.types import Adapter
 from rewards.types import Grader, Problem
@@ -16,8 +16,10 @@ from rl.batch import build_batch
 from rl.config import RunConfig
 from rl.data import Split, draw
 from rl.evaluate import Evaluation, evaluate
-from rl.liveness import check_liveness
+from rl.guard import LR_SCALE, ROLLED_BACK, Collapse, Guard
+from rl.liveness import NUM_SEQUENCES, Gate, Reference, check_liveness
 from rl.metrics import Stopwatch, group_metrics, throughput
+from rl.schedule import lr_scale
 from rl.types import Group, Learner
 from rollout.types import Engine
 
@@ -30,6 +32,8 @@ class Parts:
     engine: Engine
     grader: Grader
     encode: Callable[[Problem], list[int]]
+    gate: Gate = field(default_factory=Gate)
+    """What a restarted worker has to show before it serves."""
 
 
 class Journal(Protocol):
@@ -39,8 +43,20 @@ class Journal(Protocol):
         """Bring the learner back to the newest checkpoint; the step to go on from."""
         ...
 
-    def evaluated(self, step: int, adapter: Adapter, evaluation: Evaluation) -> None:
-        """The policy at `step` was evaluated."""
+    def history(self) -> Sequence[Mapping[str, Any]]:
+        """The metrics of the steps before that one."""
+        ...
+
+    async def evaluated(self, step: int, adapter: Adapter, evaluation: Evaluation, learner: Learner) -> None:
+        """The policy at `step` was evaluated; the best one is kept."""
+        ...
+
+    async def roll_back(self, learner: Learner) -> bool:
+        """Bring the learner back to the best policy that was evaluated; False if none was kept."""
+        ...
+
+    def alarmed(self, step: int, alarms: Sequence[str]) -> None:
+        """Something about `step` is alarming."""
         ...
 
     def stepped(self, step: int, metrics: dict[str, float], groups: Sequence[Group]) -> None:
@@ -53,28 +69,39 @@ class Journal(Protocol):
 
 
 async def train(config: RunConfig, problems: Split, parts: Parts, journal: Journal) -> Adapter:
-    """Run `config.num_steps` steps, from wherever `journal` says they begin; returns the last policy."""
+    """Run `config.num_steps` steps, from wherever `journal` says they begin; returns the last policy.
+
+    Raises:
+        StalePolicyError: an engine samples from another policy than the one it was given.
+        Collapse: the metrics say so, and `config.guard` says to stop.
+    """
     first = await journal.restore(parts.learner)
-    adapter = await parts.learner.publish()
+    guard = Guard(config.guard)
+    guard.recall(journal.history())
+    adapter, previous, groups = await parts.learner.publish(), None, list[Group]()
     watch = Stopwatch()
     for step in range(first, config.num_steps + 1):
-        metrics, groups = dict[str, float](), list[Group]()
+        metrics = dict[str, float]()
         if step == first or step % config.liveness.every == 0:
             with watch.phase("liveness"):
-                metrics |= await _check(config, problems, parts, adapter)
+                metrics |= await _check(config, problems, parts, adapter, previous, groups)
         if step % config.evaluate.every == 0 or step == config.num_steps:
             with watch.phase("evaluate"):
                 evaluation = await evaluate_policy(config, problems.held_out, parts, adapter)
-            journal.evaluated(step, adapter, evaluation)
+            await journal.evaluated(step, adapter, evaluation, parts.learner)
             metrics |= evaluation.metrics()
-        if step < config.num_steps:
-            groups = await roll_out(config, problems.train, parts, adapter, step, watch)
-            metrics |= await learn(config, groups, adapter, parts.learner, watch)
-            with watch.phase("publish"):
-                adapter = await parts.learner.publish()
+        if step == config.num_steps:
+            journal.stepped(step, metrics | watch.metrics(), [])
+            break
+        groups = await roll_out(config, problems.train, parts, adapter, step, watch)
+        scale = lr_scale(config.learner, step, config.num_steps) * guard.lr_scale
+        metrics |= await learn(config, groups, adapter, parts.learner, scale, watch)
+        metrics |= await _heed(guard, step, metrics, parts.learner, journal)
+        with watch.phase("publish"):
+            previous, adapter = adapter, await parts.learner.publish()
         journal.stepped(step, metrics | watch.metrics(), groups)
         watch = Stopwatch()
-        if groups and ((step + 1) % config.checkpoint_every == 0 or step + 1 == config.num_steps):
+        if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.num_steps:
             with watch.phase("checkpoint"):  # it shows in the next step's times, this step's being written already
                 await journal.checkpoint(step + 1, adapter, parts.learner)
     return adapter
@@ -95,13 +122,13 @@ async def roll_out(
 
 
 async def learn(
-    config: RunConfig, groups: Sequence[Group], adapter: Adapter, learner: Learner, watch: Stopwatch
+    config: RunConfig, groups: Sequence[Group], adapter: Adapter, learner: Learner, scale: float, watch: Stopwatch
 ) -> dict[str, float]:
-    """One update from the groups that `adapter` and its predecessors wrote; the step's metrics."""
+    """One update, at `scale` times the learning rate, from the groups that `adapter` wrote; the step's metrics."""
     advantages_P_G = [advantages(group.rewards, config.learner.advantage) for group in groups]
     batch = build_batch(groups, advantages_P_G, config.learner.tokens_per_row)
     with watch.phase("update"):
-        metrics = await learner.update(batch)
+        metrics = await learner.update(batch, lr_scale=scale)
     metrics |= group_metrics(groups, advantages_P_G, adapter.version)
     sampled_tokens = sum(len(completion.token_ids) for group in groups for completion in group.completions)
     return metrics | throughput(sampled_tokens, metrics.get("update/tokens", 0.0), watch.seconds)
@@ -112,10 +139,40 @@ async def evaluate_policy(config: RunConfig, held_out: Sequence[Problem], parts:
     return await evaluate(held_out, adapter, parts.engine, parts.grader, parts.encode, config.sampling, config.evaluate)
 
 
-async def _check(config: RunConfig, problems: Split, parts: Parts, adapter: Adapter) -> dict[str, float]:
-    """Any tokens will do to tell policies apart; a few held-out prompts are at hand."""
-    sequences = [parts.encode(problem) for problem in problems.held_out[:8]]
-    return await check_liveness(parts.learner, parts.engine, adapter, sequences, config.liveness.tolerance)
+async def _check(
+    config: RunConfig,
+    problems: Split,
+    parts: Parts,
+    adapter: Adapter,
+    previous: Adapter | None,
+    groups: Sequence[Group],
+) -> dict[str, float]:
+    """Check on what the policies wrote last, where they differ most; before that, on a few held-out prompts."""
+    written = [[*group.prompt, *group.completions[0].token_ids] for group in groups]
+    sequences = written or [parts.encode(problem) for problem in problems.held_out[:NUM_SEQUENCES]]
+    fitting = [sequence[: config.model.max_length - 1] for sequence in sequences]
+    parts.gate.reference = await Reference.measure(parts.learner, adapter, previous, fitting)
+    return await check_liveness(parts.gate.reference, parts.engine, config.liveness.tolerance)
+
+
+async def _heed(
+    guard: Guard, step: int, metrics: Mapping[str, float], learner: Learner, journal: Journal
+) -> dict[str, float]:
+    """Do what the guard wants; the metrics of that.
+
+    Raises:
+        Collapse: it wants the run to stop.
+    """
+    alarms = guard.watch(metrics)
+    if alarms:
+        journal.alarmed(step, alarms)
+    seen = {"guard/alarms": float(len(alarms)), LR_SCALE: guard.lr_scale}
+    if not guard.collapsed:
+        return seen
+    if not guard.may_roll_back or not await journal.roll_back(learner):
+        raise Collapse(f"stopped at step {step}, where the run collapses: {'; '.join(alarms)}")
+    guard.rolled_back()
+    return seen | {ROLLED_BACK: 1.0}
 
 
 def _seeds(seed: int, step: int, count: int) -> list[int]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -53,6 +53,10 @@ class TrainBatch:
     """Completion tokens of the whole step, with and without signal: what the summed loss is divided by."""
 
 
+class LearnerDied(RuntimeError):
+    """The learner's process ended, or said nothing for `learner.stall_timeout` seconds."""
+
+
 class Learner(Protocol):
     """Owns the trainable adapter and its optimizer."""
 
@@ -60,12 +64,17 @@ class Learner(Protocol):
         """The policy as it is now."""
         ...
 
-    async def update(self, batch: TrainBatch) -> dict[str, float]:
-        """One optimizer step; returns the `update/...` metrics. A batch without rows changes nothing."""
+    async def update(self, batch: TrainBatch, *, lr_scale: float = 1.0) -> dict[str, float]:
+        """One optimizer step at `lr_scale` times the configured learning rate; returns the `update/...` metrics.
+
+        A batch without rows changes nothing.
+        """
         ...
 
-    async def score(self, sequences: Sequence[Sequence[int]], *, base: bool = False) -> list[list[float]]:
-        """Logprobs of every token but the first, at temperature 1, under the policy or the base model alone."""
+    async def score(
+        self, sequences: Sequence[Sequence[int]], *, under: Adapter | Literal["policy", "base"] = "policy"
+    ) -> list[list[float]]:
+        """Logprobs of every token but the first, at temperature 1, under the policy, an adapter or the base alone."""
         ...
 
     async def state(self) -> bytes:
@@ -75,6 +84,12 @@ class Learner(Protocol):
     async def load_state(self, state: bytes) -> None:
         """The inverse of `state`."""
         ...
+
+    async def restart(self) -> None:
+        """Begin anew after a death, as at the start of a run; `load_state` brings back what was learned.
+
+        A learner in the caller's own process dies with it, so it has nothing to do here.
+        """
 
     async def facts(self) -> Mapping[str, int]:
         """`trained_parameters` and `model_parameters`."""

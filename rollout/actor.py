@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Generator, Sequence
 from typing import Any, Self
 
 import ray
@@ -14,11 +14,7 @@ from lora.types import Adapter
 from rollout.config import RolloutConfig, SamplingConfig
 from rollout.create import create_engine
 from rollout.environment import worker_environment
-from rollout.types import Completion, Engine
-
-
-class EngineDied(RuntimeError):
-    """A worker ended, or said nothing for `rollout.stall_timeout` seconds. Its prompts may be given to another."""
+from rollout.types import Completion, Engine, EngineDied
 
 
 class EngineActor:
@@ -32,10 +28,11 @@ class EngineActor:
         torch.set_num_threads(threads)
         self._engine = create_engine(model, lora, config, seed=seed, device=device)
 
-    async def sample(
+    async def stream(
         self, prompts: list[list[int]], adapter: Adapter, sampling: SamplingConfig, seeds: list[int]
-    ) -> list[list[Completion]]:
-        return await self._engine.sample(prompts, adapter, sampling, seeds=seeds)
+    ) -> AsyncGenerator[tuple[int, list[Completion]]]:
+        async for answer in self._engine.stream(prompts, adapter, sampling, seeds=seeds):
+            yield answer
 
     async def score(self, sequences: list[list[int]], adapter: Adapter) -> list[list[float]]:
         return await self._engine.score(sequences, adapter)
@@ -96,14 +93,29 @@ class RayEngine(Engine):
             runtime_env={"env_vars": environment}, max_concurrency=64, **resources, **(options or {})
         ).remote()
         engine = cls(handle, store, config.stall_timeout)
-        await engine._call(handle.start, model, lora, config, seed, "cuda" if gpus else "cpu", threads)
+        try:
+            await engine._call(handle.start, model, lora, config, seed, "cuda" if gpus else "cpu", threads)
+        except BaseException:  # also when the start is cancelled: nobody else knows of the actor yet
+            engine.kill()
+            raise
         return engine
 
     async def sample(
         self, prompts: Sequence[Sequence[int]], adapter: Adapter, sampling: SamplingConfig, *, seeds: Sequence[int]
     ) -> list[list[Completion]]:
-        reference = self._store.reference(adapter)
-        return await self._call(self._handle.sample, [list(p) for p in prompts], reference, sampling, list(seeds))
+        answered = {i: found async for i, found in self.stream(prompts, adapter, sampling, seeds=seeds)}
+        return [answered[i] for i in range(len(prompts))]
+
+    async def stream(
+        self, prompts: Sequence[Sequence[int]], adapter: Adapter, sampling: SamplingConfig, *, seeds: Sequence[int]
+    ) -> AsyncGenerator[tuple[int, list[Completion]]]:
+        method = self._handle.stream.options(num_returns="streaming")
+        arguments = [list(p) for p in prompts], self._store.reference(adapter), sampling, list(seeds)
+        with self._translated_errors():
+            answers = method.remote(*arguments)
+            for _ in prompts:
+                reference = await asyncio.wait_for(anext(answers), timeout=self._stall_timeout)
+                yield await reference
 
     async def score(self, sequences: Sequence[Sequence[int]], adapter: Adapter) -> list[list[float]]:
         reference = self._store.reference(adapter)
@@ -126,8 +138,14 @@ class RayEngine(Engine):
         ray.kill(self._handle)
 
     async def _call(self, method: Any, *arguments: Any) -> Any:
-        try:
+        with self._translated_errors():
             return await asyncio.wait_for(method.remote(*arguments), timeout=self._stall_timeout)
+
+    @contextlib.contextmanager
+    def _translated_errors(self) -> Generator[None]:
+        """What went wrong inside the worker as it was there; a worker that is gone or silent as `EngineDied`."""
+        try:
+            yield
         except RayTaskError as error:
             raise error.cause from error
         except RayActorError as error:

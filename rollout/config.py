@@ -37,6 +37,6 @@ class RolloutConfig(BaseModel):
     enforce_eager: bool | None = None
     """Run without compilation or CUDA graphs; by default only on a CPU."""
     max_restarts: int = Field(default=3, ge=0)
-    """How often a worker that died is started again before the run gives up."""
+    """How often in a row, without an answer in between, a worker that died is started again."""
     stall_timeout: float = Field(default=600.0, gt=0)
     """Seconds without an answer after which a worker counts as dead."""

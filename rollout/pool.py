@@ -3,77 +3,147 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
 from lora.types import Adapter
-from rollout.actor import EngineDied
 from rollout.config import SamplingConfig
-from rollout.types import Completion, Engine
+from rollout.types import Completion, Engine, EngineDied
 
 log = logging.getLogger(__name__)
 
+Start = Callable[[], Awaitable[Engine]]
+Admit = Callable[[Engine], Awaitable[None]]
+
+BACK_OFF = (0.0, 2.0, 10.0, 30.0, 60.0)
+"""Seconds before the first restart in a row, the second, ..."""
+
+
+@dataclass(slots=True)
+class _Slot:
+    """A worker's place: the engine in it, or the task that brings the next one."""
+
+    engine: Engine | None
+    restart: "asyncio.Task[None] | None" = None
+    failures: int = 0
+    """Deaths since a worker in this place last answered a prompt."""
+
 
 class EnginePool(Engine):
-    """Every prompt is answered exactly once, whichever workers die meanwhile; a dead one is started again."""
+    """Every prompt is answered exactly once, whichever workers die meanwhile.
+
+    What a dead worker had not finished goes to the others at once. A new one is started in its place, beside the work
+    that goes on, and serves once `admit` has let it in. A worker that dies `max_restarts` times in a row without an
+    answer is given up.
+    """
 
     def __init__(
-        self, engines: Sequence[Engine], start: Callable[[], Awaitable[Engine]] | None = None, max_restarts: int = 0
+        self, engines: Sequence[Engine], start: Start | None = None, admit: Admit | None = None, max_restarts: int = 0
     ) -> None:
         assert engines
-        self._engines = list(engines)
+        self._slots = [_Slot(engine) for engine in engines]
         self._start = start
-        self._restarts_left = max_restarts
+        self._admit = admit
+        self._max_restarts = max_restarts
+        self._closed = False
 
     async def sample(
         self, prompts: Sequence[Sequence[int]], adapter: Adapter, sampling: SamplingConfig, *, seeds: Sequence[int]
     ) -> list[list[Completion]]:
         answered: dict[int, list[Completion]] = {}
-        while missing := [i for i in range(len(prompts)) if i not in answered]:
-            shares = [missing[worker :: len(self._engines)] for worker in range(len(self._engines))]
-            results = await asyncio.gather(
-                *(
-                    engine.sample([prompts[i] for i in share], adapter, sampling, seeds=[seeds[i] for i in share])
-                    for engine, share in zip(self._engines, shares, strict=True)
-                    if share
-                ),
-                return_exceptions=True,
-            )
-            busy = [(engine, share) for engine, share in zip(self._engines, shares, strict=True) if share]
-            for (engine, share), result in zip(busy, results, strict=True):
-                if isinstance(result, EngineDied):
-                    await self._replace(engine, result)
-                elif isinstance(result, BaseException):
-                    raise result
-                else:
-                    answered.update(zip(share, result, strict=True))
+
+        async def spread(indices: Sequence[int]) -> None:
+            if not indices:
+                return
+            slots = await self._serving()
+            await asyncio.gather(*(answer(slot, indices[i :: len(slots)]) for i, slot in enumerate(slots)))
+
+        async def answer(slot: _Slot, share: Sequence[int]) -> None:
+            engine = slot.engine
+            if engine is None or not share:  # it died between two calls
+                return await spread(share)
+            try:
+                mine, my_seeds = [prompts[i] for i in share], [seeds[i] for i in share]
+                async for index, completions in engine.stream(mine, adapter, sampling, seeds=my_seeds):
+                    answered[share[index]] = completions
+                    slot.failures = 0
+            except EngineDied as died:
+                self._bury(slot, engine, died)
+                await spread([i for i in share if i not in answered])
+
+        await spread(range(len(prompts)))
         return [answered[i] for i in range(len(prompts))]
 
     async def score(self, sequences: Sequence[Sequence[int]], adapter: Adapter) -> list[list[float]]:
         while True:
-            engine = self._engines[0]
+            slot = (await self._serving())[0]
+            engine = slot.engine
+            assert engine is not None
             try:
                 return await engine.score(sequences, adapter)
             except EngineDied as died:
-                await self._replace(engine, died)
+                self._bury(slot, engine, died)
 
     def replicas(self) -> Sequence[Engine]:
-        return list(self._engines)
+        return [slot.engine for slot in self._slots if slot.engine is not None]
 
     async def close(self) -> None:
-        await asyncio.gather(*(engine.close() for engine in self._engines))
+        self._closed = True
+        restarts = [slot.restart for slot in self._slots if slot.restart is not None]
+        for restart in restarts:
+            restart.cancel()
+        await asyncio.gather(*restarts, return_exceptions=True)
+        await asyncio.gather(*(engine.close() for engine in self.replicas()))
 
-    async def _replace(self, dead: Engine, died: EngineDied) -> None:
-        """Start a new worker in the dead one's place; without restarts left, go on with the others.
+    async def _serving(self) -> list[_Slot]:
+        """The places whose worker can be asked; waits for a restart while there is none.
 
         Raises:
-            EngineDied: it was the last one.
+            EngineDied: no worker is left, and none will come.
+            Exception: whatever a restarted worker was refused with.
         """
+        while True:
+            for slot in self._slots:
+                if slot.restart is not None and slot.restart.done():
+                    ended, slot.restart = slot.restart, None
+                    ended.result()
+            if serving := [slot for slot in self._slots if slot.engine is not None]:
+                return serving
+            restarts = [slot.restart for slot in self._slots if slot.restart is not None]
+            if not restarts:
+                raise EngineDied(
+                    "every rollout worker died, and rollout.max_restarts is used up; see the workers' logs"
+                )
+            await asyncio.wait(restarts, return_when=asyncio.FIRST_COMPLETED)
+
+    def _bury(self, slot: _Slot, dead: Engine, died: EngineDied) -> None:
+        """Several calls may hear of the same death; the first one acts on it."""
+        if slot.engine is not dead:
+            return
         log.warning("%s", died)
-        self._engines.remove(dead)
-        if self._start is not None and self._restarts_left > 0:
-            self._restarts_left -= 1
-            self._engines.append(await self._start())
-            log.warning("started a new rollout worker; %d restarts left", self._restarts_left)
-        if not self._engines:
-            raise EngineDied(
-                "every rollout worker died, and rollout.max_restarts is used up; look at the workers' logs, then resume"
-            ) from died
+        slot.engine = None
+        slot.failures += 1
+        if self._start is not None and not self._closed:
+            slot.restart = asyncio.create_task(self._restart(slot, self._start))
+
+    async def _let_in(self, engine: Engine) -> None:
+        try:
+            if self._admit is not None:
+                await self._admit(engine)
+        except BaseException:
+            await engine.close()
+            raise
+
+    async def _restart(self, slot: _Slot, start: Start) -> None:
+        while slot.failures <= self._max_restarts:
+            await asyncio.sleep(BACK_OFF[min(slot.failures, len(BACK_OFF)) - 1])
+            try:
+                engine = await start()
+                await self._let_in(engine)
+            except EngineDied as died:
+                slot.failures += 1
+                log.warning("the new rollout worker did not come up: %s", died)
+                continue
+            slot.engine = engine
+            log.warning("a new rollout worker serves in its place")
+            return
+        log.warning("a rollout worker died %d times in a row and is given up", slot.failures)

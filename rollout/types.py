@@ -1,6 +1,6 @@
 """What flows through sampling: prompts and an adapter go in, completions come out. No answers are known here."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -24,6 +24,10 @@ class Completion:
     policy_version: int
 
 
+class EngineDied(RuntimeError):
+    """A worker ended, or said nothing for `rollout.stall_timeout` seconds. Its prompts may be given to another."""
+
+
 class Engine(Protocol):
     """Samples from a policy. Stateless in the policy: the adapter is an argument of every call."""
 
@@ -35,6 +39,16 @@ class Engine(Protocol):
         Every prompt has a seed of its own, so that how prompts are spread over workers changes nothing.
         """
         ...
+
+    async def stream(
+        self, prompts: Sequence[Sequence[int]], adapter: Adapter, sampling: SamplingConfig, *, seeds: Sequence[int]
+    ) -> AsyncGenerator[tuple[int, list[Completion]]]:
+        """What `sample` gives, prompt by prompt as each is done: its index, and its completions.
+
+        An engine that finishes all prompts at once need not say more than this.
+        """
+        for index, completions in enumerate(await self.sample(prompts, adapter, sampling, seeds=seeds)):
+            yield index, completions
 
     async def score(self, sequences: Sequence[Sequence[int]], adapter: Adapter) -> list[list[float]]:
         """Logprobs of every token of each sequence but the first, in nats, at temperature 1."""

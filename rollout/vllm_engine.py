@@ -12,7 +12,7 @@ import queue
 import shutil
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,6 +72,16 @@ class VllmEngine(Engine):
         parameters = [_sampling_params(sampling, seed) for seed in seeds]
         outputs = await self._submit(_Call([list(p) for p in prompts], parameters, adapter))
         return [[_completion(o, adapter.version) for o in output.outputs] for output in outputs]
+
+    async def stream(
+        self, prompts: Sequence[Sequence[int]], adapter: Adapter, sampling: SamplingConfig, *, seeds: Sequence[int]
+    ) -> AsyncGenerator[tuple[int, list[Completion]]]:
+        async def one(index: int) -> tuple[int, list[Completion]]:
+            (completions,) = await self.sample([prompts[index]], adapter, sampling, seeds=[seeds[index]])
+            return index, completions
+
+        for answer in asyncio.as_completed([one(index) for index in range(len(prompts))]):
+            yield await answer
 
     async def score(self, sequences: Sequence[Sequence[int]], adapter: Adapter) -> list[list[float]]:
         from vllm import SamplingParams

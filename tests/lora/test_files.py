@@ -91,7 +91,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     _, layers = adapted()
     adapter = adapter_of(layers)
     back = read_peft(write_peft(adapter, tmp_path / "deep" / "adapter"), run=adapter.run, version=adapter.version)
-    assert back.name == adapter.name
+    assert (back.run, back.version) == (adapter.run, adapter.version)
     assert equal(unpack(adapter.payload)[0], unpack(back.payload)[0])
     assert read_peft(tmp_path / "deep" / "adapter").run == "adapter"
 
@@ -234,3 +234,9 @@ def test_a_writer_killed_half_way_leaves_the_old_adapter(tmp_path: Path) -> None
 def test_a_version_has_a_name_of_its_own() -> None:
     versions = [Adapter(run, version, b"") for run in ("a", "b") for version in (0, 1, 10)]
     assert len({adapter.name for adapter in versions}) == len(versions)
+
+
+def test_another_content_has_another_name_though_run_and_version_are_the_same() -> None:
+    """As after a roll-back, which reaches a version twice."""
+    assert Adapter("a", 1, b"one").name != Adapter("a", 1, b"other").name
+    assert Adapter("a", 1, b"one").name == Adapter("a", 1, b"one").name

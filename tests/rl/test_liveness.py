@@ -11,7 +11,7 @@ from lora.files import pack, unpack
 from lora.types import Adapter
 from rl.config import LearnerConfig, LivenessConfig
 from rl.learner import TorchLearner
-from rl.liveness import Agreement, StalePolicyError, check_liveness
+from rl.liveness import Agreement, Gate, Reference, StalePolicyError, check_liveness, distinct
 from rollout.config import SamplingConfig
 from rollout.torch_engine import TorchEngine
 from rollout.types import Completion, Engine
@@ -79,6 +79,12 @@ async def published(model: ModelConfig, size: float) -> tuple[TorchLearner, Adap
     return learner, await learner.publish()
 
 
+async def check(
+    learner: TorchLearner, engine: Engine, adapter: Adapter, previous: Adapter | None = None
+) -> dict[str, float]:
+    return await check_liveness(await Reference.measure(learner, adapter, previous, SEQUENCES), engine, TOLERANCE)
+
+
 @pytest.fixture(scope="module")
 def engine(tiny_model: ModelConfig) -> Engine:
     return TorchEngine(tiny_model, LORA)
@@ -89,15 +95,16 @@ async def test_the_right_policy_passes_however_far_it_has_moved(
     tiny_model: ModelConfig, engine: Engine, size: float
 ) -> None:
     learner, adapter = await published(tiny_model, size)
-    metrics = await check_liveness(learner, engine, adapter, SEQUENCES, TOLERANCE)
+    metrics = await check(learner, engine, adapter)
     assert metrics["policy/sampler_difference"] < 1e-4
     assert metrics["policy/sampler_slope"] == pytest.approx(1, abs=1e-2)
     assert (metrics["policy/distance_from_base"] == 0) == (size == 0)
 
 
 FAULTS: dict[str, tuple[Tamper, str]] = {
-    "the base model": (scaled(0), "from the base model or an older policy"),
-    "an older version": (scaled(0.25), "from the base model or an older policy"),
+    "the base model": (scaled(0), "from the base model"),
+    "an older version": (scaled(0.25), "from a much older policy"),
+    "alpha / r left out": (scaled(1 / 16), "from the base model"),
     "twice the scale": (scaled(2), "at a wrong scale"),
 }
 
@@ -109,7 +116,7 @@ async def test_a_wrong_policy_is_named(tiny_model: ModelConfig, engine: Engine, 
     tamper, name = FAULTS[fault]
     learner, adapter = await published(tiny_model, size)
     with pytest.raises(StalePolicyError, match=f"worker 0 samples .*{name}.*version 0"):
-        await check_liveness(learner, Tampered(engine, tamper), adapter, SEQUENCES, TOLERANCE)
+        await check(learner, Tampered(engine, tamper), adapter)
 
 
 async def test_another_model_is_named(tiny_model: ModelConfig, engine: Engine) -> None:
@@ -117,14 +124,14 @@ async def test_another_model_is_named(tiny_model: ModelConfig, engine: Engine) -
     far = Tampered(engine, lambda _: far_adapter)
     far_adapter = (await published(tiny_model, 0.05))[1]
     with pytest.raises(StalePolicyError, match="from another model"):
-        await check_liveness(learner, far, adapter, SEQUENCES, TOLERANCE)
+        await check(learner, far, adapter)
 
 
 async def test_one_wrong_worker_among_right_ones_is_found(tiny_model: ModelConfig, engine: Engine) -> None:
     learner, adapter = await published(tiny_model, 0.003)
     several = Several(Tampered(engine, right), Tampered(engine, scaled(0)))
     with pytest.raises(StalePolicyError, match="worker 1"):
-        await check_liveness(learner, several, adapter, SEQUENCES, TOLERANCE)
+        await check(learner, several, adapter)
 
 
 def noisy(values: Sequence[float], size: float, seed: int = 0) -> list[float]:
@@ -141,3 +148,38 @@ def test_rounding_of_bfloat16s_size_is_no_fault_however_far_the_policy_has_moved
 
 def test_scores_that_are_not_numbers_are_a_fault() -> None:
     assert Agreement.measure([math.nan, -1.0], [-1.0, -1.0], [-1.0, -1.0]).fault(TOLERANCE) == "from another model"
+
+
+async def test_the_version_before_the_published_one_is_named_though_both_are_far_from_the_base(
+    tiny_model: ModelConfig, engine: Engine
+) -> None:
+    learner, adapter = await published(tiny_model, 0.02)
+    previous = scaled(0.95)(adapter)
+    assert (await check(learner, engine, adapter, previous))["policy/sampler_difference"] < 1e-4
+    with pytest.raises(StalePolicyError, match=r"from the policy before it.*0\.00 of its last move"):
+        await check(learner, Tampered(engine, lambda _: previous), adapter, previous)
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("moved", [0.0, 0.003, 0.01, 0.03, 0.1])
+def test_rounding_is_not_taken_for_the_version_before(moved: float, seed: int) -> None:
+    base = torch.linspace(-8, -0.1, 200).tolist()
+    previous = noisy(base, 0.5, seed=1)
+    policy = noisy(previous, moved, seed=2)
+    assert Agreement.measure(noisy(policy, 0.08, seed=3 + seed), policy, base, previous).fault(TOLERANCE) is None
+
+
+def test_what_sequences_share_is_counted_once() -> None:
+    assert distinct([[1, 2, 3], [1, 2, 4], [9, 2]], [[0.1, 0.2], [0.1, 0.3], [0.4]]) == [0.1, 0.2, 0.3, 0.4]
+
+
+async def test_the_gate_is_open_until_there_is_a_reference_and_then_keeps_liars_out(
+    tiny_model: ModelConfig, engine: Engine
+) -> None:
+    learner, adapter = await published(tiny_model, 0.01)
+    gate = Gate(TOLERANCE)
+    await gate.admit(Tampered(engine, scaled(0)))
+    gate.reference = await Reference.measure(learner, adapter, None, SEQUENCES)
+    await gate.admit(engine)
+    with pytest.raises(StalePolicyError, match="a restarted rollout worker samples from the base model"):
+        await gate.admit(Tampered(engine, scaled(0)))

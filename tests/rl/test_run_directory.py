@@ -144,16 +144,44 @@ def payload(directory: RunDirectory, which: str) -> dict[str, list[list[float]]]
 async def test_the_best_adapter_is_kept_when_later_ones_are_worse_or_the_run_is_resumed(
     directory: RunDirectory, adapters: list[Adapter]
 ) -> None:
-    writer = journal(directory)
+    writer, learner = journal(directory), LearnerOfBytes()
     for step, (adapter, accuracy) in enumerate(zip(adapters, (0.25, 0.75, 0.5), strict=True)):
-        writer.evaluated(step, adapter, evaluation(accuracy))
+        await writer.evaluated(step, adapter, evaluation(accuracy), learner)
         writer.stepped(step, evaluation(accuracy).metrics(), [])
     assert payload(directory, "best") == weights(adapters[1])
     assert payload(directory, "last") == weights(adapters[2])
     checkpoint.save(directory.checkpoints, Checkpoint(3, b""))
     resumed = journal(directory, resume=True)
     await resumed.restore(LearnerOfBytes())
-    resumed.evaluated(3, adapters[0], evaluation(0.6))
+    await resumed.evaluated(3, adapters[0], evaluation(0.6), learner)
     assert payload(directory, "best") == weights(adapters[1])
-    resumed.evaluated(4, adapters[2], evaluation(0.8))
+    await resumed.evaluated(4, adapters[2], evaluation(0.8), learner)
     assert payload(directory, "best") == weights(adapters[2])
+
+
+async def test_a_run_rolls_back_to_the_state_of_its_best_policy(
+    directory: RunDirectory, adapters: list[Adapter]
+) -> None:
+    writer, learner = journal(directory), LearnerOfBytes()
+    assert not await writer.roll_back(learner)
+    for step, (adapter, accuracy) in enumerate(zip(adapters, (0.25, 0.75, 0.5), strict=True)):
+        learner.held = f"state {step}".encode()
+        await writer.evaluated(step, adapter, evaluation(accuracy), learner)
+        await writer.checkpoint(step, adapter, learner)
+    assert await writer.roll_back(learner)
+    assert learner.held == b"state 1"
+    newest = checkpoint.newest(directory.checkpoints)
+    assert newest is not None
+    assert newest.state == b"state 2", "a roll-back is no checkpoint yet: that comes when the step is done"
+
+
+async def test_what_a_kill_left_half_written_is_removed(directory: RunDirectory, adapters: list[Adapter]) -> None:
+    writer, learner = journal(directory), LearnerOfBytes()
+    await writer.evaluated(0, adapters[0], evaluation(0.5), learner)
+    await writer.checkpoint(1, adapters[0], learner)
+    for half in (directory.checkpoints / ".writing-x", directory.adapters / ".best-x"):
+        half.mkdir()
+        (half / "adapter_model.safetensors").write_bytes(b"half")
+    assert await journal(directory, resume=True).restore(learner) == 1
+    assert not [*directory.checkpoints.glob(".*"), *directory.adapters.glob(".*")]
+    assert payload(directory, "best") == weights(adapters[0])

@@ -1,0 +1,100 @@
+"""Alarms on signs of a collapse: late collapse after a good peak is the commonest failure of RL runs.
+
+All that the guard knows follows from the metrics of the steps so far, so a resumed run goes on with the same guard.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+from rl.config import GuardConfig
+
+GROWING = {
+    "update/entropy": "entropy",
+    "completion/length_mean": "mean completion length",
+    "update/grad_norm": "gradient norm",
+}
+"""Metrics that are compared with their usual value, and what to call them."""
+
+LR_SCALE = "guard/lr_scale"
+ROLLED_BACK = "guard/rolled_back"
+
+
+class Collapse(RuntimeError):
+    """The run was stopped because its metrics showed a collapse. Its best adapter and its checkpoints are kept."""
+
+
+@dataclass(slots=True)
+class Guard:
+    """Watches the steps of a run, one after another."""
+
+    config: GuardConfig
+    lr_scale: float = 1.0
+    """What roll-backs have made of the learning rate."""
+    roll_backs: int = 0
+    _usual: list[Mapping[str, Any]] = field(default_factory=list)
+    _accuracy: float = 0.0
+    _best: float = 0.0
+    _alarmed: int = 0
+
+    def recall(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Take in the metrics of a run that is resumed."""
+        for row in rows:
+            self.watch(row)
+            if row.get(ROLLED_BACK):
+                self.rolled_back()
+
+    def watch(self, metrics: Mapping[str, Any]) -> list[str]:
+        """What is alarming about this step, in words; a calm step becomes part of what is usual."""
+        if self.config.action == "off":
+            return []
+        self._accuracy = metrics.get("eval/accuracy", self._accuracy)
+        self._best = max(self._best, self._accuracy)
+        found = self._alarms(metrics)
+        self._alarmed = self._alarmed + 1 if found else 0
+        if not found and "reward/mean" in metrics:
+            self._usual = [*self._usual, metrics][-self.config.window :]
+        return found
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether there were alarms for `patience` steps in a row, and something is to be done about it."""
+        return self._alarmed >= self.config.patience and self.config.action in ("stop", "roll_back")
+
+    @property
+    def may_roll_back(self) -> bool:
+        """Whether to go on from the best checkpoint; otherwise the run is to stop."""
+        return self.config.action == "roll_back" and self.roll_backs < self.config.max_roll_backs
+
+    def rolled_back(self) -> None:
+        """The run goes on from its best checkpoint, more slowly; what is usual is to be learned anew."""
+        self.lr_scale *= self.config.lr_factor
+        self.roll_backs += 1
+        self._usual, self._alarmed, self._accuracy = [], 0, self._best
+
+    def _alarms(self, metrics: Mapping[str, Any]) -> list[str]:
+        config = self.config
+        found: list[str] = []
+        if metrics.get("update/nonfinite"):
+            found.append("the gradient is not finite, so the step was skipped")
+        if (kl := metrics.get("update/kl_sampler_learner", 0.0)) > config.max_kl or math.isnan(kl):
+            found.append(f"KL(sampler, learner) is {kl:.3g} nats a token, above {config.max_kl:g}")
+        if metrics.get("update/entropy", 1.0) < config.min_entropy:
+            found.append(f"the entropy is {metrics['update/entropy']:.1g} nats a token: nothing is left to explore")
+        for name, words in GROWING.items():
+            usual = self._median(name)
+            if usual is not None and metrics.get(name, 0.0) > config.max_growth * usual:
+                found.append(f"the {words} is {metrics[name]:.3g}, usually {usual:.3g}")
+        usual = self._median("completion/truncated_fraction")
+        truncated = metrics.get("completion/truncated_fraction", 0.0)
+        if usual is not None and truncated > usual + config.max_truncated_rise:
+            found.append(f"{truncated:.0%} of the completions are cut off, usually {usual:.0%}")
+        if self._accuracy < self._best - config.max_accuracy_drop:
+            found.append(f"held-out accuracy is {self._accuracy:.2f}, and was {self._best:.2f}")
+        return found
+
+    def _median(self, name: str) -> float | None:
+        values = [row[name] for row in self._usual if name in row]
+        return median(values) if len(values) >= self.config.window else None
