@@ -72,11 +72,13 @@ def segments(indices: Tensor) -> Segments:
 
 
 def _add(y: Tensor, x: Tensor, A: Tensor, B: Tensor, scale: float, rows: Tensor | None) -> None:
-    """Rows of x and y may be padded to different lengths, and so may the vocabulary: the shorter one counts."""
+    """Rows of x and y may be padded to different lengths, and so may the vocabulary: the shorter one counts.
+
+    x A^T is rounded to the activations' precision, as it is in the learner; the sum is accumulated in float32.
+    """
     width = min(len(B), y.shape[1])
-    expand = B[:width].float().T * scale
     if rows is None:
         count = min(len(x), len(y))
-        y[:count, :width] += (x[:count].float() @ A.float().T @ expand).to(y.dtype)
+        y[:count, :width].addmm_(x[:count] @ A.T, B[:width].T, alpha=scale)
     else:
-        y[rows, :width] += (x[rows].float() @ A.float().T @ expand).to(y.dtype)
+        y[rows, :width] += (x[rows] @ A.T) @ B[:width].T * scale

@@ -1,0 +1,246 @@
+"""Workers die in every way there is, and every prompt is answered exactly once, with what it would have got anyway."""
+
+import asyncio
+import os
+import random
+import signal
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lora.config import LoraConfig, ModelConfig
+from lora.types import Adapter
+from rl.config import LearnerConfig, LivenessConfig
+from rl.learner import TorchLearner
+from rl.liveness import Gate, Reference, StalePolicyError
+from rollout.actor import AdapterStore, RayEngine
+from rollout.config import RolloutConfig, SamplingConfig
+from rollout.pool import EnginePool
+from rollout.torch_engine import TorchEngine
+from rollout.types import Completion, Engine, EngineDied
+
+SAMPLING = SamplingConfig(group_size=2, max_tokens=4)
+ADAPTER = Adapter("run", 3, b"")
+
+
+@pytest.fixture(autouse=True)
+def no_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rollout.pool.BACK_OFF", (0.0,))
+
+
+class Mortal(Engine):
+    """Answers a prompt with its own tokens, and dies after `answers` answers."""
+
+    def __init__(self, answers: int | None = None) -> None:
+        self.answers = answers
+        self.given: list[int] = []
+        self.closed = False
+
+    async def stream(
+        self, prompts: Sequence[Sequence[int]], adapter: Adapter, sampling: SamplingConfig, *, seeds: Sequence[int]
+    ) -> AsyncGenerator[tuple[int, list[Completion]]]:
+        order = list(range(len(prompts)))
+        random.Random(len(prompts)).shuffle(order)  # who is done first is nobody's business
+        for index in order:
+            await asyncio.sleep(0)
+            if self.answers is not None and len(self.given) >= self.answers:
+                raise EngineDied("it died")
+            self.given.append(seeds[index])
+            yield index, [Completion((*prompts[index], seeds[index]), (), "", "stop", adapter.version)]
+
+    async def score(self, sequences: Sequence[Sequence[int]], adapter: Adapter) -> list[list[float]]:
+        if self.answers is not None and len(self.given) >= self.answers:
+            raise EngineDied("it died")
+        return [[-1.0] * (len(sequence) - 1) for sequence in sequences]
+
+    def replicas(self) -> Sequence[Engine]:
+        return [self]
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+def reborn(*engines: Engine) -> Callable[[], Awaitable[Engine]]:
+    """Starts these, one after another, and then no more."""
+    left = list(engines)
+
+    async def start() -> Engine:
+        if not left:
+            raise EngineDied("no more")
+        return left.pop(0)
+
+    return start
+
+
+async def ask(pool: Engine, count: int = 12) -> None:
+    """Every prompt comes back, at its place, once."""
+    prompts, seeds = [[i, 7] for i in range(count)], [100 + i for i in range(count)]
+    groups = await pool.sample(prompts, ADAPTER, SAMPLING, seeds=seeds)
+    assert [group[0].token_ids for group in groups] == [(i, 7, 100 + i) for i in range(count)]
+
+
+@pytest.mark.parametrize("deaths", [(0, None), (3, None), (0, 0, None), (1, 2, 3, None), (None, 2, None)])
+async def test_what_dead_workers_left_goes_to_the_others_and_nothing_is_answered_twice(
+    deaths: tuple[int | None, ...],
+) -> None:
+    engines = [Mortal(answers) for answers in deaths]
+    pool = EnginePool(engines)
+    await ask(pool)
+    assert sorted(seed for engine in engines for seed in engine.given) == list(range(100, 112))
+    assert pool.replicas() == [engine for engine in engines if engine.answers is None]
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_any_pattern_of_deaths_and_restarts_loses_nothing(seed: int) -> None:
+    rng = random.Random(seed)
+
+    def engines(count: int) -> list[Mortal]:
+        return [Mortal(rng.choice([0, 1, 2, 5])) for _ in range(count)]
+
+    first, later = engines(3), [*engines(2), *[Mortal() for _ in range(3)]]
+    pool = EnginePool(first, reborn(*later), max_restarts=3)
+    for _ in range(3):
+        await ask(pool, 9)
+    assert len([seed for engine in (*first, *later) for seed in engine.given]) == 27
+    await pool.close()
+
+
+async def test_a_worker_is_let_in_before_it_serves_and_one_that_is_refused_ends_the_run() -> None:
+    async def refuse(_: Engine) -> None:
+        raise StalePolicyError("a liar")
+
+    async def welcome(engine: Engine) -> None:
+        welcomed.append(engine)
+
+    welcomed: list[Engine] = []
+    new = Mortal()
+    await ask(EnginePool([Mortal(2)], reborn(new), welcome, max_restarts=1))
+    assert welcomed == [new]
+    liar = Mortal()
+    with pytest.raises(StalePolicyError, match="a liar"):
+        await ask(EnginePool([Mortal(2)], reborn(liar), refuse, max_restarts=1))
+    assert liar.closed
+    assert liar.given == []
+
+
+async def test_a_worker_that_only_dies_is_given_up_and_the_last_ones_end_is_an_error() -> None:
+    with pytest.raises(EngineDied, match=r"rollout\.max_restarts is used up"):
+        await ask(EnginePool([Mortal(0)], reborn(Mortal(0), Mortal()), max_restarts=1))
+    with pytest.raises(EngineDied, match=r"rollout\.max_restarts is used up"):
+        await ask(EnginePool([Mortal(4)]))
+
+
+async def test_a_mistake_is_no_death() -> None:
+    class Mistaken(Mortal):
+        async def stream(self, *_: Any, **__: Any) -> AsyncGenerator[tuple[int, list[Completion]]]:
+            raise ValueError("a prompt that is too long")
+            yield
+
+    with pytest.raises(ValueError, match="too long"):
+        await ask(EnginePool([Mistaken(), Mortal()], reborn(Mortal()), max_restarts=9))
+
+
+# --- real workers ---
+
+LORA = LoraConfig(rank=2)
+PROMPTS = [[5 + i % 20, 9, 3 + i % 7] for i in range(16)]
+SEEDS = [1000 + i for i in range(16)]
+
+
+class Workers:
+    """Real actors with the torch engine, and the processes behind them."""
+
+    def __init__(self, model: ModelConfig, stall_timeout: float = 60.0) -> None:
+        self.model = model
+        self.started: list[RayEngine] = []
+        self.config = RolloutConfig(engine="torch", stall_timeout=stall_timeout)
+        self.store = AdapterStore()
+
+    async def start(self) -> RayEngine:
+        engine = await RayEngine.start(self.model, LORA, self.config, self.store, seed=0, threads=1, gpus=0)
+        self.started.append(engine)
+        return engine
+
+    async def pool(self, count: int, **options: Any) -> EnginePool:
+        return EnginePool([await self.start() for _ in range(count)], self.start, max_restarts=3, **options)
+
+
+async def settled(pool: EnginePool, workers: int) -> None:
+    """Restarts go on beside the work: wait for them."""
+    for _ in range(600):
+        if len(pool.replicas()) == workers:
+            return
+        await asyncio.sleep(0.1)
+    raise AssertionError("the dead workers were not replaced")
+
+
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize("victims", [[0], [0, 1]])
+async def test_killed_workers_cost_no_prompt_and_change_no_completion(
+    tiny_model: ModelConfig, make_adapter: Callable[..., Adapter], victims: list[int]
+) -> None:
+    adapter = make_adapter(tiny_model, LORA, seed=len(victims))
+    expected = await TorchEngine(tiny_model, LORA).sample(PROMPTS, adapter, SAMPLING, seeds=SEEDS)
+    workers = Workers(tiny_model)
+    pool = await workers.pool(2)
+    try:
+        pids = [await workers.started[victim].pid() for victim in victims]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)  # so that it is surely at work when it is killed
+        sampling = asyncio.create_task(pool.sample(PROMPTS, adapter, SAMPLING, seeds=SEEDS))
+        await asyncio.sleep(1)
+        assert not sampling.done()
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        assert [[c.token_ids for c in group] for group in await sampling] == [
+            [c.token_ids for c in group] for group in expected
+        ]
+        await settled(pool, 2)
+        assert len(workers.started) == 2 + len(victims)
+        again = await pool.sample(PROMPTS, adapter, SAMPLING, seeds=SEEDS)
+        assert [[c.token_ids for c in g] for g in again] == [[c.token_ids for c in g] for g in expected]
+    finally:
+        await pool.close()
+
+
+@pytest.mark.usefixtures("ray_cluster")
+async def test_a_worker_that_says_nothing_counts_as_dead(
+    tiny_model: ModelConfig, make_adapter: Callable[..., Adapter]
+) -> None:
+    adapter = make_adapter(tiny_model, LORA)
+    workers = Workers(tiny_model, stall_timeout=30)
+    pool = await workers.pool(2)
+    workers.started[0]._stall_timeout = 2  # pyright: ignore[reportPrivateUsage]
+    try:
+        silent = await workers.started[0].pid()
+        os.kill(silent, signal.SIGSTOP)
+        groups = await asyncio.wait_for(pool.sample(PROMPTS, adapter, SAMPLING, seeds=SEEDS), 25)
+        assert all(len(group) == 2 for group in groups)
+        await settled(pool, 2)
+        for _ in range(100):
+            if not Path(f"/proc/{silent}").exists():
+                break
+            await asyncio.sleep(0.1)
+        assert not Path(f"/proc/{silent}").exists(), "a stalled worker must not keep its memory or GPU"
+    finally:
+        await pool.close()
+
+
+@pytest.mark.usefixtures("ray_cluster")
+async def test_a_restarted_worker_shows_the_current_policy_before_it_serves(
+    tiny_model: ModelConfig, make_adapter: Callable[..., Adapter]
+) -> None:
+    learner = TorchLearner("gate", tiny_model, LORA, LearnerConfig(), temperature=1.0, seed=0)
+    adapter = make_adapter(tiny_model, LORA, version=4)
+    gate = Gate(LivenessConfig().tolerance, await Reference.measure(learner, adapter, None, PROMPTS))
+    workers = Workers(tiny_model)
+    pool = await workers.pool(1, admit=gate.admit)
+    try:
+        os.kill(await workers.started[0].pid(), signal.SIGKILL)
+        groups = await pool.sample(PROMPTS, adapter, SAMPLING, seeds=SEEDS)
+        assert {c.policy_version for group in groups for c in group} == {4}
+        assert len(workers.started) == 2
+    finally:
+        await pool.close()
