@@ -104,12 +104,12 @@ async def _run(prepared: Prepared, directory: RunDirectory, console: Console, *,
 async def _train(prepared: Prepared, parts: Parts, directory: RunDirectory, console: Console, *, resume: bool) -> None:
     sinks = Sinks(_sinks(prepared.config, directory, console))
     try:
-        await _train_through_deaths(prepared, parts, directory, sinks, resume=resume)
+        await train_through_deaths(prepared, parts, directory, sinks, resume=resume)
     finally:
         sinks.close()
 
 
-async def _train_through_deaths(
+async def train_through_deaths(
     prepared: Prepared, parts: Parts, directory: RunDirectory, sinks: Sinks, *, resume: bool
 ) -> None:
     """A learner that dies is started again, and the run goes on from its newest checkpoint, as a resumed run does."""

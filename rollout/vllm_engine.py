@@ -10,7 +10,6 @@ import itertools
 import logging
 import queue
 import shutil
-import tempfile
 import threading
 from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import Future
@@ -22,6 +21,7 @@ from lora.config import LoraConfig, ModelConfig
 from lora.files import write_peft
 from lora.types import Adapter
 from rollout.config import RolloutConfig, SamplingConfig
+from rollout.memory_disk import MemoryDirectory
 from rollout.types import Completion, Engine
 
 VERSIONS_IN_FLIGHT = 2
@@ -54,10 +54,8 @@ class VllmEngine(Engine):
     def __init__(
         self, model: str, model_config: ModelConfig, lora: LoraConfig, config: RolloutConfig, seed: int
     ) -> None:
-        from vllm import LLMEngine
-
-        self._engine: Any = LLMEngine.from_engine_args(_engine_args(model, model_config, lora, config, seed))
-        self._home = Path(tempfile.mkdtemp(prefix="rankone-", dir=_memory_disk()))
+        self._engine = _start(_engine_args(model, model_config, lora, config, seed))
+        self._home = MemoryDirectory()
         self._loaded: dict[str, _Loaded] = {}
         self._ids = itertools.count(1)
         self._request_ids = itertools.count()
@@ -96,7 +94,7 @@ class VllmEngine(Engine):
     async def close(self) -> None:
         self._inbox.put(None)
         await asyncio.to_thread(self._thread.join)
-        shutil.rmtree(self._home, ignore_errors=True)
+        self._home.close()
 
     def loaded_versions(self) -> list[str]:
         """Names of the adapters that are loaded now."""
@@ -173,7 +171,7 @@ class VllmEngine(Engine):
         from vllm.lora.request import LoRARequest
 
         if adapter.name not in self._loaded:
-            directory = write_peft(adapter, self._home / adapter.name)
+            directory = write_peft(adapter, self._home.path / adapter.name)
             request = LoRARequest(adapter.name, next(self._ids), str(directory))
             self._loaded[adapter.name] = _Loaded(request, directory)
             self._unload_idle()
@@ -190,6 +188,20 @@ class VllmEngine(Engine):
                 idle = self._loaded.pop(name)
                 self._engine.remove_lora(idle.request.lora_int_id)
                 shutil.rmtree(idle.directory, ignore_errors=True)
+
+
+def _start(arguments: Any) -> Any:
+    """Raises ValueError where vLLM cannot start, most often for want of memory."""
+    from vllm import LLMEngine
+
+    try:
+        return LLMEngine.from_engine_args(arguments)
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(
+            f"vLLM could not start: {reason[:400]} (its memory is set by rollout.gpu_memory_fraction on a GPU, by "
+            "rollout.kv_cache_gib on a CPU; model.max_length and rollout.max_concurrent lower what it needs)"
+        ) from error
 
 
 def _engine_args(model: str, model_config: ModelConfig, lora: LoraConfig, config: RolloutConfig, seed: int) -> Any:
@@ -266,9 +278,3 @@ def _completion(output: Any, version: int) -> Completion:
 def _prompt_logprobs(output: Any) -> list[float]:
     tokens = output.prompt_token_ids[1:]
     return [choices[token].logprob for token, choices in zip(tokens, output.prompt_logprobs[1:], strict=True)]
-
-
-def _memory_disk() -> str | None:
-    """Adapters go through memory, not through a disk."""
-    shared_memory = Path("/dev/shm")
-    return str(shared_memory) if shared_memory.is_dir() else None

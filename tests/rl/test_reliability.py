@@ -1,0 +1,210 @@
+"""Whatever is killed or full, a run loses no more than the step in progress, and says what happened."""
+
+import contextlib
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lora.files import read_peft, unpack
+from rl.cli import app
+from rl.cluster import open_parts
+from rl.launch import prepare, train_through_deaths
+from rl.remote_learner import RayLearner
+from rl.run_directory import RunDirectory
+from rl.settings import load_config
+from rl.sinks import Sink, Sinks
+from rl.types import Group, LearnerDied
+from rollout.actor import RayEngine
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "tiny.toml"
+SETTINGS = {
+    "problems_per_step": "8", "sampling.group_size": "4", "evaluate.every": "10", "evaluate.num_problems": "8",
+    "reward.workers": "1",
+}  # fmt: skip
+
+
+def overrides(**settings: str) -> list[str]:
+    return [f"{name}={value}" for name, value in (SETTINGS | settings).items()]
+
+
+def steps(out: Path) -> list[int]:
+    return [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    return unpack(read_peft(out / "adapters" / "last").payload)[0]
+
+
+def train_once(out: str, settings: Sequence[str]) -> None:
+    """In a process of its own: a run, or the rest of one."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
+    sets = [part for setting in settings for part in ("--set", setting)]
+    resume = ["--resume"] if (Path(out) / "config.toml").exists() else []
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+    app(["train", str(EXAMPLE), "--out", out, *resume, *sets], standalone_mode=False)
+
+
+def written(out: Path) -> int:
+    """Lines of the metrics file now, whole or not."""
+    file = out / "metrics.jsonl"
+    return file.read_bytes().count(b"\n") if file.exists() else 0
+
+
+def children_of(pid: int) -> list[int]:
+    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False)
+    return [int(word) for word in listed.stdout.split()]
+
+
+def test_a_run_killed_at_twenty_random_points_ends_as_one_that_never_was(tmp_path: Path) -> None:
+    """Bit for bit, on a CPU with the torch engine; the processes that grade end with it."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["rl.launch", "transformers", "torch"])
+    settings = overrides(num_steps="80")
+
+    def start(out: Path) -> Any:
+        process = context.Process(target=train_once, args=(str(out), settings))
+        process.start()
+        return process
+
+    whole = start(tmp_path / "whole")
+    whole.join(300)
+    assert whole.exitcode == 0
+    rng, out, kills, reached = random.Random(0), tmp_path / "killed", 0, set[int]()
+    while kills < 20:
+        process, before = start(out), written(out)
+        more, moment = rng.randrange(5), rng.uniform(0, 0.3)
+        while process.is_alive() and written(out) < before + more:
+            time.sleep(0.005)
+        time.sleep(moment)
+        graders = children_of(process.pid)
+        process.kill()
+        process.join()
+        if process.exitcode == 0:  # it came to its end before the kill: kill another one
+            assert steps(out) == list(range(81))
+            shutil.rmtree(out)
+            continue
+        kills += 1
+        reached.add(written(out))
+        deadline = time.monotonic() + 10
+        while any(Path("/proc", str(grader)).exists() for grader in graders) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not any(Path("/proc", str(grader)).exists() for grader in graders)
+    last = start(out)
+    last.join(300)
+    assert last.exitcode == 0
+    assert steps(out) == steps(tmp_path / "whole") == list(range(81))
+    one, other = weights(out), weights(tmp_path / "whole")
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert len(reached) > 5, "the kills came at too few points to show anything"
+    assert not [*(out / "checkpoints").glob(".*"), *(out / "adapters").glob(".*")]
+
+
+class Reaper(Sink):
+    """Kills the learner and a rollout worker, each after a step of its own."""
+
+    def __init__(self, at: Mapping[int, int]) -> None:
+        self._at = dict(at)
+
+    def stepped(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None:
+        if step in self._at:
+            os.kill(self._at.pop(step), signal.SIGKILL)
+
+    def evaluated(self, *_: object) -> None:
+        """Goes on."""
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+async def run_and_kill(out: Path, kills: str, **settings: str) -> None:
+    """A run on actors in which `kills` says whom to kill after each step: `l`earner, `w`orker or nobody."""
+    config = load_config(
+        EXAMPLE, overrides(runtime="ray", num_steps="8", **{"evaluate.every": "4", "liveness.every": "1"} | settings)
+    )
+    prepared = prepare(config, EXAMPLE.parent)
+    directory = RunDirectory.create(out, prepared.config)
+    async with open_parts(prepared.config, "killed", prepared.encode) as parts:
+        learner, worker = parts.learner, parts.engine.replicas()[0]
+        assert isinstance(learner, RayLearner)
+        assert isinstance(worker, RayEngine)
+        whom = {"l": await learner.pid(), "w": await worker.pid()}
+        sink = Reaper({step: whom[letter] for step, letter in enumerate(kills) if letter in whom})
+        await train_through_deaths(prepared, parts, directory, Sinks([sink]), resume=False)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+async def test_a_run_outlives_its_learner_and_its_only_worker(tmp_path: Path) -> None:
+    await run_and_kill(tmp_path / "calm", "")
+    await run_and_kill(tmp_path / "killed", "..l..w..")
+    assert steps(tmp_path / "killed") == list(range(9))
+    one, other = weights(tmp_path / "killed"), weights(tmp_path / "calm")
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+async def test_a_learner_that_cannot_be_brought_back_ends_the_run_so_that_it_can_be_resumed(tmp_path: Path) -> None:
+    with pytest.raises(LearnerDied, match="the learner died"):
+        await run_and_kill(tmp_path / "run", ".l", **{"learner.max_restarts": "0"})
+    done = steps(tmp_path / "run")
+    assert done == list(range(len(done)))
+    assert len(done) >= 2
+
+
+@contextlib.contextmanager
+def small_disk(place: Path, size: str) -> Iterator[Path]:
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)], check=False)
+    if mounted.returncode:
+        pytest.skip("only root can mount a disk that is small enough to fill")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=False)
+
+
+def train(out: Path, capsys: pytest.CaptureFixture[str], *more: str, **settings: str) -> tuple[int, str]:
+    sets = [part for setting in overrides(**settings) for part in ("--set", setting)]
+    capsys.readouterr()
+    try:
+        app(["train", str(EXAMPLE), "--out", str(out), *more, *sets])
+    except SystemExit as end:
+        said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("rankone: ")]
+        return int(end.code or 0), said[0] if said else ""
+    raise AssertionError("a command ends with an exit status")
+
+
+def test_a_full_disk_ends_the_run_in_one_line_and_room_lets_it_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with small_disk(tmp_path / "disk", "4m") as disk:
+        ballast = disk / "ballast"
+        ballast.write_bytes(b"x" * 1_200_000)
+        code, said = train(disk / "run", capsys, num_steps="400", tensorboard="false")
+        assert (code, "No space left on device" in said, "--resume" in said) == (1, True, True), said
+        adapter = read_peft(disk / "run" / "adapters" / "last")
+        assert unpack(adapter.payload)[1].rank == 8
+        ballast.unlink()
+        done = len(steps(disk / "run"))
+        code, said = train(disk / "run", capsys, "--resume", num_steps=str(done + 2), tensorboard="false")
+        assert code == 0, said
+        assert steps(disk / "run") == list(range(done + 3))
+
+
+def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with small_disk(tmp_path / "disk", "1m") as disk:
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        code, said = train(disk / "run", capsys)
+        assert (code, str(disk / "run") in said, "--out" in said) == (2, True, True), said
