@@ -13,7 +13,7 @@ from rewards.pool import GraderPool
 from rewards.types import Problem
 from rl.config import RunConfig
 from rl.learner import TorchLearner
-from rl.liveness import Gate
+from rl.liveness import Watchman
 from rl.placement import GpuShares, share_gpus
 from rl.remote_learner import RayLearner
 from rl.train import Parts
@@ -34,12 +34,12 @@ async def open_parts(config: RunConfig, run: str, encode: Callable[[Problem], li
         grader = await stack.enter_async_context(open_grader(config))
         if config.runtime == "ray":
             await asyncio.to_thread(connect)
-        gate = Gate(config.liveness.tolerance)
+        watchman = Watchman(config.liveness.tolerance)
         learner, engine = await _both(
             stack.enter_async_context(open_learner(config, run)),
-            stack.enter_async_context(open_engine(config, admit=gate.admit)),
+            stack.enter_async_context(open_engine(config, admit=watchman.admit)),
         )
-        yield Parts(learner, engine, grader, encode, gate)
+        yield Parts(learner, engine, grader, encode, watchman)
 
 
 @asynccontextmanager

@@ -154,7 +154,7 @@ class LivenessConfig(Strict):
 
     every: int = Field(default=5, ge=1)
     """Steps between checks; the first steps are always checked."""
-    tolerance: float = Field(default=0.3, gt=0)
+    tolerance: float = Field(default=0.2, gt=0)
     """Largest mean absolute difference of logprobs, in nats a token, that rounding may make between an engine and the
     learner."""
 

@@ -1,16 +1,21 @@
 """The check that every engine samples from the policy it was given.
 
 Public projects have trained for weeks while their rollouts silently came from the base model or from an older adapter.
-Here each engine scores a few sequences. Its logprobs must be near the learner's, and they must have moved as far as the
-learner's have: away from the base model, and away from the policy before this one. The slope of one move on the other
-is 1 for the right policy, 0 for the one that was moved away from, 2 for an adapter that is applied at twice its scale.
-Two correct engines in bfloat16 differ by some hundredths of a nat a token, so a slope is judged once the policy has
-moved far enough for it to be told from noise.
+Here each engine scores a few sequences, and its logprobs must be near the learner's. Two correct engines in bfloat16
+differ by some hundredths of a nat a token, so nearness alone would let much pass:
+
+* From the base model they must have moved as far as the learner's have. The slope of one move on the other is 1 for the
+  right policy, 0 for the base, 2 for an adapter that is applied at twice its scale. It is judged once the policy has
+  moved several times further than rounding does.
+* The policy before this one is often nearer than rounding. But more tokens must lie on this one's side than on that
+  one's. A sign test asks that, because rounding is a thousand times larger on an unlikely token than on a likely one
+  and a few tokens would decide any sum of squares; what one check cannot tell adds up over several, by the one-sided
+  CUSUM of Page (1954, "Continuous Inspection Schemes").
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Self
 
@@ -18,8 +23,13 @@ from lora.types import Adapter
 from rl.types import Learner
 from rollout.types import Engine, EngineDied
 
-CERTAIN = 0.1
-"""Standard error below which a slope is judged."""
+CERTAIN = 3.0
+"""How many times the residual a move must be, root mean squares both, for its slope to be judged. Rounding alone makes
+a slope of one half, having a share in the origin that both moves are measured from, and a ratio of one."""
+
+ALLOWANCE, LIMIT = 1.0, 6.0
+"""Of the CUSUM, in standard deviations of a sign test. Were there nothing to see but rounding, one check in a million
+would pass the limit, and on the right policy there is something to see, the other way."""
 
 NUM_SEQUENCES = 8
 LONGEST = 512
@@ -35,23 +45,23 @@ class Slope:
     """How much of a move an engine shows, by least squares."""
 
     value: float
-    standard_error: float
-    """Infinite where there was no move."""
+    clarity: float
+    """The size of the move over that of the residual; 0 where there was no move."""
 
     @classmethod
     def fit(cls, seen: Sequence[float], move: Sequence[float]) -> Self:
         """The least-squares slope through the origin of `seen` on `move`."""
         size = math.fsum(m * m for m in move)
         if size == 0:
-            return cls(1.0, math.inf)
+            return cls(1.0, 0.0)
         slope = math.fsum(m * s for m, s in zip(move, seen, strict=True)) / size
         residual = math.fsum((s - slope * m) ** 2 for m, s in zip(move, seen, strict=True))
-        return cls(slope, math.sqrt(residual / len(move) / size))
+        return cls(slope, math.sqrt(size / residual) if residual > 0 else math.inf)
 
     @property
     def certain(self) -> bool:
         """Whether it can be told from noise."""
-        return self.standard_error < CERTAIN
+        return self.clarity > CERTAIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +72,9 @@ class Agreement:
     """Mean absolute difference from the learner's, in nats a token."""
     from_base: Slope
     """Of the policy's move away from the base model."""
-    from_previous: Slope
-    """Of the policy's move away from the one before it."""
+    lag: float
+    """How many more tokens are nearer to the policy before the published one than to that, in standard deviations of
+    what chance would do; 0 where there is none before it."""
 
     @classmethod
     def measure(
@@ -74,26 +85,33 @@ class Agreement:
         previous: Sequence[float] | None = None,
     ) -> Self:
         """From the logprobs of the same tokens under the engine, and under the learner's three models."""
+        differences = _minus(sampled, policy)
+        return cls(
+            fmean(map(abs, differences)),
+            Slope.fit(_minus(sampled, base), _minus(policy, base)),
+            sign_test(differences, _minus(sampled, previous)) if previous is not None else 0.0,
+        )
 
-        def slope(origin: Sequence[float]) -> Slope:
-            return Slope.fit(_minus(sampled, origin), _minus(policy, origin))
-
-        difference = fmean(map(abs, _minus(sampled, policy)))
-        return cls(difference, slope(base), slope(policy if previous is None else previous))
-
-    def fault(self, tolerance: float) -> str | None:
-        """What is wrong, if anything is."""
+    def fault(self, tolerance: float, suspicion: float) -> str | None:
+        """What is wrong, if anything is; `suspicion` is what the lags so far add up to."""
         if self.from_base.certain and self.from_base.value < 0.2:
             return "from the base model"
         if self.from_base.certain and self.from_base.value < 0.5:
             return "from a much older policy, or from the adapter at a wrong scale"
         if self.from_base.certain and self.from_base.value > 1.5:
             return "from the adapter at a wrong scale"
-        if self.from_previous.certain and self.from_previous.value < 0.5:
-            return "from the policy before it"
+        if suspicion > LIMIT:
+            return "from an older policy"
         if not self.difference <= tolerance:
-            return "from another model"
+            return "from another model or adapter"
         return None
+
+
+def sign_test(differences: Sequence[float], others: Sequence[float]) -> float:
+    """How far the count of `others` that are smaller than their `differences` is above one half, in standard
+    deviations."""
+    signs = [math.copysign(1, abs(d) - abs(o)) for d, o in zip(differences, others, strict=True) if abs(d) != abs(o)]
+    return math.fsum(signs) / math.sqrt(len(signs)) if signs else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,41 +145,59 @@ class Reference:
 
 
 @dataclass(slots=True)
-class Gate:
-    """What a restarted worker must show before it serves: the policy that was checked last."""
+class Watchman:
+    """Checks every replica of an engine now and then, and each restarted one before it serves."""
 
-    tolerance: float = 0.3
+    tolerance: float = 0.2
     reference: Reference | None = None
+    """What was checked last; a restarted replica has to show the same."""
+    suspicions: dict[int, float] = field(default_factory=dict[int, float])
+    """By replica: what its lags add up to."""
+
+    async def check(self, reference: Reference, engine: Engine) -> dict[str, float]:
+        """Compare every replica of the engine with the reference; returns the worst one's figures.
+
+        A replica that dies meanwhile cannot mislead anyone, and is left to its pool.
+
+        Raises:
+            StalePolicyError: a replica does not sample from the reference's adapter.
+        """
+        self.reference = reference
+        seen: list[Agreement] = []
+        for index, replica in enumerate(engine.replicas()):
+            try:
+                agreement = await reference.compare(replica)
+            except EngineDied:
+                continue
+            self.suspicions[index] = max(0.0, self.suspicions.get(index, 0.0) + agreement.lag - ALLOWANCE)
+            self._refuse(agreement, self.suspicions[index], f"rollout worker {index}")
+            seen.append(agreement)
+        if not seen:
+            return {}
+        worst = max(seen, key=lambda agreement: agreement.difference)
+        return {
+            "policy/sampler_difference": worst.difference,
+            "policy/sampler_slope": worst.from_base.value,
+            "policy/sampler_lag": max(agreement.lag for agreement in seen),
+            "policy/distance_from_base": fmean(map(abs, _minus(reference.policy, reference.base))),
+        }
 
     async def admit(self, engine: Engine) -> None:
-        """Raises StalePolicyError if the engine does not serve what it is given."""
+        """Raises StalePolicyError if a restarted replica does not serve what it is given."""
         if self.reference is not None:
-            _refuse(await self.reference.compare(engine), self.reference, self.tolerance, "a restarted rollout worker")
+            agreement = await self.reference.compare(engine)
+            self._refuse(agreement, agreement.lag - ALLOWANCE, "a restarted rollout worker")
 
-
-async def check_liveness(reference: Reference, engine: Engine, tolerance: float) -> dict[str, float]:
-    """Compare every replica of the engine with the reference; returns the worst one's figures.
-
-    A replica that dies meanwhile cannot mislead anyone, and is left to its pool.
-
-    Raises:
-        StalePolicyError: a replica does not sample from the reference's adapter.
-    """
-    seen: list[Agreement] = []
-    for index, replica in enumerate(engine.replicas()):
-        try:
-            seen.append(await reference.compare(replica))
-        except EngineDied:
-            continue
-        _refuse(seen[-1], reference, tolerance, f"rollout worker {index}")
-    if not seen:
-        return {}
-    worst = max(seen, key=lambda agreement: agreement.difference)
-    return {
-        "policy/sampler_difference": worst.difference,
-        "policy/sampler_slope": worst.from_base.value,
-        "policy/distance_from_base": fmean(map(abs, _minus(reference.policy, reference.base))),
-    }
+    def _refuse(self, agreement: Agreement, suspicion: float, who: str) -> None:
+        fault = agreement.fault(self.tolerance, suspicion)
+        if fault is None or self.reference is None:
+            return
+        raise StalePolicyError(
+            f"{who} samples {fault}, not from version {self.reference.adapter.version}: its logprobs differ by "
+            f"{agreement.difference:.3f} nats a token from the learner's (at most {self.tolerance:g} is rounding) and "
+            f"show {agreement.from_base.value:.2f} of the policy's move away from the base model; the tokens that are "
+            f"nearer to the version before it are {agreement.lag:+.1f} standard deviations from half of them"
+        )
 
 
 def distinct(sequences: Sequence[Sequence[int]], scores: Sequence[Sequence[float]]) -> list[float]:
@@ -179,16 +215,6 @@ def distinct(sequences: Sequence[Sequence[int]], scores: Sequence[Sequence[float
                 seen.add(beginning)
                 kept.append(score)
     return kept
-
-
-def _refuse(agreement: Agreement, reference: Reference, tolerance: float, who: str) -> None:
-    if fault := agreement.fault(tolerance):
-        raise StalePolicyError(
-            f"{who} samples {fault}, not from version {reference.adapter.version}: its logprobs differ by "
-            f"{agreement.difference:.3f} nats a token from the learner's (at most {tolerance:g} is rounding), and show "
-            f"{agreement.from_base.value:.2f} of the policy's move away from the base model and "
-            f"{agreement.from_previous.value:.2f} of its last move"
-        )
 
 
 def _minus(one: Sequence[float], other: Sequence[float]) -> list[float]:

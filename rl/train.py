@@ -17,7 +17,7 @@ from rl.config import RunConfig
 from rl.data import Split, draw
 from rl.evaluate import Evaluation, evaluate
 from rl.guard import LR_SCALE, ROLLED_BACK, Collapse, Guard
-from rl.liveness import NUM_SEQUENCES, Gate, Reference, check_liveness
+from rl.liveness import NUM_SEQUENCES, Reference, Watchman
 from rl.metrics import Stopwatch, group_metrics, throughput
 from rl.schedule import lr_scale
 from rl.types import Group, Learner
@@ -32,8 +32,8 @@ class Parts:
     engine: Engine
     grader: Grader
     encode: Callable[[Problem], list[int]]
-    gate: Gate = field(default_factory=Gate)
-    """What a restarted worker has to show before it serves."""
+    watchman: Watchman = field(default_factory=Watchman)
+    """Sees that the engine samples from the policy it was given."""
 
 
 class Journal(Protocol):
@@ -151,8 +151,8 @@ async def _check(
     written = [[*group.prompt, *group.completions[0].token_ids] for group in groups]
     sequences = written or [parts.encode(problem) for problem in problems.held_out[:NUM_SEQUENCES]]
     fitting = [sequence[: config.model.max_length - 1] for sequence in sequences]
-    parts.gate.reference = await Reference.measure(parts.learner, adapter, previous, fitting)
-    return await check_liveness(parts.gate.reference, parts.engine, config.liveness.tolerance)
+    reference = await Reference.measure(parts.learner, adapter, previous, fitting)
+    return await parts.watchman.check(reference, parts.engine)
 
 
 async def _heed(

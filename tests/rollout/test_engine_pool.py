@@ -14,7 +14,7 @@ from lora.config import LoraConfig, ModelConfig
 from lora.types import Adapter
 from rl.config import LearnerConfig, LivenessConfig
 from rl.learner import TorchLearner
-from rl.liveness import Gate, Reference, StalePolicyError
+from rl.liveness import Reference, StalePolicyError, Watchman
 from rollout.actor import AdapterStore, RayEngine
 from rollout.config import RolloutConfig, SamplingConfig
 from rollout.pool import EnginePool
@@ -234,9 +234,9 @@ async def test_a_restarted_worker_shows_the_current_policy_before_it_serves(
 ) -> None:
     learner = TorchLearner("gate", tiny_model, LORA, LearnerConfig(), temperature=1.0, seed=0)
     adapter = make_adapter(tiny_model, LORA, version=4)
-    gate = Gate(LivenessConfig().tolerance, await Reference.measure(learner, adapter, None, PROMPTS))
+    watchman = Watchman(LivenessConfig().tolerance, await Reference.measure(learner, adapter, None, PROMPTS))
     workers = Workers(tiny_model)
-    pool = await workers.pool(1, admit=gate.admit)
+    pool = await workers.pool(1, admit=watchman.admit)
     try:
         os.kill(await workers.started[0].pid(), signal.SIGKILL)
         groups = await pool.sample(PROMPTS, adapter, SAMPLING, seeds=SEEDS)
