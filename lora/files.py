@@ -57,12 +57,13 @@ class Description:
 
 
 def pack(tensors: Mapping[str, Tensor], description: Description) -> bytes:
-    """A safetensors file in PEFT's names, with the description in its header.
+    """A safetensors file in PEFT's names, with the description in its header; the same bytes for the same adapter.
 
     `tensors` are named as `LoraLayers.tensors` names them.
     """
     peft = {f"{PREFIX}{name}.weight": tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
-    return safetensors.torch.save(peft, metadata={"format": "pt", "adapter": json.dumps(asdict(description))})
+    payload = safetensors.torch.save(peft, metadata={"format": "pt", "adapter": json.dumps(asdict(description))})
+    return _with_sorted_header(payload)
 
 
 def unpack(payload: bytes) -> tuple[dict[str, Tensor], Description]:
@@ -104,6 +105,14 @@ def read_peft(directory: Path, *, run: str | None = None, version: int = 0) -> A
     except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{directory} is a damaged adapter: {error}") from None
     return Adapter(run or directory.resolve().name, version, pack(tensors, description))
+
+
+def _with_sorted_header(payload: bytes) -> bytes:
+    """safetensors writes its metadata in another order every time, and an adapter is named by its bytes."""
+    end = 8 + int.from_bytes(payload[:8], "little")
+    header = json.dumps(json.loads(payload[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # tensors begin at a multiple of 8
+    return len(header).to_bytes(8, "little") + header + payload[end:]
 
 
 def _from_peft_names(peft: Mapping[str, Tensor]) -> dict[str, Tensor]:

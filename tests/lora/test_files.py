@@ -80,6 +80,7 @@ def test_what_is_packed_is_unpacked(shapes: dict[str, tuple[int, int, torch.dtyp
     unpacked, same = unpack(pack(tensors, description))
     assert equal(tensors, unpacked)
     assert same == description
+    assert len({pack(tensors, description) for _ in range(8)}) == 1, "an adapter is named by its bytes"
 
 
 @given(descriptions)
