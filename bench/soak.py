@@ -36,7 +36,7 @@ from rl.evaluate import Evaluation
 from rl.launch import prepare, train_through_deaths
 from rl.run_directory import RunDirectory
 from rl.settings import load_config
-from rl.sinks import Sink, Sinks
+from rl.sinks import Ended, Sink, Sinks
 from rl.train import Parts
 from rl.types import Group
 
@@ -75,7 +75,7 @@ class Counting(Sink):
     def evaluated(self, step: int, evaluation: Evaluation) -> None:
         """Not of interest."""
 
-    def close(self) -> None:
+    def close(self, ended: Ended) -> None:
         """Nothing to release."""
 
 

@@ -1,18 +1,16 @@
 """The `rankone` command. Bad input gives one clear line and exit status 2; nothing is lost."""
 
 import asyncio
-import errno
 import os
-import sys
-from collections.abc import Callable
 from enum import StrEnum
-from functools import wraps
 from pathlib import Path
-from typing import Annotated, ParamSpec
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from rl.cluster_cli import COMMANDS
+from rl.errors import one_line_errors
 from rl.rewards_cli import grade_command, reward_try_command
 
 # Read when torch loads. Its threads then sleep between two operations; spinning, they make a small model's step fifteen
@@ -30,6 +28,8 @@ reward_app = typer.Typer(help="Develop reward functions without a model.", no_ar
 app.add_typer(reward_app, name="reward")
 app.command("grade")(grade_command)
 reward_app.command("try")(reward_try_command)
+for name, command in COMMANDS.items():
+    app.command(name)(command)
 
 Config = Annotated[Path, typer.Argument(help="The run's TOML file.", show_default=False)]
 Set = Annotated[
@@ -43,40 +43,6 @@ class Which(StrEnum):
 
     BEST = "best"
     LAST = "last"
-
-
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-
-P = ParamSpec("P")
-
-
-def one_line_errors(command: Callable[P, None]) -> Callable[P, None]:
-    """A user's mistake (ValueError) becomes one line and exit status 2, an end that we foresaw one line and status 1.
-
-    `RANKONE_DEBUG=1` shows where it arose.
-    """
-
-    @wraps(command)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            command(*args, **kwargs)
-        except Exception as error:
-            line = one_line(error)
-            if line is None or os.environ.get("RANKONE_DEBUG"):
-                raise
-            print(f"rankone: {line}", file=sys.stderr)
-            raise typer.Exit(2 if isinstance(error, ValueError) else 1) from None
-
-    return guarded
-
-
-def one_line(error: Exception) -> str | None:
-    """What happened and what to do about it, where that is known; None for a fault of the program."""
-    if isinstance(error, OSError) and error.errno in FULL:
-        place = error.filename or "the run's files"
-        return f"cannot write {place}: {error.strerror}; make room, then go on with --resume"
-    ours = type(error).__module__.partition(".")[0] in ("lora", "rewards", "rl", "rollout")
-    return str(error) if ours or isinstance(error, ValueError) else None
 
 
 @app.command("train")
@@ -107,7 +73,7 @@ def train_command(
             highlight=False,
         )
         raise typer.Exit(130) from None
-    console.print(summary, style="bold green", highlight=False)
+    console.print(summary, style="bold green", highlight=False, soft_wrap=True)
     console.print(
         f"curve    {path / 'curve.png'}\nadapter  {path / 'adapters' / 'best'}", highlight=False, soft_wrap=True
     )

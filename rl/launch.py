@@ -21,11 +21,13 @@ from rewards.types import Problem
 from rl.cluster import connect, disconnect, open_grader, open_parts
 from rl.config import RunConfig
 from rl.curve import draw_curve
+from rl.dashboard.legend import run_info
+from rl.dashboard.teller import PageTeller
 from rl.data import Split, absolute_paths, load_problems
 from rl.progress import LiveDisplay, LogLines
 from rl.prompts import Encoder
 from rl.run_directory import FileJournal, RunDirectory
-from rl.sinks import Sink, Sinks, TensorBoard
+from rl.sinks import Ended, Sink, Sinks, TensorBoard
 from rl.train import Parts, train
 from rl.types import LearnerDied
 
@@ -103,10 +105,15 @@ async def _run(prepared: Prepared, directory: RunDirectory, console: Console, *,
 
 async def _train(prepared: Prepared, parts: Parts, directory: RunDirectory, console: Console, *, resume: bool) -> None:
     sinks = Sinks(_sinks(prepared.config, directory, console))
+    ended: Ended = "failed"
     try:
         await train_through_deaths(prepared, parts, directory, sinks, resume=resume)
+        ended = "finished"
+    except asyncio.CancelledError:
+        ended = "stopped"
+        raise
     finally:
-        sinks.close()
+        sinks.close(ended)
 
 
 async def train_through_deaths(
@@ -139,6 +146,8 @@ def _sinks(config: RunConfig, directory: RunDirectory, console: Console) -> list
     ]
     if config.tensorboard:
         sinks.append(TensorBoard(directory.tensorboard, first))
+    if config.runtime == "ray":
+        sinks.append(PageTeller(run_info(config, directory.path), directory))
     return sinks
 
 

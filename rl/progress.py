@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rl.evaluate import Evaluation
-from rl.sinks import Sink
+from rl.sinks import Ended, Sink
 from rl.types import Group
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -46,7 +46,7 @@ class LogLines(Sink):
                 f"{metrics['throughput/sample_tokens_per_s']:.0f} tokens/s  {_phases(metrics)}"
             )
 
-    def close(self) -> None:
+    def close(self, ended: Ended) -> None:
         """Nothing to release."""
 
     def _print(self, line: str) -> None:
@@ -87,7 +87,7 @@ class LiveDisplay(Sink):
             self._sample = groups[step % len(groups)]
             self._bar.update(self._task, completed=step + 1, left=self._left(step + 1))
 
-    def close(self) -> None:
+    def close(self, ended: Ended) -> None:
         self._live.stop()
 
     def _left(self, done: int) -> str:

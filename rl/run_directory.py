@@ -4,7 +4,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from rl import checkpoint
 from rl.checkpoint import Checkpoint
 from rl.config import RunConfig
 from rl.evaluate import Evaluation
+from rl.jsonl import append_objects, read_objects
 from rl.settings import dump_config
 from rl.sinks import Sinks
 from rl.train import Journal
@@ -60,7 +61,7 @@ class RunDirectory:
 
     def metrics(self) -> list[dict[str, Any]]:
         """One object a step, in order."""
-        return list(_objects(self.metrics_file))
+        return list(read_objects(self.metrics_file))
 
     def curve(self) -> list[tuple[int, float]]:
         """Held-out accuracy by step."""
@@ -76,7 +77,7 @@ class RunDirectory:
         """Drop what was written about `step` and later ones: they are about to be done again."""
         for file in (self.metrics_file, self.samples_file):
             if file.exists():
-                kept = [json.dumps(row) + "\n" for row in _objects(file) if row["step"] < step]
+                kept = [json.dumps(row) + "\n" for row in read_objects(file) if row["step"] < step]
                 scratch = file.with_suffix(".tmp")
                 scratch.write_text("".join(kept))
                 scratch.replace(file)
@@ -126,7 +127,7 @@ class FileJournal(Journal):
         log.warning("step %d: %s", step, "; ".join(alarms))
 
     def stepped(self, step: int, metrics: dict[str, float], groups: Sequence[Group]) -> None:
-        _append(self._directory.metrics_file, [{"step": step, "time": time.time(), **metrics}])
+        append_objects(self._directory.metrics_file, [{"step": step, "time": time.time(), **metrics}])
         self._write_samples(step, "train", groups)
         self._sinks.stepped(step, metrics, groups)
 
@@ -135,36 +136,23 @@ class FileJournal(Journal):
         write_peft(adapter, self._directory.adapters / "last")
 
     def _write_samples(self, step: int, split: str, groups: Sequence[Group]) -> None:
-        rows = [
-            {
-                "step": step,
-                "split": split,
-                "problem": group.problem.id,
-                "question": group.problem.question,
-                "answer": group.problem.answer,
-                "completion": completion.text,
-                "reward": reward.value,
-                "outcome": str(reward.outcome),
-                "policy_version": completion.policy_version,
-            }
-            for group in groups
-            for completion, reward in zip(group.completions, group.rewards, strict=True)
-        ]
-        _append(self._directory.samples_file, rows[: self._max_samples])
+        append_objects(self._directory.samples_file, sample_rows(step, split, groups)[: self._max_samples])
 
 
-def _append(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    with file.open("a") as sink:
-        sink.writelines(json.dumps(row) + "\n" for row in rows)
-
-
-def _objects(file: Path) -> Iterator[dict[str, Any]]:
-    """The file's objects; a last line that was cut off by a kill is no object."""
-    if not file.exists():
-        return
-    with file.open() as lines:
-        for line in lines:
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError:
-                continue
+def sample_rows(step: int, split: str, groups: Sequence[Group]) -> list[dict[str, Any]]:
+    """One object a completion: the question, what was written, and its grade."""
+    return [
+        {
+            "step": step,
+            "split": split,
+            "problem": group.problem.id,
+            "question": group.problem.question,
+            "answer": group.problem.answer,
+            "completion": completion.text,
+            "reward": reward.value,
+            "outcome": str(reward.outcome),
+            "policy_version": completion.policy_version,
+        }
+        for group in groups
+        for completion, reward in zip(group.completions, group.rewards, strict=True)
+    ]

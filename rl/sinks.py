@@ -3,12 +3,15 @@
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from rl.evaluate import Evaluation
 from rl.types import Group
 
 log = logging.getLogger(__name__)
+
+
+Ended = Literal["finished", "stopped", "failed"]
 
 
 class Sink(Protocol):
@@ -18,7 +21,7 @@ class Sink(Protocol):
 
     def stepped(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None: ...
 
-    def close(self) -> None: ...
+    def close(self, ended: Ended) -> None: ...
 
 
 class Sinks:
@@ -33,8 +36,8 @@ class Sinks:
     def stepped(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None:
         self._each("stepped", step, metrics, groups)
 
-    def close(self) -> None:
-        self._each("close")
+    def close(self, ended: Ended) -> None:
+        self._each("close", ended)
 
     def _each(self, method: str, *arguments: Any) -> None:
         for sink in list(self._sinks):
@@ -61,5 +64,5 @@ class TensorBoard(Sink):
             self._writer.add_scalar(name, value, step)
         self._writer.flush()
 
-    def close(self) -> None:
+    def close(self, ended: Ended) -> None:
         self._writer.close()

@@ -1,5 +1,6 @@
 """Paths in a configuration: relative ones start at the configuration file's directory, then at the current one."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from rl.config import Addition, DataConfig, Gsm8k, Hub, JsonLines, Math, ReasoningGym
@@ -36,12 +37,17 @@ def require_directory(path: str, base: Path, key: str) -> Path:
 
 def absolute_paths(config: DataConfig, base: Path) -> DataConfig:
     """The same configuration with its existing files named from the root, so that it can be written elsewhere."""
+    return with_paths(config, lambda path: _absolute(path, base))
+
+
+def with_paths(config: DataConfig, change: Callable[[str], str]) -> DataConfig:
+    """The same configuration with every path (or a hub's id in a path's place) changed."""
     match config:
         case JsonLines() | Math():
-            held_out = None if config.held_out is None else _absolute(config.held_out, base)
-            return config.model_copy(update={"train": _absolute(config.train, base), "held_out": held_out})
+            held_out = None if config.held_out is None else change(config.held_out)
+            return config.model_copy(update={"train": change(config.train), "held_out": held_out})
         case Gsm8k() | Hub():
-            return config.model_copy(update={"path": _absolute(config.path, base)})
+            return config.model_copy(update={"path": change(config.path)})
         case Addition() | ReasoningGym():
             return config
 

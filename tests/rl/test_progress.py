@@ -13,7 +13,7 @@ from rewards.types import Problem
 from rl.curve import draw_curve
 from rl.evaluate import Evaluation
 from rl.progress import BARS, LiveDisplay, LogLines, sparkline
-from rl.sinks import Sink, Sinks, TensorBoard
+from rl.sinks import Ended, Sink, Sinks, TensorBoard
 from rl.types import Group
 from rollout.types import Completion
 
@@ -58,7 +58,7 @@ def test_the_live_display_shows_progress_and_what_the_model_wrote_even_if_it_loo
     display.evaluated(0, Evaluation(0.5, 0.5, 0.5, [group()]))
     display.stepped(0, METRICS, [group("[/red] [bold", "[/] \x1b[2J \\boxed{1}")])
     display.stepped(4, {}, [])
-    display.close()
+    display.close("finished")
     shown = text.getvalue()
     for expected in ("0.500", "0.375", "120", "[/red] [bold", "\\boxed{1}", "1/4"):
         assert expected in shown
@@ -77,7 +77,7 @@ class Failing(Sink):
         self.calls += 1
         raise OSError("the disk is full")
 
-    def close(self) -> None:
+    def close(self, ended: Ended) -> None:
         self.stepped()
 
 
@@ -86,7 +86,7 @@ def test_a_sink_that_fails_is_left_out_and_the_others_go_on(tmp_path: Path) -> N
     sinks = Sinks([failing, LogLines(Console(file=text, width=200), 3), TensorBoard(tmp_path, 0)])
     for step in range(3):
         sinks.stepped(step, METRICS, [group()])
-    sinks.close()
+    sinks.close("finished")
     assert failing.calls == 1
     assert len(text.getvalue().splitlines()) == 3
 
@@ -97,7 +97,7 @@ def test_tensorboard_gets_every_metric_by_step(tmp_path: Path) -> None:
     board = TensorBoard(tmp_path, 0)
     for step in range(3):
         board.stepped(step, {"reward/mean": step / 4}, [])
-    board.close()
+    board.close("finished")
     events = EventAccumulator(str(tmp_path))
     events.Reload()
     assert [(event.step, event.value) for event in events.Scalars("reward/mean")] == [(0, 0.0), (1, 0.25), (2, 0.5)]

@@ -23,7 +23,7 @@ from rl.launch import prepare, train_through_deaths
 from rl.remote_learner import RayLearner
 from rl.run_directory import RunDirectory
 from rl.settings import load_config
-from rl.sinks import Sink, Sinks
+from rl.sinks import Ended, Sink, Sinks
 from rl.types import Group, LearnerDied
 from rollout.actor import RayEngine
 
@@ -125,7 +125,7 @@ class Reaper(Sink):
     def evaluated(self, *_: object) -> None:
         """Goes on."""
 
-    def close(self) -> None:
+    def close(self, ended: Ended) -> None:
         """Nothing to release."""
 
 

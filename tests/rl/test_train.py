@@ -19,7 +19,7 @@ from rl.metrics import Stopwatch
 from rl.prompts import Encoder
 from rl.run_directory import FileJournal, RunDirectory
 from rl.settings import load_config
-from rl.sinks import Sink, Sinks
+from rl.sinks import Ended, Sink, Sinks
 from rl.train import Parts, roll_out, train
 from rollout.config import SamplingConfig
 from rollout.torch_engine import TorchEngine
@@ -46,7 +46,7 @@ class Bomb(Sink):
     def evaluated(self, *_: object) -> None:
         """Goes on."""
 
-    def close(self) -> None:
+    def close(self, ended: Ended) -> None:
         """Nothing to release."""
 
 

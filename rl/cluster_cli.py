@@ -1,0 +1,187 @@
+"""The commands about a cluster and what runs on it, from `rankone up` to `rankone report`."""
+
+import os
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from rl.errors import one_line_errors
+
+if TYPE_CHECKING:
+    from rl.jobs import Cluster
+
+ADDRESS_HELP = "The dashboard of the cluster's head; by default RAY_API_SERVER_ADDRESS, else this machine's."
+Address = Annotated[str | None, typer.Option(metavar="URL", help=ADDRESS_HELP, show_default=False)]
+Id = Annotated[str, typer.Argument(metavar="ID", help="The job's submission id.", show_default=False)]
+
+
+@one_line_errors
+def up_command(
+    join: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Add this machine to the head at HOST:PORT.")
+    ] = None,
+    port: Annotated[int, typer.Option(help="The head's port for nodes.")] = 6379,
+    dashboard_port: Annotated[int, typer.Option(help="The dashboard's port.")] = 8265,
+    dashboard_host: Annotated[
+        str, typer.Option(help="0.0.0.0 lets other machines in: set a token first.")
+    ] = "127.0.0.1",
+    temp_dir: Annotated[str | None, typer.Option(help="Where Ray keeps its sessions; by default /tmp/ray.")] = None,
+) -> None:
+    """Start a Ray head on this machine whose dashboard shows accuracy curves, or add this machine to one."""
+    from rl.up import join_cluster, start_head
+
+    if join is not None:
+        join_cluster(join, temp_dir)
+        print(f"this machine is a node of {join} now; `ray stop` takes it away again")
+        return
+    head = start_head(port, dashboard_host, dashboard_port, temp_dir)
+    print(f"dashboard   {head.dashboard}")
+    print(f"curves      {head.dashboard}/rankone/ and on the dashboard's Metrics, Overview and job pages")
+    print(f"more nodes  rankone up --join {head.address}")
+    print("runs        rankone submit CONFIG" + ("" if dashboard_port == 8265 else f" --address {head.dashboard}"))
+    print("end it      ray stop")
+
+
+@one_line_errors
+def page_command(
+    port: Annotated[int, typer.Option(help="The page's port on the head's loopback.")] = 8266,
+) -> None:
+    """Start the page of curves on a cluster that `rankone up` did not start. Run it on one of its nodes."""
+    from rl.up import attach_page
+
+    print(f"curves      {attach_page(port)}/ on the head; jobs that start from now on appear there")
+
+
+@one_line_errors
+def submit_command(
+    config: Annotated[Path, typer.Argument(help="The run's TOML file.", show_default=False)],
+    address: Address = None,
+    override: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting; repeatable.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="The job's name in the dashboard; by default the run's.")] = None,
+    follow: Annotated[bool, typer.Option(help="Follow the logs, and end with the run's exit status.")] = True,
+) -> None:
+    """Send a run to a Ray cluster as a job."""
+    from rl.jobs import Cluster
+    from rl.launch import prepare
+    from rl.settings import load_config
+
+    settings = load_config(config, override or [])
+    prepare(settings, config.parent)  # every mistake in data, prompts and answers shows here, not on the cluster
+    cluster = Cluster(_address(address))
+    name = name or settings.name
+    job = cluster.submit(settings, config.parent, name, f"{name}-{datetime.now():%Y%m%d-%H%M%S}-{os.getpid():x}")
+    print(f"job {job}\npage {cluster.address}/#/jobs/{job}\nstop it with: rankone stop {job}", flush=True)
+    if follow:
+        _follow(cluster, job)
+
+
+@one_line_errors
+def jobs_command(address: Address = None) -> None:
+    """List the cluster's jobs."""
+    from rl.jobs import Cluster
+
+    table = Table("ID", "name", "status", "started", "lasted", box=None)
+    for job in Cluster(_address(address)).jobs():
+        began = datetime.fromtimestamp(job.started).strftime("%Y-%m-%d %H:%M:%S") if job.started else ""
+        lasted = f"{((job.ended or time.time()) - job.started) / 60:.1f} min" if job.started else ""
+        table.add_row(job.id, job.name, job.status, began, lasted)
+    Console().print(table)
+
+
+@one_line_errors
+def status_command(job: Id, address: Address = None) -> None:
+    """Show one job; the exit status is the job's."""
+    from rl.jobs import Cluster
+
+    found = Cluster(_address(address)).job(job)
+    print(f"{found.id}  {found.status}  {found.message}")
+    raise typer.Exit(found.exit_code if found.over else 0)
+
+
+@one_line_errors
+def logs_command(
+    job: Id,
+    address: Address = None,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="As they come.")] = False,
+) -> None:
+    """Show a job's logs."""
+    from rl.jobs import Cluster
+
+    cluster = Cluster(_address(address))
+    if follow:
+        _follow(cluster, job)
+    sys.stdout.write(cluster.logs(job))
+
+
+@one_line_errors
+def stop_command(job: Id, address: Address = None) -> None:
+    """End a job so that its run can be resumed, and wait until it has ended."""
+    from rl.jobs import Cluster
+
+    found = Cluster(_address(address)).stop(job)
+    print(f"{found.id}  {found.status}")
+    raise typer.Exit(0 if found.over else 1)
+
+
+@one_line_errors
+def fetch_command(
+    job: Id,
+    address: Address = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write; by default a directory of the job's name.")] = None,
+) -> None:
+    """Copy a job's metrics and its best adapter here."""
+    from rl.jobs import Cluster
+
+    target = out or Path(job)
+    Cluster(_address(address)).fetch(job, target)
+    print(target)
+
+
+@one_line_errors
+def report_command(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Directories of runs.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="The file to write.")] = Path("report.html"),
+) -> None:
+    """Write the curves of runs as one HTML file that needs nothing else."""
+    from rl.dashboard.report import report
+
+    out.write_text(report(runs), encoding="utf-8")
+    print(out)
+
+
+COMMANDS = {
+    "up": up_command, "submit": submit_command, "jobs": jobs_command, "status": status_command, "logs": logs_command,
+    "stop": stop_command, "fetch": fetch_command, "page": page_command, "report": report_command,
+}  # fmt: skip
+
+
+def _follow(cluster: "Cluster", job: str) -> None:
+    """Write the job's logs as they come; ends with the job's own exit status. Ctrl-C leaves the job running."""
+
+    def write(lines: str) -> None:
+        sys.stdout.write(lines)
+        sys.stdout.flush()
+
+    try:
+        ended = cluster.follow(job, write)
+    except KeyboardInterrupt:
+        print(f"\nthe job goes on; follow it with: rankone logs -f {job}", file=sys.stderr)
+        raise typer.Exit(130) from None
+    if ended.status != "SUCCEEDED":
+        print(f"rankone: job {job} {ended.status.lower()}: {ended.message}", file=sys.stderr)
+    raise typer.Exit(ended.exit_code)
+
+
+def _address(given: str | None) -> str:
+    address = given or os.environ.get("RAY_API_SERVER_ADDRESS") or "http://127.0.0.1:8265"
+    if not address.startswith(("http://", "https://")):
+        raise ValueError(f"{address!r} is no dashboard's address: it begins with http://, as in http://head:8265")
+    return address

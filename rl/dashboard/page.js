@@ -1,0 +1,223 @@
+"use strict";
+// Draws the runs. Either from the data inside a report, or from the server again and again. Whatever a model wrote goes
+// into the page as text, never as markup.
+
+const query = new URLSearchParams(location.search);
+const inside = document.getElementById("data") && JSON.parse(document.getElementById("data").textContent);
+const solo = location.pathname.includes("/d-solo/");
+const COLOURS = ["#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#17becf", "#bcbd22", "#7f7f7f"];
+const EVERY_MS = 3000;
+const byId = (id) => document.getElementById(id);
+
+const state = { axis: "step", runs: [], shown: new Map(), chosen: null, detail: null, drawn: "" };
+
+function dark() {
+  const asked = query.get("theme");
+  return asked ? asked === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+}
+
+function element(tag, text, className) {
+  const made = document.createElement(tag);
+  if (text !== undefined) made.textContent = text;
+  if (className) made.className = className;
+  return made;
+}
+
+const percent = (value) => (value == null ? "" : (100 * value).toFixed(1) + " %");
+
+function lasted(seconds) {
+  if (seconds < 90) return Math.round(seconds) + " s";
+  return seconds < 5400 ? Math.round(seconds / 60) + " min" : (seconds / 3600).toFixed(1) + " h";
+}
+
+// What differs between the runs tells them apart; what they share only fills the legend.
+function differing(runs) {
+  const names = runs.length ? Object.keys(runs[0].settings) : [];
+  return names.filter((name) => new Set(runs.map((run) => JSON.stringify(run.settings[name]))).size > 1);
+}
+
+function label(run, names) {
+  const settings = names.map((name) => name + " " + run.settings[name]).join(", ");
+  return settings ? run.id + " (" + settings + ")" : run.id;
+}
+
+function escaped(text) { // plotly reads a little markup in labels
+  return text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+}
+
+// Colours belong to runs in the order in which they began, so that a new one changes nobody's.
+function colour(run) {
+  const order = [...state.runs].sort((a, b) => a.started - b.started || (a.id < b.id ? -1 : 1));
+  return COLOURS[order.findIndex((other) => other.id === run.id) % COLOURS.length];
+}
+
+const visible = (run) => state.shown.get(run.id) ?? true;
+
+function layout(more) {
+  const style = getComputedStyle(document.documentElement);
+  const line = style.getPropertyValue("--line").trim();
+  const axis = { gridcolor: line, linecolor: line, zerolinecolor: line, automargin: true };
+  return {
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", margin: { l: 46, r: 10, t: 6, b: 36 },
+    font: { color: style.getPropertyValue("--text").trim(), size: 12 }, hovermode: "closest", uirevision: state.axis,
+    legend: { orientation: "h", y: -0.2, font: { size: 11 } }, showlegend: true,
+    ...more, xaxis: { ...axis, ...more.xaxis }, yaxis: { ...axis, rangemode: "tozero", ...more.yaxis },
+  };
+}
+
+const CONFIG = { displaylogo: false, responsive: true, displayModeBar: false };
+
+const horizontal = () =>
+  state.axis === "step" ? { title: { text: "training step" }, rangemode: "tozero" } : { title: { text: "" }, type: "date" };
+
+// A job's page asks for its own time span: the runs that were alive in it.
+function inRange(run) {
+  const from = Number(query.get("from")), to = Number(query.get("to"));
+  return !(solo && query.get("panelId") === "24" && from) || (run.heard * 1000 >= from && !(to && run.started * 1000 > to + 60000));
+}
+
+function drawAccuracy() {
+  const runs = state.runs.filter((run) => visible(run) && inRange(run) && run.curve.length);
+  const names = differing(runs);
+  byId("empty").hidden = runs.length > 0;
+  byId("accuracy").style.display = runs.length ? "" : "none";
+  if (!runs.length) return Plotly.purge("accuracy");
+  const traces = runs.map((run) => ({
+    x: run.curve.map(([step, time]) => (state.axis === "step" ? step : new Date(time * 1000))),
+    y: run.curve.map((point) => point[2]),
+    name: escaped(label(run, names)), mode: "lines+markers",
+    line: { color: colour(run), width: run.id === state.chosen ? 3 : 2 }, marker: { size: 5 },
+    hovertemplate: "%{y:.1%} at %{x}<extra>" + escaped(label(run, names)) + "</extra>",
+  }));
+  const many = runs.length > 12;
+  Plotly.react("accuracy", traces, layout({
+    xaxis: horizontal(), yaxis: { tickformat: ".0%", range: [0, 1.02] }, showlegend: !many,
+  }), CONFIG);
+}
+
+function drawRuns() {
+  const names = differing(state.runs), wanted = byId("filter").value.toLowerCase();
+  const rows = state.runs.filter((run) => (run.id + " " + JSON.stringify(run.settings) + run.state).toLowerCase().includes(wanted));
+  byId("runs").tBodies[0].replaceChildren(...rows.map((run) => {
+    const row = element("tr", undefined, run.id === state.chosen ? "chosen" : "");
+    const swatch = element("button", undefined, "swatch" + (visible(run) ? "" : " off"));
+    swatch.style.background = colour(run);
+    swatch.title = "show or hide " + run.id;
+    swatch.onclick = (event) => { event.stopPropagation(); state.shown.set(run.id, !visible(run)); draw(true); };
+    const cell = (content, className) => { const made = element("td", undefined, className); made.append(content); row.append(made); };
+    cell(swatch);
+    cell(run.id, "name");
+    cell(element("span", run.state, run.state));
+    const values = run.curve.map((point) => point[2]);
+    cell(percent(values.at(-1)));
+    cell(percent(values.length ? Math.max(...values) : null), "wide");
+    cell(run.step + "/" + run.num_steps);
+    cell(lasted(run.heard - run.started), "wide");
+    cell(names.map((name) => name + " " + run.settings[name]).join(", "), "wide");
+    row.onclick = () => choose(run.id);
+    return row;
+  }));
+}
+
+function series(name, metric, rows, more) {
+  const known = rows.filter((row) => row[metric] != null);
+  return {
+    x: known.map((row) => (state.axis === "step" ? row.step : new Date(row.time * 1000))),
+    y: known.map((row) => row[metric]), name, mode: "lines", line: { width: 1.8 }, ...more,
+  };
+}
+
+function drawDetail() {
+  byId("detail").hidden = !state.detail;
+  if (!state.detail || solo) return;
+  const run = state.runs.find((other) => other.id === state.chosen), rows = state.detail.rows;
+  byId("detail-name").textContent = run.id;
+  const settings = Object.entries(run.settings).map(([name, value]) => name + " " + value).join(", ");
+  byId("links").replaceChildren(element("span", settings + (run.submission_id ? ", job " + run.submission_id : "") + "  "));
+  if (!inside) for (const [file, text] of [["adapter.zip", "best adapter"], ["metrics.jsonl", "metrics"]]) {
+    const link = element("a", text);
+    link.href = "/rankone/runs/" + encodeURIComponent(run.id) + "/" + file;
+    byId("links").append(link);
+  }
+  const plot = (id, traces, more) => Plotly.react(id, traces, layout({ xaxis: horizontal(), ...more }), CONFIG);
+  plot("reward", [
+    series("mean reward", "reward/mean", rows),
+    series("groups without signal", "group/no_signal_fraction", rows),
+    series("no answer", "reward/outcome/no_answer", rows, { line: { width: 1, dash: "dot" } }),
+    series("truncated", "completion/truncated_fraction", rows, { line: { width: 1, dash: "dot" } }),
+  ], { yaxis: { range: [0, 1.02] } });
+  plot("policy", [
+    series("entropy", "update/entropy", rows),
+    series("KL sampler to learner", "update/kl_sampler_learner", rows, { yaxis: "y2" }),
+  ], { yaxis: { title: { text: "entropy" } }, yaxis2: { overlaying: "y", side: "right", rangemode: "tozero", title: { text: "KL" }, showgrid: false }, margin: { l: 50, r: 56, t: 6, b: 36 } });
+  plot("phases", ["sample", "grade", "update", "publish", "evaluate", "liveness", "checkpoint"].map((phase) =>
+    series(phase, "time/" + phase + "_s", rows, { stackgroup: "all", line: { width: 0.5 } })), {});
+  plot("workers", [
+    series("sampled", "throughput/sample_tokens_per_s", rows),
+    series("learned from", "throughput/update_tokens_per_s", rows),
+    series("workers serving", "rollout/workers", rows, { yaxis: "y2", line: { shape: "hv", dash: "dot" } }),
+  ], { yaxis2: { overlaying: "y", side: "right", rangemode: "tozero", dtick: 1, showgrid: false }, margin: { l: 50, r: 40, t: 6, b: 36 } });
+  byId("samples").replaceChildren(...[...state.detail.samples].reverse().map((sample) => {
+    const item = element("li"), head = element("div", undefined, "head");
+    head.append("step " + sample.step + ", " + sample.split + ": " + sample.question + "  (" + sample.answer + ")  ");
+    head.append(element("span", sample.outcome + " " + sample.reward, sample.outcome));
+    item.append(head, element("pre", sample.completion));
+    return item;
+  }));
+}
+
+function draw(again) {
+  const now = JSON.stringify([state.runs, state.chosen, state.axis, state.detail && state.detail.rows.length]);
+  if (now === state.drawn && !again) return;
+  state.drawn = now;
+  document.documentElement.classList.toggle("dark", dark());
+  byId("count").textContent = state.runs.length + (state.runs.length === 1 ? " run" : " runs");
+  drawAccuracy();
+  if (!solo) drawRuns();
+  drawDetail();
+}
+
+async function ask(path) {
+  const response = await fetch("/rankone/" + path, { cache: "no-store" });
+  if (!response.ok) throw new Error(response.status + " for " + path);
+  return response.json();
+}
+
+async function choose(id) {
+  state.chosen = id;
+  await refresh(true);
+}
+
+async function refresh(again) {
+  try {
+    state.runs = inside ? inside.runs : await ask("runs.json");
+    if (!solo) {
+      state.chosen ??= state.runs.length ? state.runs[0].id : null;
+      if (state.chosen) state.detail = inside ? inside.details[state.chosen] : await ask("runs/" + encodeURIComponent(state.chosen) + ".json");
+    }
+    byId("live").textContent = inside ? "a report of " + new Date(Math.max(...state.runs.map((run) => run.heard)) * 1000).toLocaleString() : "live";
+    byId("live").className = "";
+  } catch (error) {
+    byId("live").textContent = "no answer from the cluster; trying again";
+    byId("live").className = "lost";
+    return;
+  }
+  draw(again === true);
+}
+
+async function watch() {
+  await refresh();
+  if (!inside) setTimeout(watch, EVERY_MS);
+}
+
+document.body.classList.toggle("solo", solo);
+document.documentElement.classList.toggle("dark", dark());
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw(true));
+byId("filter").oninput = () => drawRuns();
+byId("axis").onclick = (event) => {
+  if (!event.target.dataset.axis) return;
+  state.axis = event.target.dataset.axis;
+  for (const button of byId("axis").children) button.setAttribute("aria-pressed", String(button.dataset.axis === state.axis));
+  draw(true);
+};
+watch();

@@ -1,0 +1,59 @@
+"""The page of one or several runs as a single file that needs nothing else: to keep, to mail, to publish."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rl.dashboard.legend import run_info
+from rl.dashboard.page import page, plotly_script
+from rl.dashboard.server import finite
+from rl.dashboard.store import RunRecord
+from rl.jsonl import read_objects
+from rl.run_directory import RunDirectory
+from rl.settings import load_config
+
+NUM_SAMPLES = 24
+
+
+def report(runs: Sequence[Path]) -> str:
+    """One HTML document with the runs' data in it. Raises ValueError if a directory holds no run."""
+    records = [_record(path, index) for index, path in enumerate(runs)]
+    data = {
+        "runs": [record.summary() for record in records],
+        "details": {record.id: {"rows": record.rows, "samples": record.samples} for record in records},
+    }
+    return _document(json.dumps(finite(data), allow_nan=False))
+
+
+def _record(path: Path, index: int) -> RunRecord:
+    directory = RunDirectory.open(path)
+    config = load_config(path / "config.toml", [])
+    rows = directory.metrics()
+    samples = list(read_objects(directory.samples_file))[-NUM_SAMPLES:]
+    ended = bool(rows) and rows[-1]["step"] >= config.num_steps
+    heard = rows[-1]["time"] if rows else 0.0
+    name = f"{path.resolve().name}-{index}"
+    return RunRecord(name, run_info(config, path), rows, samples, "finished" if ended else "stopped", heard)
+
+
+def _document(data: str) -> str:
+    """The page with everything that it would ask its server for inside."""
+    parts: dict[str, Any] = {
+        '<link rel="stylesheet" href="/rankone/page.css">': f"<style>{page('page.css')}</style>",
+        '<script src="/rankone/plotly.js"></script>': f"<script>{_inline(plotly_script())}</script>",
+        '<script src="/rankone/page.js"></script>': (
+            f'<script type="application/json" id="data">{data.replace("<", chr(92) + "u003c")}</script>'
+            f"<script>{_inline(page('page.js'))}</script>"
+        ),
+    }
+    document = page("page.html")
+    for tag, content in parts.items():
+        assert document.count(tag) == 1, tag
+        document = document.replace(tag, content)
+    return document
+
+
+def _inline(script: str) -> str:
+    """A script inside HTML ends at the first end tag, wherever that stands."""
+    return script.replace("</script", "<\\/script")

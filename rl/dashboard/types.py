@@ -1,0 +1,45 @@
+"""What the page knows about a run."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+State = Literal["running", "finished", "stopped", "failed", "silent"]
+"""`silent`: a run that neither ended nor said anything for a minute, so that its driver is gone or cut off."""
+
+Row = dict[str, Any]
+"""A step's metrics, or a graded completion, as in the run directory's files."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """What stays the same all through a run."""
+
+    name: str
+    place: str
+    """The node and directory it writes to: a run that is resumed there is the same run."""
+    num_steps: int
+    settings: Mapping[str, Any]
+    """What tells runs apart in a legend: rank, learning rate, seed, model, reward, ..."""
+    submission_id: str = ""
+    """Of the Ray job, if it is one."""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What has happened in a run since its last news.
+
+    Rows are numbered from 0 as they came, so that news that are told twice do no harm. `first_row` is where these
+    begin; rows from there on that were known before are taken back, as after a resume.
+    """
+
+    first_row: int
+    rows: Sequence[Row] = ()
+    samples: Sequence[Row] = ()
+    """The most recent completions, in full: they replace those before."""
+    state: State = "running"
+    adapter: Mapping[str, bytes] = field(default_factory=dict)
+    """Files of the best PEFT adapter, if it is new."""

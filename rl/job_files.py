@@ -1,0 +1,77 @@
+"""What a run on a cluster needs from this machine, in one folder: its configuration, its data, its reward's source.
+
+Not the model, which every node finds or loads itself, nor anything else that lies beside the configuration: no `.venv`,
+no cache, no earlier runs. So there is nothing to ignore, and nothing that an ignore file could leave out in silence.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+from rewards.config import RewardConfig
+from rewards.custom import load_terms
+from rl.config import DataConfig, RunConfig
+from rl.data.files import locate, with_paths
+from rl.settings import dump_config
+
+
+def write_job(config: RunConfig, base: Path, folder: Path) -> None:
+    """Fill `folder`; relative paths in `config` start at `base`.
+
+    Raises:
+        ValueError: the reward function cannot be loaded.
+    """
+    data = copy_data(config.data, base, folder)
+    reward = copy_reward(config.reward, folder)
+    resolved = config.model_copy(update={"data": data, "reward": reward})
+    (folder / "config.toml").write_text(dump_config(resolved), encoding="utf-8")
+
+
+def copy_data(data: DataConfig, base: Path, folder: Path) -> DataConfig:
+    """The files and directories that the data consists of, and its configuration with their new paths."""
+    taken: set[str] = set()
+
+    def copied(path: str) -> str:
+        found = locate(path, base)
+        if found is None:
+            return path  # a hub's id
+        name = found.name
+        while name in taken:
+            name = f"_{name}"
+        taken.add(name)
+        target = folder / "data" / name
+        if found.is_dir():
+            shutil.copytree(found, target)
+        else:
+            target.parent.mkdir(exist_ok=True)
+            shutil.copy(found, target)
+        return f"data/{name}"
+
+    return with_paths(data, copied)
+
+
+def copy_reward(reward: RewardConfig, folder: Path) -> RewardConfig:
+    """The user's own modules that the reward functions are made of, and the configuration with their new places."""
+    for term in load_terms(reward):
+        for name in term.modules:
+            source = Path(sys.modules[name].__file__ or "")
+            if source.is_file():
+                target = folder / _place(name, source)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(source, target)
+    terms = tuple(term.model_copy(update={"function": _beside(term.function)}) for term in reward.terms)
+    return reward.model_copy(update={"function": _beside(reward.function), "terms": terms})
+
+
+def _place(name: str, source: Path) -> Path:
+    """Where an import of that name will look for it."""
+    if name.startswith("rankone_reward_"):  # loaded by its path, not by a name
+        return Path(source.name)
+    parts = Path(*name.split("."))
+    return parts / "__init__.py" if source.name == "__init__.py" else parts.with_suffix(".py")
+
+
+def _beside(function: str) -> str:
+    """`some/where/my_rewards.py:brevity` where the file lies beside the configuration."""
+    place, colon, attribute = function.rpartition(":")
+    return f"{Path(place).name}{colon}{attribute}" if place.endswith(".py") else function

@@ -1,0 +1,201 @@
+"""Runs as jobs of a Ray cluster: what a job needs is packed, sent, followed, stopped and fetched.
+
+All of it goes through the port of the cluster's dashboard.
+"""
+
+import asyncio
+import io
+import json
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rl.config import RunConfig
+from rl.job_files import write_job
+
+MAX_BYTES = 100 * 2**20
+"""What Ray takes as a job's directory; more it refuses with a bare HTTP 413."""
+STOP_WAIT_S = 120
+"""A stopped run may take this long to close what it opened. Ray's own 3 s would kill it half-way."""
+ENDED = {"SUCCEEDED": 0, "STOPPED": 130, "FAILED": 1}
+
+
+class ClusterError(RuntimeError):
+    """The cluster does not answer, or not as expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A submitted run, as the cluster describes it."""
+
+    id: str
+    name: str
+    status: str
+    started: float | None
+    """Seconds since the epoch."""
+    ended: float | None
+    message: str
+    exit_status: int | None
+
+    @property
+    def over(self) -> bool:
+        return self.status in ENDED
+
+    @property
+    def exit_code(self) -> int:
+        """What a shell should see: the run's own status. Ray's own command ends with 0 for a stopped job."""
+        if self.status == "FAILED":
+            return self.exit_status or 1
+        return ENDED.get(self.status, 1)
+
+
+class Cluster:
+    """A Ray cluster, by its dashboard's address. Every method raises ClusterError if it does not answer."""
+
+    def __init__(self, address: str) -> None:
+        from ray.job_submission import JobSubmissionClient
+
+        self.address = address.rstrip("/")
+        with translated(self.address):
+            self._client: Any = JobSubmissionClient(self.address)
+
+    def submit(self, config: RunConfig, base: Path, name: str, submission_id: str) -> str:
+        """Send a run, whose relative paths start at `base`; its submission id.
+
+        Raises:
+            ValueError: it is too large, or a file that it needs is not there.
+        """
+        with tempfile.TemporaryDirectory(prefix="rankone-job-") as scratch:
+            folder = Path(scratch)
+            write_job(config, base, folder)
+            check_size(folder)
+            environment = {
+                "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S),
+                "RANKONE_SUBMISSION_ID": submission_id,
+                "PYTHONUNBUFFERED": "1",
+            }
+            with translated(self.address):
+                return self._client.submit_job(
+                    entrypoint=f'rankone train config.toml --out "$HOME/.rankone/runs/{submission_id}" --resume',
+                    submission_id=submission_id,
+                    runtime_env={"working_dir": str(folder), "env_vars": environment},
+                    metadata={"job_name": name},
+                )
+
+    def job(self, submission_id: str) -> Job:
+        """One job. Raises ValueError if there is none of that id."""
+        with translated(self.address, submission_id):
+            return _job(self._client.get_job_info(submission_id))
+
+    def jobs(self) -> list[Job]:
+        """All submitted jobs, the latest first."""
+        with translated(self.address):
+            found = [_job(info) for info in self._client.list_jobs() if info.submission_id]
+        return sorted(found, key=lambda job: -(job.started or 0))
+
+    def logs(self, submission_id: str) -> str:
+        with translated(self.address, submission_id):
+            return self._client.get_job_logs(submission_id)
+
+    def follow(self, submission_id: str, write: Callable[[str], None]) -> Job:
+        """Write the logs as they come, until the job is over; the job then."""
+        self.job(submission_id)
+
+        async def tail() -> None:
+            async for lines in self._client.tail_job_logs(submission_id):
+                write(lines)
+
+        with translated(self.address, submission_id):
+            asyncio.run(tail())
+        return self.wait(submission_id, 30)
+
+    def stop(self, submission_id: str) -> Job:
+        """Ask the run to end, and wait until it has."""
+        if not self.job(submission_id).over:
+            with translated(self.address, submission_id):
+                self._client.stop_job(submission_id)
+        return self.wait(submission_id, STOP_WAIT_S + 10)
+
+    def wait(self, submission_id: str, seconds: float) -> Job:
+        """The job once it is over, or as it is after that time."""
+        deadline = time.monotonic() + seconds
+        while not (job := self.job(submission_id)).over and time.monotonic() < deadline:
+            time.sleep(0.3)
+        return job
+
+    def fetch(self, submission_id: str, out: Path) -> None:
+        """Write a run's metrics and its best adapter to `out`, from the cluster's page of curves.
+
+        Raises:
+            ValueError: `out` is not empty, or the cluster's page knows no such run.
+        """
+        if out.exists() and any(out.iterdir()):
+            raise ValueError(f"{out} is not empty; choose another --out")
+        runs: list[dict[str, Any]] = self._get_json("runs.json")
+        run = next((run["id"] for run in runs if submission_id in (run["submission_id"], run["id"])), None)
+        if run is None:
+            known = ", ".join(run["submission_id"] or run["id"] for run in runs[:5]) or "none"
+            raise ValueError(f"the cluster's page knows no run {submission_id}; the latest it knows: {known}")
+        metrics, adapter = self._get(f"runs/{run}/metrics.jsonl"), self._get(f"runs/{run}/adapter.zip")
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "metrics.jsonl").write_bytes(metrics)
+        with zipfile.ZipFile(io.BytesIO(adapter)) as archive:
+            archive.extractall(out / "adapter")
+
+    def _get_json(self, path: str) -> Any:
+        return json.loads(self._get(path))
+
+    def _get(self, path: str) -> bytes:
+        import requests
+
+        try:
+            answer = requests.get(f"{self.address}/rankone/{path}", headers=self._client._headers, timeout=60)
+        except requests.RequestException as error:
+            raise ClusterError(f"no cluster answers at {self.address}: {error}") from None
+        if answer.status_code == 404:
+            raise ValueError(f"{self.address} shows no page of curves; copy the run's directory from its node instead")
+        if not answer.ok:
+            raise ClusterError(f"{self.address} answered: {answer.text.strip()}")
+        return answer.content
+
+
+def check_size(folder: Path) -> None:
+    """Raises ValueError that names the largest files if Ray would refuse the directory."""
+    sizes = sorted(((file.stat().st_size, file) for file in folder.rglob("*") if file.is_file()), reverse=True)
+    if sum(size for size, _ in sizes) > MAX_BYTES:
+        largest = ", ".join(f"{file.relative_to(folder)} ({size / 2**20:.0f} MiB)" for size, file in sizes[:3])
+        raise ValueError(
+            f"the job's files are larger than the {MAX_BYTES // 2**20} MiB that Ray takes: {largest}; make "
+            "them smaller, or run from a directory that all nodes share: "
+            "ray job submit -- rankone train /shared/run.toml"
+        )
+
+
+@contextmanager
+def translated(address: str, submission_id: str = "") -> Generator[None]:
+    """Ray's errors as ours, of one line."""
+    import requests
+
+    try:
+        yield
+    except (ConnectionError, requests.RequestException) as error:
+        raise ClusterError(
+            f"no Ray cluster answers at {address}; start one with `rankone up`, or give --address"
+        ) from error
+    except RuntimeError as error:
+        said = str(error)
+        if "does not exist" in said:
+            raise ValueError(f"{address} has no job {submission_id}; `rankone jobs` lists them") from None
+        raise ClusterError(f"{address} answered: {said.strip().splitlines()[-1]}") from error
+
+
+def _job(info: Any) -> Job:
+    began, ended = (moment / 1000 if moment else None for moment in (info.start_time, info.end_time))
+    name = (info.metadata or {}).get("job_name", "")
+    status = str(getattr(info.status, "value", info.status))
+    return Job(info.submission_id, name, status, began, ended, info.message or "", info.driver_exit_code)

@@ -1,0 +1,118 @@
+"""Ray clusters of our own: a head whose dashboard shows accuracy curves, and nodes for it."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from rl.dashboard.host import NAMESPACE, start_host
+
+QUIET: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": "ERROR"}
+
+
+class ClusterStartError(RuntimeError):
+    """Ray would not start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where a started head answers."""
+
+    address: str
+    """For nodes and drivers, HOST:PORT."""
+    dashboard: str
+    """For people and jobs."""
+
+
+def start_head(port: int, dashboard_host: str, dashboard_port: int, temp_dir: str | None = None) -> Head:
+    """Start a head node, and the page of curves inside its dashboard.
+
+    Raises:
+        ValueError: a port is taken.
+        ClusterStartError: Ray says no.
+    """
+    for number in (port, dashboard_port):
+        _require_free(number)
+    page = _free_port()
+    place = f"http://127.0.0.1:{page}"
+    # Ray asks these for a Grafana and a Prometheus, and frames what lies below the third address.
+    environment = {
+        "RAY_GRAFANA_HOST": f"{place}/rankone",
+        "RAY_PROMETHEUS_HOST": f"{place}/rankone",
+        "RAY_GRAFANA_IFRAME_HOST": "/rankone",
+        "RAY_worker_niceness": "0",
+    }
+    arguments = [
+        "--head", f"--port={port}", f"--dashboard-host={dashboard_host}", f"--dashboard-port={dashboard_port}",
+        "--include-dashboard=true", f"--proxy-server-url={place}",
+    ]  # fmt: skip
+    _ray_start(arguments, environment, temp_dir)
+    address = f"{_own_address()}:{port}"
+    ray.init(address, **QUIET)
+    try:
+        start_host(page)
+    finally:
+        ray.shutdown()
+    shown = "127.0.0.1" if dashboard_host in ("0.0.0.0", "127.0.0.1", "localhost") else dashboard_host
+    return Head(address, f"http://{shown}:{dashboard_port}")
+
+
+def join_cluster(address: str, temp_dir: str | None = None) -> None:
+    """Make this machine a node of the cluster whose head is at HOST:PORT."""
+    _ray_start([f"--address={address}"], {"RAY_worker_niceness": "0"}, temp_dir)
+
+
+def attach_page(port: int) -> str:
+    """Start the page on a cluster that is there already; its address on the head."""
+    try:
+        ray.init(os.environ.get("RAY_ADDRESS", "auto"), **QUIET)
+    except ConnectionError:
+        raise ValueError(
+            "no Ray cluster runs on this machine; run this on one of its nodes, or set RAY_ADDRESS"
+        ) from None
+    try:
+        return start_host(port)
+    finally:
+        ray.shutdown()
+
+
+def _ray_start(arguments: Sequence[str], environment: Mapping[str, str], temp_dir: str | None) -> None:
+    beside = Path(sys.executable).parent
+    # Jobs run `rankone` and `python` from the path that the node was started with.
+    path = os.pathsep.join([str(beside), os.environ.get("PATH", "")])
+    command = [str(beside / "ray"), "start", *arguments, "--disable-usage-stats"]
+    if temp_dir is not None:
+        command.append(f"--temp-dir={temp_dir}")
+    ended = subprocess.run(
+        command, env={**os.environ, **environment, "PATH": path}, capture_output=True, text=True, check=False
+    )
+    if ended.returncode:
+        said = [line for line in (ended.stderr + ended.stdout).splitlines() if line.strip()]
+        raise ClusterStartError(f"ray start failed: {said[-1] if said else ended.returncode}")
+
+
+def _require_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except OSError:
+            raise ValueError(
+                f"port {port} is taken, perhaps by a Ray cluster that runs already; choose another"
+            ) from None
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _own_address() -> str:
+    return ray.util.get_node_ip_address()
