@@ -1,0 +1,235 @@
+"""A real head with its dashboard, real jobs, and a browser: from `rankone submit` to the curve."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import requests
+
+from lora.files import read_peft, unpack
+
+ROOT = Path(__file__).parents[2]
+RANKONE = Path(sys.executable).with_name("rankone")
+SMALL = {
+    "runtime": "ray", "problems_per_step": "8", "sampling.group_size": "4", "evaluate.every": "2",
+    "evaluate.num_problems": "8", "reward.workers": "1",
+}  # fmt: skip
+
+
+def rankone(*arguments: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [str(RANKONE), *map(str, arguments)]
+    return subprocess.run(
+        command, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, check=False, timeout=240
+    )
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def processes_of(directory: str) -> list[psutil.Process]:
+    """All of a cluster's processes: Ray names the directory to each of them."""
+    found: list[psutil.Process] = []
+    for process in psutil.process_iter():
+        try:
+            if any(directory in part for part in process.cmdline()) or directory in process.environ().get(
+                "RAY_TMPDIR", ""
+            ):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return [process for process in found if process.pid != os.getpid()]
+
+
+@dataclass(frozen=True)
+class Head:
+    """A running head."""
+
+    dashboard: str
+    address: str
+    directory: str
+
+    def rankone(self, *arguments: object, **more: Any) -> subprocess.CompletedProcess[str]:
+        return rankone(*arguments, "--address", self.dashboard, **more)
+
+    def runs(self) -> list[dict[str, Any]]:
+        return requests.get(f"{self.dashboard}/rankone/runs.json", timeout=10).json()
+
+    def submit(self, *arguments: object, **settings: str) -> str:
+        """Submit without following; the job's id."""
+        sets = [part for name, value in (SMALL | settings).items() for part in ("--set", f"{name}={value}")]
+        ended = self.rankone("submit", ROOT / "examples" / "tiny.toml", "--no-follow", *sets, *arguments)
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout.split()[1]
+
+    def run_of(self, job: str) -> dict[str, Any] | None:
+        return next((run for run in self.runs() if run["submission_id"] == job), None)
+
+
+def until(true: Callable[[], Any], seconds: float = 60) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (value := true()):
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.2)
+    return value
+
+
+@pytest.fixture(scope="module")
+def head() -> Iterator[Head]:
+    directory = tempfile.mkdtemp(prefix="ro-", dir="/tmp")
+    port, dashboard = free_port(), free_port()
+    pages = str(Path(directory, "pages"))
+    try:
+        started = rankone(
+            "up", "--port", port, "--dashboard-port", dashboard, "--temp-dir", directory,
+            RANKONE_PAGE_DIR=pages, HOME=directory,
+        )  # fmt: skip
+        assert started.returncode == 0, started.stderr
+        address = next(line.split()[-1] for line in started.stdout.splitlines() if "--join" in line)
+        yield Head(f"http://127.0.0.1:{dashboard}", address, directory)
+    finally:
+        for process in processes_of(directory):
+            process.kill()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def finished(head: Head, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A job that ran to its end, with a reward file and data of its own, submitted and followed."""
+    place = tmp_path_factory.mktemp("project")
+    (place / "helper.py").write_text(
+        "def digits(text):\n    return sum(c.isdigit() for c in text) / max(1, len(text))\n"
+    )
+    (place / "my_rewards.py").write_text(
+        "import helper\n\ndef digits(problem, completion):\n    return helper.digits(completion)\n"
+    )
+    shutil.copy(ROOT / "examples" / "tiny.toml", place / "tiny.toml")
+    shutil.copy(ROOT / "examples" / "tiny.jsonl", place / "tiny.jsonl")
+    (place / "secret.txt").write_text("stays here")
+    sets = [part for name, value in SMALL.items() for part in ("--set", f"{name}={value}")]
+    ended = head.rankone(
+        "submit", "tiny.toml", *sets, "--set", "num_steps=4", "--set", "reward.function=my_rewards.py:digits", cwd=place
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "held-out accuracy" in ended.stdout, "the curve is in the job's log"
+    return ended.stdout.split()[1]
+
+
+def test_a_job_runs_to_its_end_and_its_curve_is_on_the_dashboards_own_port(head: Head, finished: str) -> None:
+    run = head.run_of(finished)
+    assert run is not None
+    assert [point[0] for point in run["curve"]] == [0, 2, 4]
+    assert (run["state"], run["settings"]["reward"]) == ("finished", "my_rewards.py:digits")
+    listed = head.rankone("jobs", COLUMNS="200").stdout
+    assert finished in listed
+    assert "SUCCEEDED" in listed
+    assert head.rankone("status", finished).returncode == 0
+    assert "held-out accuracy" in head.rankone("logs", finished).stdout
+
+
+def test_a_finished_jobs_adapter_and_metrics_are_fetched(head: Head, finished: str, tmp_path: Path) -> None:
+    ended = head.rankone("fetch", finished, "--out", tmp_path / "got")
+    assert ended.returncode == 0, ended.stderr
+    assert unpack(read_peft(tmp_path / "got" / "adapter").payload)[1].rank == 8
+    steps = [json.loads(line)["step"] for line in (tmp_path / "got" / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [0, 1, 2, 3, 4]
+    again = head.rankone("fetch", finished, "--out", tmp_path / "got")
+    assert (again.returncode, "not empty" in again.stderr) == (2, True)
+
+
+def test_ray_itself_works_through_the_page_host_and_without_it(head: Head, finished: str) -> None:
+    assert requests.get(f"{head.dashboard}/api/version", timeout=10).json()["ray_version"]
+    for health in ("grafana_health", "prometheus_health"):
+        assert requests.get(f"{head.dashboard}/api/{health}", timeout=10).json()["result"], health
+    (host,) = [p for p in psutil.process_iter() if "ray::PageHost" in " ".join(p.cmdline()) and head.directory in str(p.environ())] or [None]  # fmt: skip
+    assert host is not None
+    host.kill()
+    assert requests.get(f"{head.dashboard}/api/version", timeout=10).json()["ray_version"]
+    assert head.rankone("status", finished).returncode == 0
+    run = until(lambda: _quietly(lambda: head.run_of(finished)))
+    assert [point[0] for point in run["curve"]] == [0, 2, 4], "a restarted page host has the runs again"
+
+
+def test_a_stopped_job_ends_in_order_and_its_processes_are_gone(head: Head) -> None:
+    job = head.submit(num_steps="5000")
+    until(lambda: (head.run_of(job) or {"step": 0})["step"] >= 2, 120)
+    ended = head.rankone("stop", job)
+    assert (ended.returncode, "STOPPED" in ended.stdout) == (0, True), ended.stdout + ended.stderr
+    assert head.rankone("status", job).returncode == 130
+    assert until(lambda: (head.run_of(job) or {}).get("state") == "stopped")
+    until(lambda: not [p for p in processes_of(head.directory) if "ray::EngineActor" in " ".join(p.cmdline())])
+    kept = Path(head.directory, ".rankone", "runs", job)
+    assert unpack(read_peft(kept / "adapters" / "last").payload)[1].rank == 8
+    assert sorted((kept / "checkpoints").glob("step-*"))
+
+
+def test_a_job_that_fails_gives_its_own_exit_status(head: Head, tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text("def bad(problem, completion):\n    raise RuntimeError('no judge')\n")
+    sets = [part for name, value in SMALL.items() for part in ("--set", f"{name}={value}")]
+    config = ROOT / "examples" / "tiny.toml"
+    ended = head.rankone("submit", config, *sets, "--set", "reward.function=bad.py:bad", cwd=tmp_path)
+    assert ended.returncode not in (0, 130)
+    assert "no judge" in ended.stdout
+
+
+@pytest.mark.parametrize("command", ["status", "logs", "stop"])
+def test_a_job_that_is_not_there_is_named(head: Head, command: str) -> None:
+    ended = head.rankone(command, "no-such-job")
+    assert (ended.returncode, "no-such-job" in ended.stderr, len(ended.stderr.splitlines())) == (2, True, 1), (
+        ended.stderr
+    )
+
+
+def test_a_wrong_address_is_one_line(tmp_path: Path) -> None:
+    for address, code in ((f"http://127.0.0.1:{free_port()}", 1), ("head:8265", 2)):
+        ended = rankone("jobs", "--address", address)
+        assert (ended.returncode, len(ended.stderr.splitlines())) == (code, 1), ended.stderr
+        assert address in ended.stderr
+
+
+def test_a_taken_port_is_one_line(head: Head) -> None:
+    ended = rankone("up", "--dashboard-port", head.dashboard.rpartition(":")[2], "--port", free_port())
+    assert (ended.returncode, "is taken" in ended.stderr, len(ended.stderr.splitlines())) == (2, True, 1)
+
+
+def test_a_run_goes_on_when_its_second_node_is_taken_away(head: Head) -> None:
+    second = tempfile.mkdtemp(prefix="ro2-", dir="/tmp")
+    try:
+        joined = rankone("up", "--join", head.address, "--temp-dir", second)
+        assert joined.returncode == 0, joined.stderr
+        job = head.submit(**{"num_steps": "400", "rollout.num_workers": "4", "sampling.max_tokens": "3"})
+        until(lambda: (head.run_of(job) or {"step": 0})["step"] >= 2, 120)
+        raylets = [p for p in processes_of(second) if "raylet" in p.name()]
+        assert raylets
+        before = head.run_of(job)
+        for process in raylets:
+            process.send_signal(signal.SIGKILL)
+        assert before is not None
+        until(lambda: (head.run_of(job) or {"step": 0})["step"] >= before["step"] + 20, 120)
+        assert head.rankone("stop", job).returncode == 0
+    finally:
+        for process in processes_of(second):
+            process.kill()
+        shutil.rmtree(second, ignore_errors=True)
+
+
+def _quietly(call: Callable[[], Any]) -> Any:
+    """None while the page host is being restarted, when the dashboard answers in its place."""
+    try:
+        return call()
+    except (requests.RequestException, ValueError):
+        return None
