@@ -22,6 +22,8 @@ MAX_BYTES = 100 * 2**20
 """What Ray takes as a job's directory; more it refuses with a bare HTTP 413."""
 STOP_WAIT_S = 120
 """A stopped run may take this long to close what it opened. Ray's own 3 s would kill it half-way."""
+AGENT_WAIT_S = 60
+"""How long a head may take to be ready for its first job."""
 ENDED = {"SUCCEEDED": 0, "STOPPED": 130, "FAILED": 1}
 
 
@@ -79,13 +81,25 @@ class Cluster:
                 "RANKONE_SUBMISSION_ID": submission_id,
                 "PYTHONUNBUFFERED": "1",
             }
+            request = {
+                "entrypoint": f'rankone train config.toml --out "$HOME/.rankone/runs/{submission_id}" --resume',
+                "submission_id": submission_id,
+                "runtime_env": {"working_dir": str(folder), "env_vars": environment},
+                "metadata": {"job_name": name},
+            }
             with translated(self.address):
-                return self._client.submit_job(
-                    entrypoint=f'rankone train config.toml --out "$HOME/.rankone/runs/{submission_id}" --resume',
-                    submission_id=submission_id,
-                    runtime_env={"working_dir": str(folder), "env_vars": environment},
-                    metadata={"job_name": name},
-                )
+                return self._submit_when_an_agent_is_there(request)
+
+    def _submit_when_an_agent_is_there(self, request: dict[str, Any]) -> str:
+        """A head that has just started answers before the agent that starts its jobs does."""
+        deadline = time.monotonic() + AGENT_WAIT_S
+        while True:
+            try:
+                return self._client.submit_job(**request)
+            except RuntimeError as error:
+                if "No available agent" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(1)
 
     def job(self, submission_id: str) -> Job:
         """One job. Raises ValueError if there is none of that id."""
