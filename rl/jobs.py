@@ -6,6 +6,7 @@ All of it goes through the port of the cluster's dashboard.
 import asyncio
 import io
 import json
+import logging
 import tempfile
 import time
 import zipfile
@@ -62,6 +63,8 @@ class Cluster:
     def __init__(self, address: str) -> None:
         from ray.job_submission import JobSubmissionClient
 
+        # Importing it has set this to INFO: lines about packages and their hashes between ours.
+        logging.getLogger("ray.dashboard.modules.dashboard_sdk").setLevel(logging.WARNING)
         self.address = address.rstrip("/")
         with translated(self.address):
             self._client: Any = JobSubmissionClient(self.address)

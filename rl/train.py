@@ -96,6 +96,7 @@ async def train(config: RunConfig, problems: Split, parts: Parts, journal: Journ
         groups = await roll_out(config, problems.train, parts, adapter, step, watch)
         scale = lr_scale(config.learner, step, config.num_steps) * guard.lr_scale
         metrics |= await learn(config, groups, adapter, parts.learner, scale, watch)
+        metrics["rollout/workers"] = float(len(parts.engine.replicas()))
         metrics |= await _heed(guard, step, metrics, parts.learner, journal)
         with watch.phase("publish"):
             previous, adapter = adapter, await parts.learner.publish()

@@ -3,6 +3,7 @@
 It outlives the jobs. Ray restarts it when it dies, on the same port, and it reads the runs back from the head's disk.
 """
 
+import asyncio
 import logging
 import os
 from pathlib import Path
@@ -27,14 +28,17 @@ class PageHost:
     def __init__(self, directory: str, port: int) -> None:
         self._store = RunStore(Path(directory).expanduser())
         self._port = port
-        self._runner: web.AppRunner | None = None
+        # From here and not from a call: nobody calls an actor that Ray has restarted.
+        self._serving = asyncio.get_running_loop().create_task(self._serve())
 
-    async def serve(self) -> int:
-        """Begin to serve, if it does not yet; the port."""
-        if self._runner is None:
-            self._runner = web.AppRunner(application(self._store), access_log=None)
-            await self._runner.setup()
-            await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
+    async def _serve(self) -> None:
+        runner = web.AppRunner(application(self._store), access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", self._port).start()
+
+    async def port(self) -> int:
+        """Where it serves, once it does. OSError if the port is taken."""
+        await self._serving
         return self._port
 
     async def begin(self, info: RunInfo) -> tuple[str, int]:
@@ -68,7 +72,7 @@ def start_host(port: int, directory: str | None = None) -> str:
         max_task_retries=3, max_concurrency=32,
         scheduling_strategy=NodeAffinitySchedulingStrategy(head["NodeID"], soft=False),
     ).remote(directory or default_directory(), port)  # fmt: skip
-    return f"http://127.0.0.1:{ray.get(handle.serve.remote())}{PREFIX}"
+    return f"http://127.0.0.1:{ray.get(handle.port.remote())}{PREFIX}"
 
 
 def find_host() -> Any | None:
