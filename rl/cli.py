@@ -83,19 +83,21 @@ def train_command(
 @one_line_errors
 def eval_command(
     config: Config,
-    adapter: Annotated[Path, typer.Option(help="A run's directory, or a PEFT adapter's.")],
+    adapter: Annotated[
+        Path | None, typer.Option(help="A run's directory, or a PEFT adapter's; without one, the base model.")
+    ] = None,
     which: Annotated[Which, typer.Option(help="Which adapter of a run.")] = Which.BEST,
     override: Set = None,
 ) -> None:
-    """Measure an adapter's accuracy on the held-out problems."""
+    """Measure an adapter's accuracy, or the base model's, on the held-out problems."""
     from rl.cluster import disconnect, open_engine, open_grader
     from rl.evaluate import Evaluation, evaluate
-    from rl.export import find_adapter, lora_config
+    from rl.export import find_adapter, lora_config, untrained_adapter
     from rl.launch import prepare
     from rl.settings import load_config
 
     settings = load_config(config, override or [])
-    policy = find_adapter(adapter, which.value)
+    policy = find_adapter(adapter, which.value) if adapter else untrained_adapter(settings.model, settings.lora)
     prepared = prepare(settings, config.parent)
 
     async def measure() -> Evaluation:

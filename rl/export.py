@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from lora.config import LoraConfig, ModelConfig
-from lora.files import read_peft, unpack, write_peft
+from lora.files import pack, read_peft, unpack, write_peft
 from lora.load import load_adapted, load_tokenizer
 from lora.types import Adapter
 
@@ -20,6 +20,12 @@ def find_adapter(source: Path, which: Literal["best", "last"] = "best") -> Adapt
     if not source.is_dir():
         raise ValueError(f"no directory {source}: name a run or an adapter")
     return read_peft(source)
+
+
+def untrained_adapter(model: ModelConfig, lora: LoraConfig) -> Adapter:
+    """An adapter with B = 0: the base model, to be measured like any other policy."""
+    adapted = load_adapted(model, lora)
+    return Adapter("base", 0, pack(adapted.layers.tensors(), adapted.description))
 
 
 def lora_config(adapter: Adapter) -> LoraConfig:

@@ -120,6 +120,13 @@ def test_evaluating_a_finished_run_gives_the_accuracy_in_its_curve(finished: tup
         assert f"held-out accuracy {last:.4f} on 8 problems" in result.output
 
 
+def test_evaluating_no_adapter_gives_the_accuracy_that_the_curve_begins_with(finished: tuple[Path, Result]) -> None:
+    out, _ = finished
+    first = json.loads((out / "metrics.jsonl").read_text().splitlines()[0])["eval/accuracy"]
+    result = rankone("eval", out / "config.toml")
+    assert f"held-out accuracy {first:.4f} on 8 problems" in result.output
+
+
 def test_an_exported_and_a_merged_adapter_are_the_runs_policy(finished: tuple[Path, Result], tmp_path: Path) -> None:
     out, _ = finished
     assert rankone("export", out, "--which", "last", "--out", tmp_path / "adapter").exit_code == 0
