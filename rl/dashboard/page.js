@@ -60,15 +60,17 @@ function layout(more) {
   return {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", margin: { l: 46, r: 10, t: 6, b: 36 },
     font: { color: style.getPropertyValue("--text").trim(), size: 12 }, hovermode: "closest", uirevision: state.axis,
-    legend: { orientation: "h", y: -0.2, font: { size: 11 } }, showlegend: true,
-    ...more, xaxis: { ...axis, ...more.xaxis }, yaxis: { ...axis, rangemode: "tozero", ...more.yaxis },
+    legend: { orientation: "h", y: 1, yanchor: "bottom", traceorder: "normal", font: { size: 11 } }, showlegend: true,
+    ...more, xaxis: { ...axis, rangemode: "tozero", ...more.xaxis }, yaxis: { ...axis, rangemode: "tozero", ...more.yaxis },
+    ...(more.yaxis2 && { yaxis2: { ...axis, overlaying: "y", side: "right", rangemode: "tozero", showgrid: false, ...more.yaxis2 } }),
   };
 }
 
 const CONFIG = { displaylogo: false, responsive: true, displayModeBar: false };
 
-const horizontal = () =>
-  state.axis === "step" ? { title: { text: "training step" }, rangemode: "tozero" } : { title: { text: "" }, type: "date" };
+// Time counts from each run's own start, so that runs of different days can be compared.
+const minutes = (run, time) => (time - run.started) / 60;
+const horizontal = () => ({ title: { text: state.axis === "step" ? "training step" : "minutes since the run began", standoff: 8 } });
 
 // A job's page asks for its own time span: the runs that were alive in it.
 function inRange(run) {
@@ -83,15 +85,15 @@ function drawAccuracy() {
   byId("accuracy").style.display = runs.length ? "" : "none";
   if (!runs.length) return Plotly.purge("accuracy");
   const traces = runs.map((run) => ({
-    x: run.curve.map(([step, time]) => (state.axis === "step" ? step : new Date(time * 1000))),
+    x: run.curve.map(([step, time]) => (state.axis === "step" ? step : minutes(run, time))),
     y: run.curve.map((point) => point[2]),
     name: escaped(label(run, names)), mode: "lines+markers",
     line: { color: colour(run), width: run.id === state.chosen ? 3 : 2 }, marker: { size: 5 },
-    hovertemplate: "%{y:.1%} at %{x}<extra>" + escaped(label(run, names)) + "</extra>",
+    hovertemplate: (state.axis === "step" ? "%{y:.1%} at step %{x}" : "%{y:.1%} after %{x:.1f} min") + "<extra>" + escaped(label(run, names)) + "</extra>",
   }));
-  const many = runs.length > 12;
+  const legend = runs.length > 1 && runs.length <= 12; // more are told apart in the table
   Plotly.react("accuracy", traces, layout({
-    xaxis: horizontal(), yaxis: { tickformat: ".0%", range: [0, 1.02] }, showlegend: !many,
+    xaxis: horizontal(), yaxis: { tickformat: ".0%", range: [0, 1.02] }, showlegend: legend,
   }), CONFIG);
 }
 
@@ -119,10 +121,10 @@ function drawRuns() {
   }));
 }
 
-function series(name, metric, rows, more) {
-  const known = rows.filter((row) => row[metric] != null);
+function series(run, name, metric, more) {
+  const known = state.detail.rows.filter((row) => row[metric] != null);
   return {
-    x: known.map((row) => (state.axis === "step" ? row.step : new Date(row.time * 1000))),
+    x: known.map((row) => (state.axis === "step" ? row.step : minutes(run, row.time))),
     y: known.map((row) => row[metric]), name, mode: "lines", line: { width: 1.8 }, ...more,
   };
 }
@@ -139,27 +141,31 @@ function drawDetail() {
     link.href = "/rankone/runs/" + encodeURIComponent(run.id) + "/" + file;
     byId("links").append(link);
   }
-  const plot = (id, traces, more) => Plotly.react(id, traces, layout({ xaxis: horizontal(), ...more }), CONFIG);
+  const plot = (id, traces, more = {}) => {
+    const known = traces.filter((trace) => trace.x.length); // an axis without a point has no numbers
+    const { yaxis2, ...rest } = more, right = known.some((trace) => trace.yaxis === "y2") && { yaxis2 };
+    Plotly.react(id, known, layout({ margin: { l: 46, r: right ? 46 : 10, t: 6, b: 22 }, ...rest, ...right }), CONFIG);
+  };
+  const line = (name, metric, more) => series(run, name, metric, more);
+  const dotted = { line: { width: 1.2, dash: "dot" } };
   plot("reward", [
-    series("mean reward", "reward/mean", rows),
-    series("groups without signal", "group/no_signal_fraction", rows),
-    series("no answer", "reward/outcome/no_answer", rows, { line: { width: 1, dash: "dot" } }),
-    series("truncated", "completion/truncated_fraction", rows, { line: { width: 1, dash: "dot" } }),
-  ], { yaxis: { range: [0, 1.02] } });
-  plot("policy", [
-    series("entropy", "update/entropy", rows),
-    series("KL sampler to learner", "update/kl_sampler_learner", rows, { yaxis: "y2" }),
-  ], { yaxis: { title: { text: "entropy" } }, yaxis2: { overlaying: "y", side: "right", rangemode: "tozero", title: { text: "KL" }, showgrid: false }, margin: { l: 50, r: 56, t: 6, b: 36 } });
+    line("mean reward", "reward/mean"),
+    line("groups without signal", "group/no_signal_fraction"),
+    line("no answer", "reward/outcome/no_answer", dotted),
+    line("truncated", "completion/truncated_fraction", dotted),
+  ], { yaxis: { range: [0, 1.02], tickformat: ".0%" } });
+  plot("policy", [line("entropy", "update/entropy"), line("KL, right axis", "update/kl_sampler_learner", { yaxis: "y2" })],
+    { yaxis2: { tickformat: ".1e", nticks: 5 } });
   plot("phases", ["sample", "grade", "update", "publish", "evaluate", "liveness", "checkpoint"].map((phase) =>
-    series(phase, "time/" + phase + "_s", rows, { stackgroup: "all", line: { width: 0.5 } })), {});
+    line(phase, "time/" + phase + "_s", { stackgroup: "all", line: { width: 0.5 } })));
   plot("workers", [
-    series("sampled", "throughput/sample_tokens_per_s", rows),
-    series("learned from", "throughput/update_tokens_per_s", rows),
-    series("workers serving", "rollout/workers", rows, { yaxis: "y2", line: { shape: "hv", dash: "dot" } }),
-  ], { yaxis2: { overlaying: "y", side: "right", rangemode: "tozero", dtick: 1, showgrid: false }, margin: { l: 50, r: 40, t: 6, b: 36 } });
+    line("sampled", "throughput/sample_tokens_per_s"),
+    line("learned from", "throughput/update_tokens_per_s"),
+    line("workers serving, right axis", "rollout/workers", { yaxis: "y2", line: { shape: "hv", dash: "dot" } }),
+  ], { yaxis2: { nticks: 4, tickformat: "d" } });
   byId("samples").replaceChildren(...[...state.detail.samples].reverse().map((sample) => {
     const item = element("li"), head = element("div", undefined, "head");
-    head.append("step " + sample.step + ", " + sample.split + ": " + sample.question + "  (" + sample.answer + ")  ");
+    head.append("step " + sample.step + ", " + sample.split.replace("_", " ") + ": " + sample.question + "  (" + sample.answer + ")  ");
     head.append(element("span", sample.outcome + " " + sample.reward, sample.outcome));
     item.append(head, element("pre", sample.completion));
     return item;
