@@ -157,9 +157,41 @@ def report_command(
     print(out)
 
 
+@one_line_errors
+def grafana_command(
+    out: Annotated[
+        Path | None, typer.Option(help="The directory to write to; by default where this node's Ray keeps its own.")
+    ] = None,
+) -> None:
+    """Write the dashboard for a Grafana of your own, whose Prometheus scrapes the cluster."""
+    from rl.dashboard.grafana import grafana_dashboard
+
+    default = "/tmp/ray/session_latest/metrics/grafana/dashboards"
+    folder = out or Path(os.environ.get("RAY_METRICS_GRAFANA_DASHBOARD_OUTPUT_DIR", default))
+    if not folder.is_dir():
+        raise ValueError(f"there is no directory {folder}: start Ray first, or name one with --out")
+    (folder / "rankone_grafana_dashboard.json").write_text(grafana_dashboard(), encoding="utf-8")
+    print(folder / "rankone_grafana_dashboard.json")
+
+
+@one_line_errors
+def watch_command(
+    job: Annotated[str | None, typer.Argument(metavar="ID", help="One run or job; by default all.")] = None,
+    address: Address = None,
+    every: Annotated[float, typer.Option(help="Seconds between two looks.", min=0.1)] = 2.0,
+    once: Annotated[bool, typer.Option("--once", help="Look once.")] = False,
+) -> None:
+    """Watch the curves of a cluster's runs in the terminal."""
+    from rl.jobs import Cluster
+    from rl.watch import watch
+
+    watch(Cluster(_address(address)), job, Console(), None if once else every)
+
+
 COMMANDS = {
     "up": up_command, "submit": submit_command, "jobs": jobs_command, "status": status_command, "logs": logs_command,
-    "stop": stop_command, "fetch": fetch_command, "page": page_command, "report": report_command,
+    "stop": stop_command, "fetch": fetch_command, "watch": watch_command, "page": page_command,
+    "report": report_command, "grafana": grafana_command,
 }  # fmt: skip
 
 

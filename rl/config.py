@@ -197,6 +197,10 @@ class RunConfig(Strict):
     runtime: Literal["ray", "local"] = "ray"
     """`local` runs everything in this process: for tiny models, and for debugging."""
     tensorboard: bool = True
+    wandb: str | None = None
+    """The project of Weights & Biases that the run is also told to, if any."""
+    mlflow: str | None = None
+    """The experiment of MLflow's that the run is also told to, if any; `MLFLOW_TRACKING_URI` says where."""
     model: ModelConfig = ModelConfig()
     data: DataConfig = Addition()
     prompt: PromptConfig = PromptConfig()

@@ -145,6 +145,14 @@ class Cluster:
             time.sleep(0.3)
         return job
 
+    def runs(self) -> list[dict[str, Any]]:
+        """The runs that the cluster's page knows, the latest first: see `RunRecord.summary`.
+
+        Raises:
+            ValueError: it has no page.
+        """
+        return json.loads(self._get("runs.json"))
+
     def fetch(self, submission_id: str, out: Path) -> None:
         """Write a run's metrics and its best adapter to `out`, from the cluster's page of curves.
 
@@ -153,7 +161,7 @@ class Cluster:
         """
         if out.exists() and any(out.iterdir()):
             raise ValueError(f"{out} is not empty; choose another --out")
-        runs: list[dict[str, Any]] = self._get_json("runs.json")
+        runs = self.runs()
         run = next((run["id"] for run in runs if submission_id in (run["submission_id"], run["id"])), None)
         if run is None:
             known = ", ".join(run["submission_id"] or run["id"] for run in runs[:5]) or "none"
@@ -163,9 +171,6 @@ class Cluster:
         (out / "metrics.jsonl").write_bytes(metrics)
         with zipfile.ZipFile(io.BytesIO(adapter)) as archive:
             archive.extractall(out / "adapter")
-
-    def _get_json(self, path: str) -> Any:
-        return json.loads(self._get(path))
 
     def _get(self, path: str) -> bytes:
         import requests

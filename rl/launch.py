@@ -5,9 +5,10 @@ import contextlib
 import logging
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -26,8 +27,10 @@ from rl.dashboard.teller import PageTeller
 from rl.data import Split, absolute_paths, load_problems
 from rl.progress import LiveDisplay, LogLines
 from rl.prompts import Encoder
+from rl.ray_metrics import RayMetrics
 from rl.run_directory import FileJournal, RunDirectory
-from rl.sinks import Ended, Sink, Sinks, TensorBoard
+from rl.sinks import Ended, Sink, Sinks, TensorBoard, started
+from rl.trackers import TRACKERS, check_trackers
 from rl.train import Parts, train
 from rl.types import LearnerDied
 
@@ -49,6 +52,7 @@ def prepare(config: RunConfig, base: Path) -> Prepared:
     Raises:
         ValueError: anything in the configuration or the data that would stop the run later.
     """
+    check_trackers(config)
     # The configuration is kept beside the run, where relative paths would lead elsewhere.
     config = config.model_copy(update={"data": absolute_paths(config.data, base)})
     problems = load_problems(config.data, config.seed, base)
@@ -151,16 +155,20 @@ def _sinks(config: RunConfig, directory: RunDirectory, console: Console) -> list
     done = directory.metrics()
     first = min(len(done), config.num_steps)
     curve = [accuracy for _, accuracy in directory.curve()]
-    sinks: list[Sink] = [
+    display = (
         LiveDisplay(console, config.name, config.num_steps, first, curve)
         if console.is_terminal
         else LogLines(console, config.num_steps, curve)
-    ]
+    )
+    info = run_info(config, directory.path)
+    more: dict[str, Callable[[], Sink]] = {
+        name: partial(tracker, config, info) for name, tracker in TRACKERS.items() if getattr(config, name) is not None
+    }
     if config.tensorboard:
-        sinks.append(TensorBoard(directory.tensorboard, first))
+        more["TensorBoard"] = lambda: TensorBoard(directory.tensorboard, first)
     if config.runtime == "ray":
-        sinks.append(PageTeller(run_info(config, directory.path), directory))
-    return sinks
+        more |= {"the page": lambda: PageTeller(info, directory), "Ray's metrics": lambda: RayMetrics(info)}
+    return [display, *started(more)]
 
 
 def _summary(config: RunConfig, directory: RunDirectory, trained: int, seconds: float) -> str:

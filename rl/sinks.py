@@ -1,7 +1,7 @@
 """Where the numbers of a run go besides its own files. A sink that fails never stops a run."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -46,6 +46,17 @@ class Sinks:
             except Exception:  # whatever a sink does, the run goes on
                 log.warning("%s failed and is left out from now on", type(sink).__name__, exc_info=True)
                 self._sinks.remove(sink)
+
+
+def started(sinks: Mapping[str, Callable[[], Sink]]) -> list[Sink]:
+    """Those that could be started; the failures of the others are logged."""
+    found: list[Sink] = []
+    for name, start in sinks.items():
+        try:
+            found.append(start())
+        except Exception:  # as above
+            log.warning("%s could not be started and is left out", name, exc_info=True)
+    return found
 
 
 class TensorBoard(Sink):

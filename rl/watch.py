@@ -1,0 +1,69 @@
+"""The page of curves in a terminal."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from rl.jobs import Cluster, ClusterError
+from rl.progress import sparkline
+
+STYLES = {"running": "blue", "finished": "green", "stopped": "yellow", "failed": "red", "silent": "red"}
+MOST_RUNS = 20
+
+
+def watch(cluster: Cluster, job: str | None, console: Console, every: float | None) -> None:
+    """Show the runs, or one of them, again every so many seconds until none runs; once if `every` is None.
+
+    A cluster that does not answer for a while is waited for, once it has answered.
+
+    Raises:
+        ClusterError: it does not answer at first.
+        ValueError: it has no page, or knows no such run.
+    """
+    runs = _look(cluster, job)
+    if every is None or not console.is_terminal:
+        console.print(view(runs))
+        return
+    with Live(view(runs), console=console, auto_refresh=False) as live:
+        while any(run["state"] == "running" for run in runs):
+            time.sleep(every)
+            try:
+                runs = _look(cluster, job)
+                live.update(view(runs), refresh=True)
+            except ClusterError as error:
+                live.update(Group(view(runs), Text(f"{error}; trying again", "red")), refresh=True)
+
+
+def view(runs: Sequence[dict[str, Any]]) -> RenderableType:
+    """A line a run: its state, its held-out accuracy as a curve and in numbers, and how far it is."""
+    table = Table("run", "state", "held-out accuracy", "now", "best", "step", "settings", box=None)
+    for run in runs[:MOST_RUNS]:
+        values = [accuracy for _, _, accuracy in run["curve"]]
+        settings = run["settings"]
+        table.add_row(
+            run["id"],
+            Text(run["state"], STYLES[run["state"]]),
+            sparkline(values),
+            f"{values[-1]:.3f}" if values else "",
+            f"{max(values):.3f}" if values else "",
+            f"{run['step']}/{run['num_steps']}",
+            f"rank {settings['rank']}, lr {settings['lr']:g}, {settings['model']}",
+        )
+    if not runs:
+        return Text("no run has reported yet")
+    if len(runs) > MOST_RUNS:
+        return Group(table, Text(f"and {len(runs) - MOST_RUNS} older runs", "dim"))
+    return table
+
+
+def _look(cluster: Cluster, job: str | None) -> list[dict[str, Any]]:
+    runs = cluster.runs()
+    mine = [run for run in runs if job in (None, run["id"], run["submission_id"])]
+    if job is not None and not mine:
+        raise ValueError(f"the cluster's page knows no run {job}; `rankone watch` shows those that it knows")
+    return mine

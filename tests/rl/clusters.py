@@ -1,0 +1,112 @@
+"""A real head with its dashboard, started and talked to as a user would."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import requests
+
+ROOT = Path(__file__).parents[2]
+RANKONE = Path(sys.executable).with_name("rankone")
+SMALL = {
+    "runtime": "ray", "problems_per_step": "8", "sampling.group_size": "4", "evaluate.every": "2",
+    "evaluate.num_problems": "8", "reward.workers": "1",
+}  # fmt: skip
+
+
+def rankone(*arguments: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [str(RANKONE), *map(str, arguments)]
+    return subprocess.run(
+        command, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, check=False, timeout=240
+    )
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def processes_of(directory: str) -> list[psutil.Process]:
+    """All of a cluster's processes: Ray names the directory to each of them."""
+    found: list[psutil.Process] = []
+    for process in psutil.process_iter():
+        try:
+            if any(directory in part for part in process.cmdline()) or directory in process.environ().get(
+                "RAY_TMPDIR", ""
+            ):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return [process for process in found if process.pid != os.getpid()]
+
+
+@dataclass(frozen=True)
+class Head:
+    """A running head."""
+
+    dashboard: str
+    address: str
+    directory: str
+
+    def rankone(self, *arguments: object, **more: Any) -> subprocess.CompletedProcess[str]:
+        return rankone(*arguments, "--address", self.dashboard, **more)
+
+    def runs(self) -> list[dict[str, Any]]:
+        return requests.get(f"{self.dashboard}/rankone/runs.json", timeout=10).json()
+
+    def submit(self, *arguments: object, **settings: str) -> str:
+        """Submit without following; the job's id."""
+        sets = [part for name, value in (SMALL | settings).items() for part in ("--set", f"{name}={value}")]
+        ended = self.rankone("submit", ROOT / "examples" / "tiny.toml", "--no-follow", *sets, *arguments)
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout.split()[1]
+
+    def run_of(self, job: str) -> dict[str, Any] | None:
+        return next((run for run in self.runs() if run["submission_id"] == job), None)
+
+
+def until(true: Callable[[], Any], seconds: float = 60) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (value := true()):
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.2)
+    return value
+
+
+def quietly(call: Callable[[], Any]) -> Any:
+    """None while the page host is being restarted, when the dashboard answers in its place."""
+    try:
+        return call()
+    except (requests.RequestException, ValueError):
+        return None
+
+
+@contextmanager
+def started_head() -> Generator[Head]:
+    """A head of its own, gone with all its processes when the block ends."""
+    directory = tempfile.mkdtemp(prefix="ro-", dir="/tmp")
+    port, dashboard = free_port(), free_port()
+    pages = str(Path(directory, "pages"))
+    try:
+        started = rankone(
+            "up", "--port", port, "--dashboard-port", dashboard, "--temp-dir", directory,
+            RANKONE_PAGE_DIR=pages, HOME=directory,
+        )  # fmt: skip
+        assert started.returncode == 0, started.stderr
+        address = next(line.split()[-1] for line in started.stdout.splitlines() if "--join" in line)
+        yield Head(f"http://127.0.0.1:{dashboard}", address, directory)
+    finally:
+        for process in processes_of(directory):
+            process.kill()
+        shutil.rmtree(directory, ignore_errors=True)
