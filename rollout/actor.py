@@ -94,7 +94,10 @@ class RayEngine(Engine):
         ).remote()
         engine = cls(handle, store, config.stall_timeout)
         try:
-            await engine._call(handle.start, model, lora, config, seed, "cuda" if gpus else "cpu", threads)
+            device = "cuda" if gpus else "cpu"
+            with engine._translated_errors(config.start_timeout):
+                ready = handle.start.remote(model, lora, config, seed, device, threads)
+                await asyncio.wait_for(ready, timeout=config.start_timeout)
         except BaseException:  # also when the start is cancelled: nobody else knows of the actor yet
             engine.kill()
             raise
@@ -111,7 +114,7 @@ class RayEngine(Engine):
     ) -> AsyncGenerator[tuple[int, list[Completion]]]:
         method = self._handle.stream.options(num_returns="streaming")
         arguments = [list(p) for p in prompts], self._store.reference(adapter), sampling, list(seeds)
-        with self._translated_errors():
+        with self._translated_errors(self._stall_timeout):
             answers = method.remote(*arguments)
             for _ in prompts:
                 reference = await asyncio.wait_for(anext(answers), timeout=self._stall_timeout)
@@ -138,11 +141,11 @@ class RayEngine(Engine):
         ray.kill(self._handle)
 
     async def _call(self, method: Any, *arguments: Any) -> Any:
-        with self._translated_errors():
+        with self._translated_errors(self._stall_timeout):
             return await asyncio.wait_for(method.remote(*arguments), timeout=self._stall_timeout)
 
     @contextlib.contextmanager
-    def _translated_errors(self) -> Generator[None]:
+    def _translated_errors(self, timeout: float) -> Generator[None]:
         """What went wrong inside the worker as it was there; a worker that is gone or silent as `EngineDied`."""
         try:
             yield
@@ -152,4 +155,4 @@ class RayEngine(Engine):
             raise EngineDied(f"a rollout worker died: {str(error).splitlines()[0]}") from error
         except TimeoutError as error:
             self.kill()
-            raise EngineDied(f"a rollout worker said nothing for {self._stall_timeout:g} s") from error
+            raise EngineDied(f"a rollout worker said nothing for {timeout:g} s") from error

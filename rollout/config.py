@@ -38,5 +38,7 @@ class RolloutConfig(BaseModel):
     """Run without compilation or CUDA graphs; by default only on a CPU."""
     max_restarts: int = Field(default=3, ge=0)
     """How often in a row, without an answer in between, a worker that died is started again."""
+    start_timeout: float = Field(default=1800.0, gt=0)
+    """Seconds a worker may take to load its model and be ready."""
     stall_timeout: float = Field(default=600.0, gt=0)
     """Seconds without an answer after which a worker counts as dead."""
