@@ -5,6 +5,7 @@ when one item passes its deadline the worker is killed and replaced, and the chu
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import pickle
@@ -27,6 +28,10 @@ from rewards.worker import Graded, Item, Setup, receive, send
 
 START_SECONDS = 120.0
 """A worker may take this long to import what its functions need."""
+START_ATTEMPTS = 3
+"""A worker that dies this often in a row before it can grade will not do better the next time."""
+LAST_WORDS_SECONDS = 2.0
+"""A worker whose socket has closed leaves its exit status within this time."""
 MAX_CHUNK = 64
 """Items sent to a worker at once: enough to hide the trip, few enough to share out evenly."""
 
@@ -83,8 +88,11 @@ class WorkerProcess:
             raise TimeoutError
         return receive(self._socket)
 
-    def kill(self) -> str:
-        """Ends the process and says what had become of it."""
+    def kill(self, patience_s: float = 0.0) -> str:
+        """Ends the process and says what had become of it. One that is ending by itself gets ``patience_s`` to do so:
+        its socket closes before its exit status is there."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(patience_s)
         ended = self._process.poll()
         self._process.kill()
         self._process.wait()
@@ -199,6 +207,7 @@ class GraderPool:
     def _grade_chunk(self, slot: int, items: Sequence[Item]) -> list[Graded]:
         """Every item's rewards, with as many workers as it takes."""
         graded: list[Graded] = []
+        killed_at = -1
         while len(graded) < len(items):
             if self._closed:
                 graded.append(_lost(items[len(graded)], Outcome.TIMEOUT))
@@ -223,13 +232,16 @@ class GraderPool:
                 self._retire(slot)
                 graded.append(_lost(items[len(graded)], Outcome.TIMEOUT, time.perf_counter() - started))
             except (EOFError, ConnectionError):
-                graded.append(self._died(slot, items, graded))
+                how = self._retire(slot, LAST_WORDS_SECONDS)
+                # Somebody outside killed it, perhaps for want of memory: an item that it happens to twice is to blame.
+                if "SIGKILL" in how and killed_at != len(graded):
+                    killed_at = len(graded)
+                else:
+                    graded.append(self._died(items[len(graded)], how))
         return graded
 
-    def _died(self, slot: int, items: Sequence[Item], graded: list[Graded]) -> Graded:
+    def _died(self, item: Item, how: str) -> Graded:
         """The item at which a worker's process ended: its memory ran out, or the user's function ended it."""
-        how = self._retire(slot)
-        item = items[len(graded)]
         if self._built_in or self._closed or "SIGKILL" in how:
             return _lost(item, Outcome.TIMEOUT)
         lost = _lost(item, Outcome.CRASHED, failure=("process died", f"the grading process {how}"))
@@ -237,21 +249,27 @@ class GraderPool:
         return lost
 
     def _ready(self, slot: int) -> WorkerProcess:
-        if slot not in self._workers:
-            self._workers[slot] = WorkerProcess(self._setup)
-        try:
-            self._workers[slot].wait_ready()
-        except (TimeoutError, EOFError, ConnectionError) as error:
-            how = self._retire(slot)
-            raise RuntimeError(f"a grading process {how} before it could grade") from error
-        except ValueError:
-            self._retire(slot)
-            raise
+        """A process that can grade. Raises RuntimeError when none will live until it can, ValueError when the reward
+        function cannot be loaded."""
+        for attempt in range(1, START_ATTEMPTS + 1):
+            if slot not in self._workers:
+                self._workers[slot] = WorkerProcess(self._setup)
+            try:
+                self._workers[slot].wait_ready()
+            except (TimeoutError, EOFError, ConnectionError) as error:
+                how = self._retire(slot, 0.0 if isinstance(error, TimeoutError) else LAST_WORDS_SECONDS)
+                if attempt == START_ATTEMPTS or self._closed:
+                    raise RuntimeError(f"a grading process {how} before it could grade") from error
+            except ValueError:
+                self._retire(slot)
+                raise
+            else:
+                break
         return self._workers[slot]
 
-    def _retire(self, slot: int) -> str:
+    def _retire(self, slot: int, patience_s: float = 0.0) -> str:
         worker = self._workers.pop(slot, None)
-        return worker.kill() if worker is not None else "was not there"
+        return worker.kill(patience_s) if worker is not None else "was not there"
 
     def _report(self, graded: Graded) -> None:
         if graded.failure is not None and graded.failure[0] not in self._seen_failures:

@@ -87,6 +87,33 @@ def test_a_hanging_function_is_killed_and_replaced_and_costs_only_its_own(tmp_pa
     assert [r.outcome for r in rewards] == [Outcome.TIMEOUT if t == "bomb" else Outcome.CORRECT for t in texts]
 
 
+def test_a_process_that_is_killed_from_outside_costs_no_completion(tmp_path: Path) -> None:
+    """A machine that is short of memory kills whom it likes: only an item that it happens to twice is to blame."""
+    named = function(tmp_path, f"time.sleep(0.3); open({str(tmp_path / 'seen')!r}, 'a').write('x'); return 1.0")
+    file = tmp_path / "hostile.py"
+    file.write_text("import time\n" + file.read_text())
+
+    async def run() -> list[list[Reward]]:
+        async with pooled(RewardConfig(function=named, workers=1)) as pool:
+            grading = asyncio.create_task(pool.grade([PROBLEM], [["a", "b", "c"]]))
+            for done in range(3):  # while it starts, and then in the middle of its work
+                while not pool.pids or (
+                    done and (not (seen := tmp_path / "seen").exists() or len(seen.read_text()) < done)
+                ):
+                    await asyncio.sleep(0.01)
+                os.kill(pool.pids[0], signal.SIGKILL)
+                await asyncio.sleep(0.2)
+            return await grading
+
+    assert outcomes(asyncio.run(run())) == [[Outcome.CORRECT] * 3]
+
+
+def test_a_function_that_kills_its_own_process_is_found_out(tmp_path: Path) -> None:
+    named = function(tmp_path, "import os\nif completion == 'b': os.kill(os.getpid(), 9)\nreturn 1.0")
+    got = outcomes(grade(RewardConfig(function=named, workers=1, max_failed_fraction=1.0), [["a", "b", "c"]]))
+    assert got == [[Outcome.CORRECT, Outcome.TIMEOUT, Outcome.CORRECT]]
+
+
 def test_a_sleep_in_c_and_an_ignored_signal_are_killed_too(tmp_path: Path) -> None:
     body = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
     name = function(tmp_path, body + "try: time.sleep(60)\nexcept BaseException: time.sleep(60)")
