@@ -14,8 +14,8 @@ from rewards.types import Problem
 from rl.config import RunConfig
 from rl.learner import TorchLearner
 from rl.liveness import Watchman
-from rl.placement import GpuShares, share_gpus
 from rl.remote_learner import RayLearner
+from rl.reservation import Reservation, reserve
 from rl.train import Parts
 from rl.types import Learner
 from rollout.actor import AdapterStore, RayEngine
@@ -32,12 +32,14 @@ async def open_parts(config: RunConfig, run: str, encode: Callable[[Problem], li
     """Everything a run is made of, ready to work; all of it is gone when the block ends, however it ends."""
     async with AsyncExitStack() as stack:
         grader = await stack.enter_async_context(open_grader(config))
+        held: Reservation | None = None
         if config.runtime == "ray":
             await asyncio.to_thread(connect)
+            held = await stack.enter_async_context(reserve(config, learner=True))
         watchman = Watchman(config.liveness.tolerance)
         learner, engine = await _both(
-            stack.enter_async_context(open_learner(config, run)),
-            stack.enter_async_context(open_engine(config, admit=watchman.admit)),
+            stack.enter_async_context(open_learner(config, run, held)),
+            stack.enter_async_context(open_workers(config, held, admit=watchman.admit)),
         )
         yield Parts(learner, engine, grader, encode, watchman)
 
@@ -53,7 +55,7 @@ async def open_grader(config: RunConfig) -> AsyncGenerator[GraderPool]:
 
 
 @asynccontextmanager
-async def open_learner(config: RunConfig, run: str) -> AsyncGenerator[Learner]:
+async def open_learner(config: RunConfig, run: str, held: Reservation | None) -> AsyncGenerator[Learner]:
     """The learner, in an actor or here."""
     arguments: dict[str, Any] = {
         "run": run,
@@ -63,15 +65,11 @@ async def open_learner(config: RunConfig, run: str) -> AsyncGenerator[Learner]:
         "temperature": config.sampling.temperature,
         "seed": config.seed,
     }
-    if config.runtime == "local":
+    if held is None:
         learner: Learner = TorchLearner(**arguments, device=local_device(config))
     else:
-        connect()
-        share = gpu_shares(config).learner
-        arguments["device"] = "cuda" if share else "cpu"
-        learner = await RayLearner.start(
-            arguments, threads=threads_per_worker(1), gpus=share, stall_timeout=config.learner.stall_timeout
-        )
+        arguments["device"] = "cuda" if held.request.shares.learner else "cpu"
+        learner = await RayLearner.start(arguments, held.learner, stall_timeout=config.learner.stall_timeout)
     try:
         yield learner
     finally:
@@ -79,20 +77,30 @@ async def open_learner(config: RunConfig, run: str) -> AsyncGenerator[Learner]:
 
 
 @asynccontextmanager
-async def open_engine(
-    config: RunConfig, lora: LoraConfig | None = None, admit: Admit | None = None
+async def open_engine(config: RunConfig, lora: LoraConfig) -> AsyncGenerator[Engine]:
+    """Engines alone, without a learner; `lora` is the shape of the adapters they serve."""
+    async with AsyncExitStack() as stack:
+        held: Reservation | None = None
+        if config.runtime == "ray":
+            await asyncio.to_thread(connect)
+            held = await stack.enter_async_context(reserve(config, learner=False))
+        yield await stack.enter_async_context(open_workers(config, held, lora))
+
+
+@asynccontextmanager
+async def open_workers(
+    config: RunConfig, held: Reservation | None, lora: LoraConfig | None = None, admit: Admit | None = None
 ) -> AsyncGenerator[Engine]:
     """The engines, in actors or here. `lora` is the adapters' shape if it is not the configuration's.
 
     A worker that was started in a dead one's place serves once `admit` has let it in.
     """
     lora = lora or config.lora
-    if config.runtime == "local":
+    if held is None:
         device = local_device(config)
         engine = create_engine(config.model, lora, config.rollout, seed=config.seed, device=device)
     else:
-        connect()
-        engine = await _pool(config, lora, admit)
+        engine = await _pool(config, held, lora, admit)
     try:
         yield engine
     finally:
@@ -117,20 +125,6 @@ def disconnect() -> None:
         ray.shutdown()
 
 
-def gpu_shares(config: RunConfig) -> GpuShares:
-    """How the actors of this run share this cluster's GPUs. Raises ValueError if they can never be placed."""
-    gpus = int(ray.cluster_resources().get("GPU", 0))
-    return share_gpus(gpus, config.rollout, learner_on_gpu=config.learner.device != "cpu")
-
-
-def threads_per_worker(workers: int) -> int:
-    """Cores for each of `workers` that compute at the same time.
-
-    Learner and engines take turns, and their threads sleep while they wait, so each side gets every core.
-    """
-    return max(1, int(ray.cluster_resources().get("CPU", 1)) // workers)
-
-
 def local_device(config: RunConfig) -> str:
     """The device when all is in this process."""
     import torch
@@ -140,18 +134,15 @@ def local_device(config: RunConfig) -> str:
     return config.learner.device
 
 
-async def _pool(config: RunConfig, lora: LoraConfig, admit: Admit | None) -> EnginePool:
-    shares = gpu_shares(config)
-    rollout = config.rollout.model_copy(update={"gpu_memory_fraction": shares.memory_fraction})
-    threads = threads_per_worker(config.rollout.num_workers)
+async def _pool(config: RunConfig, held: Reservation, lora: LoraConfig, admit: Admit | None) -> EnginePool:
+    fraction = held.request.shares.memory_fraction
+    rollout = config.rollout.model_copy(update={"gpu_memory_fraction": fraction})
     store = AdapterStore()
 
-    async def start() -> RayEngine:
-        return await RayEngine.start(
-            config.model, lora, rollout, store, seed=config.seed, threads=threads, gpus=shares.worker
-        )
+    async def start(index: int) -> RayEngine:
+        return await RayEngine.start(config.model, lora, rollout, store, seed=config.seed, place=held.worker(index))
 
-    engines = await asyncio.gather(*(start() for _ in range(config.rollout.num_workers)))
+    engines = await asyncio.gather(*(start(index) for index in range(config.rollout.num_workers)))
     return EnginePool(engines, start, admit, config.rollout.max_restarts)
 
 

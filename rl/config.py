@@ -185,6 +185,19 @@ class GuardConfig(Strict):
     """The next collapse after that many stops the run."""
 
 
+class PlacementConfig(Strict):
+    """Which of a cluster's nodes the learner and the rollout workers run on. Each has a bundle of a placement group."""
+
+    strategy: Literal["auto", "PACK", "SPREAD"] = "auto"
+    """`PACK` uses few nodes, `SPREAD` many; `auto` packs GPUs, and spreads over nodes that have none."""
+    learner_resources: dict[str, float] = Field(default_factory=dict)
+    """More that the learner's node must have, in Ray's words, such as `{ "accelerator_type:H100" = 0.001 }`."""
+    worker_resources: dict[str, float] = Field(default_factory=dict)
+    """The same for each rollout worker."""
+    wait_for_nodes: Literal["auto", "yes", "no"] = "auto"
+    """Whether a run that is too large for the nodes there are waits for more; `auto` does where Ray autoscales."""
+
+
 class RunConfig(Strict):
     """One run, whole."""
 
@@ -212,6 +225,7 @@ class RunConfig(Strict):
     evaluate: EvaluateConfig = EvaluateConfig()
     liveness: LivenessConfig = LivenessConfig()
     guard: GuardConfig = GuardConfig()
+    placement: PlacementConfig = PlacementConfig()
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:

@@ -1,11 +1,20 @@
-"""How a run's actors share a cluster's GPUs."""
+"""What a run's actors need of a cluster, and whether it can ever have that."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
+from rl.config import RunConfig
 from rollout.config import RolloutConfig
+from rollout.place import CPUS
 
 SHARED_MEMORY_FRACTION = 0.6
 """What the rollout workers on a GPU may take together when the learner is on it too."""
+
+Resources = Mapping[str, float]
+
+
+class PlacementError(ValueError):
+    """The cluster can never hold the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,23 +26,118 @@ class GpuShares:
     memory_fraction: float
 
 
-def share_gpus(gpus: int, config: RolloutConfig, *, learner_on_gpu: bool) -> GpuShares:
-    """One GPU each if there are enough; on a single GPU all share it.
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked of a cluster: a bundle of resources for the learner, if there is one, and one for each worker.
+
+    Example: ``Request({"GPU": 1.0}, {"GPU": 2.0}, workers=4, strategy="PACK")``
+    """
+
+    learner: Resources | None
+    worker: Resources
+    workers: int
+    strategy: str
+    shares: GpuShares = field(default_factory=lambda: GpuShares(0, 0, 1))
+
+    def bundles(self) -> list[dict[str, float]]:
+        """The learner's first, if there is one."""
+        learner = [] if self.learner is None else [dict(self.learner)]
+        return learner + [dict(self.worker) for _ in range(self.workers)]
+
+    def fits(self, nodes: Sequence[Resources]) -> bool:
+        """Whether nodes with these resources, all of them free, could hold it."""
+        if self.learner is None:
+            return _count(self.worker, nodes) >= self.workers
+        return any(
+            _count(self.worker, [*nodes[:i], _less(node, self.learner), *nodes[i + 1 :]]) >= self.workers
+            for i, node in enumerate(nodes)
+            if _count(self.learner, [node]) >= 1
+        )
+
+    def __str__(self) -> str:
+        learner = "" if self.learner is None else f"{_words(self.learner)} for the learner and "
+        each = " each" if self.workers > 1 else ""
+        return f"{learner}{_words(self.worker)} for {self.workers} rollout worker{'s'[: self.workers - 1]}{each}"
+
+
+def request(config: RunConfig, nodes: Sequence[Resources], *, learner: bool, may_grow: bool) -> Request:
+    """What the run asks of a cluster of these nodes.
 
     Raises:
-        ValueError: the cluster can never hold the run.
+        PlacementError: it wants a GPU where there is none, or a GPU is too much shared.
     """
-    if gpus == 0:
-        return GpuShares(0, 0, config.gpu_memory_fraction)
+    gpus = int(sum(node.get("GPU", 0) for node in nodes))
+    on_gpu = learner and config.learner.device != "cpu"
+    if config.learner.device == "cuda" and not gpus and not may_grow:
+        raise PlacementError(
+            'learner.device = "cuda", and the cluster has no GPU; start a node with one, or set "auto"'
+        )
+    wanted = config.learner.device == "cuda" or gpus > 0
+    shares = share_gpus(gpus, config.rollout, learner_on_gpu=on_gpu, may_grow=may_grow and wanted)
+    strategy = config.placement.strategy
+    if strategy == "auto":
+        # A GPU's traffic is short on its own node; a CPU node is worth its cores, so the workers want several.
+        strategy = "PACK" if shares.worker else "SPREAD"
+    return Request(
+        _bundle(shares.learner, config.placement.learner_resources) if learner else None,
+        _bundle(shares.worker, config.placement.worker_resources),
+        config.rollout.num_workers,
+        strategy,
+        shares,
+    )
+
+
+def share_gpus(gpus: int, config: RolloutConfig, *, learner_on_gpu: bool, may_grow: bool = False) -> GpuShares:
+    """One GPU each if there are enough, or if there may be; on a single GPU all share it.
+
+    Raises:
+        PlacementError: the cluster can never hold the run.
+    """
     workers = config.num_workers * config.tensor_parallel_size
     needed = workers + learner_on_gpu
-    if gpus >= needed:
+    if gpus >= needed or may_grow:
         return GpuShares(float(learner_on_gpu), float(config.tensor_parallel_size), config.gpu_memory_fraction)
+    if gpus == 0:
+        return GpuShares(0, 0, config.gpu_memory_fraction)
     if gpus == 1 and config.tensor_parallel_size == 1:
         memory = min(config.gpu_memory_fraction, SHARED_MEMORY_FRACTION / config.num_workers)
         return GpuShares(learner_on_gpu / needed, 1 / needed, memory)
-    raise ValueError(
+    raise PlacementError(
         f"the run needs {needed} GPUs ({config.num_workers} rollout workers of {config.tensor_parallel_size} and "
         f"{int(learner_on_gpu)} for the learner), the cluster has {gpus}; lower rollout.num_workers or "
-        "rollout.tensor_parallel_size"
+        "rollout.tensor_parallel_size, or add nodes"
     )
+
+
+def refuse(request: Request, nodes: Sequence[Resources]) -> PlacementError:
+    """The error of a request that no part of the cluster's life will satisfy: what was asked, and what there is."""
+    have = "; ".join(_words(_shown(node)) for node in nodes[:8]) + ("; ..." if len(nodes) > 8 else "")
+    return PlacementError(
+        f"the cluster can never hold this run: it asks for {request}, and the cluster's {len(nodes)} node(s) have "
+        f"{have}. Add nodes (rankone up --join), or ask for less in [rollout] and [placement]"
+    )
+
+
+def _bundle(gpus: float, more: Resources) -> dict[str, float]:
+    return ({"GPU": gpus} if gpus else {"CPU": CPUS}) | dict(more)
+
+
+def _count(bundle: Resources, nodes: Sequence[Resources]) -> int:
+    """How many such bundles the nodes hold."""
+    return sum(
+        min(int(node.get(name, 0) / amount + 1e-3) for name, amount in bundle.items() if amount) for node in nodes
+    )
+
+
+def _less(node: Resources, bundle: Resources) -> dict[str, float]:
+    return {name: amount - bundle.get(name, 0) for name, amount in node.items()}
+
+
+def _words(resources: Resources) -> str:
+    return " + ".join(f"{amount:g} {name}" for name, amount in resources.items()) or "nothing"
+
+
+def _shown(node: Resources) -> dict[str, float]:
+    """Without what Ray itself counts."""
+    hidden = ("memory", "object_store_memory")
+    return {name: amount for name, amount in node.items() if name not in hidden and not name.startswith("node:")}

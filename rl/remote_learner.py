@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, Literal, Self
 
 import ray
@@ -11,6 +11,7 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from lora.types import Adapter
 from rl.types import Learner, LearnerDied, TrainBatch
+from rollout.place import Place
 
 
 class LearnerActor:
@@ -34,31 +35,30 @@ class LearnerActor:
 class RayLearner(Learner):
     """A learner as its user sees it. Every call raises `LearnerDied` if the actor is gone or silent."""
 
-    def __init__(self, arguments: dict[str, Any], *, threads: int, gpus: float, stall_timeout: float) -> None:
+    def __init__(self, arguments: dict[str, Any], place: Callable[[], Place], *, stall_timeout: float) -> None:
         self._arguments = arguments
-        self._threads = threads
-        self._gpus = gpus
+        self._place = place
         self._stall_timeout = stall_timeout
         self._handle: Any = None
 
     @classmethod
-    async def start(cls, arguments: dict[str, Any], *, threads: int, gpus: float, stall_timeout: float) -> Self:
-        """Start an actor with a `TorchLearner` of these arguments in it.
+    async def start(cls, arguments: dict[str, Any], place: Callable[[], Place], *, stall_timeout: float) -> Self:
+        """Start an actor with a `TorchLearner` of these arguments in it, at what is its place each time it starts.
 
         Raises:
             ValueError: the learner refused its arguments, e.g. there is no such model.
         """
-        learner = cls(arguments, threads=threads, gpus=gpus, stall_timeout=stall_timeout)
+        learner = cls(arguments, place, stall_timeout=stall_timeout)
         await learner.restart()
         return learner
 
     async def restart(self) -> None:
         actor: Any = ray.remote(LearnerActor)
-        resources = {"num_gpus": self._gpus} if self._gpus else {"num_cpus": 0.1}
+        place = self._place()
         environment = {"OMP_WAIT_POLICY": "passive", "TOKENIZERS_PARALLELISM": "false"}
-        self._handle = actor.options(runtime_env={"env_vars": environment}, **resources).remote()
+        self._handle = actor.options(runtime_env={"env_vars": environment}, **place.actor_options()).remote()
         try:
-            await self._reply(self._handle.start.remote(self._threads, self._arguments))
+            await self._reply(self._handle.start.remote(place.threads, self._arguments))
         except BaseException:  # also when the start is cancelled: nobody else knows of the actor yet
             await self.close()
             raise

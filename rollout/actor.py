@@ -14,6 +14,7 @@ from lora.types import Adapter
 from rollout.config import RolloutConfig, SamplingConfig
 from rollout.create import create_engine
 from rollout.environment import worker_environment
+from rollout.place import Place
 from rollout.types import Completion, Engine, EngineDied
 
 
@@ -77,26 +78,26 @@ class RayEngine(Engine):
         store: AdapterStore,
         *,
         seed: int,
-        threads: int,
-        gpus: float,
-        options: dict[str, Any] | None = None,
+        place: Place,
     ) -> Self:
-        """Start a worker and wait until it can sample.
+        """Start a worker at that place and wait until it can sample.
 
         Raises:
             ValueError: the worker's set-up was refused, e.g. there is no such model.
         """
-        environment = worker_environment(config, threads=threads, on_gpu=gpus > 0) if config.engine == "vllm" else {}
+        on_gpu = place.gpus > 0
+        environment = (
+            worker_environment(config, threads=place.threads, on_gpu=on_gpu) if config.engine == "vllm" else {}
+        )
         actor: Any = ray.remote(EngineActor)
-        resources = {"num_gpus": gpus} if gpus else {"num_cpus": 0.1}
         handle = actor.options(
-            runtime_env={"env_vars": environment}, max_concurrency=64, **resources, **(options or {})
+            runtime_env={"env_vars": environment}, max_concurrency=64, **place.actor_options()
         ).remote()
         engine = cls(handle, store, config.stall_timeout)
         try:
-            device = "cuda" if gpus else "cpu"
+            device = "cuda" if on_gpu else "cpu"
             with engine._translated_errors(config.start_timeout):
-                ready = handle.start.remote(model, lora, config, seed, device, threads)
+                ready = handle.start.remote(model, lora, config, seed, device, place.threads)
                 await asyncio.wait_for(ready, timeout=config.start_timeout)
         except BaseException:  # also when the start is cancelled: nobody else knows of the actor yet
             engine.kill()
@@ -150,6 +151,8 @@ class RayEngine(Engine):
         try:
             yield
         except RayTaskError as error:
+            if isinstance(error.cause, EngineDied):  # its process is there, and good for nothing
+                self.kill()
             raise error.cause from error
         except RayActorError as error:
             raise EngineDied(f"a rollout worker died: {str(error).splitlines()[0]}") from error

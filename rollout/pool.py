@@ -11,7 +11,8 @@ from rollout.types import Completion, Engine, EngineDied
 
 log = logging.getLogger(__name__)
 
-Start = Callable[[], Awaitable[Engine]]
+Start = Callable[[int], Awaitable[Engine]]
+"""Brings an engine for the place of that index."""
 Admit = Callable[[Engine], Awaitable[None]]
 
 BACK_OFF = (0.0, 2.0, 10.0, 30.0, 60.0)
@@ -22,6 +23,7 @@ BACK_OFF = (0.0, 2.0, 10.0, 30.0, 60.0)
 class _Slot:
     """A worker's place: the engine in it, or the task that brings the next one."""
 
+    index: int
     engine: Engine | None
     restart: "asyncio.Task[None] | None" = None
     failures: int = 0
@@ -40,11 +42,13 @@ class EnginePool(Engine):
         self, engines: Sequence[Engine], start: Start | None = None, admit: Admit | None = None, max_restarts: int = 0
     ) -> None:
         assert engines
-        self._slots = [_Slot(engine) for engine in engines]
+        self._slots = [_Slot(index, engine) for index, engine in enumerate(engines)]
         self._start = start
         self._admit = admit
         self._max_restarts = max_restarts
         self._closed = False
+        self._last = "it was never seen"
+        """Of what the worker died that died last."""
 
     async def sample(
         self, prompts: Sequence[Sequence[int]], adapter: Adapter, sampling: SamplingConfig, *, seeds: Sequence[int]
@@ -111,7 +115,7 @@ class EnginePool(Engine):
             restarts = [slot.restart for slot in self._slots if slot.restart is not None]
             if not restarts:
                 raise EngineDied(
-                    "every rollout worker died, and rollout.max_restarts is used up; see the workers' logs"
+                    f"every rollout worker died, and rollout.max_restarts is used up; the last of them: {self._last}"
                 )
             await asyncio.wait(restarts, return_when=asyncio.FIRST_COMPLETED)
 
@@ -120,6 +124,7 @@ class EnginePool(Engine):
         if slot.engine is not dead:
             return
         log.warning("%s", died)
+        self._last = str(died)
         slot.engine = None
         slot.failures += 1
         if self._start is not None and not self._closed:
@@ -137,10 +142,11 @@ class EnginePool(Engine):
         while slot.failures <= self._max_restarts:
             await asyncio.sleep(BACK_OFF[min(slot.failures, len(BACK_OFF)) - 1])
             try:
-                engine = await start()
+                engine = await start(slot.index)
                 await self._let_in(engine)
             except EngineDied as died:
                 slot.failures += 1
+                self._last = str(died)
                 log.warning("the new rollout worker did not come up: %s", died)
                 continue
             slot.engine = engine

@@ -22,8 +22,12 @@ from lora.files import write_peft
 from lora.types import Adapter
 from rollout.config import RolloutConfig, SamplingConfig
 from rollout.memory_disk import MemoryDirectory
-from rollout.types import Completion, Engine
+from rollout.types import Completion, Engine, EngineDied
 
+MEMORY_HINT = (
+    " (its memory is set by rollout.gpu_memory_fraction on a GPU, by rollout.kv_cache_gib on a CPU; model.max_length "
+    "and rollout.max_concurrent lower what it needs)"
+)
 VERSIONS_IN_FLIGHT = 2
 """The newest policy, and the one before it whose requests are still running."""
 
@@ -161,11 +165,14 @@ class VllmEngine(Engine):
             self._release(call.adapter)
 
     def _fail(self, error: Exception) -> None:
+        """What is under way is lost; another worker may do it."""
+        died = EngineDied(f"a rollout worker's vLLM failed: {_reason(error)}{MEMORY_HINT}")
+        died.__cause__ = error
         calls = {id(call): call for call, _ in self._open.values()}
         self._open.clear()
         for call in calls.values():
             if not call.future.done():
-                call.future.set_exception(error)
+                call.future.set_exception(died)
 
     def _load(self, adapter: Adapter) -> _Loaded:
         from vllm.lora.request import LoRARequest
@@ -197,11 +204,11 @@ def _start(arguments: Any) -> Any:
     try:
         return LLMEngine.from_engine_args(arguments)
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(
-            f"vLLM could not start: {reason[:400]} (its memory is set by rollout.gpu_memory_fraction on a GPU, by "
-            "rollout.kv_cache_gib on a CPU; model.max_length and rollout.max_concurrent lower what it needs)"
-        ) from error
+        raise ValueError(f"vLLM could not start: {_reason(error)}{MEMORY_HINT}") from error
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:400] or type(error).__name__
 
 
 def _engine_args(model: str, model_config: ModelConfig, lora: LoraConfig, config: RolloutConfig, seed: int) -> Any:

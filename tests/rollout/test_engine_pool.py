@@ -17,6 +17,7 @@ from rl.learner import TorchLearner
 from rl.liveness import Reference, StalePolicyError, Watchman
 from rollout.actor import AdapterStore, RayEngine
 from rollout.config import RolloutConfig, SamplingConfig
+from rollout.place import Place
 from rollout.pool import EnginePool
 from rollout.torch_engine import TorchEngine
 from rollout.types import Completion, Engine, EngineDied
@@ -62,11 +63,11 @@ class Mortal(Engine):
         self.closed = True
 
 
-def reborn(*engines: Engine) -> Callable[[], Awaitable[Engine]]:
+def reborn(*engines: Engine) -> Callable[[int], Awaitable[Engine]]:
     """Starts these, one after another, and then no more."""
     left = list(engines)
 
-    async def start() -> Engine:
+    async def start(_: int) -> Engine:
         if not left:
             raise EngineDied("no more")
         return left.pop(0)
@@ -158,8 +159,8 @@ class Workers:
         self.config = RolloutConfig(engine="torch", stall_timeout=stall_timeout)
         self.store = AdapterStore()
 
-    async def start(self) -> RayEngine:
-        engine = await RayEngine.start(self.model, LORA, self.config, self.store, seed=0, threads=1, gpus=0)
+    async def start(self, _: int = 0) -> RayEngine:
+        engine = await RayEngine.start(self.model, LORA, self.config, self.store, seed=0, place=Place(1))
         self.started.append(engine)
         return engine
 

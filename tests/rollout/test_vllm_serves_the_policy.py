@@ -17,6 +17,7 @@ from rl.learner import TorchLearner
 from rl.liveness import Reference, StalePolicyError, Watchman
 from rollout.actor import AdapterStore, RayEngine
 from rollout.config import RolloutConfig, SamplingConfig
+from rollout.place import Place
 from rollout.torch_engine import TorchEngine
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -26,7 +27,7 @@ PROMPTS = [[10, 12, 14, 20], [21, 8, 9], [30, 31, 5, 6, 7, 12]]
 
 def start(model: ModelConfig, lora: LoraConfig) -> RayEngine:
     config = RolloutConfig(kv_cache_gib=1)
-    return asyncio.run(RayEngine.start(model, lora, config, AdapterStore(), seed=0, threads=2, gpus=0))
+    return asyncio.run(RayEngine.start(model, lora, config, AdapterStore(), seed=0, place=Place(2)))
 
 
 @pytest.fixture(scope="module")
