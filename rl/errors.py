@@ -10,6 +10,8 @@ from typing import ParamSpec
 import typer
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+STORE_FULL = ("ObjectStoreFullError", "OutOfDiskError")
+"""Ray's, when its objects fit neither into memory nor onto the disk that they spill to."""
 
 P = ParamSpec("P")
 
@@ -39,5 +41,10 @@ def one_line(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.errno in FULL:
         place = error.filename or "the run's files"
         return f"cannot write {place}: {error.strerror}; make room, then go on with --resume"
+    if type(error).__name__ in STORE_FULL:
+        return (
+            "Ray's object store is full, and so is the disk it spills to: make room below Ray's --temp-dir, or give "
+            "the store more (ray start --object-store-memory; `ray memory` shows what fills it), then go on with --resume"
+        )
     ours = type(error).__module__.partition(".")[0] in ("lora", "rewards", "rl", "rollout")
     return str(error) if ours or isinstance(error, ValueError) else None

@@ -33,6 +33,7 @@ from rl.sinks import Ended, Sink, Sinks, TensorBoard, started
 from rl.trackers import TRACKERS, check_trackers
 from rl.train import Parts, train
 from rl.types import LearnerDied
+from rollout.pool import BACK_OFF
 
 log = logging.getLogger(__name__)
 
@@ -136,9 +137,12 @@ async def train_through_deaths(
     prepared: Prepared, parts: Parts, directory: RunDirectory, sinks: Sinks, *, resume: bool
 ) -> None:
     """A learner that dies is started again, and the run goes on from its newest checkpoint, as a resumed run does."""
-    failures, reached = 0, -1
+    failures, reached, alive = 0, -1, True
     while True:
         try:
+            if not alive:
+                await parts.learner.restart()
+            alive = True
             await train(prepared.config, prepared.problems, parts, FileJournal(directory, sinks, resume=resume))
             return
         except LearnerDied as died:
@@ -147,8 +151,8 @@ async def train_through_deaths(
             if failures > prepared.config.learner.max_restarts:
                 raise
             log.warning("%s; starting it again", died)
-            await parts.learner.restart()
-            resume = True
+            await asyncio.sleep(BACK_OFF[min(failures, len(BACK_OFF)) - 1])
+            alive, resume = False, True
 
 
 def _sinks(config: RunConfig, directory: RunDirectory, console: Console) -> list[Sink]:

@@ -8,6 +8,8 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -201,6 +203,50 @@ def test_a_full_disk_ends_the_run_in_one_line_and_room_lets_it_go_on(
         code, said = train(disk / "run", capsys, "--resume", num_steps=str(done + 2), tensorboard="false")
         assert code == 0, said
         assert steps(disk / "run") == list(range(done + 3))
+
+
+FILL_THE_STORE = """
+import sys, ray
+from rl.cli import app
+from rl.progress import LogLines
+
+ray.init("local", num_cpus=2, include_dashboard=False, object_store_memory=80 * 2**20, log_to_driver=False,
+         namespace="rankone", _temp_dir=sys.argv[1], _system_config={"max_direct_call_object_size": 0})
+kept, stepped = [], LogLines.stepped
+
+def fill(self, step, metrics, groups):
+    stepped(self, step, metrics, groups)
+    for size in (8 << 20, 1 << 16, 1 << 12) if step == 3 else ():
+        try:
+            while True:
+                kept.append(ray.put(b"x" * size))
+        except ray.exceptions.OutOfDiskError:
+            pass
+
+LogLines.stepped = fill
+app(["train", *sys.argv[2:]])
+"""
+
+
+def test_a_full_object_store_ends_the_run_in_one_line_and_room_lets_it_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = Path(tempfile.mkdtemp(prefix="ro-", dir="/tmp"))  # sockets below it: a long path would not do
+    sets = [part for setting in overrides(runtime="ray", num_steps="30") for part in ("--set", setting)]
+    try:
+        with small_disk(place / "disk", "64m") as disk:
+            arguments = [str(disk / "ray"), str(EXAMPLE), "--out", str(tmp_path / "run"), *sets]
+            command = [sys.executable, "-c", FILL_THE_STORE, *arguments]
+            ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
+            said = [line for line in ended.stderr.splitlines() if line.startswith("rankone: ")]
+            assert (ended.returncode, len(said)) == (1, 1), ended.stdout + ended.stderr
+            assert "object store is full" in said[0]
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    assert steps(tmp_path / "run") == [0, 1, 2, 3]
+    code, said = train(tmp_path / "run", capsys, "--resume", num_steps="6")
+    assert code == 0, said
+    assert steps(tmp_path / "run") == list(range(7))
 
 
 def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,143 @@
+"""Real vLLM workers that are killed, that cannot start, and whose run is killed around them."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from lora.config import LoraConfig, ModelConfig
+from lora.types import Adapter
+from rl.config import LearnerConfig
+from rl.learner import TorchLearner
+from rl.liveness import Reference, Watchman
+from rollout.actor import AdapterStore, RayEngine
+from rollout.config import RolloutConfig, SamplingConfig
+from rollout.place import Place
+from rollout.pool import EnginePool
+from rollout.types import Completion, Engine, EngineDied
+
+LORA = LoraConfig(rank=1)
+PROMPTS = [[5 + i % 20, 9, 3 + i % 7] for i in range(24)]
+SAMPLING = SamplingConfig(group_size=4, max_tokens=48)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+async def test_a_worker_killed_while_it_generates_costs_no_prompt_and_comes_back_with_the_policy(
+    tiny_model: ModelConfig, make_adapter: Callable[..., Adapter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rollout.pool.BACK_OFF", (0.0,))
+    learner = TorchLearner("gate", tiny_model, LORA, LearnerConfig(), temperature=1.0, seed=0)
+    adapter = make_adapter(tiny_model, LORA, version=4)
+    reference = await Reference.measure(learner, adapter, None, PROMPTS[:4])
+    watchman = Watchman(reference=reference)
+    store, started, let_in = AdapterStore(), list[RayEngine](), list[Engine]()
+
+    async def start(_: int) -> RayEngine:
+        config = RolloutConfig(kv_cache_gib=1)
+        started.append(await RayEngine.start(tiny_model, LORA, config, store, seed=0, place=Place(1)))
+        return started[-1]
+
+    async def admit(engine: Engine) -> None:
+        await watchman.admit(engine)
+        let_in.append(engine)
+
+    pool = EnginePool(await asyncio.gather(start(0), start(1)), start, admit, max_restarts=3)
+    try:
+        seeds = list(range(100, 100 + len(PROMPTS)))
+        victim = await started[0].pid()
+        sampling = asyncio.create_task(pool.sample(PROMPTS, adapter, SAMPLING, seeds=seeds))
+        await asyncio.sleep(0.05)
+        assert not sampling.done()
+        os.kill(victim, signal.SIGKILL)
+        groups = await sampling
+        assert [len(group) for group in groups] == [4] * len(PROMPTS)
+        for _ in range(600):
+            if len(pool.replicas()) == 2:
+                break
+            await asyncio.sleep(0.1)
+        assert (let_in, len(started)) == ([started[2]], 3), "the new worker showed the policy before it served"
+        expected = await pool.replicas()[1].score([_sequence(0, groups)], adapter)
+        again = await started[2].score([_sequence(0, groups)], adapter)
+        assert again[0] == pytest.approx(expected[0], abs=2e-3)
+        assert len(await pool.sample(PROMPTS, adapter, SAMPLING, seeds=seeds)) == len(PROMPTS)
+    finally:
+        await pool.close()
+
+
+def _sequence(index: int, groups: list[list[Completion]]) -> list[int]:
+    return [*PROMPTS[index], *groups[index][0].token_ids]
+
+
+@pytest.mark.usefixtures("ray_cluster")
+async def test_an_engine_that_breaks_counts_as_a_dead_worker(
+    tiny_model: ModelConfig, make_adapter: Callable[..., Adapter]
+) -> None:
+    """As one does that runs out of a GPU's memory in the middle of its work."""
+    engine = await RayEngine.start(
+        tiny_model, LORA, RolloutConfig(kv_cache_gib=1), AdapterStore(), seed=0, place=Place(1)
+    )
+    pid = await engine.pid()
+    too_large = make_adapter(tiny_model, LoraConfig(rank=8))  # vLLM notices while it generates, and is then of no use
+    with pytest.raises(EngineDied, match=r"vLLM failed: .*rank.*rollout\.gpu_memory_fraction"):
+        await engine.sample(PROMPTS, too_large, SAMPLING, seeds=list(range(len(PROMPTS))))
+    assert await _gone(pid)
+
+
+async def _gone(pid: int) -> bool:
+    for _ in range(100):
+        if not psutil.pid_exists(pid):
+            return True
+        await asyncio.sleep(0.1)
+    return False
+
+
+def run(out: Path, *more: str) -> "subprocess.Popen[str]":
+    settings = {
+        "runtime": "ray", "rollout.engine": "vllm", "num_steps": 12, "problems_per_step": 8, "sampling.group_size": 4,
+        "evaluate.every": 4, "evaluate.num_problems": 8, "reward.workers": 1, "rollout.kv_cache_gib": 1,
+    }  # fmt: skip
+    sets = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
+    example = Path(__file__).parents[2] / "examples" / "tiny.toml"
+    command = [str(Path(sys.executable).with_name("rankone")), "train", str(example), "--out", str(out), *sets, *more]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def steps(out: Path) -> list[int]:
+    file = out / "metrics.jsonl"
+    whole = file.read_text().splitlines(keepends=True) if file.exists() else []
+    return [json.loads(line)["step"] for line in whole if line.endswith("\n")]
+
+
+def test_a_run_on_vllm_that_is_killed_has_every_step_once_when_it_is_resumed(tmp_path: Path) -> None:
+    first = run(tmp_path / "run")
+    deadline = time.monotonic() + 200
+    while len(steps(tmp_path / "run")) < 3 and time.monotonic() < deadline:
+        assert first.poll() is None, first.communicate()[0]
+        time.sleep(0.02)
+    family = psutil.Process(first.pid).children(recursive=True)
+    first.kill()
+    first.wait()
+    _, left = psutil.wait_procs(family, timeout=90)  # Ray's own agents look for it once in a while
+    assert not left, "what a killed run had started ends with it"
+    assert steps(tmp_path / "run")[:3] == [0, 1, 2]
+    second = run(tmp_path / "run", "--resume")
+    said, _ = second.communicate(timeout=300)
+    assert second.returncode == 0, said
+    assert steps(tmp_path / "run") == list(range(13))
+
+
+def test_a_cache_that_does_not_fit_is_refused_in_one_line(tmp_path: Path) -> None:
+    ended = run(tmp_path / "run", "--set", "rollout.kv_cache_gib=5000")
+    said, _ = ended.communicate(timeout=200)
+    lines = [line for line in said.splitlines() if line.startswith("rankone: ")]
+    assert (ended.returncode, len(lines)) == (2, 1), said
+    assert "vLLM could not start" in lines[0]
+    assert "rollout.kv_cache_gib" in lines[0]
