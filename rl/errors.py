@@ -44,7 +44,7 @@ def one_line(error: Exception) -> str | None:
     if type(error).__name__ in STORE_FULL:
         return (
             "Ray's object store is full, and so is the disk it spills to: make room below Ray's --temp-dir, or give "
-            "the store more (ray start --object-store-memory; `ray memory` shows what fills it), then go on with --resume"
+            "the store more (ray start --object-store-memory), and go on with --resume; `ray memory` says what fills it"
         )
     ours = type(error).__module__.partition(".")[0] in ("lora", "rewards", "rl", "rollout")
     return str(error) if ours or isinstance(error, ValueError) else None
