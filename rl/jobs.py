@@ -64,7 +64,8 @@ class Cluster:
         from ray.job_submission import JobSubmissionClient
 
         # Importing it has set this to INFO: lines about packages and their hashes between ours.
-        logging.getLogger("ray.dashboard.modules.dashboard_sdk").setLevel(logging.WARNING)
+        for noisy in ("ray.dashboard.modules.dashboard_sdk", "ray._private.runtime_env.packaging"):
+            logging.getLogger(noisy).setLevel(logging.WARNING)
         self.address = address.rstrip("/")
         with translated(self.address):
             self._client: Any = JobSubmissionClient(self.address)

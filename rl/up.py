@@ -13,6 +13,8 @@ import ray
 
 from rl.dashboard.host import NAMESPACE, start_host
 
+AGENT_PORT = 52365
+"""Ray's own choice."""
 QUIET: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": "ERROR"}
 
 
@@ -86,7 +88,8 @@ def _ray_start(arguments: Sequence[str], environment: Mapping[str, str], temp_di
     beside = Path(sys.executable).parent
     # Jobs run `rankone` and `python` from the path that the node was started with.
     path = os.pathsep.join([str(beside), os.environ.get("PATH", "")])
-    command = [str(beside / "ray"), "start", *arguments, "--disable-usage-stats"]
+    command = [str(beside / "ray"), "start", *arguments, f"--dashboard-agent-listen-port={_agent_port()}"]
+    command.append("--disable-usage-stats")
     if temp_dir is not None:
         command.append(f"--temp-dir={temp_dir}")
     ended = subprocess.run(
@@ -98,14 +101,24 @@ def _ray_start(arguments: Sequence[str], environment: Mapping[str, str], temp_di
 
 
 def _require_free(port: int) -> None:
+    if not _is_free(port):
+        raise ValueError(f"port {port} is taken, perhaps by a Ray cluster that runs already; choose another")
+
+
+def _is_free(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("", port))
         except OSError:
-            raise ValueError(
-                f"port {port} is taken, perhaps by a Ray cluster that runs already; choose another"
-            ) from None
+            return False
+    return True
+
+
+def _agent_port() -> int:
+    """Where the node's agent takes jobs. Without one, because another node of this machine has it, Ray says nothing and
+    starts no job."""
+    return AGENT_PORT if _is_free(AGENT_PORT) else _free_port()
 
 
 def _free_port() -> int:
