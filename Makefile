@@ -11,7 +11,7 @@ export UV_TORCH_BACKEND ?= $(if $(filter gpu,$(EXTRA)),auto,cpu)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo tiny test bench-grader check format clean
+.PHONY: help setup demo tiny test bench-grader soak check format clean
 
 help: ## Show what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -36,6 +36,9 @@ test: setup ## Run the whole test suite
 
 bench-grader: setup ## Compare the grader with math-verify alone, on the same cases
 	$(BIN)/python bench/grader.py
+
+soak: setup ## Thousands of tiny steps while processes are killed: is anything lost, does anything grow?
+	$(BIN)/python bench/soak.py
 
 check: setup ## Format, lint, types and import rules
 	$(BIN)/ruff format --check .

@@ -1,5 +1,7 @@
 """A tiny random model with a character tokenizer, made on the fly: real in every part, just small."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,8 +33,23 @@ def build(directory: Path, *, seed: int = 0, layers: int = 2, hidden: int = 128)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model: Any = LlamaForCausalLM(config)
-    model.save_pretrained(str(directory))
+    with _without_progress():
+        model.save_pretrained(str(directory))
     tokenizer.save_pretrained(str(directory))
+
+
+@contextmanager
+def _without_progress() -> Generator[None]:
+    """A bar for a file of 200 kB is noise in a job's log."""
+    from transformers.utils import logging
+
+    was_on = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_on:
+            logging.enable_progress_bar()
 
 
 def tiny_tokenizer() -> Any:

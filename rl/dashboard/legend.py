@@ -1,5 +1,6 @@
 """What a run is called on the page."""
 
+import json
 import os
 import socket
 from pathlib import Path
@@ -26,5 +27,12 @@ def run_info(config: RunConfig, directory: Path) -> RunInfo:
             "group size": config.sampling.group_size,
             "temperature": config.sampling.temperature,
         },
-        submission_id=os.environ.get("RANKONE_SUBMISSION_ID", ""),
+        submission_id=submission_id(),
     )
+
+
+def submission_id() -> str:
+    """Of the Ray job that this process is the driver of; empty if it is none."""
+    ours = os.environ.get("RANKONE_SUBMISSION_ID")
+    said = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}")
+    return ours or said.get("metadata", {}).get("job_submission_id", "")

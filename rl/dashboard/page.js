@@ -87,7 +87,7 @@ function drawAccuracy() {
   const traces = runs.map((run) => ({
     x: run.curve.map(([step, time]) => (state.axis === "step" ? step : minutes(run, time))),
     y: run.curve.map((point) => point[2]),
-    name: escaped(label(run, names)), mode: "lines+markers",
+    name: escaped(label(run, names)), mode: run.curve.length > 60 ? "lines" : "lines+markers", // a dot for each would be a band
     line: { color: colour(run), width: run.id === state.chosen ? 3 : 2 }, marker: { size: 5 },
     hovertemplate: (state.axis === "step" ? "%{y:.1%} at step %{x}" : "%{y:.1%} after %{x:.1f} min") + "<extra>" + escaped(label(run, names)) + "</extra>",
   }));
@@ -158,11 +158,12 @@ function drawDetail() {
     { yaxis2: { tickformat: ".1e", nticks: 5 } });
   plot("phases", ["sample", "grade", "update", "publish", "evaluate", "liveness", "checkpoint"].map((phase) =>
     line(phase, "time/" + phase + "_s", { stackgroup: "all", line: { width: 0.5 } })));
+  const few = rows.every((row) => !(row["rollout/workers"] > 6)); // plotly would write "1" beside several halves
   plot("workers", [
     line("sampled", "throughput/sample_tokens_per_s"),
     line("learned from", "throughput/update_tokens_per_s"),
     line("workers serving, right axis", "rollout/workers", { yaxis: "y2", line: { shape: "hv", dash: "dot" } }),
-  ], { yaxis2: { nticks: 4, tickformat: "d" } });
+  ], { yaxis2: { nticks: 4, tickformat: "d", ...(few && { dtick: 1 }) } });
   byId("samples").replaceChildren(...[...state.detail.samples].reverse().map((sample) => {
     const item = element("li"), head = element("div", undefined, "head");
     head.append("step " + sample.step + ", " + sample.split.replace("_", " ") + ": " + sample.question + "  (" + sample.answer + ")  ");

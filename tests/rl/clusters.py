@@ -51,6 +51,18 @@ def processes_of(directory: str) -> list[psutil.Process]:
     return [process for process in found if process.pid != os.getpid()]
 
 
+def actors(directory: str, title: str) -> list[psutil.Process]:
+    """A cluster's actors of that class."""
+    found: list[psutil.Process] = []
+    for process in psutil.process_iter():
+        try:
+            if f"ray::{title}" in " ".join(process.cmdline()) and directory in str(process.environ()):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
 @dataclass(frozen=True)
 class Head:
     """A running head."""

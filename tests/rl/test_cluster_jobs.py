@@ -6,10 +6,9 @@ import signal
 import tempfile
 from pathlib import Path
 
-import psutil
 import pytest
 import requests
-from clusters import ROOT, SMALL, Head, free_port, processes_of, quietly, rankone, until
+from clusters import ROOT, SMALL, Head, actors, free_port, processes_of, quietly, rankone, until
 
 from lora.files import read_peft, unpack
 
@@ -62,8 +61,7 @@ def test_ray_itself_works_through_the_page_host_and_without_it(head: Head, finis
     assert requests.get(f"{head.dashboard}/api/version", timeout=10).json()["ray_version"]
     for health in ("grafana_health", "prometheus_health"):
         assert requests.get(f"{head.dashboard}/api/{health}", timeout=10).json()["result"], health
-    (host,) = [p for p in psutil.process_iter() if "ray::PageHost" in " ".join(p.cmdline()) and head.directory in str(p.environ())] or [None]  # fmt: skip
-    assert host is not None
+    (host,) = actors(head.directory, "PageHost")
     host.kill()
     assert requests.get(f"{head.dashboard}/api/version", timeout=10).json()["ray_version"]
     assert head.rankone("status", finished).returncode == 0
@@ -78,7 +76,7 @@ def test_a_stopped_job_ends_in_order_and_its_processes_are_gone(head: Head) -> N
     assert (ended.returncode, "STOPPED" in ended.stdout) == (0, True), ended.stdout + ended.stderr
     assert head.rankone("status", job).returncode == 130
     assert until(lambda: (head.run_of(job) or {}).get("state") == "stopped")
-    until(lambda: not [p for p in processes_of(head.directory) if "ray::EngineActor" in " ".join(p.cmdline())])
+    until(lambda: not actors(head.directory, "EngineActor"))
     kept = Path(head.directory, ".rankone", "runs", job)
     assert unpack(read_peft(kept / "adapters" / "last").payload)[1].rank == 8
     assert sorted((kept / "checkpoints").glob("step-*"))
