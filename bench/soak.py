@@ -1,6 +1,6 @@
 """A long run whose processes are killed at random every few seconds: does the bookkeeping stay right, does anything grow?
 
-    python bench/soak.py                                     4,000 tiny steps on two torch workers, a kill every 4 s or so
+    python bench/soak.py                                     3,000 tiny steps on two torch workers, a kill every 6 s or so
     python bench/soak.py --engine vllm --workers 1 --every 0 the same work on vLLM, nothing killed: what a worker gathers
 
 The run is a real one on Ray actors: a learner, rollout workers and grading processes. Every kill is a SIGKILL to one of
@@ -215,10 +215,10 @@ def grown(samples: Sequence[Sample]) -> dict[str, tuple[float, float]]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--engine", choices=["torch", "vllm"], default="torch")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--every", type=float, default=4.0, help="mean seconds between kills; 0 kills nothing")
+    parser.add_argument("--every", type=float, default=6.0, help="mean seconds between kills; 0 kills nothing")
     parser.add_argument("--report", type=float, default=10.0, help="seconds between samples")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()

@@ -12,6 +12,7 @@ from lora.config import LoraConfig
 from rewards.pool import GraderPool
 from rewards.types import Problem
 from rl.config import RunConfig
+from rl.connect import join
 from rl.learner import TorchLearner
 from rl.liveness import Watchman
 from rl.remote_learner import RayLearner
@@ -108,12 +109,16 @@ async def open_workers(
 
 
 def connect() -> None:
-    """Join the cluster that `RAY_ADDRESS` or a head on this machine offers, else start one for this run alone."""
+    """Join the cluster that `RAY_ADDRESS` or a head on this machine offers, else start one for this run alone.
+
+    Raises:
+        ValueError: nothing answers at `RAY_ADDRESS`, or it is another version.
+    """
     if ray.is_initialized():
         return
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "rankone"}
     if os.environ.get("RAY_ADDRESS"):
-        ray.init(**quiet)
+        join(os.environ["RAY_ADDRESS"], **quiet)
     else:
         os.environ.setdefault("RAY_worker_niceness", "0")  # the run is what the user is waiting for
         ray.init("local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)

@@ -209,6 +209,8 @@ def _follow(cluster: "Cluster", job: str) -> None:
         raise typer.Exit(130) from None
     if ended.status != "SUCCEEDED":
         print(f"rankone: job {job} {ended.status.lower()}: {ended.message}", file=sys.stderr)
+    if ended.exit_code == 127:
+        print("rankone: the cluster's nodes have no rankone on their PATH; install it there", file=sys.stderr)
     raise typer.Exit(ended.exit_code)
 
 

@@ -23,6 +23,7 @@ MAX_BYTES = 100 * 2**20
 """What Ray takes as a job's directory; more it refuses with a bare HTTP 413."""
 STOP_WAIT_S = 120
 """A stopped run may take this long to close what it opened. Ray's own 3 s would kill it half-way."""
+PACKAGING = "ray._private.runtime_env.packaging"
 AGENT_WAIT_S = 60
 """How long a head may take to be ready for its first job."""
 ENDED = {"SUCCEEDED": 0, "STOPPED": 130, "FAILED": 1}
@@ -64,7 +65,7 @@ class Cluster:
         from ray.job_submission import JobSubmissionClient
 
         # Importing it has set this to INFO: lines about packages and their hashes between ours.
-        for noisy in ("ray.dashboard.modules.dashboard_sdk", "ray._private.runtime_env.packaging"):
+        for noisy in ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk", PACKAGING):
             logging.getLogger(noisy).setLevel(logging.WARNING)
         self.address = address.rstrip("/")
         with translated(self.address):
@@ -74,8 +75,9 @@ class Cluster:
         """Send a run, whose relative paths start at `base`; its submission id.
 
         Raises:
-            ValueError: it is too large, or a file that it needs is not there.
+            ValueError: it is too large, a file that it needs is not there, or the cluster's Ray is another one.
         """
+        self._require_our_ray()
         with tempfile.TemporaryDirectory(prefix="rankone-job-") as scratch:
             folder = Path(scratch)
             write_job(config, base, folder)
@@ -93,6 +95,16 @@ class Cluster:
             }
             with translated(self.address):
                 return self._submit_when_an_agent_is_there(request)
+
+    def _require_our_ray(self) -> None:
+        """A rankone that runs there has the Ray that is there, and this one has no use for its answers."""
+        with translated(self.address):
+            answer = self._client._do_request("GET", "/api/version")
+        theirs, ours = str(answer.json().get("ray_version", "")), ray_version()
+        if answer.ok and theirs.split(".")[:2] != ours.split(".")[:2]:
+            raise ValueError(
+                f"the cluster at {self.address} runs Ray {theirs}, and this is Ray {ours}: use the same on both"
+            )
 
     def _submit_when_an_agent_is_there(self, request: dict[str, Any]) -> str:
         """A head that has just started answers before the agent that starts its jobs does."""
@@ -187,6 +199,13 @@ class Cluster:
         return answer.content
 
 
+def ray_version() -> str:
+    """Of the Ray here."""
+    import ray
+
+    return ray.__version__
+
+
 def check_size(folder: Path) -> None:
     """Raises ValueError that names the largest files if Ray would refuse the directory."""
     sizes = sorted(((file.stat().st_size, file) for file in folder.rglob("*") if file.is_file()), reverse=True)
@@ -212,6 +231,11 @@ def translated(address: str, submission_id: str = "") -> Generator[None]:
         ) from error
     except RuntimeError as error:
         said = str(error)
+        if "WebSocket" in said:
+            raise ClusterError(
+                f"the head at {address} is gone; when it is back, `rankone status {submission_id}` "
+                "knows what became of the run"
+            ) from None
         if "does not exist" in said:
             raise ValueError(f"{address} has no job {submission_id}; `rankone jobs` lists them") from None
         raise ClusterError(f"{address} answered: {said.strip().splitlines()[-1]}") from error

@@ -1,6 +1,7 @@
 """Ray clusters of our own: a head whose dashboard shows accuracy curves, and nodes for it."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 
 import ray
 
+from rl.connect import join, mismatch, require_answer
 from rl.dashboard.host import NAMESPACE, start_host
 
 AGENT_PORT = 52365
@@ -66,18 +68,19 @@ def start_head(port: int, dashboard_host: str, dashboard_port: int, temp_dir: st
 
 
 def join_cluster(address: str, temp_dir: str | None = None) -> None:
-    """Make this machine a node of the cluster whose head is at HOST:PORT."""
+    """Make this machine a node of the cluster whose head is at HOST:PORT.
+
+    Raises:
+        ValueError: nothing answers there, or it is another version.
+        ClusterStartError: Ray says no.
+    """
+    require_answer(address)
     _ray_start([f"--address={address}"], {"RAY_worker_niceness": "0"}, temp_dir)
 
 
 def attach_page(port: int) -> str:
     """Start the page on a cluster that is there already; its address on the head."""
-    try:
-        ray.init(os.environ.get("RAY_ADDRESS", "auto"), **QUIET)
-    except ConnectionError:
-        raise ValueError(
-            "no Ray cluster runs on this machine; run this on one of its nodes, or set RAY_ADDRESS"
-        ) from None
+    join(os.environ.get("RAY_ADDRESS", "auto"), **QUIET)
     try:
         return start_host(port)
     finally:
@@ -96,8 +99,12 @@ def _ray_start(arguments: Sequence[str], environment: Mapping[str, str], temp_di
         command, env={**os.environ, **environment, "PATH": path}, capture_output=True, text=True, check=False
     )
     if ended.returncode:
-        said = [line for line in (ended.stderr + ended.stdout).splitlines() if line.strip()]
-        raise ClusterStartError(f"ray start failed: {said[-1] if said else ended.returncode}")
+        said = ended.stdout + ended.stderr
+        if found := mismatch(said):
+            raise ValueError(found)
+        lines = [line.strip() for line in said.splitlines() if line.strip()]
+        telling = [line for line in lines if re.search(r"error|fail|unable|cannot|can't", line, re.IGNORECASE)] or lines
+        raise ClusterStartError(f"ray start failed: {telling[-1] if telling else ended.returncode}")
 
 
 def _require_free(port: int) -> None:

@@ -13,7 +13,7 @@ from lora.config import LoraConfig, ModelConfig
 from lora.types import Adapter
 from rollout.config import RolloutConfig, SamplingConfig
 from rollout.create import create_engine
-from rollout.environment import worker_environment
+from rollout.environment import tidy_openmp, worker_environment
 from rollout.place import Place
 from rollout.types import Completion, Engine, EngineDied
 
@@ -27,6 +27,7 @@ class EngineActor:
         import torch
 
         torch.set_num_threads(threads)
+        tidy_openmp()
         self._engine = create_engine(model, lora, config, seed=seed, device=device)
 
     async def stream(
@@ -40,6 +41,7 @@ class EngineActor:
 
     async def close(self) -> None:
         await self._engine.close()
+        tidy_openmp(own=True)  # its handle kills the process next
 
     async def pid(self) -> int:
         return os.getpid()

@@ -3,12 +3,13 @@
 import json
 import shutil
 import signal
+import subprocess
 import tempfile
 from pathlib import Path
 
 import pytest
 import requests
-from clusters import ROOT, SMALL, Head, actors, free_port, processes_of, quietly, rankone, until
+from clusters import RANKONE, ROOT, SMALL, Head, actors, free_port, processes_of, quietly, rankone, started_head, until
 
 from lora.files import read_peft, unpack
 
@@ -109,6 +110,22 @@ def test_a_wrong_address_is_one_line(tmp_path: Path) -> None:
 def test_a_taken_port_is_one_line(head: Head) -> None:
     ended = rankone("up", "--dashboard-port", head.dashboard.rpartition(":")[2], "--port", free_port())
     assert (ended.returncode, "is taken" in ended.stderr, len(ended.stderr.splitlines())) == (2, True, 1)
+
+
+def test_a_head_that_goes_away_while_it_is_followed_is_one_line(tmp_path: Path) -> None:
+    with started_head() as gone:
+        sets = [
+            part for name, value in (SMALL | {"num_steps": "100000"}).items() for part in ("--set", f"{name}={value}")
+        ]
+        command = [str(RANKONE), "submit", str(ROOT / "examples" / "tiny.toml"), "--address", gone.dashboard, *sets]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as following:
+            until(lambda: quietly(lambda: any(run["step"] >= 3 for run in gone.runs())), 120)
+            for process in processes_of(gone.directory):
+                process.kill()
+            _, said = following.communicate(timeout=60)
+    assert following.returncode == 1
+    (line,) = [line for line in said.splitlines() if line.startswith("rankone:")]
+    assert "is gone" in line
 
 
 def test_a_run_goes_on_when_its_second_node_is_taken_away(head: Head) -> None:

@@ -134,6 +134,14 @@ def test_a_run_on_vllm_that_is_killed_has_every_step_once_when_it_is_resumed(tmp
     assert steps(tmp_path / "run") == list(range(13))
 
 
+def test_nothing_of_a_run_stays_in_shared_memory(tmp_path: Path) -> None:
+    before = set(Path("/dev/shm").iterdir())
+    ended = run(tmp_path / "run", "--set", "num_steps=1")
+    said, _ = ended.communicate(timeout=200)
+    assert ended.returncode == 0, said
+    assert set(Path("/dev/shm").iterdir()) - before == set()
+
+
 def test_a_cache_that_does_not_fit_is_refused_in_one_line(tmp_path: Path) -> None:
     ended = run(tmp_path / "run", "--set", "rollout.kv_cache_gib=5000")
     said, _ = ended.communicate(timeout=200)

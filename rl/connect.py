@@ -1,0 +1,58 @@
+"""Joining a Ray cluster that is there already, with one clear line where that cannot be."""
+
+import re
+import socket
+from typing import Any
+
+import ray
+
+PATIENCE_S = 10.0
+"""Ray itself tries for minutes where nothing listens."""
+
+
+def join(address: str, **options: Any) -> None:
+    """`ray.init` at HOST:PORT, or at `auto`.
+
+    Raises:
+        ValueError: nothing answers there, or its Ray or Python is another one.
+    """
+    require_answer(address)
+    try:
+        ray.init(address, **options)
+    except ConnectionError:
+        raise ValueError(no_cluster(address)) from None
+    except RuntimeError as error:
+        found = mismatch(str(error))
+        if found is None:
+            raise
+        raise ValueError(found) from None
+
+
+def mismatch(said: str) -> str | None:
+    """Ray's words about two versions that do not fit, as one line; None if that is not what they are about."""
+    versions = re.findall(r"Ray: (\S+)\s+Python: (\S+)", said)
+    if "ersion mismatch" not in said or len(versions) < 2:
+        return None
+    (their_ray, their_python), (our_ray, our_python) = versions[:2]
+    return (
+        f"the cluster runs Ray {their_ray} on Python {their_python}, and this is Ray {our_ray} on Python {our_python}; "
+        "all nodes and whoever joins them need the same"
+    )
+
+
+def no_cluster(address: str) -> str:
+    """What to say where nothing answers."""
+    if address == "auto":
+        return "no Ray cluster runs on this machine; run this on one of its nodes, or set RAY_ADDRESS"
+    return f"no Ray cluster answers at {address}; start one with `rankone up`, or give another address (RAY_ADDRESS)"
+
+
+def require_answer(address: str) -> None:
+    """Raises ValueError if nothing listens at HOST:PORT."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdecimal() or "/" in host:
+        return  # Ray's own words: auto, local, ray://...
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), PATIENCE_S).close()
+    except OSError:
+        raise ValueError(no_cluster(address)) from None

@@ -1,0 +1,32 @@
+"""Where there is no cluster, or another one than ours."""
+
+import time
+
+import pytest
+from clusters import free_port
+
+from rl.connect import join, mismatch
+
+SAID = """RuntimeError: Version mismatch: The cluster was started with:
+    Ray: 2.54.0
+    Python: 3.11.7
+This process on node 10.0.0.2 was started with:
+    Ray: 2.60.0
+    Python: 3.12.1
+"""
+"""What Ray 2.60 said to the head of a Ray 2.54."""
+
+
+def test_another_version_is_one_line_with_both() -> None:
+    said = mismatch(SAID) or ""
+    assert "Ray 2.54.0 on Python 3.11.7" in said
+    assert "Ray 2.60.0 on Python 3.12.1" in said
+    assert "\n" not in said
+    assert mismatch("something else") is None
+
+
+def test_where_nothing_listens_it_is_said_at_once() -> None:
+    started = time.monotonic()
+    with pytest.raises(ValueError, match=r"no Ray cluster answers at 127\.0\.0\.1"):
+        join(f"127.0.0.1:{free_port()}")
+    assert time.monotonic() - started < 12
