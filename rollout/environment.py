@@ -30,7 +30,7 @@ def worker_environment(config: RolloutConfig, *, threads: int, on_gpu: bool) -> 
 
 
 def tidy_openmp(*, own: bool = False) -> None:
-    """Remove what Intel's OpenMP leaves in shared memory for processes that were killed; with ``own`` this one's as well,
+    """Remove what Intel's OpenMP leaves in shared memory for processes that were killed; with ``own`` this one's too,
     which is about to be."""
     for file in Path("/dev/shm").glob("__KMP_REGISTERED_LIB_*_*"):
         pid = file.name.split("_")[-2]
