@@ -14,6 +14,9 @@ from rl.config import DataConfig, RunConfig
 from rl.data.files import locate, with_paths
 from rl.settings import dump_config
 
+IGNORE_FILES = (".gitignore", ".rayignore")
+"""Ray heeds them wherever they lie, and would leave data behind without a word."""
+
 
 def write_job(config: RunConfig, base: Path, folder: Path) -> None:
     """Fill `folder`; relative paths in `config` start at `base`.
@@ -41,7 +44,7 @@ def copy_data(data: DataConfig, base: Path, folder: Path) -> DataConfig:
         taken.add(name)
         target = folder / "data" / name
         if found.is_dir():
-            shutil.copytree(found, target)
+            shutil.copytree(found, target, ignore=shutil.ignore_patterns(*IGNORE_FILES))
         else:
             target.parent.mkdir(exist_ok=True)
             shutil.copy(found, target)

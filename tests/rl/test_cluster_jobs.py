@@ -48,6 +48,15 @@ def test_a_job_runs_to_its_end_and_its_curve_is_on_the_dashboards_own_port(head:
     assert "held-out accuracy" in head.rankone("logs", finished).stdout
 
 
+def test_a_jobs_curve_is_watched_in_a_terminal(head: Head, finished: str) -> None:
+    ended = head.rankone("watch", finished, "--once", COLUMNS="160")
+    assert ended.returncode == 0, ended.stderr
+    assert finished in ended.stdout
+    assert "finished" in ended.stdout
+    unknown = head.rankone("watch", "no-such-job", "--once")
+    assert (unknown.returncode, len(unknown.stderr.splitlines())) == (2, 1), unknown.stderr
+
+
 def test_a_finished_jobs_adapter_and_metrics_are_fetched(head: Head, finished: str, tmp_path: Path) -> None:
     ended = head.rankone("fetch", finished, "--out", tmp_path / "got")
     assert ended.returncode == 0, ended.stderr
