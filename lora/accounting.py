@@ -1,5 +1,8 @@
 """What an adapter costs and what it can hold: parameters, FLOPs, bits, and the learning rate that fits."""
 
+from collections import Counter
+from dataclasses import dataclass
+
 from torch import nn
 
 from lora.config import LoraConfig
@@ -8,6 +11,55 @@ from lora.layer import LoraLinear
 SMALLEST = 50_000_000
 FULL_TO_LORA_LR = 10
 """LoRA's best learning rate is about ten times full fine-tuning's ("LoRA Without Regret", 2025)."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinearKind:
+    """Linear layers of one name and shape.
+
+    Example: ``LinearKind("q_proj", count=30, d_in=576, d_out=576, adapted=True)``
+    """
+
+    name: str
+    count: int
+    d_in: int
+    d_out: int
+    adapted: bool
+
+    @property
+    def weights(self) -> int:
+        """Numbers in all of them together."""
+        return self.count * self.d_in * self.d_out
+
+    def trained(self, rank: int) -> int:
+        """Numbers of the adapters on them: A is [rank, d_in], B is [d_out, rank]."""
+        return self.count * rank * (self.d_in + self.d_out) if self.adapted else 0
+
+    def multiply_adds(self, rank: int | None) -> int:
+        """Of one token's forward and backward pass; ``rank`` None is full fine-tuning.
+
+        Full: the product, the gradient of its input, the gradient of its weight. LoRA leaves the last one out, and does
+        all three for A and B ("LoRA Without Regret", 2025: 2 N^2 + 6 N r against 3 N^2).
+        """
+        return 3 * self.weights if rank is None else 2 * self.weights + 3 * self.trained(rank)
+
+
+def linear_kinds(model: nn.Module, lora: LoraConfig) -> list[LinearKind]:
+    """The model's linear layers by name and shape, in the model's order. It may be on the meta device.
+
+    Raises:
+        ValueError: a target names no layer.
+    """
+    targets = {*lora.targets, "lm_head"} if lora.lm_head else set(lora.targets)
+    shapes: Counter[tuple[str, int, int]] = Counter()
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear):
+            shapes[name.rpartition(".")[2], module.in_features, module.out_features] += 1
+    kinds = [LinearKind(name, n, d_in, d_out, name in targets) for (name, d_in, d_out), n in shapes.items()]
+    if missing := targets - {kind.name for kind in kinds}:
+        known = ", ".join(kind.name for kind in kinds)
+        raise ValueError(f"lora.targets names {min(missing)!r}, and the model's linear layers are: {known}")
+    return kinds
 
 
 def trained_parameters(layers: dict[str, LoraLinear]) -> int:
@@ -38,6 +90,8 @@ def advice(parameters: int, lora: LoraConfig, lr: float, completions_per_step: i
         )
     if lr >= good * 4 and parameters >= SMALLEST:
         warnings.append(f"learner.lr = {lr:g} is in the range where runs of this size collapse; try {good:g}")
+    if not {"gate_proj", "up_proj", "down_proj"} & set(lora.targets):
+        warnings.append("lora.targets leaves the MLP out: attention alone learns less, even at equal parameter count")
     if lora.alpha != 32:
         warnings.append(f"lora.alpha = {lora.alpha:g}: the advised learning rates hold for alpha 32 at every rank")
     if completions_per_step > 2048:

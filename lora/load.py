@@ -54,6 +54,25 @@ def load_base(model: ModelConfig) -> nn.Module:
     return loaded
 
 
+def load_skeleton(model: ModelConfig) -> nn.Module:
+    """The model without its weights, on torch's meta device: names, shapes and `config`, from the configuration alone.
+
+    Raises:
+        ValueError: there is no such model.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    path = resolve_model(model.name)
+    try:
+        config: Any = AutoConfig.from_pretrained(path)
+        with torch.device("meta"):
+            skeleton: Any = AutoModelForCausalLM.from_config(config)
+    except (*UNLOADABLE, RuntimeError) as error:
+        raise ValueError(f"could not read the configuration of model {model.name!r}: {_first_line(error)}") from error
+    skeleton.tie_weights()
+    return skeleton
+
+
 def load_tokenizer(model: ModelConfig) -> Any:
     """The model's tokenizer. Raises ValueError, in one line, if it cannot be had."""
     from transformers import AutoTokenizer

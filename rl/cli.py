@@ -119,6 +119,22 @@ def eval_command(
     print(f"held-out accuracy {evaluation.accuracy:.4f} on {len(evaluation.groups)} problems")
 
 
+@app.command("plan")
+@one_line_errors
+def plan_command(config: Config, override: Set = None) -> None:
+    """Say what a run will cost and can learn, before anything is loaded."""
+    from rl.launch import prepare
+    from rl.plan import plan
+    from rl.settings import load_config
+
+    prepared = prepare(load_config(config, override or []), config.parent)
+    planned = plan(prepared.config, [len(prepared.encode(problem)) for problem in prepared.problems.train[:256]])
+    for what, how_much in planned.lines():
+        print(f"{what:12}{how_much}")
+    for warning in planned.warnings():
+        print(f"{'warning':12}{warning}")
+
+
 @app.command("export")
 @one_line_errors
 def export_command(

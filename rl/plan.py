@@ -1,0 +1,214 @@
+"""What a run will cost and can learn, from its configuration, the model's, and the data alone: no weights are read."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from lora.accounting import LinearKind, advice, advised_lr, linear_kinds, model_parameters
+from lora.load import load_skeleton
+from rl.config import RunConfig
+
+BITS_PER_PARAMETER = 2.0
+"""What a network can store (Allen-Zhu and Li, "Physics of Language Models: Part 3.3", 2024)."""
+BITS_PER_EPISODE = 1.0
+"""What an advantage can tell, at most in order of magnitude ("LoRA Without Regret", 2025)."""
+ADAPTER_BYTES, FULL_BYTES = 4 + 4 + 8, 2 + 4 + 4 + 8
+"""A trained number's: fp32 master, gradient and Adam's two moments; full fine-tuning keeps a bf16 copy besides."""
+ACTIVATION_BYTES = 34
+"""A token's in one layer, by hidden size, without the attention's scores (Korthikanti et al., 2022, equation 1), and
+2 where only the layer's input is kept."""
+DTYPE_BYTES = {"bfloat16": 2, "float32": 4}
+GIB = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A run's figures. Sizes are in bytes; a step's tokens and FLOPs are upper bounds: every completion as long as it
+    may be, and every group with signal."""
+
+    config: RunConfig
+    kinds: list[LinearKind]
+    model_parameters: int
+    layers: int
+    hidden: int
+    kv_bytes_per_token: int
+    prompt_tokens: float
+    """Mean over the problems that were looked at."""
+
+    @property
+    def trained(self) -> int:
+        return sum(kind.trained(self.config.lora.rank) for kind in self.kinds)
+
+    @property
+    def adapter_bytes(self) -> int:
+        """Of a published adapter, in the model's type."""
+        return self.trained * DTYPE_BYTES[self.config.model.dtype]
+
+    @property
+    def episodes(self) -> int:
+        """Completions that the whole run learns from."""
+        return self.config.num_steps * self.config.problems_per_step * self.config.sampling.group_size
+
+    @property
+    def bits_taught(self) -> float:
+        return BITS_PER_EPISODE * self.episodes
+
+    @property
+    def bits_held(self) -> float:
+        return BITS_PER_PARAMETER * self.trained
+
+    @property
+    def supervised_bits(self) -> float:
+        """What the same tokens could teach if they were given as examples: about one bit each."""
+        return float(self.episodes * self.config.sampling.max_tokens)
+
+    @property
+    def sampled_tokens(self) -> int:
+        """Of one step."""
+        return self.config.problems_per_step * self.config.sampling.group_size * self.config.sampling.max_tokens
+
+    @property
+    def learned_tokens(self) -> float:
+        """Of one step, a group's prompt counted once."""
+        return self.sampled_tokens + self.config.problems_per_step * self.prompt_tokens
+
+    def update_flops(self, rank: int | None) -> float:
+        """Of one step's linear layers, two for a multiply-add; ``rank`` None is full fine-tuning."""
+        return 2 * self.learned_tokens * sum(kind.multiply_adds(rank) for kind in self.kinds)
+
+    @property
+    def sample_flops(self) -> float:
+        """Of one step's linear layers; groups share their prompts."""
+        return 2 * self.learned_tokens * sum(kind.weights for kind in self.kinds)
+
+    @property
+    def flops_ratio(self) -> float:
+        """LoRA's update over full fine-tuning's: two thirds, and a little for the adapter."""
+        return self.update_flops(self.config.lora.rank) / self.update_flops(None)
+
+    @property
+    def weight_bytes(self) -> int:
+        return self.model_parameters * DTYPE_BYTES[self.config.model.dtype]
+
+    @property
+    def learner_bytes(self) -> float:
+        """Weights, adapter with its optimizer, and one microbatch's activations."""
+        per_token = 2 if self.config.learner.gradient_checkpointing else ACTIVATION_BYTES
+        activations = self.config.learner.tokens_per_microbatch * self.layers * self.hidden * per_token
+        return self.weight_bytes + self.trained * ADAPTER_BYTES + activations
+
+    @property
+    def full_bytes(self) -> float:
+        """The same for full fine-tuning."""
+        return (
+            self.learner_bytes + self.model_parameters * FULL_BYTES - self.weight_bytes - self.trained * ADAPTER_BYTES
+        )
+
+    @property
+    def rollout_bytes(self) -> float:
+        """A worker's: weights, and a cache for all that it may have in flight."""
+        sequences = min(self.config.rollout.max_concurrent, self.sampled_tokens // self.config.sampling.max_tokens)
+        longest = self.prompt_tokens + self.config.sampling.max_tokens
+        return (
+            self.weight_bytes / self.config.rollout.tensor_parallel_size + sequences * longest * self.kv_bytes_per_token
+        )
+
+    def warnings(self) -> list[str]:
+        completions = self.config.problems_per_step * self.config.sampling.group_size
+        found = advice(self.model_parameters, self.config.lora, self.config.learner.lr, completions)
+        if self.bits_taught > self.bits_held:
+            found.append(
+                f"the run may teach {self.bits_taught:,.0f} bits and the adapter holds about {self.bits_held:,.0f}: "
+                f"raise lora.rank to {self._rank_needed()}"
+            )
+        elif (rank := self._rank_needed()) < self.config.lora.rank:
+            found.append(
+                f"lora.rank = {self.config.lora.rank} holds more than this run can teach: rank {rank} is enough"
+            )
+        return found
+
+    def _rank_needed(self) -> int:
+        """The smallest rank that holds what the run can teach."""
+        of_rank_1 = BITS_PER_PARAMETER * sum(kind.trained(1) for kind in self.kinds)
+        return max(1, -int(-self.bits_taught // of_rank_1))
+
+    def lines(self) -> Iterator[tuple[str, str]]:
+        """The plan in words: what, and how much."""
+        config, rank = self.config, self.config.lora.rank
+        yield "model", f"{config.model.name}, {self.model_parameters:,} parameters, {config.model.dtype}"
+        for kind in self.kinds:
+            if kind.adapted:
+                shape = f"{kind.count} x [{kind.d_in} -> {kind.d_out}]"
+                yield f"  {kind.name}", f"{kind.trained(rank):>12,}   {shape}"
+        share = self.trained / self.model_parameters
+        yield "adapter", f"rank {rank}: {self.trained:,} numbers, {share:.2%} of the model, {_size(self.adapter_bytes)}"
+        yield (
+            "can learn",
+            (
+                f"{self.episodes:,} episodes teach about {self.bits_taught:,.0f} bits; the adapter holds about "
+                f"{self.bits_held:,.0f}" + (": low regret" if self.bits_taught <= self.bits_held else ": too little")
+            ),
+        )
+        yield "", f"as supervised tokens the same text would teach about {self.supervised_bits:,.0f}"
+        yield (
+            "a step",
+            (
+                f"{config.problems_per_step} problems x {config.sampling.group_size} completions: up to "
+                f"{self.sampled_tokens:,} tokens sampled, {self.learned_tokens:,.0f} learned from"
+            ),
+        )
+        yield (
+            "",
+            (
+                f"sample {_flops(self.sample_flops)}, update {_flops(self.update_flops(rank))}, "
+                f"{self.flops_ratio:.3f} of full fine-tuning's"
+            ),
+        )
+        yield (
+            "memory",
+            (
+                f"learner {_size(self.learner_bytes)} (full fine-tuning {_size(self.full_bytes)}), "
+                f"rollout worker {_size(self.rollout_bytes)} with {_size(self.kv_bytes_per_token)} a token"
+            ),
+        )
+        good = advised_lr(self.model_parameters)
+        yield (
+            "rate",
+            f"learner.lr = {config.learner.lr:g}; {good:g} was seen to work at alpha 32 on models of this size",
+        )
+
+
+def plan(config: RunConfig, prompt_lengths: list[int]) -> Plan:
+    """The plan of a run whose prompts have these lengths, in tokens.
+
+    Raises:
+        ValueError: there is no such model, or a target names no layer of it.
+    """
+    skeleton = load_skeleton(config.model)
+    about: Any = skeleton.config
+    head = getattr(about, "head_dim", None) or about.hidden_size // about.num_attention_heads
+    kv_heads = getattr(about, "num_key_value_heads", None) or about.num_attention_heads
+    return Plan(
+        config,
+        linear_kinds(skeleton, config.lora),
+        model_parameters(skeleton),
+        layers=about.num_hidden_layers,
+        hidden=about.hidden_size,
+        kv_bytes_per_token=2 * about.num_hidden_layers * kv_heads * head * DTYPE_BYTES[config.model.dtype],
+        prompt_tokens=fmean(prompt_lengths),
+    )
+
+
+def _size(count: float) -> str:
+    for unit, size in (("GiB", GIB), ("MiB", 2**20), ("KiB", 2**10)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count:.0f} B"
+
+
+def _flops(count: float) -> str:
+    for unit, size in (("EFLOP", 1e18), ("PFLOP", 1e15), ("TFLOP", 1e12), ("GFLOP", 1e9)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count:.0f} FLOP"
