@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from lora.config import LoraConfig
-from lora.layer import LoraLinear
+from lora.layer import LowRank
 
 SMALLEST = 50_000_000
 FULL_TO_LORA_LR = 10
@@ -62,7 +62,7 @@ def linear_kinds(model: nn.Module, lora: LoraConfig) -> list[LinearKind]:
     return kinds
 
 
-def trained_parameters(layers: dict[str, LoraLinear]) -> int:
+def trained_parameters(layers: dict[str, LowRank]) -> int:
     """How many numbers training changes."""
     return sum(layer.lora_A.numel() + layer.lora_B.numel() for layer in layers.values())
 

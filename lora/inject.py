@@ -1,17 +1,22 @@
-"""Put an adapter on a base model: swap its linear layers for `LoraLinear`, and fail if a target matches nothing."""
+"""Put adapters on a base model: swap its linear layers for `LoraLinear`, and fail if a target matches nothing."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from lora.config import LoraConfig
-from lora.layer import LoraLinear
+from lora.layer import LoraLinear, LowRank, Routing
 
 
-class LoraLayers(dict[str, LoraLinear]):
-    """The adapted layers of one model by module name, in the model's order."""
+class LoraLayers(dict[str, LowRank]):
+    """One adapter's part of each layer that it adapts, by module name, in the model's order."""
+
+    def __init__(self, slot: int, routing: Routing) -> None:
+        super().__init__()
+        self.slot = slot
+        self.routing = routing
 
     def tensors(self) -> dict[str, Tensor]:
         """The trainable tensors: `NAME.lora_A` of shape [rank, d_in] and `NAME.lora_B` of shape [d_out, rank]."""
@@ -36,6 +41,9 @@ class LoraLayers(dict[str, LoraLinear]):
                     raise ValueError(f"{name} of the adapter has shape {have}, the model needs {want}")
                 mine_tensor.copy_(tensors[name])
 
+    def sync(self) -> None:
+        """Nothing to do: the layers compute with the tensors themselves."""
+
     @contextmanager
     def replaced(self, tensors: dict[str, Tensor]) -> Generator[None]:
         """Another adapter of the same shape, inside the block. Raises ValueError as `load` does."""
@@ -47,41 +55,84 @@ class LoraLayers(dict[str, LoraLinear]):
             self.load(mine)
 
     @contextmanager
+    def alone(self) -> Generator[None]:
+        """Every row of a batch uses this adapter, inside the block."""
+        with _routed(self.routing, ((self.slot, None),)):
+            yield
+
+    @contextmanager
     def disabled(self) -> Generator[None]:
         """The base model alone, inside the block."""
-        for layer in self.values():
-            layer.enabled = False
-        try:
+        with _routed(self.routing, ()):
             yield
-        finally:
-            for layer in self.values():
-                layer.enabled = True
+
+
+@contextmanager
+def routed(segments: Sequence[tuple[LoraLayers, slice]]) -> Generator[None]:
+    """Each adapter has its rows of a batch, inside the block; rows of none are the base model's."""
+    assert segments
+    with _routed(segments[0][0].routing, tuple((layers.slot, rows) for layers, rows in segments)):
+        yield
 
 
 def inject(model: nn.Module, config: LoraConfig, *, seed: int = 0) -> LoraLayers:
-    """Freeze `model` and adapt its target layers in place.
+    """Freeze `model` and adapt its target layers in place; called again, it puts another adapter beside those there.
+
+    The model computes with the newest adapter until `alone`, `routed` or `disabled` says otherwise.
 
     Raises:
         ValueError: a target names no linear layer of the model.
     """
-    model.requires_grad_(False)
+    found = _linears(model)
     targets = (*config.targets, "lm_head") if config.lm_head else config.targets
-    generator = torch.Generator().manual_seed(seed)
-    layers = LoraLayers()
-    for name, linear in _linears(model):
-        if name.rpartition(".")[2] in targets:
-            layers[name] = LoraLinear(linear, config.rank, config.alpha, generator)
-            parent, _, leaf = name.rpartition(".")
-            setattr(model.get_submodule(parent), leaf, layers[name])
-    matched = {name.rpartition(".")[2] for name in layers}
-    if unmatched := [target for target in targets if target not in matched]:
-        present = ", ".join(sorted(matched | {name.rpartition(".")[2] for name, _ in _linears(model)}))
+    matched = {name: layer for name, layer in found.items() if name.rpartition(".")[2] in targets}
+    leaves = {name.rpartition(".")[2] for name in matched}
+    if unmatched := [target for target in targets if target not in leaves]:
+        present = ", ".join(sorted({name.rpartition(".")[2] for name in found}))
         raise ValueError(f"lora.targets names {', '.join(unmatched)}, but the model's linear layers are: {present}")
+    adapted = [layer for layer in found.values() if isinstance(layer, LoraLinear)]
+    if not adapted:
+        model.requires_grad_(False)
+    routing = adapted[0].routing if adapted else Routing()
+    taken = {int(slot) for layer in adapted for slot in layer.slots}
+    layers = LoraLayers(next(slot for slot in range(len(taken) + 1) if slot not in taken), routing)
+    generator = torch.Generator().manual_seed(seed)
+    for name, layer in matched.items():
+        if not isinstance(layer, LoraLinear):
+            layer = _wrap(model, name, layer, routing)
+        layers[name] = LowRank(layer.base, config.rank, config.alpha, generator)
+        layer.slots[str(layers.slot)] = layers[name]
+    routing.segments = ((layers.slot, None),)
     return layers
 
 
-def _linears(model: nn.Module) -> list[tuple[str, nn.Linear]]:
-    """Linear layers by name, those inside a `LoraLinear` left out."""
-    adapted = tuple(f"{name}." for name, module in model.named_modules() if isinstance(module, LoraLinear))
-    linears = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-    return [(name, linear) for name, linear in linears if not name.startswith(adapted or ("\0",))]
+def eject(model: nn.Module, layers: LoraLayers) -> None:
+    """Take an adapter off the model again; the wrapped layers stay."""
+    for name in layers:
+        layer = model.get_submodule(name)
+        assert isinstance(layer, LoraLinear)
+        del layer.slots[str(layers.slot)]
+
+
+def _wrap(model: nn.Module, name: str, linear: nn.Linear, routing: Routing) -> LoraLinear:
+    parent, _, leaf = name.rpartition(".")
+    wrapped = LoraLinear(linear, routing)
+    setattr(model.get_submodule(parent), leaf, wrapped)
+    return wrapped
+
+
+def _linears(model: nn.Module) -> dict[str, nn.Linear | LoraLinear]:
+    """Linear layers by name, as they are or wrapped; those inside a `LoraLinear` left out."""
+    found = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear | LoraLinear)}
+    inside = tuple(f"{name}." for name, module in found.items() if isinstance(module, LoraLinear))
+    return {name: module for name, module in found.items() if not name.startswith(inside or ("\0",))}
+
+
+@contextmanager
+def _routed(routing: Routing, segments: tuple[tuple[int, slice | None], ...]) -> Generator[None]:
+    before = routing.segments
+    routing.segments = segments
+    try:
+        yield
+    finally:
+        routing.segments = before

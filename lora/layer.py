@@ -1,23 +1,34 @@
-"""A frozen linear layer with a trainable low-rank addition: y = W x + (alpha / rank) B A x (Hu et al. 2021, eq. 3)."""
+"""A frozen linear layer with trainable low-rank additions: y = W x + (alpha / rank) B A x (Hu et al. 2021, eq. 3)."""
 
 import math
+from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+Segment = tuple[int, slice | None]
+"""An adapter's slot, and the rows of the batch that use it; None stands for all of them."""
 
-class LoraLinear(nn.Module):
-    """Wraps an `nn.Linear` in place. Master weights are float32 whatever the base is.
+
+@dataclass(slots=True)
+class Routing:
+    """Which rows of the running batch use which adapter. All layers of a model share one; without segments they compute
+    the base model alone."""
+
+    segments: tuple[Segment, ...] = ()
+
+
+class LowRank(nn.Module):
+    """One adapter's part in one layer. Master weights are float32 whatever the base is.
 
     A ~ U(-1/sqrt(d_in), 1/sqrt(d_in)) and B = 0, so a fresh adapter gives the base's outputs bit for bit.
     """
 
     def __init__(self, base: nn.Linear, rank: int, alpha: float, generator: torch.Generator | None = None) -> None:
         super().__init__()
-        self.base = base.requires_grad_(False)
         self.scale = alpha / rank
-        self.enabled = True
         device = base.weight.device
         bound = 1 / math.sqrt(base.in_features)
         lora_A = torch.empty(rank, base.in_features)
@@ -26,10 +37,58 @@ class LoraLinear(nn.Module):
         self.lora_A = nn.Parameter(lora_A.to(device))
         self.lora_B = nn.Parameter(torch.zeros(base.out_features, rank, device=device))
 
+    def cast(self, dtype: torch.dtype) -> tuple[Float[Tensor, "rank d_in"], Float[Tensor, "d_out rank"]]:
+        """A, and B with the scale in it, as they multiply activations of that type.
+
+        The scale goes onto B before the cast, where vLLM puts it too: the sampler and the learner then round alike.
+        """
+        return self.lora_A.to(dtype), (self.scale * self.lora_B).to(dtype)
+
+
+class LoraLinear(nn.Module):
+    """Wraps an `nn.Linear` in place, with a slot for every adapter on it."""
+
+    def __init__(self, base: nn.Linear, routing: Routing) -> None:
+        super().__init__()
+        self.base = base.requires_grad_(False)
+        self.slots = nn.ModuleDict()
+        self.routing = routing
+
     def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
+        used = [(self.slots[str(slot)], rows) for slot, rows in self.routing.segments if str(slot) in self.slots]
+        if not used:
+            return self.base(x)
+        if len(used) == 1 and used[0][1] is None:
+            return self._adapted(x, used[0][0])
         y = self.base(x)
-        if not self.enabled:
-            return y
-        # The scale goes onto B before the cast, where vLLM puts it too: the sampler and the learner then round alike.
-        A, B = self.lora_A.to(x.dtype), (self.scale * self.lora_B).to(x.dtype)
-        return y + nn.functional.linear(nn.functional.linear(x, A), B)
+        for low_rank, rows in used:
+            A, B = cast(LowRank, low_rank).cast(x.dtype)
+            y[rows] += nn.functional.linear(nn.functional.linear(x[rows], A), B)
+        return y
+
+    def _adapted(self, x: Tensor, low_rank: nn.Module) -> Tensor:
+        """All rows with one adapter, which is the case to be quick in."""
+        A, B = cast(LowRank, low_rank).cast(x.dtype)
+        y = _AdaptedProduct.apply(x.flatten(0, -2), self.base.weight, self.base.bias, A, B)  # pyright: ignore[reportGeneralTypeIssues]
+        return y.unflatten(0, x.shape[:-1]) if x.dim() != 2 else y
+
+
+class _AdaptedProduct(torch.autograd.Function):
+    """y = x W^T + bias + (x A^T) B^T with a frozen W: the additions go into the products' own results, both ways.
+
+    Nothing is kept but x and x A^T, and no gradient is made for W.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, A: Tensor, B: Tensor) -> Tensor:
+        inner = x @ A.T
+        ctx.save_for_backward(x, weight, A, B, inner)
+        return nn.functional.linear(x, weight, bias).addmm_(inner, B.T)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, None, None, Tensor, Tensor]:
+        x, weight, A, B, inner = ctx.saved_tensors
+        grad = grad_outputs[0]
+        grad_inner = grad @ B
+        grad_x = (grad @ weight).addmm_(grad_inner, A) if ctx.needs_input_grad[0] else None
+        return grad_x, None, None, grad_inner.T @ x, grad.T @ inner

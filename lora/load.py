@@ -40,14 +40,16 @@ def load_adapted(model: ModelConfig, lora: LoraConfig, *, device: str = "cpu", s
 
 def load_base(model: ModelConfig) -> nn.Module:
     """The base model alone. Raises ValueError, in one line, if it cannot be had."""
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.utils import logging
 
     path = resolve_model(model.name)
     logging.disable_progress_bar()  # a run has a display of its own
     try:
+        # torch's own attention has no soft cap, and leaves it out without a word.
+        capped = getattr(AutoConfig.from_pretrained(path), "attn_logit_softcapping", None) is not None
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            path, dtype=getattr(torch, model.dtype), attn_implementation="sdpa"
+            path, dtype=getattr(torch, model.dtype), attn_implementation="eager" if capped else "sdpa"
         )
     except (*UNLOADABLE, RuntimeError) as error:
         raise ValueError(f"could not load model {model.name!r}: {_first_line(error)}") from error

@@ -112,6 +112,8 @@ class PromptConfig(Strict):
 class LearnerConfig(Strict):
     """How graded groups become an update."""
 
+    weights: Literal["lora", "full"] = "lora"
+    """What is trained: the adapter, or every weight of the model in float32, for comparison."""
     lr: float = Field(default=5e-5, gt=0)
     lr_schedule: Literal["constant", "linear"] = "constant"
     """`linear` falls to 0 at `num_steps`: the last policy swings less, but a longer run has another curve."""

@@ -53,11 +53,12 @@ def export_merged(adapter: Adapter, model: ModelConfig, out: Path) -> Path:
     adapted = load_adapted(model.model_copy(update={"dtype": "float32"}), lora_config(adapter))
     adapted.layers.load(unpack(adapter.payload)[0])
     for name, layer in adapted.layers.items():
+        base: Any = adapted.model.get_submodule(name).base
         with torch.no_grad():
-            whole = layer.base.weight + layer.scale * layer.lora_B @ layer.lora_A
-        layer.base.weight = nn.Parameter(whole)  # not in place: an output layer may share it with the embeddings
+            whole = base.weight + layer.scale * layer.lora_B @ layer.lora_A
+        base.weight = nn.Parameter(whole)  # not in place: an output layer may share it with the embeddings
         parent, _, leaf = name.rpartition(".")
-        setattr(adapted.model.get_submodule(parent), leaf, layer.base)
+        setattr(adapted.model.get_submodule(parent), leaf, base)
     merged: Any = adapted.model.to(getattr(torch, model.dtype))
     if "lm_head" in adapted.description.targets:
         merged.config.tie_word_embeddings = False

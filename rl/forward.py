@@ -5,6 +5,7 @@ a chunk at a time: the [tokens, vocabulary] matrix never exists at once, and its
 recomputation.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,8 +24,17 @@ CHUNK = 512
 
 
 @dataclass(frozen=True, slots=True)
+class Segment:
+    """Where one owner's rows and targets are in a microbatch."""
+
+    owner: int
+    rows: slice
+    targets: slice
+
+
+@dataclass(frozen=True, slots=True)
 class Microbatch:
-    """Rows of similar length, padded to one shape."""
+    """Rows of similar length, padded to one shape; those of one owner (a policy) stand together."""
 
     token_ids: Int[Tensor, "rows inputs"]
     position_ids: Int[Tensor, "rows inputs"]
@@ -35,23 +45,31 @@ class Microbatch:
     sequence_ids: Int[Tensor, " targets"]
     rollout_logprobs: Float[Tensor, " targets"]
     advantages: Float[Tensor, " targets"]
+    segments: tuple[Segment, ...]
 
 
-def microbatches(rows: Sequence[Row], tokens: int, device: str) -> list[Microbatch]:
-    """Longest first, so that the largest allocation comes first; at most `tokens` padded inputs each, or one row."""
-    shares: list[list[Row]] = []
-    for row in sorted(rows, key=lambda row: -len(row.token_ids)):
-        if shares and (len(shares[-1]) + 1) * len(shares[-1][0].token_ids) <= tokens:
-            shares[-1].append(row)
+def microbatches(
+    rows: Sequence[Row], tokens: int, device: str, owners: Sequence[int] | None = None
+) -> list[Microbatch]:
+    """At most `tokens` padded inputs each, or one row; an owner's longest rows come first.
+
+    Rows of several owners share a microbatch only where one owner's end leaves room in it.
+    """
+    owned = list(zip(owners or [0] * len(rows), rows, strict=True))
+    shares: list[list[tuple[int, Row]]] = []
+    for owner, row in sorted(owned, key=lambda pair: (pair[0], -len(pair[1].token_ids))):
+        width = max([len(row.token_ids), *(len(other.token_ids) for _, other in shares[-1])]) if shares else 0
+        if shares and (len(shares[-1]) + 1) * width <= tokens:
+            shares[-1].append((owner, row))
         else:
-            shares.append([row])
+            shares.append([(owner, row)])
     return [_pad(share, device) for share in shares]
 
 
 def target_logprobs(
-    model: nn.Module, batch: Microbatch, temperature: float = 1.0
+    model: nn.Module, batch: Microbatch, temperature: float | Float[Tensor, " targets"] = 1.0
 ) -> tuple[Float[Tensor, " targets"], Float[Tensor, " targets"]]:
-    """Of each target, its logprob at `temperature` and (without gradient) the entropy of its distribution, in nats."""
+    """Of each target, its logprob at its temperature and (without gradient) its distribution's entropy, in nats."""
     causal_lm: Any = model
     hidden = causal_lm.get_decoder()(
         input_ids=batch.token_ids,
@@ -60,11 +78,12 @@ def target_logprobs(
         use_cache=False,
     ).last_hidden_state
     predicting = hidden.flatten(0, 1).index_select(0, batch.predictors)
+    temperatures = torch.as_tensor(temperature, device=predicting.device).float().expand(len(predicting))
     if (weight := _frozen_head(causal_lm)) is not None:
-        return frozen_head_logprobs(predicting, weight, batch.targets, temperature, CHUNK)
+        return frozen_head_logprobs(predicting, weight, batch.targets, temperatures)
+    parts = (part.split(CHUNK) for part in (predicting, batch.targets, temperatures[:, None]))
     chunks: list[tuple[Tensor, Tensor]] = [
-        checkpoint(_head_logprobs, causal_lm, h, t, temperature, use_reentrant=False)
-        for h, t in zip(predicting.split(CHUNK), batch.targets.split(CHUNK), strict=True)
+        checkpoint(_head_logprobs, causal_lm, *part, use_reentrant=False) for part in zip(*parts, strict=True)
     ]
     return torch.cat([logprobs for logprobs, _ in chunks]), torch.cat([entropies for _, entropies in chunks])
 
@@ -94,11 +113,8 @@ def _softcap(model: Any) -> float | None:
     return getattr(model.config.get_text_config(), "final_logit_softcapping", None)
 
 
-def _head_logprobs(model: Any, hidden: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    logits = _logits(model, hidden)
-    if temperature != 1:
-        logits = logits / temperature
-    logprobs = logits.log_softmax(-1)
+def _head_logprobs(model: Any, hidden: Tensor, targets: Tensor, temperatures: Tensor) -> tuple[Tensor, Tensor]:
+    logprobs = (_logits(model, hidden) / temperatures).log_softmax(-1)
     with torch.no_grad():
         entropies = -(logprobs.exp() * logprobs).sum(-1)
     return logprobs.gather(1, targets[:, None])[:, 0], entropies
@@ -124,7 +140,8 @@ def _masks(config: Any, batch: Microbatch) -> Any:
     return {"full_attention": mask, "sliding_attention": sliding} if kinds else sliding
 
 
-def _pad(rows: Sequence[Row], device: str) -> Microbatch:
+def _pad(share: Sequence[tuple[int, Row]], device: str) -> Microbatch:
+    rows = [row for _, row in share]
     width = max(len(row.token_ids) for row in rows)
 
     def stack(name: str, value: int) -> Tensor:
@@ -144,4 +161,15 @@ def _pad(rows: Sequence[Row], device: str) -> Microbatch:
         sequence_ids=torch.cat([row.sequence_ids + ends[i] for i, row in enumerate(rows)]).to(device),
         rollout_logprobs=join("rollout_logprobs"),
         advantages=join("advantages"),
+        segments=_segments(share),
     )
+
+
+def _segments(share: Sequence[tuple[int, Row]]) -> tuple[Segment, ...]:
+    segments: list[Segment] = []
+    row = target = 0
+    for owner, mine in itertools.groupby(share, key=lambda pair: pair[0]):
+        lengths = [len(r.targets) for _, r in mine]
+        segments.append(Segment(owner, slice(row, row + len(lengths)), slice(target, target + sum(lengths))))
+        row, target = row + len(lengths), target + sum(lengths)
+    return tuple(segments)

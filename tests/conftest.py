@@ -12,11 +12,15 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from hypothesis import settings
 
 from lora.config import LoraConfig, ModelConfig
 from lora.files import Description, pack
 from lora.load import load_adapted
 from lora.types import Adapter
+
+settings.register_profile("shared", deadline=None)  # a busy machine is not a slow test
+settings.load_profile("shared")
 
 AdapterMaker = Callable[..., Adapter]
 

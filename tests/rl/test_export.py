@@ -71,10 +71,10 @@ def test_merging_in_bfloat16_rounds_the_sum_and_nothing_else(
     export_merged(adapter, model.model_copy(update={"dtype": "bfloat16"}), tmp_path / "merged")
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype="auto")
     assert merged.dtype == torch.bfloat16
-    layers = load_adapted(model, lora_config(adapter)).layers
-    layers.load(unpack(adapter.payload)[0])
-    for name, layer in layers.items():
-        whole = layer.base.weight + layer.scale * layer.lora_B @ layer.lora_A
+    adapted = load_adapted(model, lora_config(adapter))
+    adapted.layers.load(unpack(adapter.payload)[0])
+    for name, layer in adapted.layers.items():
+        whole = adapted.model.get_submodule(name).base.weight + layer.scale * layer.lora_B @ layer.lora_A
         assert torch.equal(merged.get_submodule(name).weight, whole.bfloat16())
 
 

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, CohereConfig
 from lora.config import LoraConfig
 from lora.inject import inject
 from rl.advantage import advantages
+from rl.attention import use_packed_attention
 from rl.batch import build_batch
 from rl.forward import Microbatch, check_head, microbatches, target_logprobs
 from rl.types import Group
@@ -20,7 +21,7 @@ from rl.types import Group
 @pytest.fixture(params=FAMILIES)
 def model(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     save_tiny(request.param, tmp_path)
-    return AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    return AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32, attn_implementation="eager").eval()
 
 
 def packed(groups: list[Group], tokens_per_row: int = 64, tokens_per_microbatch: int = 10**6) -> list[Microbatch]:
@@ -35,6 +36,15 @@ def by_completion(groups: list[Group]) -> dict[tuple[int, ...], tuple[list[int],
     return found
 
 
+@torch.no_grad()
+def alone(
+    model: Any, prompt: list[int], completion: tuple[int, ...], temperature: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logprobs and entropies of a completion's tokens, from transformers' own attention and all logits at once."""
+    logits = model(torch.tensor([[*prompt, *completion]])).logits[0, len(prompt) - 1 : -1] / temperature
+    return logprobs(model, prompt, completion, temperature), torch.distributions.Categorical(logits=logits).entropy()
+
+
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 @pytest.mark.parametrize("lm_head", [False, True], ids=["frozen head", "adapted head"])
 def test_a_packed_target_has_the_logprob_and_entropy_of_its_completion_alone(
@@ -46,33 +56,33 @@ def test_a_packed_target_has_the_logprob_and_entropy_of_its_completion_alone(
             layer.lora_B.normal_(std=0.02)
     groups = made_groups(1, prompt=(2, 12), length=(3, 9))
     named = by_completion(groups)
+    expected = {name: alone(model, *one, temperature) for name, one in named.items()}
+    use_packed_attention(model)
     compared = 0
     with torch.no_grad():
         for batch in packed(groups, tokens_per_microbatch=80):
             got, entropies = target_logprobs(model, batch, temperature)
             for sequence in batch.sequence_ids.unique():
                 mine = batch.sequence_ids == sequence
-                prompt, completion = named[tuple(batch.targets[mine].tolist())]
-                torch.testing.assert_close(
-                    got[mine], logprobs(model, prompt, completion, temperature), rtol=1e-5, atol=2e-6
-                )
-                logits = model(torch.tensor([[*prompt, *completion]])).logits[0, len(prompt) - 1 : -1] / temperature
-                expected = torch.distributions.Categorical(logits=logits).entropy()
-                torch.testing.assert_close(entropies[mine], expected, rtol=1e-4, atol=1e-5)
+                logprobs_alone, entropies_alone = expected[tuple(batch.targets[mine].tolist())]
+                torch.testing.assert_close(got[mine], logprobs_alone, rtol=1e-5, atol=2e-6)
+                torch.testing.assert_close(entropies[mine], entropies_alone, rtol=1e-4, atol=1e-5)
                 compared += 1
     assert compared == len(named)
 
 
 def test_gradients_reach_the_hidden_states_as_from_all_logits_at_once(tmp_path: Path) -> None:
     save_tiny("llama", tmp_path)
-    model: Any = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
+    model: Any = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32, attn_implementation="eager")
     layers = inject(model, LoraConfig(rank=2))
     groups = made_groups(2, groups=40, size=8, length=(4, 9))  # more targets than are in one chunk
     (batch,) = packed(groups)
     weights = torch.randn(len(batch.targets), generator=torch.Generator().manual_seed(0))
+    use_packed_attention(model)
     (target_logprobs(model, batch, 0.7)[0] * weights).sum().backward()
     got = {name: tensor.grad for name, tensor in layers.tensors().items()}
     model.zero_grad()
+    model.set_attn_implementation("eager")
     named = by_completion(groups)
     for sequence in batch.sequence_ids.unique():
         mine = batch.sequence_ids == sequence

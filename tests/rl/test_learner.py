@@ -75,7 +75,7 @@ async def test_an_updates_loss_and_gradient_are_those_of_one_completion_at_a_tim
 ) -> None:
     save_tiny(family, tmp_path)
     trained = learner(ModelConfig(name=str(tmp_path), dtype="float32"), temperature=temperature)
-    plain: Any = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    plain: Any = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32, attn_implementation="eager").eval()
     layers = inject(plain, LORA)
     layers.load(trained.policy.layers.tensors())
     loss = surrogate(plain, GROUPS, ADVANTAGES, temperature=temperature, max_ratio=CONFIG.max_ratio)
@@ -92,7 +92,7 @@ async def test_the_metrics_of_an_update_are_what_their_names_say(tiny_model: Mod
     with torch.no_grad():
         for group, group_advantages in zip(GROUPS, ADVANTAGES, strict=True):
             for completion, advantage in zip(group.completions, group_advantages, strict=True):
-                policy = logprobs(trained._model, group.prompt, completion.token_ids)
+                policy = logprobs(trained.shared.model, group.prompt, completion.token_ids)
                 ratios += (policy - torch.tensor(completion.logprobs)).exp().tolist()
                 rewarded += [advantage] * len(completion.token_ids)
     metrics = await trained.update(batch())
@@ -225,11 +225,11 @@ async def test_a_batch_without_rows_changes_nothing(tiny_model: ModelConfig) -> 
 async def test_scores_are_the_models_logprobs_and_the_bases_are_without_the_adapter(tmp_path: Path) -> None:
     save_tiny("gemma3-sliding", tmp_path)
     trained = learner(ModelConfig(name=str(tmp_path), dtype="float32"))
-    base: Any = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    base: Any = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32, attn_implementation="eager").eval()
     sequences = [[5, 6], [7, 8, 9, 10, 11, 12, 13, 14, 15], [3, 3, 3]]
     with torch.no_grad():
         for model, scores in (
-            (trained._model, await trained.score(sequences)),
+            (trained.shared.model, await trained.score(sequences)),
             (base, await trained.score(sequences, under="base")),
         ):
             for sequence, got in zip(sequences, scores, strict=True):

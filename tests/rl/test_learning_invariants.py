@@ -74,7 +74,7 @@ def plain_gradient(learner: TorchLearner, groups: Sequence[Group], temperature: 
     for group in groups:
         for completion, advantage in zip(group.completions, advantages(group.rewards), strict=True):
             ids = torch.tensor([[*group.prompt, *completion.token_ids]])
-            logprobs = (learner._model(ids).logits[0, :-1] / temperature).log_softmax(-1)  # pyright: ignore
+            logprobs = (learner.shared.model(ids).logits[0, :-1] / temperature).log_softmax(-1)  # pyright: ignore
             chosen = logprobs.gather(1, ids[0, 1:, None])[len(group.prompt) - 1 :, 0]
             ratio = (chosen.detach() - torch.tensor(completion.logprobs)).exp().clamp(max=2.0)
             loss = loss - (ratio * advantage * chosen).sum() / tokens

@@ -79,7 +79,7 @@ def test_tempered_samples_carry_tempered_logprobs(
     adapter = make_adapter(tiny_model, LoraConfig(rank=1), seed=4, run="tempered")
     learner = TorchLearner("r", tiny_model, LoraConfig(rank=1), LearnerConfig(), temperature=0.5, seed=0)
     learner.policy.layers.load(unpack(adapter.payload)[0])
-    model: Any = learner._model  # pyright: ignore[reportPrivateUsage]
+    model: Any = learner.shared.model  # pyright: ignore[reportPrivateUsage]
     for prompt, group in zip(PROMPTS, sample(vllm, adapter, temperature=0.5), strict=True):
         for completion in group:
             ids = torch.tensor([[*prompt, *completion.token_ids]])

@@ -1,0 +1,75 @@
+"""Full fine-tuning, the thing that LoRA is compared with: every weight of the model is trained, in float32."""
+
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+
+class FullWeights:
+    """Float32 masters of all of a model's weights, tied ones once. The model computes with copies in its own dtype.
+
+    Gradients are added up in float32, on the masters, as soon as the model has them.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._parameters = dict(model.named_parameters())
+        self._base = {name: parameter.detach().clone() for name, parameter in self._parameters.items()}
+        self._masters = {name: nn.Parameter(tensor.to(torch.float32, copy=True)) for name, tensor in self._base.items()}
+        for name, parameter in self._parameters.items():
+            parameter.requires_grad_(True)
+            parameter.register_post_accumulate_grad_hook(partial(_take_gradient, self._masters[name]))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The masters by their weights' names."""
+        return dict(self._masters)
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Copy `tensors` into the masters and the model. Raises ValueError if they are another model's."""
+        if missing := sorted(self._masters.keys() ^ tensors.keys()):
+            raise ValueError(f"the weights and the model do not have the same names: {missing[0]} is in one only")
+        with torch.no_grad():
+            for name, master in self._masters.items():
+                if master.shape != tensors[name].shape:
+                    have, want = list(tensors[name].shape), list(master.shape)
+                    raise ValueError(f"{name} of the weights has shape {have}, the model needs {want}")
+                master.copy_(tensors[name])
+        self.sync()
+
+    def sync(self) -> None:
+        """Bring the model's copies to what the masters are, after the optimizer moved them."""
+        self._show(self._masters)
+
+    @contextmanager
+    def alone(self) -> Generator[None]:
+        """There is nothing beside it."""
+        yield
+
+    @contextmanager
+    def replaced(self, tensors: dict[str, Tensor]) -> Generator[None]:
+        """Other weights, inside the block."""
+        self._show(tensors)
+        try:
+            yield
+        finally:
+            self.sync()
+
+    @contextmanager
+    def disabled(self) -> Generator[None]:
+        """The weights that training began from, inside the block."""
+        with self.replaced(self._base):
+            yield
+
+    @torch.no_grad()
+    def _show(self, tensors: Mapping[str, Tensor]) -> None:
+        for name, parameter in self._parameters.items():
+            parameter.copy_(tensors[name])
+
+
+def _take_gradient(master: nn.Parameter, parameter: Tensor) -> None:
+    assert parameter.grad is not None
+    gradient = parameter.grad.float()
+    master.grad = gradient if master.grad is None else master.grad.add_(gradient)
+    parameter.grad = None

@@ -1,0 +1,108 @@
+"""Attention over packed rows on a CPU: scores of a whole row at once, in float32, computed anew for the gradient.
+
+torch's own CPU kernel takes several times as long to go back through short rows with a mask, and saves no more: what is
+kept here, too, is queries, keys and values. On a GPU, and for rows whose scores would be large, torch's kernel is used.
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+NAME = "rankone_packed"
+LONGEST = 1024
+"""Inputs of a row whose scores, [heads, inputs, inputs] in float32, are still made at once."""
+
+
+def use_packed_attention(model: nn.Module) -> None:
+    """Let a model of transformers attend through `packed_attention`."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import sdpa_mask
+
+    AttentionInterface.register(NAME, packed_attention)
+    AttentionMaskInterface.register(NAME, sdpa_mask)
+    causal_lm: Any = model
+    causal_lm.set_attn_implementation(NAME)
+
+
+def packed_attention(
+    module: nn.Module,
+    query: Float[Tensor, "rows heads inputs width"],
+    key: Float[Tensor, "rows kv_heads inputs width"],
+    value: Float[Tensor, "rows kv_heads inputs width"],
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    softcap: float | None = None,
+    **more: Any,
+) -> tuple[Float[Tensor, "rows inputs heads width"], None]:
+    """What transformers asks of an attention; `attention_mask` is bool, [rows, 1, inputs, inputs]."""
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    inputs = query.shape[2]
+    if softcap is None and (attention_mask is None or inputs > LONGEST or query.device.type != "cpu"):
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **more
+        )
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if attention_mask is None:
+        attention_mask = torch.ones(inputs, inputs, dtype=torch.bool, device=query.device).tril()
+    bias = torch.zeros((), device=query.device).where(attention_mask, -torch.inf)
+    out: Tensor = _PackedAttention.apply(query, key, value, bias, scale, softcap)  # pyright: ignore[reportAssignmentType]
+    return out.transpose(1, 2), None
+
+
+class _PackedAttention(torch.autograd.Function):
+    """softmax(cap tanh(q k^T scale / cap) + bias) v, several query heads to a key head."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, bias: Tensor, scale: float, softcap: float | None
+    ) -> Tensor:
+        ctx.save_for_backward(query, key, value, bias)
+        ctx.scale, ctx.softcap = scale, softcap
+        probabilities, _ = _probabilities(query, key, bias, scale, softcap)
+        return (probabilities @ _by_key_head(value, key)).view(query.shape).to(query.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None, None]:
+        query, key, value, bias = ctx.saved_tensors
+        probabilities, slope = _probabilities(query, key, bias, ctx.scale, ctx.softcap)
+        grad = _by_key_head(grad_outputs[0], key)
+        grad_value = probabilities.transpose(1, 2) @ grad
+        grad_probabilities = grad @ _by_key_head(value, key).transpose(1, 2)
+        grad_probabilities -= torch.linalg.vecdot(grad_probabilities, probabilities)[..., None]
+        scores = grad_probabilities.mul_(probabilities)
+        if slope is not None:
+            scores = scores * slope
+        grad_query = (scores @ _by_key_head(key, key)).mul_(ctx.scale)
+        grad_key = (scores.transpose(1, 2) @ _by_key_head(query, key)).mul_(ctx.scale)
+        return (
+            grad_query.view(query.shape).to(query.dtype),
+            grad_key.view(key.shape).to(key.dtype),
+            grad_value.view(value.shape).to(value.dtype),
+            None,
+            None,
+            None,
+        )
+
+
+def _probabilities(
+    query: Tensor, key: Tensor, bias: Tensor, scale: float, softcap: float | None
+) -> tuple[Float[Tensor, "rows_kv_heads group_inputs inputs"], Tensor | None]:
+    """And, with a soft cap, its derivative."""
+    scores = (_by_key_head(query, key) @ _by_key_head(key, key).transpose(1, 2)).mul_(scale)
+    slope = None
+    if softcap is not None:
+        bent = torch.tanh(scores / softcap)
+        scores, slope = bent * softcap, 1 - bent.square()
+    rows, heads, inputs, _ = query.shape
+    scores.view(rows, heads, inputs, inputs).add_(bias)
+    return scores.softmax(-1), slope
+
+
+def _by_key_head(tensor: Tensor, key: Tensor) -> Float[Tensor, "rows_kv_heads group_inputs width"]:
+    """In float32; the query heads of one key head stand below each other."""
+    rows, kv_heads, _, width = key.shape
+    return tensor.float().reshape(rows * kv_heads, -1, width)

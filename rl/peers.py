@@ -1,0 +1,72 @@
+"""What learners that share a step's rows tell each other: sums of gradients, and nothing of the model.
+
+A rank-1 adapter's gradient is a few hundred thousand numbers, so the sum costs little beside the step on any network.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+
+class Peers(Protocol):
+    """The learners that make one update together, this one included. All of them make the same calls in turn."""
+
+    in_step: bool
+    """Whether all must go through the model equally often, because each holds a part of it."""
+
+    def sum(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor by its sum over all learners."""
+        ...
+
+    def sum_values(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Sums of numbers by name."""
+        ...
+
+    def max(self, value: int) -> int:
+        """The largest of everybody's."""
+        ...
+
+
+class Alone(Peers):
+    """One learner."""
+
+    in_step = False
+
+    def sum(self, tensors: Sequence[Tensor]) -> None:
+        """Nobody else has anything to add."""
+
+    def sum_values(self, values: Mapping[str, float]) -> dict[str, float]:
+        return dict(values)
+
+    def max(self, value: int) -> int:
+        return value
+
+
+class ProcessPeers(Peers):
+    """Learners in a `torch.distributed` process group, which must have been set up."""
+
+    def __init__(self, device: str, *, in_step: bool) -> None:
+        self.in_step = in_step
+        self._device = device
+        distributed: Any = torch.distributed
+        self._all_reduce = distributed.all_reduce
+        self._op = distributed.ReduceOp
+
+    def sum(self, tensors: Sequence[Tensor]) -> None:
+        """One message for all of them."""
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        self._all_reduce(flat, op=self._op.SUM)
+        for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(part.view_as(tensor))
+
+    def sum_values(self, values: Mapping[str, float]) -> dict[str, float]:
+        summed = torch.tensor(list(values.values()), dtype=torch.float64, device=self._device)
+        self._all_reduce(summed, op=self._op.SUM)
+        return dict(zip(values, summed.tolist(), strict=True))
+
+    def max(self, value: int) -> int:
+        largest = torch.tensor(value, device=self._device)
+        self._all_reduce(largest, op=self._op.MAX)
+        return int(largest)

@@ -1,0 +1,112 @@
+"""One policy: the numbers that are trained, their optimizer, and how often they were moved."""
+
+import json
+import math
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from lora.config import LoraConfig
+from lora.files import Description, pack
+from lora.types import Adapter
+from rl.config import LearnerConfig
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySpec:
+    """How one policy is trained, apart from the base model that it may share with others.
+
+    Example: ``PolicySpec("run", LoraConfig(rank=1), LearnerConfig(lr=5e-4), temperature=1.0, seed=0)``
+    """
+
+    run: str
+    lora: LoraConfig
+    learner: LearnerConfig
+    temperature: float
+    """Of sampling: a logprob at another temperature would be another distribution's."""
+    seed: int
+    """Of the adapter's A."""
+
+
+class Trained(Protocol):
+    """The numbers that an optimizer moves: an adapter's, or all of the model's."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Float32 leaves by name."""
+        ...
+
+    def load(self, tensors: dict[str, Tensor]) -> None: ...
+
+    def sync(self) -> None:
+        """Let the model compute with what the tensors are now."""
+        ...
+
+    def alone(self) -> AbstractContextManager[None]: ...
+
+    def replaced(self, tensors: dict[str, Tensor]) -> AbstractContextManager[None]: ...
+
+    def disabled(self) -> AbstractContextManager[None]: ...
+
+
+class Policy:
+    """What belongs to one policy alone."""
+
+    def __init__(self, spec: PolicySpec, layers: Trained, description: Description) -> None:
+        self.spec = spec
+        self.run = spec.run
+        self.layers = layers
+        self.version = 0
+        self._description = description
+        config = spec.learner
+        self.parameters: list[Tensor] = list(layers.tensors().values())
+        self.optimizer = torch.optim.Adam(
+            self.parameters, lr=config.lr, betas=(config.beta1, config.beta2), eps=config.eps
+        )
+
+    def publish(self, dtype: torch.dtype) -> Adapter:
+        """The policy as it is now."""
+        tensors = {name: tensor.to(dtype) for name, tensor in self.layers.tensors().items()}
+        return Adapter(self.run, self.version, pack(tensors, self._description))
+
+    def step(self, lr_scale: float, *, finite: bool) -> dict[str, float]:
+        """Move the parameters by their gradients, unless those are not finite; the metrics of that."""
+        config = self.spec.learner
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, config.max_grad_norm or math.inf).item()
+        finite = finite and math.isfinite(norm)
+        lr = config.lr * lr_scale
+        if finite:
+            for group in self.optimizer.param_groups:
+                group["lr"] = lr
+            self.optimizer.step()
+            self.layers.sync()
+            self.version += 1
+        return {"update/grad_norm": norm, "update/nonfinite": float(not finite), "update/lr": lr}
+
+    def state(self) -> bytes:
+        """All that the next step depends on."""
+        tensors = dict(self.layers.tensors())
+        for name, parameter in self.layers.tensors().items():
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                tensors[f"adam.{key}.{name}"] = value
+        header = {"run": self.run, "version": self.version}
+        detached = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        return safetensors.torch.save(detached, metadata={"policy": json.dumps(header)})
+
+    def load_state(self, state: bytes) -> None:
+        """The inverse of `state`. Raises ValueError if it is a policy of another shape."""
+        tensors = safetensors.torch.load(state)
+        length = int.from_bytes(state[:8], "little")
+        header = json.loads(json.loads(state[8 : 8 + length])["__metadata__"]["policy"])
+        self.layers.load({n: t for n, t in tensors.items() if not n.startswith("adam.")})
+        self.run, self.version = header["run"], header["version"]
+        for name, parameter in self.layers.tensors().items():
+            moments = {key: tensors.get(f"adam.{key}.{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
+            self.optimizer.state[parameter] = {
+                key: value.to(parameter.device if key != "step" else "cpu")
+                for key, value in moments.items()
+                if value is not None
+            }

@@ -1,0 +1,214 @@
+"""One base model and the policies that are trained on it: one batch may carry rows of several of them.
+
+What the policies share is only read, so each gets the update that it would get alone: its rows see its adapter, its
+loss is divided by its own tokens, and gradients meet nowhere.
+"""
+
+import math
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from lora.config import ModelConfig
+from lora.files import Description, unpack
+from lora.full import FullWeights
+from lora.inject import LoraLayers, eject, inject, routed
+from lora.load import load_base
+from lora.types import Adapter
+from rl.attention import use_packed_attention
+from rl.forward import Microbatch, check_head, microbatches, target_logprobs
+from rl.objective import OBJECTIVES, clipped
+from rl.peers import Alone, Peers
+from rl.policy import Policy, PolicySpec
+from rl.types import Row, TrainBatch
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Work:
+    """One policy's part of a joint update."""
+
+    policy: Policy
+    batch: TrainBatch
+    lr_scale: float = 1.0
+
+
+class SharedModel:
+    """A frozen base model, on one device."""
+
+    def __init__(
+        self,
+        model: ModelConfig,
+        *,
+        device: str = "cpu",
+        tokens_per_microbatch: int = 4096,
+        gradient_checkpointing: bool = False,
+        peers: Peers | None = None,
+    ) -> None:
+        """Raises ValueError if there is no such model, or its logits are made in an unknown way."""
+        self.config = model
+        self.device = device
+        self.dtype: torch.dtype = getattr(torch, model.dtype)
+        self._tokens = tokens_per_microbatch
+        self._peers = peers or Alone()
+        loaded: Any = load_base(model)
+        self.model: nn.Module = loaded.to(device).eval()
+        use_packed_attention(self.model)
+        check_head(self.model)
+        if gradient_checkpointing:
+            loaded.gradient_checkpointing_enable({"use_reentrant": False})
+            loaded.train()  # transformers recomputes in training mode alone; nothing here has dropout
+
+    def add(self, spec: PolicySpec) -> Policy:
+        """Begin a policy. Raises ValueError if the model lacks a layer that it adapts."""
+        lora = spec.lora
+        if spec.learner.weights == "full":
+            return Policy(spec, FullWeights(self.model), Description(self.config.name, 0, 0.0, ()))
+        targets = (*lora.targets, "lm_head") if lora.lm_head else lora.targets
+        layers = inject(self.model, lora, seed=spec.seed)
+        return Policy(spec, layers, Description(self.config.name, lora.rank, lora.alpha, targets))
+
+    def remove(self, policy: Policy) -> None:
+        """End a policy; the others do not notice."""
+        assert isinstance(policy.layers, LoraLayers)
+        eject(self.model, policy.layers)
+
+    def update(self, work: Sequence[Work]) -> list[dict[str, float]]:
+        """One optimizer step of each policy, from its own batch; the `update/...` metrics of each.
+
+        A policy whose batch has no rows, here and at all peers, is left as it is.
+        """
+        learning = [one for one in work if self._peers.max(len(one.batch.rows))]
+        for one in learning:
+            one.policy.optimizer.zero_grad()
+        sums = [_Sums() for _ in learning]
+        for share in self._shares(learning):
+            self._accumulate(share, learning, sums)
+        self._add_up(learning, sums)
+        metrics = [{"update/skipped": 1.0} for _ in work]
+        for one, mine in zip(learning, sums, strict=True):
+            finite = math.isfinite(mine.values["loss"])
+            metrics[work.index(one)] = mine.metrics() | one.policy.step(one.lr_scale, finite=finite)
+        return metrics
+
+    def score(
+        self, sequences: Sequence[Sequence[int]], policy: Policy, under: Adapter | Literal["policy", "base"] = "policy"
+    ) -> list[list[float]]:
+        """Logprobs of every token but the first, at temperature 1, under a policy, an adapter of its shape or the base.
+
+        Raises:
+            ValueError: the adapter has another shape.
+        """
+        layers = policy.layers
+        with layers.alone():
+            if under == "policy":
+                return self._score(sequences)
+            with layers.disabled() if under == "base" else layers.replaced(unpack(under.payload)[0]):
+                return self._score(sequences)
+
+    @torch.no_grad()
+    def _score(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
+        by_length = sorted(range(len(sequences)), key=lambda i: -len(sequences[i]))  # the microbatches' own order
+        shares = microbatches([row_to_score(sequences[i]) for i in by_length], self._tokens, self.device)
+        logprobs = torch.cat([target_logprobs(self.model, share)[0] for share in shares])
+        scores = logprobs.split([len(sequences[i]) - 1 for i in by_length])
+        return [scores[by_length.index(i)].tolist() for i in range(len(sequences))]
+
+    def _shares(self, learning: Sequence[Work]) -> list[Microbatch]:
+        rows = [row for one in learning for row in one.batch.rows]
+        owners = [owner for owner, one in enumerate(learning) for _ in one.batch.rows]
+        shares = microbatches(rows, self._tokens, self.device, owners)
+        if self._peers.in_step and learning:
+            missing = self._peers.max(len(shares)) - len(shares)
+            shares += microbatches([_weightless()], 1, self.device) * missing
+        return shares
+
+    def _accumulate(self, share: Microbatch, learning: Sequence[Work], sums: Sequence["_Sums"]) -> None:
+        """Add the microbatch's part of the gradients. The divisor is a whole step's, so parts add up exactly."""
+        temperatures = torch.ones_like(share.advantages)
+        for segment in share.segments:
+            temperatures[segment.targets] = learning[segment.owner].policy.spec.temperature
+        with _routing(share, learning):
+            logprobs, entropies = target_logprobs(self.model, share, temperatures)
+        losses: list[Tensor] = []
+        for segment in share.segments:
+            one, mine = learning[segment.owner], segment.targets
+            log_ratio = logprobs[mine] - share.rollout_logprobs[mine]
+            weights, sequences = share.advantages[mine], share.sequence_ids[mine]
+            config = one.policy.spec.learner
+            loss = OBJECTIVES[config.objective](log_ratio, weights, sequences, config).sum() / one.batch.num_tokens
+            losses.append(loss)
+            if share.advantages.any():  # weightless rows are not of the step
+                with torch.no_grad():
+                    cut = clipped(log_ratio, weights, sequences, config)
+                    sums[segment.owner].add(loss, log_ratio, entropies[mine], cut)
+        torch.stack(losses).sum().backward()
+
+    def _add_up(self, learning: Sequence[Work], sums: Sequence["_Sums"]) -> None:
+        """Gradients and sums over all peers."""
+        for one, mine in zip(learning, sums, strict=True):
+            for parameter in one.policy.parameters:
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+            self._peers.sum([parameter.grad for parameter in one.policy.parameters if parameter.grad is not None])
+            mine.values = self._peers.sum_values(mine.values)
+
+
+@dataclass(slots=True)
+class _Sums:
+    """Over the tokens of a step that carry a signal."""
+
+    values: dict[str, float] = field(
+        default_factory=lambda: dict.fromkeys(("loss", "tokens", "kl", "entropy", "cut"), 0.0)
+    )
+
+    def add(self, loss: Tensor, log_ratio: Tensor, entropies: Tensor, cut: Tensor) -> None:
+        # k3 of Schulman (2020): unbiased for KL(rollout || policy) and never negative.
+        k3 = (log_ratio.exp() - 1 - log_ratio).sum()
+        parts = torch.stack([loss.float(), k3, entropies.sum(), cut.sum().float()]).tolist()
+        for name, part in zip(("loss", "kl", "entropy", "cut"), parts, strict=True):
+            self.values[name] += part
+        self.values["tokens"] += len(log_ratio)
+
+    def metrics(self) -> dict[str, float]:
+        tokens = self.values["tokens"]
+        return {
+            "update/loss": self.values["loss"],
+            "update/kl_sampler_learner": self.values["kl"] / tokens,
+            "update/entropy": self.values["entropy"] / tokens,
+            "update/clip_fraction": self.values["cut"] / tokens,
+            "update/tokens": tokens,
+            "update/skipped": 0.0,
+        }
+
+
+def _routing(share: Microbatch, learning: Sequence[Work]) -> AbstractContextManager[None]:
+    """Each policy's adapter on its own rows."""
+    layers = [learning[segment.owner].policy.layers for segment in share.segments]
+    if len(layers) == 1:
+        return layers[0].alone()
+    pairs = zip(layers, share.segments, strict=True)
+    return routed([(one, segment.rows) for one, segment in pairs if isinstance(one, LoraLayers)])
+
+
+def _weightless() -> Row:
+    """One token that weighs nothing, for a peer that has less to do and must go through a sharded model with others."""
+    return row_to_score([0, 0])
+
+
+def row_to_score(sequence: Sequence[int]) -> Row:
+    """A row whose 'prompt' is the first token and whose 'completion' is all the rest."""
+    rest = torch.tensor(sequence[1:])
+    return Row(
+        token_ids=torch.tensor(sequence[:-1]),
+        position_ids=torch.arange(len(sequence) - 1),
+        segment_ids=torch.zeros(len(sequence) - 1, dtype=torch.long),
+        predictors=torch.arange(len(rest)),
+        targets=rest,
+        sequence_ids=torch.zeros_like(rest),
+        rollout_logprobs=torch.zeros(len(rest)),
+        advantages=torch.zeros(len(rest)),
+    )
