@@ -38,11 +38,12 @@ async def open_parts(config: RunConfig, run: str, encode: Callable[[Problem], li
             await asyncio.to_thread(connect)
             held = await stack.enter_async_context(reserve(config, learner=True))
         watchman = Watchman(config.liveness.tolerance)
+        own_devices = held is not None and held.request.shares.exclusive
         learner, engine = await _both(
             stack.enter_async_context(open_learner(config, run, held)),
             stack.enter_async_context(open_workers(config, held, admit=watchman.admit)),
         )
-        yield Parts(learner, engine, grader, encode, watchman)
+        yield Parts(learner, engine, grader, encode, watchman, own_devices)
 
 
 @asynccontextmanager

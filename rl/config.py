@@ -209,6 +209,10 @@ class RunConfig(Strict):
     problems_per_step: int = Field(default=16, ge=1)
     checkpoint_every: int = Field(default=1, ge=1)
     """Steps between checkpoints; a rank-1 policy's is a few MB."""
+    max_off_policy_steps: int | None = Field(default=None, ge=0, le=8)
+    """How many updates older than the learner's the policy that samples may be, so that both work at once. By default 1
+    where learner and rollout workers have devices of their own, else 0. A resumed run samples the steps that were in
+    flight anew, from the policy it resumes with: only 0 ends the same bit for bit."""
     runtime: Literal["ray", "local"] = "ray"
     """`local` runs everything in this process: for tiny models, and for debugging."""
     tensorboard: bool = True

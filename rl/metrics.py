@@ -28,10 +28,11 @@ def group_metrics(groups: Sequence[Group], advantages_P_G: Sequence[Sequence[flo
 
 
 class Stopwatch:
-    """Seconds spent in each phase of a step."""
+    """Seconds spent in each phase of a step, and since its beginning."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self._began = time.perf_counter()
 
     @contextmanager
     def phase(self, name: str) -> Generator[None]:
@@ -43,8 +44,10 @@ class Stopwatch:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
     def metrics(self) -> dict[str, float]:
-        """`time/<phase>_s`."""
-        return {f"time/{name}_s": seconds for name, seconds in self.seconds.items()}
+        """`time/<phase>_s`, and `time/step_s` for all of it. Rollouts that ran ahead took their time in earlier steps:
+        what the loop waited for them is `time/wait_s`."""
+        whole = {"step": time.perf_counter() - self._began}
+        return {f"time/{name}_s": seconds for name, seconds in (self.seconds | whole).items()}
 
 
 def throughput(sampled_tokens: int, updated_tokens: float, seconds: dict[str, float]) -> dict[str, float]:

@@ -25,6 +25,11 @@ class GpuShares:
     worker: float
     memory_fraction: float
 
+    @property
+    def exclusive(self) -> bool:
+        """Whether learner and workers each have whole GPUs, so that none waits for another."""
+        return self.learner >= 1 and self.worker >= 1
+
 
 @dataclass(frozen=True, slots=True)
 class Request:

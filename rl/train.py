@@ -2,11 +2,13 @@
 
 Draw problems, let the policy answer each of them several times, grade the answers, and make the better half of every
 group more likely and the worse half less so. The policy is a value: an adapter of a few MB that is passed to every
-sampling call, so there is no state to keep in step, and every completion knows which version wrote it.
+sampling call, so there is no state to keep in step, and every completion knows which version wrote it. Rollouts may run
+some steps ahead of the learner; truncated importance sampling then corrects for the policy having moved on.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from lora.types import Adapter
@@ -19,6 +21,7 @@ from rl.evaluate import Evaluation, evaluate
 from rl.guard import LR_SCALE, ROLLED_BACK, Collapse, Guard
 from rl.liveness import NUM_SEQUENCES, Reference, Watchman
 from rl.metrics import Stopwatch, group_metrics, throughput
+from rl.rollouts import Rollout, Rollouts
 from rl.schedule import lr_scale
 from rl.types import Group, Learner
 from rollout.types import Engine
@@ -34,6 +37,8 @@ class Parts:
     encode: Callable[[Problem], list[int]]
     watchman: Watchman = field(default_factory=Watchman)
     """Sees that the engine samples from the policy it was given."""
+    own_devices: bool = False
+    """Whether learner and engine have devices of their own, so that both can be busy at once."""
 
 
 class Journal(Protocol):
@@ -80,38 +85,52 @@ async def train(config: RunConfig, problems: Split, parts: Parts, journal: Journ
     guard.recall(journal.history())
     adapter, previous, groups = await parts.learner.publish(), None, list[Group]()
     watch = Stopwatch()
-    for step in range(first, config.num_steps + 1):
-        metrics = dict[str, float]()
-        if step == first or step % config.liveness.every == 0:
-            with watch.phase("liveness"):
-                metrics |= await _check(config, problems, parts, adapter, previous, groups)
-        if step % config.evaluate.every == 0 or step == config.num_steps:
-            with watch.phase("evaluate"):
-                evaluation = await evaluate_policy(config, problems.held_out, parts, adapter)
-            await journal.evaluated(step, adapter, evaluation, parts.learner)
-            metrics |= evaluation.metrics()
-        if step == config.num_steps:
-            journal.stepped(step, metrics | watch.metrics(), [])
-            break
-        groups = await roll_out(config, problems.train, parts, adapter, step, watch)
-        scale = lr_scale(config.learner, step, config.num_steps) * guard.lr_scale
-        metrics |= await learn(config, groups, adapter, parts.learner, scale, watch)
-        metrics["rollout/workers"] = float(len(parts.engine.replicas()))
-        metrics |= await _heed(guard, step, metrics, parts.learner, journal)
-        with watch.phase("publish"):
-            previous, adapter = adapter, await parts.learner.publish()
-        journal.stepped(step, metrics | watch.metrics(), groups)
-        watch = Stopwatch()
-        if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.num_steps:
-            with watch.phase("checkpoint"):  # it shows in the next step's times, this step's being written already
-                await journal.checkpoint(step + 1, adapter, parts.learner)
+    async with Rollouts(
+        partial(roll_out, config, problems.train, parts), ahead(config, parts), config.num_steps
+    ) as coming:
+        for step in range(first, config.num_steps + 1):
+            metrics = dict[str, float]()
+            if step == first or step % config.liveness.every == 0:
+                with watch.phase("liveness"):
+                    metrics |= await _check(config, problems, parts, adapter, previous, groups)
+            if step % config.evaluate.every == 0 or step == config.num_steps:
+                with watch.phase("evaluate"):
+                    evaluation = await evaluate_policy(config, problems.held_out, parts, adapter)
+                await journal.evaluated(step, adapter, evaluation, parts.learner)
+                metrics |= evaluation.metrics()
+            if step == config.num_steps:
+                journal.stepped(step, metrics | watch.metrics(), [])
+                break
+            with watch.phase("wait"):
+                rollout = await coming.take(step, adapter)
+            groups = rollout.groups
+            scale = lr_scale(config.learner, step, config.num_steps) * guard.lr_scale
+            metrics |= await learn(config, rollout, adapter, parts.learner, scale, watch)
+            metrics["rollout/workers"] = float(len(parts.engine.replicas()))
+            metrics |= await _heed(guard, step, metrics, parts.learner, journal)
+            if ROLLED_BACK in metrics:
+                await coming.drop()
+            with watch.phase("publish"):
+                previous, adapter = adapter, await parts.learner.publish()
+            journal.stepped(step, metrics | watch.metrics(), groups)
+            watch = Stopwatch()
+            if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.num_steps:
+                with watch.phase("checkpoint"):  # it shows in the next step's times, this step's being written already
+                    await journal.checkpoint(step + 1, adapter, parts.learner)
     return adapter
 
 
+def ahead(config: RunConfig, parts: Parts) -> int:
+    """Steps that rollouts are ahead of the learner: as configured, else one if neither has to wait for a device."""
+    wanted = config.max_off_policy_steps
+    return int(parts.own_devices) if wanted is None else wanted
+
+
 async def roll_out(
-    config: RunConfig, train_problems: Sequence[Problem], parts: Parts, adapter: Adapter, step: int, watch: Stopwatch
-) -> list[Group]:
+    config: RunConfig, train_problems: Sequence[Problem], parts: Parts, step: int, adapter: Adapter
+) -> Rollout:
     """The graded groups of one step: a pure function of the policy, the step and the seed."""
+    watch = Stopwatch()
     problems = draw(train_problems, step, config.problems_per_step, config.seed)
     prompts = [parts.encode(problem) for problem in problems]
     with watch.phase("sample"):
@@ -119,17 +138,20 @@ async def roll_out(
         completions_P_G = await parts.engine.sample(prompts, adapter, config.sampling, seeds=seeds)
     with watch.phase("grade"):
         rewards_P_G = await parts.grader.grade(problems, [[c.text for c in group] for group in completions_P_G])
-    return [Group(*parts) for parts in zip(problems, prompts, completions_P_G, rewards_P_G, strict=True)]
+    groups = [Group(*parts) for parts in zip(problems, prompts, completions_P_G, rewards_P_G, strict=True)]
+    return Rollout(groups, watch.seconds)
 
 
 async def learn(
-    config: RunConfig, groups: Sequence[Group], adapter: Adapter, learner: Learner, scale: float, watch: Stopwatch
+    config: RunConfig, rollout: Rollout, adapter: Adapter, learner: Learner, scale: float, watch: Stopwatch
 ) -> dict[str, float]:
-    """One update, at `scale` times the learning rate, from the groups that `adapter` wrote; the step's metrics."""
+    """One update of the policy `adapter`, at `scale` times the learning rate; the step's metrics."""
+    groups = rollout.groups
     advantages_P_G = [advantages(group.rewards, config.learner.advantage) for group in groups]
     batch = build_batch(groups, advantages_P_G, config.learner.tokens_per_row)
     with watch.phase("update"):
         metrics = await learner.update(batch, lr_scale=scale)
+    watch.seconds |= rollout.seconds
     metrics |= group_metrics(groups, advantages_P_G, adapter.version)
     sampled_tokens = sum(len(completion.token_ids) for group in groups for completion in group.completions)
     return metrics | throughput(sampled_tokens, metrics.get("update/tokens", 0.0), watch.seconds)

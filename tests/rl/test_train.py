@@ -15,7 +15,6 @@ from rewards.types import Grader, Problem, Reward
 from rl.config import RunConfig
 from rl.data import Split, load_problems
 from rl.learner import TorchLearner
-from rl.metrics import Stopwatch
 from rl.prompts import Encoder
 from rl.run_directory import FileJournal, RunDirectory
 from rl.settings import load_config
@@ -194,7 +193,8 @@ async def test_every_step_samples_other_problems_with_other_seeds_from_the_newes
 
     parts = Parts(parts.learner, Listening(config.model, config.lora), parts.grader, parts.encode)
     problems, adapter = split_of(config).train, await parts.learner.publish()
-    first, second, again = [await roll_out(config, problems, parts, adapter, step, Stopwatch()) for step in (0, 1, 0)]
+    rolled = [await roll_out(config, problems, parts, step, adapter) for step in (0, 1, 0)]
+    first, second, again = (one.groups for one in rolled)
     assert {g.problem.id for g in first}.isdisjoint(g.problem.id for g in second)
     assert first == again
     spread = [seed + i for seeds, _ in seen[:2] for seed in seeds for i in range(config.sampling.group_size)]

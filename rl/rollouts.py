@@ -1,0 +1,63 @@
+"""The graded groups of coming steps, sampled while the learner is busy.
+
+Which policy samples a step is a function of the step alone: with `ahead` = k, the one before the last k updates. So the
+lag is never more than k, and nothing depends on which of two phases happened to be faster.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from lora.types import Adapter
+from rl.types import Group
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One step's graded groups, and the seconds that its phases took."""
+
+    groups: Sequence[Group]
+    seconds: dict[str, float]
+
+
+class Rollouts:
+    """Rollouts of the coming steps in order, at most `ahead` of them more than the one that is waited for."""
+
+    def __init__(self, begin: Callable[[int, Adapter], Awaitable[Rollout]], ahead: int, last: int) -> None:
+        """`begin` samples and grades a step; there are steps up to and without `last`."""
+        self._begin = begin
+        self._ahead = ahead
+        self._last = last
+        self._running: dict[int, asyncio.Future[Rollout]] = {}
+
+    async def take(self, step: int, adapter: Adapter) -> Rollout:
+        """Step `step`'s. What is to run meanwhile and had not begun yet begins now, with this policy.
+
+        Raises:
+            Exception: whatever ended the step's rollout.
+        """
+        for coming in range(step, min(step + self._ahead, self._last - 1) + 1):
+            if coming not in self._running:
+                self._running[coming] = asyncio.ensure_future(self._begin(coming, adapter))
+        try:
+            return await self._running[step]
+        finally:
+            self._running.pop(step, None)
+
+    async def drop(self) -> None:
+        """Forget what is under way: its policy is no longer the run's."""
+        running = list(self._running.values())
+        self._running.clear()
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.drop()
