@@ -29,6 +29,17 @@ def build_batch(groups: Sequence[Group], advantages_P_G: Sequence[Sequence[float
     return TrainBatch(rows, num_tokens)
 
 
+def split_rows(rows: Sequence[Row], count: int) -> list[list[Row]]:
+    """Divide rows among that many learners, about equally by their inputs. The same rows always divide the same way."""
+    shares: list[list[Row]] = [[] for _ in range(count)]
+    load = [0] * count
+    for row in sorted(rows, key=lambda row: -len(row.token_ids)):
+        least = load.index(min(load))
+        shares[least].append(row)
+        load[least] += len(row.token_ids)
+    return shares
+
+
 def attention_mask(segment_ids: Tensor) -> Tensor:
     """bool[..., inputs, inputs]: a query sees what is not behind it, in the prompt or in its own completion.
 

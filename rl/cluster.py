@@ -71,7 +71,13 @@ async def open_learner(config: RunConfig, run: str, held: Reservation | None) ->
         learner: Learner = TorchLearner(**arguments, device=local_device(config))
     else:
         arguments["device"] = "cuda" if held.request.shares.learner else "cpu"
-        learner = await RayLearner.start(arguments, held.learner, stall_timeout=config.learner.stall_timeout)
+        learner = await RayLearner.start(
+            arguments,
+            held.learner,
+            stall_timeout=config.learner.stall_timeout,
+            count=config.learner.num_learners,
+            shard=config.learner.shard,
+        )
     try:
         yield learner
     finally:

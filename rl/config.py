@@ -135,6 +135,11 @@ class LearnerConfig(Strict):
     """Completions of a group share one copy of their prompt in rows of at most this many tokens."""
     gradient_checkpointing: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    num_learners: int = Field(default=1, ge=1)
+    """Learners that share a step's rows; of the model they exchange the adapter's gradients alone."""
+    shard: bool = False
+    """Each learner keeps a part of every block's base weights and fetches the rest as it needs it: for models that do
+    not fit one device."""
     max_restarts: int = Field(default=3, ge=0)
     """How often in a row, with no step done in between, a learner that died is started again."""
     stall_timeout: float = Field(default=1800.0, gt=0)
@@ -237,6 +242,10 @@ class RunConfig(Strict):
     def _parts_fit(self) -> Self:
         if self.runtime == "local" and self.rollout.engine == "vllm":
             raise ValueError('runtime = "local" runs the torch engine; set rollout.engine = "torch" or runtime = "ray"')
+        if self.runtime == "local" and self.learner.num_learners > 1:
+            raise ValueError('learner.num_learners above 1 needs runtime = "ray", or set it to 1')
+        if self.learner.shard and (self.learner.num_learners == 1 or self.learner.weights == "full"):
+            raise ValueError('learner.shard needs learner.num_learners above 1 and learner.weights = "lora"')
         if self.sampling.temperature == 0:
             raise ValueError("sampling.temperature 0 makes a group's completions equal, so nothing is learned; use 1.0")
         if self.sampling.group_size < 2:

@@ -70,3 +70,11 @@ class ProcessPeers(Peers):
         largest = torch.tensor(value, device=self._device)
         self._all_reduce(largest, op=self._op.MAX)
         return int(largest)
+
+
+def join_peers(device: str, address: str, rank: int, count: int, *, in_step: bool) -> ProcessPeers:
+    """Meet the other learners at HOST:PORT, which rank 0 opens; returns when all are there."""
+    distributed: Any = torch.distributed
+    backend = "nccl" if device.startswith("cuda") else "gloo"
+    distributed.init_process_group(backend, init_method=f"tcp://{address}", rank=rank, world_size=count)
+    return ProcessPeers(device, in_step=in_step)

@@ -19,7 +19,7 @@ class PlacementError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class GpuShares:
-    """GPUs of the learner and of each rollout worker (0 means the CPU), and a worker's share of a GPU's memory."""
+    """GPUs of each learner and of each rollout worker (0 means the CPU), and a worker's share of a GPU's memory."""
 
     learner: float
     worker: float
@@ -33,7 +33,7 @@ class GpuShares:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked of a cluster: a bundle of resources for the learner, if there is one, and one for each worker.
+    """What is asked of a cluster: a bundle of resources for each learner, if there are any, and one for each worker.
 
     Example: ``Request({"GPU": 1.0}, {"GPU": 2.0}, workers=4, strategy="PACK")``
     """
@@ -43,24 +43,33 @@ class Request:
     workers: int
     strategy: str
     shares: GpuShares = field(default_factory=lambda: GpuShares(0, 0, 1))
+    learners: int = 1
 
     def bundles(self) -> list[dict[str, float]]:
-        """The learner's first, if there is one."""
-        learner = [] if self.learner is None else [dict(self.learner)]
-        return learner + [dict(self.worker) for _ in range(self.workers)]
+        """The learners' first, if there are any."""
+        learners = [] if self.learner is None else [dict(self.learner) for _ in range(self.learners)]
+        return learners + [dict(self.worker) for _ in range(self.workers)]
 
     def fits(self, nodes: Sequence[Resources]) -> bool:
         """Whether nodes with these resources, all of them free, could hold it."""
-        if self.learner is None:
-            return _count(self.worker, nodes) >= self.workers
-        return any(
-            _count(self.worker, [*nodes[:i], _less(node, self.learner), *nodes[i + 1 :]]) >= self.workers
-            for i, node in enumerate(nodes)
-            if _count(self.learner, [node]) >= 1
-        )
+        free = list(nodes)
+        for _ in range(0 if self.learner is None else self.learners):
+            assert self.learner is not None
+            holding = [i for i, node in enumerate(free) if _count(self.learner, [node])]
+            if not holding:
+                return False
+            # Where it takes the fewest workers' places.
+            best = min(holding, key=lambda i: self._places_lost(free[i]))
+            free[best] = _less(free[best], self.learner)
+        return _count(self.worker, free) >= self.workers
+
+    def _places_lost(self, node: Resources) -> int:
+        assert self.learner is not None
+        return _count(self.worker, [node]) - _count(self.worker, [_less(node, self.learner)])
 
     def __str__(self) -> str:
-        learner = "" if self.learner is None else f"{_words(self.learner)} for the learner and "
+        whom = "the learner" if self.learners == 1 else f"{self.learners} learners each"
+        learner = "" if self.learner is None else f"{_words(self.learner)} for {whom} and "
         each = " each" if self.workers > 1 else ""
         return f"{learner}{_words(self.worker)} for {self.workers} rollout worker{'s'[: self.workers - 1]}{each}"
 
@@ -72,13 +81,13 @@ def request(config: RunConfig, nodes: Sequence[Resources], *, learner: bool, may
         PlacementError: it wants a GPU where there is none, or a GPU is too much shared.
     """
     gpus = int(sum(node.get("GPU", 0) for node in nodes))
-    on_gpu = learner and config.learner.device != "cpu"
+    on_gpu = config.learner.num_learners if learner and config.learner.device != "cpu" else 0
     if config.learner.device == "cuda" and not gpus and not may_grow:
         raise PlacementError(
             'learner.device = "cuda", and the cluster has no GPU; start a node with one, or set "auto"'
         )
     wanted = config.learner.device == "cuda" or gpus > 0
-    shares = share_gpus(gpus, config.rollout, learner_on_gpu=on_gpu, may_grow=may_grow and wanted)
+    shares = share_gpus(gpus, config.rollout, learners_on_gpu=on_gpu, may_grow=may_grow and wanted)
     strategy = config.placement.strategy
     if strategy == "auto":
         # A GPU's traffic is short on its own node; a CPU node is worth its cores, so the workers want several.
@@ -89,27 +98,28 @@ def request(config: RunConfig, nodes: Sequence[Resources], *, learner: bool, may
         config.rollout.num_workers,
         strategy,
         shares,
+        config.learner.num_learners,
     )
 
 
-def share_gpus(gpus: int, config: RolloutConfig, *, learner_on_gpu: bool, may_grow: bool = False) -> GpuShares:
+def share_gpus(gpus: int, config: RolloutConfig, *, learners_on_gpu: int, may_grow: bool = False) -> GpuShares:
     """One GPU each if there are enough, or if there may be; on a single GPU all share it.
 
     Raises:
         PlacementError: the cluster can never hold the run.
     """
     workers = config.num_workers * config.tensor_parallel_size
-    needed = workers + learner_on_gpu
+    needed = workers + learners_on_gpu
     if gpus >= needed or may_grow:
-        return GpuShares(float(learner_on_gpu), float(config.tensor_parallel_size), config.gpu_memory_fraction)
+        return GpuShares(float(learners_on_gpu > 0), float(config.tensor_parallel_size), config.gpu_memory_fraction)
     if gpus == 0:
         return GpuShares(0, 0, config.gpu_memory_fraction)
     if gpus == 1 and config.tensor_parallel_size == 1:
         memory = min(config.gpu_memory_fraction, SHARED_MEMORY_FRACTION / config.num_workers)
-        return GpuShares(learner_on_gpu / needed, 1 / needed, memory)
+        return GpuShares((learners_on_gpu > 0) / needed, 1 / needed, memory)
     raise PlacementError(
         f"the run needs {needed} GPUs ({config.num_workers} rollout workers of {config.tensor_parallel_size} and "
-        f"{int(learner_on_gpu)} for the learner), the cluster has {gpus}; lower rollout.num_workers or "
+        f"{learners_on_gpu} for learning), the cluster has {gpus}; lower rollout.num_workers or "
         "rollout.tensor_parallel_size, or add nodes"
     )
 

@@ -1,29 +1,54 @@
-"""A learner in a Ray actor, behind a handle that is a `Learner` itself."""
+"""Learners in Ray actors, behind a handle that is one `Learner` itself."""
 
 import asyncio
-import contextlib
 import os
-from collections.abc import Callable, Generator, Mapping, Sequence
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from lora.types import Adapter
+from rl.batch import split_rows
 from rl.types import Learner, LearnerDied, TrainBatch
 from rollout.place import Place
 
+GRACE_S = 5.0
+"""How long the others may take to notice that one of them is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Meeting:
+    """Where learners that share a step find each other."""
+
+    address: str
+    rank: int
+    count: int
+    shard: bool
+
 
 class LearnerActor:
-    """What runs inside the actor. It loads the model in `start`, so that a refusal reaches the caller whole."""
+    """What runs inside an actor. It loads the model in `start`, so that a refusal reaches the caller whole."""
 
-    async def start(self, threads: int, arguments: dict[str, Any]) -> None:
+    async def start(self, threads: int, arguments: dict[str, Any], meeting: Meeting | None) -> None:
         import torch
 
         from rl.learner import TorchLearner
+        from rl.peers import join_peers
 
         torch.set_num_threads(threads)
+        if meeting is not None:
+            place = meeting.address, meeting.rank, meeting.count
+            arguments = arguments | {"peers": join_peers(arguments["device"], *place, in_step=meeting.shard)}
         self._learner = TorchLearner(**arguments)
+
+    async def address(self) -> str:
+        """A free port of this node, for the others to meet at."""
+        with socket.socket() as probe:
+            probe.bind(("", 0))
+            return f"{ray.util.get_node_ip_address()}:{probe.getsockname()[1]}"
 
     async def call(self, method: str, *arguments: Any, **options: Any) -> Any:
         return await getattr(self._learner, method)(*arguments, **options)
@@ -33,33 +58,52 @@ class LearnerActor:
 
 
 class RayLearner(Learner):
-    """A learner as its user sees it. Every call raises `LearnerDied` if the actor is gone or silent."""
+    """Learners as their user sees them: as one. Every call raises `LearnerDied` if one of the actors is gone or silent.
 
-    def __init__(self, arguments: dict[str, Any], place: Callable[[], Place], *, stall_timeout: float) -> None:
+    Several divide a step's rows and add up their gradients, so each makes the whole step's update.
+    """
+
+    def __init__(
+        self,
+        arguments: dict[str, Any],
+        place: Callable[[int], Place],
+        *,
+        stall_timeout: float,
+        count: int = 1,
+        shard: bool = False,
+    ) -> None:
         self._arguments = arguments
         self._place = place
         self._stall_timeout = stall_timeout
-        self._handle: Any = None
+        self._count = count
+        self._shard = shard
+        self._handles: list[Any] = []
 
     @classmethod
-    async def start(cls, arguments: dict[str, Any], place: Callable[[], Place], *, stall_timeout: float) -> Self:
-        """Start an actor with a `TorchLearner` of these arguments in it, at what is its place each time it starts.
+    async def start(cls, arguments: dict[str, Any], place: Callable[[int], Place], **options: Any) -> Self:
+        """Start an actor for each learner, with a `TorchLearner` of these arguments in it, at what is its place then.
 
         Raises:
             ValueError: the learner refused its arguments, e.g. there is no such model.
         """
-        learner = cls(arguments, place, stall_timeout=stall_timeout)
+        learner = cls(arguments, place, **options)
         await learner.restart()
         return learner
 
     async def restart(self) -> None:
-        actor: Any = ray.remote(LearnerActor)
-        place = self._place()
-        environment = {"OMP_WAIT_POLICY": "passive", "TOKENIZERS_PARALLELISM": "false"}
-        self._handle = actor.options(runtime_env={"env_vars": environment}, **place.actor_options()).remote()
+        await self.close()
+        places = [self._place(rank) for rank in range(self._count)]
+        self._handles = [_actor(place) for place in places]
         try:
-            await self._reply(self._handle.start.remote(place.threads, self._arguments))
-        except BaseException:  # also when the start is cancelled: nobody else knows of the actor yet
+            meetings: list[Meeting | None] = [None]
+            if self._count > 1:
+                (address,) = await self._replies([self._handles[0].address.remote()])
+                meetings = [Meeting(address, rank, self._count, self._shard) for rank in range(self._count)]
+            await self._replies(
+                handle.start.remote(place.threads, self._arguments, meeting)
+                for handle, place, meeting in zip(self._handles, places, meetings, strict=True)
+            )
+        except BaseException:  # also when the start is cancelled: nobody else knows of the actors yet
             await self.close()
             raise
 
@@ -67,44 +111,72 @@ class RayLearner(Learner):
         return await self._call("publish")
 
     async def update(self, batch: TrainBatch, *, lr_scale: float = 1.0) -> dict[str, float]:
-        return await self._call("update", batch, lr_scale=lr_scale)
+        if not batch.rows:
+            return await self._call("update", batch, lr_scale=lr_scale)
+        parts = [TrainBatch(rows, batch.num_tokens) for rows in split_rows(batch.rows, self._count)]
+        metrics = await self._replies(
+            handle.call.remote("update", part, lr_scale=lr_scale)
+            for handle, part in zip(self._handles, parts, strict=True)
+        )
+        return metrics[0]
 
     async def score(
         self, sequences: Sequence[Sequence[int]], *, under: Adapter | Literal["policy", "base"] = "policy"
     ) -> list[list[float]]:
-        return await self._call("score", [list(sequence) for sequence in sequences], under=under)
+        listed = [list(sequence) for sequence in sequences]
+        # Who holds only a part of the model cannot score alone.
+        return await self._call("score", listed, under=under, everybody=self._shard)
 
     async def state(self) -> bytes:
         return await self._call("state")
 
     async def load_state(self, state: bytes) -> None:
-        await self._call("load_state", state)
+        await self._call("load_state", state, everybody=True)
 
     async def facts(self) -> Mapping[str, int]:
         return await self._call("facts")
 
     async def close(self) -> None:
-        ray.kill(self._handle)
+        for handle in self._handles:
+            ray.kill(handle)
+        self._handles = []
 
-    async def pid(self) -> int:
-        """The actor's process id, on its node."""
-        return await self._reply(self._handle.pid.remote())
+    async def pid(self, rank: int = 0) -> int:
+        """An actor's process id, on its node."""
+        return (await self._replies([self._handles[rank].pid.remote()]))[0]
 
-    async def _call(self, method: str, *arguments: Any, **options: Any) -> Any:
-        return await self._reply(self._handle.call.remote(method, *arguments, **options))
+    async def _call(self, method: str, *arguments: Any, everybody: bool = False, **options: Any) -> Any:
+        asked = self._handles if everybody else self._handles[:1]
+        return (await self._replies(handle.call.remote(method, *arguments, **options) for handle in asked))[0]
 
-    async def _reply(self, reference: Any) -> Any:
-        with self._translated_errors():
-            return await asyncio.wait_for(reference, timeout=self._stall_timeout)
-
-    @contextlib.contextmanager
-    def _translated_errors(self) -> Generator[None]:
+    async def _replies(self, references: Any) -> list[Any]:
+        """All answers; the death of one learner is the death of all, because the others wait for it."""
+        waiting = [asyncio.ensure_future(_answer(reference)) for reference in references]
         try:
-            yield
-        except RayTaskError as error:
-            raise error.cause from error
-        except RayActorError as error:
-            raise LearnerDied(f"the learner died: {str(error).splitlines()[0]}") from error
-        except TimeoutError as error:
-            ray.kill(self._handle)
-            raise LearnerDied(f"the learner said nothing for {self._stall_timeout:g} s") from error
+            done, late = await asyncio.wait(waiting, timeout=self._stall_timeout, return_when=asyncio.FIRST_EXCEPTION)
+            if late and any(one.exception() for one in done):
+                more, late = await asyncio.wait(late, timeout=GRACE_S)
+                done |= more
+        finally:
+            for one in waiting:
+                one.cancel()
+        errors = [error for one in done if (error := one.exception()) is not None]
+        deaths = [error for error in errors if isinstance(error, RayActorError)]
+        if deaths or late:
+            await self.close()
+            reason = str(deaths[0]).splitlines()[0] if deaths else f"it said nothing for {self._stall_timeout:g} s"
+            raise LearnerDied(f"the learner died: {reason}") from (deaths[0] if deaths else None)
+        if errors:
+            error = errors[0]
+            raise (error.cause if isinstance(error, RayTaskError) else error) from error
+        return [one.result() for one in waiting]
+
+
+def _actor(place: Place) -> Any:
+    actor: Any = ray.remote(LearnerActor)
+    environment = {"OMP_WAIT_POLICY": "passive", "TOKENIZERS_PARALLELISM": "false"}
+    return actor.options(runtime_env={"env_vars": environment}, **place.actor_options()).remote()
+
+
+async def _answer(reference: Any) -> Any:
+    return await reference

@@ -34,14 +34,18 @@ class Reservation:
     request: Request
     _group: Any
 
-    def learner(self) -> Place:
-        """The learner's place: all cores of its node, because it and the workers take turns."""
+    def learner(self, rank: int = 0) -> Place:
+        """A learner's place: all cores of its node, because it and the workers take turns."""
         assert self.request.learner is not None
-        return self._place(0, self.request.learner, self.request.shares.learner)
+        return self._place(rank, self.request.learner, self.request.shares.learner)
 
     def worker(self, index: int) -> Place:
         """A worker's place: its share of its node's cores."""
-        return self._place(index + (self.request.learner is not None), self.request.worker, self.request.shares.worker)
+        return self._place(index + self._learners, self.request.worker, self.request.shares.worker)
+
+    @property
+    def _learners(self) -> int:
+        return 0 if self.request.learner is None else self.request.learners
 
     def _place(self, bundle: int, resources: Resources, gpus: float) -> Place:
         strategy = PlacementGroupSchedulingStrategy(self._group, bundle, placement_group_capture_child_tasks=False)
@@ -52,13 +56,12 @@ class Reservation:
         return Place(self._threads(bundle), gpus, options)
 
     def _threads(self, bundle: int) -> int:
-        """Cores of the bundle's node, shared with the other workers there."""
+        """Cores of the bundle's node, shared with the others of its kind there."""
         cores = {node["NodeID"]: int(node["Resources"].get("CPU", 1)) for node in _alive()}
         homes: dict[int, str] = cast(Any, placement_group_table(self._group))["bundles_to_node_id"]
         home = homes.get(bundle)
-        is_learner = self.request.learner is not None and bundle == 0
-        first = int(self.request.learner is not None)
-        beside = 1 if is_learner else sum(1 for other, node in homes.items() if other >= first and node == home)
+        learns = bundle < self._learners
+        beside = sum(1 for other, node in homes.items() if (other < self._learners) == learns and node == home)
         return max(1, cores.get(home or "", min(cores.values())) // max(1, beside))
 
 

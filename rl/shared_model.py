@@ -24,6 +24,7 @@ from rl.forward import Microbatch, check_head, microbatches, target_logprobs
 from rl.objective import OBJECTIVES, clipped
 from rl.peers import Alone, Peers
 from rl.policy import Policy, PolicySpec
+from rl.sharding import shard_blocks
 from rl.types import Row, TrainBatch
 
 
@@ -55,6 +56,8 @@ class SharedModel:
         self._tokens = tokens_per_microbatch
         self._peers = peers or Alone()
         loaded: Any = load_base(model)
+        if self._peers.in_step:
+            shard_blocks(loaded, device)
         self.model: nn.Module = loaded.to(device).eval()
         use_packed_attention(self.model)
         check_head(self.model)
