@@ -7,10 +7,11 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, Literal, Self
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from lora.types import Adapter
 from rl.types import Learner, LearnerDied, TrainBatch
+from rollout.actor import STORE_FULL, account
 from rollout.place import Place
 
 
@@ -49,10 +50,17 @@ class RayLearner(Learner):
             ValueError: the learner refused its arguments, e.g. there is no such model.
         """
         learner = cls(arguments, place, stall_timeout=stall_timeout)
-        await learner.restart()
+        await learner._start()
         return learner
 
     async def restart(self) -> None:
+        await self.close()  # one that cannot be reached may still hold its GPU
+        try:
+            await self._start()
+        except ValueError as error:  # refused, though the same was accepted once
+            raise LearnerDied(f"the learner did not come back: {error}") from error
+
+    async def _start(self) -> None:
         actor: Any = ray.remote(LearnerActor)
         place = self._place()
         environment = {"OMP_WAIT_POLICY": "passive", "TOKENIZERS_PARALLELISM": "false"}
@@ -103,8 +111,10 @@ class RayLearner(Learner):
             yield
         except RayTaskError as error:
             raise error.cause from error
-        except RayActorError as error:
-            raise LearnerDied(f"the learner died: {str(error).splitlines()[0]}") from error
+        except STORE_FULL:
+            raise
+        except RayError as error:  # its process or node is gone, or can no longer be reached, or what it answered is
+            raise LearnerDied(f"the learner died: {account(error)}") from error
         except TimeoutError as error:
             ray.kill(self._handle)
             raise LearnerDied(f"the learner said nothing for {self._stall_timeout:g} s") from error

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Generator, Sequence
 from typing import Any, Self
 
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import ObjectStoreFullError, OutOfDiskError, RayError, RayTaskError
 
 from lora.config import LoraConfig, ModelConfig
 from lora.types import Adapter
@@ -16,6 +16,9 @@ from rollout.create import create_engine
 from rollout.environment import tidy_openmp, worker_environment
 from rollout.place import Place
 from rollout.types import Completion, Engine, EngineDied
+
+STORE_FULL = (ObjectStoreFullError, OutOfDiskError)
+"""No worker's fault, and not mended by another one."""
 
 
 class EngineActor:
@@ -66,7 +69,8 @@ class AdapterStore:
 class RayEngine(Engine):
     """A worker as its user sees it: an `Engine`. Every call raises `EngineDied` if the worker is gone."""
 
-    def __init__(self, handle: Any, store: AdapterStore, stall_timeout: float) -> None:
+    def __init__(self, handle: Any, store: AdapterStore, stall_timeout: float, index: int = 0) -> None:
+        self.name = f"rollout worker {index}"
         self._handle = handle
         self._store = store
         self._stall_timeout = stall_timeout
@@ -81,8 +85,9 @@ class RayEngine(Engine):
         *,
         seed: int,
         place: Place,
+        index: int = 0,
     ) -> Self:
-        """Start a worker at that place and wait until it can sample.
+        """Start a worker at that place and wait until it can sample; `index` tells it from the others.
 
         Raises:
             ValueError: the worker's set-up was refused, e.g. there is no such model.
@@ -95,7 +100,7 @@ class RayEngine(Engine):
         handle = actor.options(
             runtime_env={"env_vars": environment}, max_concurrency=64, **place.actor_options()
         ).remote()
-        engine = cls(handle, store, config.stall_timeout)
+        engine = cls(handle, store, config.stall_timeout, index)
         try:
             device = "cuda" if on_gpu else "cpu"
             with engine._translated_errors(config.start_timeout):
@@ -156,8 +161,20 @@ class RayEngine(Engine):
             if isinstance(error.cause, EngineDied):  # its process is there, and good for nothing
                 self.kill()
             raise error.cause from error
-        except RayActorError as error:
-            raise EngineDied(f"a rollout worker died: {str(error).splitlines()[0]}") from error
+        except STORE_FULL:
+            raise
+        except RayError as error:  # its process or node is gone, or can no longer be reached, or what it answered is
+            self.kill()
+            raise EngineDied(f"{self.name} died: {account(error)}") from error
         except TimeoutError as error:
             self.kill()
-            raise EngineDied(f"a rollout worker said nothing for {timeout:g} s") from error
+            raise EngineDied(f"{self.name} said nothing for {timeout:g} s") from error
+
+
+def account(error: RayError) -> str:
+    """What Ray knows of an actor's end, in one line: which process it was, and how it ended."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    facts = dict(line.split(": ", 1) for line in lines[1:] if line.startswith(("pid: ", "ip: ")))
+    where = f"process {facts['pid']} on {facts['ip']}: " if len(facts) == 2 else ""
+    reason = (lines or [type(error).__name__])[-1]
+    return where + reason.partition(" Some common causes")[0].rpartition("Worker exit detail: ")[2][:300]

@@ -115,7 +115,8 @@ class EnginePool(Engine):
             restarts = [slot.restart for slot in self._slots if slot.restart is not None]
             if not restarts:
                 raise EngineDied(
-                    f"every rollout worker died, and rollout.max_restarts is used up; the last of them: {self._last}"
+                    "every rollout worker died, and rollout.max_restarts is used up; where memory ran out, dmesg or "
+                    f"Ray's logs say so; go on with --resume; the last that was heard: {self._last}"
                 )
             await asyncio.wait(restarts, return_when=asyncio.FIRST_COMPLETED)
 
@@ -144,12 +145,13 @@ class EnginePool(Engine):
             try:
                 engine = await start(slot.index)
                 await self._let_in(engine)
-            except EngineDied as died:
+            except (EngineDied, ValueError) as error:
+                # Refused, though the same was accepted once: a dead worker's memory may not be free again yet.
                 slot.failures += 1
-                self._last = str(died)
-                log.warning("the new rollout worker did not come up: %s", died)
+                self._last = str(error)
+                log.warning("the next rollout worker %d did not come up: %s", slot.index, error)
                 continue
             slot.engine = engine
-            log.warning("a new rollout worker serves in its place")
+            log.warning("a new rollout worker %d serves in its place", slot.index)
             return
-        log.warning("a rollout worker died %d times in a row and is given up", slot.failures)
+        log.warning("rollout worker %d died %d times in a row and is given up", slot.index, slot.failures)

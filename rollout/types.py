@@ -31,6 +31,9 @@ class EngineDied(RuntimeError):
 class Engine(Protocol):
     """Samples from a policy. Stateless in the policy: the adapter is an argument of every call."""
 
+    name: str = "the engine"
+    """What messages call it."""
+
     async def sample(
         self, prompts: Sequence[Sequence[int]], adapter: Adapter, sampling: SamplingConfig, *, seeds: Sequence[int]
     ) -> list[list[Completion]]:
