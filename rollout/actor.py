@@ -34,10 +34,21 @@ class EngineActor:
         self._engine = create_engine(model, lora, config, seed=seed, device=device)
 
     async def stream(
-        self, prompts: list[list[int]], adapter: Adapter, sampling: SamplingConfig, seeds: list[int]
-    ) -> AsyncGenerator[tuple[int, list[Completion]]]:
-        async for answer in self._engine.stream(prompts, adapter, sampling, seeds=seeds):
-            yield answer
+        self, prompts: list[list[int]], adapter: Adapter, sampling: SamplingConfig, seeds: list[int], beat: float
+    ) -> AsyncGenerator[tuple[int, list[Completion]] | None]:
+        """The engine's answers; None every `beat` seconds in which there was none, and it still went forward."""
+        answers = self._engine.stream(prompts, adapter, sampling, seeds=seeds)
+        seen = self._engine.progress()
+        for _ in prompts:
+            answer = asyncio.ensure_future(anext(answers))
+            try:
+                while not (await asyncio.wait([answer], timeout=beat))[0]:
+                    seen, before = self._engine.progress(), seen
+                    if seen > before:
+                        yield None
+            finally:
+                answer.cancel()
+            yield await answer
 
     async def score(self, sequences: list[list[int]], adapter: Adapter) -> list[list[float]]:
         return await self._engine.score(sequences, adapter)
@@ -121,12 +132,17 @@ class RayEngine(Engine):
         self, prompts: Sequence[Sequence[int]], adapter: Adapter, sampling: SamplingConfig, *, seeds: Sequence[int]
     ) -> AsyncGenerator[tuple[int, list[Completion]]]:
         method = self._handle.stream.options(num_returns="streaming")
-        arguments = [list(p) for p in prompts], self._store.reference(adapter), sampling, list(seeds)
+        beat = self._stall_timeout / 4
+        arguments = [list(p) for p in prompts], self._store.reference(adapter), sampling, list(seeds), beat
         with self._translated_errors(self._stall_timeout):
             answers = method.remote(*arguments)
-            for _ in prompts:
+            left = len(prompts)
+            while left:
                 reference = await asyncio.wait_for(anext(answers), timeout=self._stall_timeout)
-                yield await reference
+                answer: tuple[int, list[Completion]] | None = await reference
+                if answer is not None:
+                    left -= 1
+                    yield answer
 
     async def score(self, sequences: Sequence[Sequence[int]], adapter: Adapter) -> list[list[float]]:
         reference = self._store.reference(adapter)

@@ -57,6 +57,10 @@ class Engine(Protocol):
         """Logprobs of every token of each sequence but the first, in nats, at temperature 1."""
         ...
 
+    def progress(self) -> int:
+        """A count that grows while it works, however long the next answer takes."""
+        return 0
+
     def replicas(self) -> Sequence["Engine"]:
         """The engines behind this one, each of which samples on its own."""
         ...

@@ -67,6 +67,7 @@ class VllmEngine(Engine):
         self._request_ids = itertools.count()
         self._inbox: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._open: dict[str, tuple[_Call, int]] = {}
+        self._steps = 0
         self._thread = threading.Thread(target=self._run, name="vllm-engine", daemon=True)
         self._thread.start()
 
@@ -93,6 +94,9 @@ class VllmEngine(Engine):
         parameters = [SamplingParams(max_tokens=1, temperature=0, prompt_logprobs=0) for _ in sequences]
         outputs = await self._submit(_Call([list(s) for s in sequences], parameters, adapter))
         return [_prompt_logprobs(output) for output in outputs]
+
+    def progress(self) -> int:
+        return self._steps
 
     def replicas(self) -> Sequence[Engine]:
         return [self]
@@ -121,6 +125,7 @@ class VllmEngine(Engine):
             try:
                 for output in self._engine.step():
                     self._deliver(output)
+                self._steps += 1
                 self._drop_unwanted()
             except Exception as error:  # the engine is broken: every caller must hear of it
                 self._fail(error)
