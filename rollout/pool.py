@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from lora.types import Adapter
 from rollout.config import SamplingConfig
@@ -59,7 +60,7 @@ class EnginePool(Engine):
             if not indices:
                 return
             slots = await self._serving()
-            await asyncio.gather(*(answer(slot, indices[i :: len(slots)]) for i, slot in enumerate(slots)))
+            await _all_or_none(answer(slot, indices[i :: len(slots)]) for i, slot in enumerate(slots))
 
         async def answer(slot: _Slot, share: Sequence[int]) -> None:
             engine = slot.engine
@@ -155,3 +156,15 @@ class EnginePool(Engine):
             log.warning("a new rollout worker %d serves in its place", slot.index)
             return
         log.warning("rollout worker %d died %d times in a row and is given up", slot.index, slot.failures)
+
+
+async def _all_or_none(work: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Wait for all of it; where one fails, the others are stopped first, so that nothing works on unseen."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
