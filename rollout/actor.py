@@ -16,6 +16,7 @@ from rollout.create import create_engine
 from rollout.environment import tidy_openmp, worker_environment
 from rollout.place import Place
 from rollout.types import Completion, Engine, EngineDied
+from rollout.vllm_engine import MEMORY_HINT
 
 STORE_FULL = (ObjectStoreFullError, OutOfDiskError)
 """No worker's fault, and not mended by another one."""
@@ -117,6 +118,11 @@ class RayEngine(Engine):
             with engine._translated_errors(config.start_timeout):
                 ready = handle.start.remote(model, lora, config, seed, device, place.threads)
                 await asyncio.wait_for(ready, timeout=config.start_timeout)
+        except EngineDied as died:
+            engine.kill()
+            raise EngineDied(
+                f"{died}, while it started; the kernel's log says if memory ran out{MEMORY_HINT}"
+            ) from died
         except BaseException:  # also when the start is cancelled: nobody else knows of the actor yet
             engine.kill()
             raise

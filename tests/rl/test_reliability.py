@@ -198,9 +198,10 @@ def test_a_full_disk_ends_the_run_in_one_line_and_room_lets_it_go_on(
 ) -> None:
     with small_disk(tmp_path / "disk", "4m") as disk:
         ballast = disk / "ballast"
-        ballast.write_bytes(b"x" * 1_200_000)
+        ballast.write_bytes(b"x" * 2_000_000)
         code, said = train(disk / "run", capsys, num_steps="400", tensorboard="false")
         assert (code, "No space left on device" in said, "--resume" in said) == (1, True, True), said
+        assert str(disk / "run") in said
         adapter = read_peft(disk / "run" / "adapters" / "last")
         assert unpack(adapter.payload)[1].rank == 8
         ballast.unlink()
