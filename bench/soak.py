@@ -1,6 +1,6 @@
 """A long run whose processes are killed at random every few seconds: does the bookkeeping stay right, does anything grow?
 
-    python bench/soak.py                                     3,000 tiny steps on two torch workers, a kill every 6 s or so
+    python bench/soak.py                                     2,000 tiny steps on two torch workers, a kill every 8 s or so
     python bench/soak.py --engine vllm --workers 1 --every 0 the same work on vLLM, nothing killed: what a worker gathers
 
 The run is a real one on Ray actors: a learner, rollout workers and grading processes. Every kill is a SIGKILL to one of
@@ -15,6 +15,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import signal
 import statistics
 import sys
@@ -92,9 +93,19 @@ def sample(started: float, steps: int, kills: int) -> Sample:
         this.num_fds(),
         this.num_threads(),
         len(family),
-        sum(1 for path in Path("/dev/shm").rglob("*") if path.is_file()),
+        len(shared_files({process.pid for process in family})),
         len(core.get_all_reference_counts()),
     )
+
+
+def shared_files(family: set[int]) -> set[Path]:
+    """Files in shared memory whose maker belongs to the run, or is dead: a worker names its own by its process id."""
+    found = {path for path in Path("/dev/shm").rglob("*") if path.is_file()}
+    makers = {path: re.search(r"/(?:rankone-|__KMP_REGISTERED_LIB_)(\d+)", str(path)) for path in found}
+    return {
+        path for path, maker in makers.items()
+        if maker is not None and (int(maker[1]) in family or not psutil.pid_exists(int(maker[1])))
+    }  # fmt: skip
 
 
 def _pss(process: psutil.Process) -> int:
@@ -215,14 +226,14 @@ def grown(samples: Sequence[Sample]) -> dict[str, tuple[float, float]]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--engine", choices=["torch", "vllm"], default="torch")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--every", type=float, default=6.0, help="mean seconds between kills; 0 kills nothing")
+    parser.add_argument("--every", type=float, default=8.0, help="mean seconds between kills; 0 kills nothing")
     parser.add_argument("--report", type=float, default=10.0, help="seconds between samples")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    shm = {path for path in Path("/dev/shm").rglob("*") if path.is_file()}
+    shm = shared_files(set())
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch, "soak")
         try:
@@ -232,7 +243,7 @@ def main() -> int:
         wrong = wrong_bookkeeping(config, RunDirectory.open(out))
     figures = grown(samples)
     wrong += [f"{name} grew from {a:g} to {b:g}" for name, (a, b) in figures.items() if b > a * GROWTH + 8]
-    if left := {path for path in Path("/dev/shm").rglob("*") if path.is_file()} - shm:
+    if left := shared_files({os.getpid()}) - shm:
         wrong.append(f"{len(left)} files are left in /dev/shm, such as {min(left)}")
     print(f"{options.steps:,} steps on {options.workers} {options.engine} worker(s) in {seconds / 60:.0f} min")
     print(f"kills: {', '.join(f'{count} {kind}' for kind, count in sorted(kills.items())) or 'none'}")

@@ -13,10 +13,12 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from lora.durable import sync, write_file
 from lora.types import Adapter
 
 PREFIX = "base_model.model."
 """PEFT puts it before a module's name."""
+WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +77,24 @@ def unpack(payload: bytes) -> tuple[dict[str, Tensor], Description]:
 
 
 def write_peft(adapter: Adapter, directory: Path) -> Path:
-    """Write a PEFT directory under its final name only when it is whole; one that is there already is replaced."""
+    """Write a PEFT directory under its final name only when it is whole; one that is there already is replaced.
+
+    Where an adapter of the same shape is there, as in a run, the new one takes its place in one step: a kill leaves one
+    or the other.
+    """
     _, description = unpack(adapter.payload)
+    config = json.dumps(description.to_peft(), indent=2).encode()
+    if _holds(directory, config):
+        write_file(directory / WEIGHTS, adapter.payload)
+        return directory
     directory.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}-"))
     try:
         scratch.chmod(0o755)
-        _write(scratch / "adapter_model.safetensors", adapter.payload)
-        _write(scratch / "adapter_config.json", json.dumps(description.to_peft(), indent=2).encode())
+        write_file(scratch / WEIGHTS, adapter.payload)
+        write_file(scratch / CONFIG, config)
         _replace(scratch, directory)
+        sync(directory.parent)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return directory
@@ -95,7 +106,7 @@ def read_peft(directory: Path, *, run: str | None = None, version: int = 0) -> A
     Raises:
         ValueError: the directory holds no plain LoRA adapter.
     """
-    weights, config = directory / "adapter_model.safetensors", directory / "adapter_config.json"
+    weights, config = directory / WEIGHTS, directory / CONFIG
     for file in (weights, config):
         if not file.is_file():
             raise ValueError(f"{directory} is no PEFT adapter: it has no {file.name}")
@@ -119,11 +130,12 @@ def _from_peft_names(peft: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(PREFIX).removesuffix(".weight"): tensor for name, tensor in peft.items()}
 
 
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+def _holds(directory: Path, config: bytes) -> bool:
+    """Whether it is a PEFT directory with that description, so that its weights are all there is to change."""
+    try:
+        return (directory / WEIGHTS).is_file() and (directory / CONFIG).read_bytes() == config
+    except OSError:
+        return False
 
 
 def _replace(scratch: Path, directory: Path) -> None:

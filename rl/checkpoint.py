@@ -1,13 +1,12 @@
-"""Checkpoints: atomic, with a checksum; a damaged one is passed over for the one before it."""
+"""Checkpoints: a file each, whole or not there, with a checksum; a damaged one is passed over for the one before it."""
 
 import hashlib
 import json
 import logging
-import os
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+
+from lora.durable import write_file
 
 log = logging.getLogger(__name__)
 
@@ -17,25 +16,26 @@ KEEP = 3
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """All steps before `step` are done; `state` is what `Learner.state` gave then."""
+    """All steps before `step` are done; `state` is what `Learner.state` gave then.
+
+    Draws, seeds and the place in the metrics file all follow from the step.
+    """
 
     step: int
     state: bytes
 
 
 def save(directory: Path, checkpoint: Checkpoint) -> Path:
-    """Write a checkpoint under its final name only when it is whole, then remove the oldest."""
-    final = directory / f"step-{checkpoint.step:06d}"
-    _save(final, checkpoint)
+    """Write a checkpoint, then remove the oldest. It has its name only once it is on the disk, whole."""
+    final = _write(directory / f"step-{checkpoint.step:06d}", checkpoint)
     for old in _all(directory)[:-KEEP]:
-        shutil.rmtree(old, ignore_errors=True)
+        old.unlink(missing_ok=True)
     return final
 
 
 def save_best(directory: Path, checkpoint: Checkpoint) -> Path:
     """Keep this one, whatever comes after it, in the place of the best one before it."""
-    _save(directory / "best", checkpoint)
-    return directory / "best"
+    return _write(directory / "best", checkpoint)
 
 
 def best(directory: Path) -> Checkpoint | None:
@@ -44,22 +44,27 @@ def best(directory: Path) -> Checkpoint | None:
 
 
 def newest(directory: Path) -> Checkpoint | None:
-    """The newest whole checkpoint, if there is one."""
-    whole = (_read_whole(candidate) for candidate in reversed(_all(directory)))
-    return next((checkpoint for checkpoint in whole if checkpoint is not None), None)
+    """The newest whole checkpoint; None if there is none at all.
+
+    Raises:
+        ValueError: there are checkpoints, and all of them are damaged.
+    """
+    candidates = _all(directory)
+    for candidate in reversed(candidates):
+        if (checkpoint := _read_whole(candidate)) is not None:
+            return checkpoint
+    if candidates:
+        raise ValueError(
+            f"none of the {len(candidates)} checkpoints in {directory} can be read; put back a copy of one to resume, "
+            f"remove them all to do the run again from its first step, or choose another --out"
+        )
+    return None
 
 
-def _save(final: Path, checkpoint: Checkpoint) -> None:
+def _write(final: Path, checkpoint: Checkpoint) -> Path:
     final.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=final.parent, prefix=".writing-"))
-    try:
-        digest = hashlib.sha256(checkpoint.state).hexdigest()
-        _write(scratch / "state.safetensors", checkpoint.state)
-        _write(scratch / "checkpoint.json", json.dumps({"step": checkpoint.step, "sha256": digest}).encode())
-        shutil.rmtree(final, ignore_errors=True)
-        scratch.rename(final)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    about = {"step": checkpoint.step, "bytes": len(checkpoint.state), "sha256": _digest(checkpoint)}
+    return write_file(final, json.dumps(about).encode() + b"\n" + checkpoint.state)
 
 
 def _read_whole(candidate: Path) -> Checkpoint | None:
@@ -71,19 +76,22 @@ def _read_whole(candidate: Path) -> Checkpoint | None:
 
 
 def _read(candidate: Path) -> Checkpoint:
-    about = json.loads((candidate / "checkpoint.json").read_text())
-    state = (candidate / "state.safetensors").read_bytes()
-    if hashlib.sha256(state).hexdigest() != about["sha256"]:
-        raise ValueError("its checksum does not match")
-    return Checkpoint(int(about["step"]), state)
+    line, _, state = candidate.read_bytes().partition(b"\n")
+    about = json.loads(line)
+    checkpoint = Checkpoint(int(about["step"]), state)
+    if _digest(checkpoint) != about["sha256"]:
+        raise ValueError(f"its checksum does not match; it holds {len(state)} of {about['bytes']} bytes")
+    return checkpoint
+
+
+def _digest(checkpoint: Checkpoint) -> str:
+    """Over all that is read back."""
+    digest = hashlib.sha256(f"{checkpoint.step}\n".encode())
+    digest.update(checkpoint.state)
+    return digest.hexdigest()
 
 
 def _all(directory: Path) -> list[Path]:
-    return sorted(directory.glob("step-*"))
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    """Oldest first."""
+    numbered = [(path.name.removeprefix("step-"), path) for path in directory.glob("step-*")]
+    return [path for _, path in sorted((int(step), path) for step, path in numbered if step.isdigit())]

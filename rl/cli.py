@@ -65,7 +65,11 @@ def train_command(
     exists = (path / "config.toml").exists()
     directory = RunDirectory.open(path) if resume and exists else RunDirectory.create(path, prepared.config)
     try:
-        summary = run(prepared, directory, console, resume=resume)
+        with directory.held():
+            if resume:
+                changes = directory.reconfigure(prepared.config) if exists else [f"{path} is new: nothing to resume"]
+                console.print(*changes, sep="\n", end="\n" * bool(changes), markup=False, highlight=False)
+            summary = run(prepared, directory, console, resume=resume)
     except (KeyboardInterrupt, asyncio.CancelledError):
         console.print(
             f"\nstopped; go on with: rankone train {path / 'config.toml'} --out {path} --resume",

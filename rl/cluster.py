@@ -152,7 +152,8 @@ async def _pool(config: RunConfig, held: Reservation, lora: LoraConfig, admit: A
     store = AdapterStore()
 
     async def start(index: int) -> RayEngine:
-        return await RayEngine.start(config.model, lora, rollout, store, seed=config.seed, place=held.worker(index))
+        place = held.worker(index)
+        return await RayEngine.start(config.model, lora, rollout, store, seed=config.seed, place=place, index=index)
 
     engines = await asyncio.gather(*(start(index) for index in range(config.rollout.num_workers)))
     return EnginePool(engines, start, admit, config.rollout.max_restarts)

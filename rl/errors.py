@@ -9,7 +9,13 @@ from typing import ParamSpec
 
 import typer
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+REMEDIES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room"),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "make it writable, or choose another --out"),
+    **dict.fromkeys((errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENODEV), "see to the disk that it is on"),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "allow more open files (ulimit -n)"),
+}
+"""What helps, where the machine is at fault."""
 STORE_FULL = ("ObjectStoreFullError", "OutOfDiskError")
 """Ray's, when its objects fit neither into memory nor onto the disk that they spill to."""
 
@@ -38,9 +44,14 @@ def one_line_errors(command: Callable[P, None]) -> Callable[P, None]:
 
 def one_line(error: Exception) -> str | None:
     """What happened and what to do about it, where that is known; None for a fault of the program."""
-    if isinstance(error, OSError) and error.errno in FULL:
+    if isinstance(error, OSError) and error.errno in REMEDIES:
         place = error.filename or "the run's files"
-        return f"cannot write {place}: {error.strerror}; make room, then go on with --resume"
+        return f"cannot use {place}: {error.strerror}; {REMEDIES[error.errno]}, then go on with --resume"
+    if type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error):
+        return (
+            "the learner is out of memory: lower learner.tokens_per_microbatch, or set learner.gradient_checkpointing; "
+            f"then go on with --resume ({' '.join(str(error).split())[:200]})"
+        )
     if type(error).__name__ in STORE_FULL:
         return (
             "Ray's object store is full, and so is the disk it spills to: make room below Ray's --temp-dir, or give "

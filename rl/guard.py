@@ -54,6 +54,8 @@ class Guard:
         self._best = max(self._best, self._accuracy)
         found = self._alarms(metrics)
         self._alarmed = self._alarmed + 1 if found else 0
+        if self.config.action == "warn" and self._alarmed >= self.config.window:
+            self._usual = []  # a new level that lasts, and that nobody is to act on, is the usual one from now on
         if not found and "reward/mean" in metrics:
             self._usual = [*self._usual, metrics][-self.config.window :]
         return found
@@ -79,6 +81,8 @@ class Guard:
         found: list[str] = []
         if metrics.get("update/nonfinite"):
             found.append("the gradient is not finite, so the step was skipped")
+        elif broken := [name for name, value in metrics.items() if _is_broken(name, value)]:
+            found.append(f"{', '.join(broken)}: not finite")
         if (kl := metrics.get("update/kl_sampler_learner", 0.0)) > config.max_kl or math.isnan(kl):
             found.append(f"KL(sampler, learner) is {kl:.3g} nats a token, above {config.max_kl:g}")
         if metrics.get("update/entropy", 1.0) < config.min_entropy:
@@ -98,3 +102,13 @@ class Guard:
     def _median(self, name: str) -> float | None:
         values = [row[name] for row in self._usual if name in row]
         return median(values) if len(values) >= self.config.window else None
+
+
+def _is_broken(name: str, value: Any) -> bool:
+    """Whether a figure of the policy's or of its rewards is no number. KL has an alarm of its own."""
+    return (
+        name.startswith(("update/", "reward/", "completion/", "policy/", "eval/"))
+        and name != "update/kl_sampler_learner"
+        and isinstance(value, float)
+        and not math.isfinite(value)
+    )

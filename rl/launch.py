@@ -71,8 +71,16 @@ def run(prepared: Prepared, directory: RunDirectory, console: Console, *, resume
     try:
         facts = asyncio.run(_run_and_disconnect(prepared, directory, console, resume=resume))
     finally:
-        draw_curve(directory.metrics(), prepared.config.name, directory.path / "curve.png")
+        _draw(prepared.config, directory)
     return _summary(prepared.config, directory, facts["trained_parameters"], time.monotonic() - started)
+
+
+def _draw(config: RunConfig, directory: RunDirectory) -> None:
+    """Whatever ended the run is what its user should hear of, not that there is no room for a picture of it."""
+    try:
+        draw_curve(directory.metrics(), config.name, directory.path / "curve.png")
+    except OSError as error:
+        log.warning("the curve could not be drawn: %s", error)
 
 
 def default_directory(name: str) -> Path:

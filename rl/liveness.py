@@ -13,19 +13,28 @@ differ by some hundredths of a nat a token, so nearness alone would let much pas
   CUSUM of Page (1954, "Continuous Inspection Schemes").
 """
 
+import asyncio
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Self
+from weakref import WeakKeyDictionary
 
 from lora.types import Adapter
 from rl.types import Learner
 from rollout.types import Engine, EngineDied
 
+log = logging.getLogger(__name__)
+
 CERTAIN = 3.0
 """How many times the residual a move must be, root mean squares both, for its slope to be judged. Rounding alone makes
 a slope of one half, having a share in the origin that both moves are measured from, and a ratio of one."""
+DOUBT, EXACT = 1.5, 0.2
+"""A slope is wrong that is further from 1 than `DOUBT` over that ratio, which is how well it is known where a single
+token decides it, and further than `EXACT`, which two engines' arithmetic may make. So an adapter at half its scale is
+noticed as soon as its slope is judged, and one at three quarters when the move is six times the residual."""
 
 ALLOWANCE, LIMIT = 1.0, 6.0
 """Of the CUSUM, in standard deviations of a sign test. Were there nothing to see but rounding, one check in a million
@@ -63,6 +72,11 @@ class Slope:
         """Whether it can be told from noise."""
         return self.clarity > CERTAIN
 
+    @property
+    def wrong(self) -> bool:
+        """Whether it is surely not 1."""
+        return self.certain and abs(self.value - 1) >= max(EXACT, DOUBT / self.clarity)
+
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
@@ -96,9 +110,9 @@ class Agreement:
         """What is wrong, if anything is; `suspicion` is what the lags so far add up to."""
         if self.from_base.certain and self.from_base.value < 0.2:
             return "from the base model"
-        if self.from_base.certain and self.from_base.value < 0.5:
+        if self.from_base.wrong and self.from_base.value < 1:
             return "from a much older policy, or from the adapter at a wrong scale"
-        if self.from_base.certain and self.from_base.value > 1.5:
+        if self.from_base.wrong:
             return "from the adapter at a wrong scale"
         if suspicion > LIMIT:
             return "from an older policy"
@@ -151,8 +165,8 @@ class Watchman:
     tolerance: float = 0.2
     reference: Reference | None = None
     """What was checked last; a restarted replica has to show the same."""
-    suspicions: dict[int, float] = field(default_factory=dict[int, float])
-    """By replica: what its lags add up to."""
+    suspicions: "WeakKeyDictionary[Engine, float]" = field(default_factory=WeakKeyDictionary["Engine", float])
+    """By replica: what its lags add up to. A new one in a dead one's place begins with none."""
 
     async def check(self, reference: Reference, engine: Engine) -> dict[str, float]:
         """Compare every replica of the engine with the reference; returns the worst one's figures.
@@ -163,22 +177,19 @@ class Watchman:
             StalePolicyError: a replica does not sample from the reference's adapter.
         """
         self.reference = reference
-        seen: list[Agreement] = []
-        for index, replica in enumerate(engine.replicas()):
-            try:
-                agreement = await reference.compare(replica)
-            except EngineDied:
-                continue
-            self.suspicions[index] = max(0.0, self.suspicions.get(index, 0.0) + agreement.lag - ALLOWANCE)
-            self._refuse(agreement, self.suspicions[index], f"rollout worker {index}")
-            seen.append(agreement)
+        replicas = list(engine.replicas())
+        compared = await asyncio.gather(*(self._compare(reference, replica) for replica in replicas))
+        seen = {replica: found for replica, found in zip(replicas, compared, strict=True) if found is not None}
+        for replica, agreement in seen.items():
+            self.suspicions[replica] = max(0.0, self.suspicions.get(replica, 0.0) + agreement.lag - ALLOWANCE)
+            self._refuse(agreement, self.suspicions[replica], replica.name)
         if not seen:
             return {}
-        worst = max(seen, key=lambda agreement: agreement.difference)
+        worst = max(seen.values(), key=lambda agreement: agreement.difference)
         return {
             "policy/sampler_difference": worst.difference,
             "policy/sampler_slope": worst.from_base.value,
-            "policy/sampler_lag": max(agreement.lag for agreement in seen),
+            "policy/sampler_lag": max(agreement.lag for agreement in seen.values()),
             "policy/distance_from_base": fmean(map(abs, _minus(reference.policy, reference.base))),
         }
 
@@ -186,7 +197,14 @@ class Watchman:
         """Raises StalePolicyError if a restarted replica does not serve what it is given."""
         if self.reference is not None:
             agreement = await self.reference.compare(engine)
-            self._refuse(agreement, agreement.lag - ALLOWANCE, "a restarted rollout worker")
+            self._refuse(agreement, agreement.lag - ALLOWANCE, f"{engine.name}, restarted,")
+
+    async def _compare(self, reference: Reference, replica: Engine) -> Agreement | None:
+        try:
+            return await reference.compare(replica)
+        except EngineDied as died:
+            log.warning("the check of what is sampled from leaves one out: %s", died)
+            return None
 
     def _refuse(self, agreement: Agreement, suspicion: float, who: str) -> None:
         fault = agreement.fault(self.tolerance, suspicion)

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from lora.types import Adapter
 from rl.batch import split_rows
 from rl.types import Learner, LearnerDied, TrainBatch
+from rollout.actor import STORE_FULL, account
 from rollout.place import Place
 
 GRACE_S = 5.0
@@ -87,11 +88,17 @@ class RayLearner(Learner):
             ValueError: the learner refused its arguments, e.g. there is no such model.
         """
         learner = cls(arguments, place, **options)
-        await learner.restart()
+        await learner._start()
         return learner
 
     async def restart(self) -> None:
-        await self.close()
+        await self.close()  # one that cannot be reached may still hold its GPU
+        try:
+            await self._start()
+        except ValueError as error:  # refused, though the same was accepted once
+            raise LearnerDied(f"the learner did not come back: {error}") from error
+
+    async def _start(self) -> None:
         places = [self._place(rank) for rank in range(self._count)]
         self._handles = [_actor(place) for place in places]
         try:
@@ -161,15 +168,19 @@ class RayLearner(Learner):
             for one in waiting:
                 one.cancel()
         errors = [error for one in done if (error := one.exception()) is not None]
-        deaths = [error for error in errors if isinstance(error, RayActorError)]
-        if deaths or late:
+        if late or any(_is_death(error) for error in errors):
             await self.close()
-            reason = str(deaths[0]).splitlines()[0] if deaths else f"it said nothing for {self._stall_timeout:g} s"
+            deaths = [error for error in errors if _is_death(error)]
+            reason = account(deaths[0]) if deaths else f"it said nothing for {self._stall_timeout:g} s"
             raise LearnerDied(f"the learner died: {reason}") from (deaths[0] if deaths else None)
-        if errors:
-            error = errors[0]
+        for error in errors:
             raise (error.cause if isinstance(error, RayTaskError) else error) from error
         return [one.result() for one in waiting]
+
+
+def _is_death(error: BaseException) -> bool:
+    """Whether a process or node is gone, or can no longer be reached, or what it answered is."""
+    return isinstance(error, RayError) and not isinstance(error, (RayTaskError, *STORE_FULL))
 
 
 def _actor(place: Place) -> Any:

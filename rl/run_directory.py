@@ -1,13 +1,19 @@
 """A run as a directory: `config.toml`, `metrics.jsonl`, `samples.jsonl`, `adapters/`, `checkpoints/`, and the curve."""
 
+import fcntl
 import json
 import logging
+import os
 import shutil
+import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from lora import durable
+from lora.durable import write_file
 from lora.files import write_peft
 from lora.types import Adapter
 from rl import checkpoint
@@ -15,7 +21,7 @@ from rl.checkpoint import Checkpoint
 from rl.config import RunConfig
 from rl.evaluate import Evaluation
 from rl.jsonl import append_objects, read_objects
-from rl.settings import dump_config
+from rl.settings import dump_config, load_config
 from rl.sinks import Sinks
 from rl.train import Journal
 from rl.types import Group, Learner
@@ -45,7 +51,7 @@ class RunDirectory:
             raise ValueError(f"{path} holds a run already; continue it with --resume, or choose another --out")
         try:
             path.mkdir(parents=True, exist_ok=True)
-            (path / "config.toml").write_text(dump_config(config), encoding="utf-8")
+            write_file(path / "config.toml", dump_config(config).encode())
         except OSError as error:
             raise ValueError(
                 f"cannot write the run directory {path}: {error.strerror}; choose another --out"
@@ -59,6 +65,51 @@ class RunDirectory:
             raise ValueError(f"{path} holds no run: it has no config.toml")
         return cls(path)
 
+    @contextmanager
+    def held(self) -> Generator[None]:
+        """Keep other processes, on any node that sees this directory, from writing to it meanwhile.
+
+        The kernel lets go of it when this process ends, however it ends.
+
+        Raises:
+            ValueError: another process has it.
+        """
+        with (self.path / ".lock").open("a+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.seek(0)
+                raise ValueError(
+                    f"another run writes to {self.path} ({lock.read().strip() or 'it has just begun'}); stop it first, "
+                    "or choose another --out"
+                ) from None
+            except OSError as error:
+                log.warning("%s cannot be locked (%s): see to it that no other run writes to it", self.path, error)
+            lock.truncate(0)
+            lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            lock.flush()
+            yield
+
+    def reconfigure(self, config: RunConfig) -> list[str]:
+        """Go on with this configuration from now on; what is different, in words.
+
+        Raises:
+            ValueError: with it, the checkpoints would be another policy's.
+        """
+        file = self.path / "config.toml"
+        try:
+            changes = _changes(load_config(file), config)
+        except ValueError as error:
+            log.warning("it cannot be told whether the settings have changed: %s", error)
+            changes = {}
+        if fixed := [f"{name} is {new}, and was {old}" for name, (old, new) in changes.items() if _is_fixed(name)]:
+            raise ValueError(
+                f"{self.path} cannot go on as another policy: {'; '.join(fixed)}; choose another --out, or leave it as "
+                "it was"
+            )
+        write_file(file, dump_config(config).encode())
+        return [f"{name} is {new} from now on, and was {old}" for name, (old, new) in changes.items()]
+
     def metrics(self) -> list[dict[str, Any]]:
         """One object a step, in order."""
         return list(read_objects(self.metrics_file))
@@ -69,18 +120,25 @@ class RunDirectory:
 
     def remove_scratch(self) -> None:
         """Remove what a kill left half-written."""
-        for place in (self.adapters, self.checkpoints):
-            for scratch in place.glob(".*"):
-                shutil.rmtree(scratch, ignore_errors=True)
+        for place, names in ((self.path, ".*.*-*"), (self.adapters, "**/.*"), (self.checkpoints, ".*")):
+            for scratch in list(place.glob(names)):
+                if scratch.is_dir():
+                    shutil.rmtree(scratch, ignore_errors=True)
+                else:
+                    scratch.unlink(missing_ok=True)
 
     def forget_from(self, step: int) -> None:
         """Drop what was written about `step` and later ones: they are about to be done again."""
         for file in (self.metrics_file, self.samples_file):
             if file.exists():
                 kept = [json.dumps(row) + "\n" for row in read_objects(file) if row["step"] < step]
-                scratch = file.with_suffix(".tmp")
-                scratch.write_text("".join(kept))
-                scratch.replace(file)
+                write_file(file, "".join(kept).encode())
+
+    def sync(self) -> None:
+        """Bring the lines so far onto the disk."""
+        for file in (self.metrics_file, self.samples_file):
+            if file.exists():
+                durable.sync(file)
 
 
 class FileJournal(Journal):
@@ -100,6 +158,9 @@ class FileJournal(Journal):
             await learner.load_state(found.state)
         step = found.step if found is not None else 0
         self._directory.forget_from(step)
+        if self._resume:
+            log.info("going on from step %d%s", step, "" if found else ", there being no checkpoint yet")
+            self._report_missing(step)
         self._best = max((accuracy for _, accuracy in self._directory.curve()), default=-1.0)
         return step
 
@@ -132,11 +193,46 @@ class FileJournal(Journal):
         self._sinks.stepped(step, metrics, groups)
 
     async def checkpoint(self, step: int, adapter: Adapter, learner: Learner) -> None:
-        checkpoint.save(self._directory.checkpoints, Checkpoint(step, await learner.state()))
+        state = await learner.state()
+        self._directory.sync()  # a checkpoint says that all before it stands in the metrics
+        checkpoint.save(self._directory.checkpoints, Checkpoint(step, state))
         write_peft(adapter, self._directory.adapters / "last")
+
+    def _report_missing(self, step: int) -> None:
+        """A checkpoint answers for the metrics before it, unless somebody changed the file."""
+        there = {row["step"] for row in self._directory.metrics()}
+        if missing := [str(i) for i in range(step) if i not in there]:
+            log.warning("%s lacks %d steps, the first %s", self._directory.metrics_file, len(missing), missing[0])
 
     def _write_samples(self, step: int, split: str, groups: Sequence[Group]) -> None:
         append_objects(self._directory.samples_file, sample_rows(step, split, groups)[: self._max_samples])
+
+
+FIXED = ("model.name", "lora.")
+"""Settings that say which policy a checkpoint is."""
+
+
+def _is_fixed(name: str) -> bool:
+    return name.startswith(FIXED)
+
+
+def _changes(old: RunConfig, new: RunConfig) -> dict[str, tuple[str, str]]:
+    """The settings that differ, by their dotted names."""
+    before, after = _flat(old.model_dump(mode="json")), _flat(new.model_dump(mode="json"))
+    names = dict.fromkeys((*before, *after))
+    found = {name: (before.get(name, "not there"), after.get(name, "not there")) for name in names}
+    return {name: values for name, values in found.items() if values[0] != values[1]}
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Values as JSON, by their dotted names."""
+    found: dict[str, str] = {}
+    for key, value in table.items():
+        if isinstance(value, dict):
+            found |= _flat(cast("dict[str, Any]", value), f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = json.dumps(value)
+    return found
 
 
 def sample_rows(step: int, split: str, groups: Sequence[Group]) -> list[dict[str, Any]]:

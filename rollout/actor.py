@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Generator, Sequence
 from typing import Any, Self
 
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import ObjectStoreFullError, OutOfDiskError, RayError, RayTaskError
 
 from lora.config import LoraConfig, ModelConfig
 from lora.types import Adapter
@@ -16,6 +16,10 @@ from rollout.create import create_engine
 from rollout.environment import tidy_openmp, worker_environment
 from rollout.place import Place
 from rollout.types import Completion, Engine, EngineDied
+from rollout.vllm_engine import MEMORY_HINT
+
+STORE_FULL = (ObjectStoreFullError, OutOfDiskError)
+"""No worker's fault, and not mended by another one."""
 
 
 class EngineActor:
@@ -31,10 +35,21 @@ class EngineActor:
         self._engine = create_engine(model, lora, config, seed=seed, device=device)
 
     async def stream(
-        self, prompts: list[list[int]], adapter: Adapter, sampling: SamplingConfig, seeds: list[int]
-    ) -> AsyncGenerator[tuple[int, list[Completion]]]:
-        async for answer in self._engine.stream(prompts, adapter, sampling, seeds=seeds):
-            yield answer
+        self, prompts: list[list[int]], adapter: Adapter, sampling: SamplingConfig, seeds: list[int], beat: float
+    ) -> AsyncGenerator[tuple[int, list[Completion]] | None]:
+        """The engine's answers; None every `beat` seconds in which there was none, and it still went forward."""
+        answers = self._engine.stream(prompts, adapter, sampling, seeds=seeds)
+        seen = self._engine.progress()
+        for _ in prompts:
+            answer = asyncio.ensure_future(anext(answers))
+            try:
+                while not (await asyncio.wait([answer], timeout=beat))[0]:
+                    seen, before = self._engine.progress(), seen
+                    if seen > before:
+                        yield None
+            finally:
+                answer.cancel()
+            yield await answer
 
     async def score(self, sequences: list[list[int]], adapter: Adapter) -> list[list[float]]:
         return await self._engine.score(sequences, adapter)
@@ -66,7 +81,8 @@ class AdapterStore:
 class RayEngine(Engine):
     """A worker as its user sees it: an `Engine`. Every call raises `EngineDied` if the worker is gone."""
 
-    def __init__(self, handle: Any, store: AdapterStore, stall_timeout: float) -> None:
+    def __init__(self, handle: Any, store: AdapterStore, stall_timeout: float, index: int = 0) -> None:
+        self.name = f"rollout worker {index}"
         self._handle = handle
         self._store = store
         self._stall_timeout = stall_timeout
@@ -81,8 +97,9 @@ class RayEngine(Engine):
         *,
         seed: int,
         place: Place,
+        index: int = 0,
     ) -> Self:
-        """Start a worker at that place and wait until it can sample.
+        """Start a worker at that place and wait until it can sample; `index` tells it from the others.
 
         Raises:
             ValueError: the worker's set-up was refused, e.g. there is no such model.
@@ -95,12 +112,17 @@ class RayEngine(Engine):
         handle = actor.options(
             runtime_env={"env_vars": environment}, max_concurrency=64, **place.actor_options()
         ).remote()
-        engine = cls(handle, store, config.stall_timeout)
+        engine = cls(handle, store, config.stall_timeout, index)
         try:
             device = "cuda" if on_gpu else "cpu"
             with engine._translated_errors(config.start_timeout):
                 ready = handle.start.remote(model, lora, config, seed, device, place.threads)
                 await asyncio.wait_for(ready, timeout=config.start_timeout)
+        except EngineDied as died:
+            engine.kill()
+            raise EngineDied(
+                f"{died}, while it started; the kernel's log says if memory ran out{MEMORY_HINT}"
+            ) from died
         except BaseException:  # also when the start is cancelled: nobody else knows of the actor yet
             engine.kill()
             raise
@@ -116,12 +138,17 @@ class RayEngine(Engine):
         self, prompts: Sequence[Sequence[int]], adapter: Adapter, sampling: SamplingConfig, *, seeds: Sequence[int]
     ) -> AsyncGenerator[tuple[int, list[Completion]]]:
         method = self._handle.stream.options(num_returns="streaming")
-        arguments = [list(p) for p in prompts], self._store.reference(adapter), sampling, list(seeds)
+        beat = self._stall_timeout / 4
+        arguments = [list(p) for p in prompts], self._store.reference(adapter), sampling, list(seeds), beat
         with self._translated_errors(self._stall_timeout):
             answers = method.remote(*arguments)
-            for _ in prompts:
+            left = len(prompts)
+            while left:
                 reference = await asyncio.wait_for(anext(answers), timeout=self._stall_timeout)
-                yield await reference
+                answer: tuple[int, list[Completion]] | None = await reference
+                if answer is not None:
+                    left -= 1
+                    yield answer
 
     async def score(self, sequences: Sequence[Sequence[int]], adapter: Adapter) -> list[list[float]]:
         reference = self._store.reference(adapter)
@@ -156,8 +183,20 @@ class RayEngine(Engine):
             if isinstance(error.cause, EngineDied):  # its process is there, and good for nothing
                 self.kill()
             raise error.cause from error
-        except RayActorError as error:
-            raise EngineDied(f"a rollout worker died: {str(error).splitlines()[0]}") from error
+        except STORE_FULL:
+            raise
+        except RayError as error:  # its process or node is gone, or can no longer be reached, or what it answered is
+            self.kill()
+            raise EngineDied(f"{self.name} died: {account(error)}") from error
         except TimeoutError as error:
             self.kill()
-            raise EngineDied(f"a rollout worker said nothing for {timeout:g} s") from error
+            raise EngineDied(f"{self.name} said nothing for {timeout:g} s") from error
+
+
+def account(error: RayError) -> str:
+    """What Ray knows of an actor's end, in one line: which process it was, and how it ended."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    facts = dict(line.split(": ", 1) for line in lines[1:] if line.startswith(("pid: ", "ip: ")))
+    where = f"process {facts['pid']} on {facts['ip']}: " if len(facts) == 2 else ""
+    reason = (lines or [type(error).__name__])[-1]
+    return where + reason.partition(" Some common causes")[0].rpartition("Worker exit detail: ")[2][:300]

@@ -41,4 +41,4 @@ class RolloutConfig(BaseModel):
     start_timeout: float = Field(default=1800.0, gt=0)
     """Seconds a worker may take to load its model and be ready."""
     stall_timeout: float = Field(default=600.0, gt=0)
-    """Seconds without an answer after which a worker counts as dead."""
+    """Seconds without an answer, nor a step of its vLLM towards one, after which a worker counts as dead."""

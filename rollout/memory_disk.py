@@ -23,9 +23,10 @@ class MemoryDirectory:
     def __init__(self, home: Path = SHARED_MEMORY) -> None:
         home = home if home.is_dir() else Path(tempfile.gettempdir())
         remove_leftovers(home)
-        self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=home))
-        self._lock = (self.path / "lock").open("w")
+        self.path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=home))
+        self._lock = (self.path / "locking").open("w")
         fcntl.flock(self._lock, fcntl.LOCK_EX)
+        (self.path / "locking").rename(self.path / "lock")  # it has this name only once it is locked
 
     def close(self) -> None:
         """Remove it with all that is in it."""

@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from lora.types import Adapter
 from rollout.config import SamplingConfig
@@ -59,7 +60,7 @@ class EnginePool(Engine):
             if not indices:
                 return
             slots = await self._serving()
-            await asyncio.gather(*(answer(slot, indices[i :: len(slots)]) for i, slot in enumerate(slots)))
+            await _all_or_none(answer(slot, indices[i :: len(slots)]) for i, slot in enumerate(slots))
 
         async def answer(slot: _Slot, share: Sequence[int]) -> None:
             engine = slot.engine
@@ -115,7 +116,8 @@ class EnginePool(Engine):
             restarts = [slot.restart for slot in self._slots if slot.restart is not None]
             if not restarts:
                 raise EngineDied(
-                    f"every rollout worker died, and rollout.max_restarts is used up; the last of them: {self._last}"
+                    "every rollout worker died, and rollout.max_restarts is used up; where memory ran out, dmesg or "
+                    f"Ray's logs say so; go on with --resume; the last that was heard: {self._last}"
                 )
             await asyncio.wait(restarts, return_when=asyncio.FIRST_COMPLETED)
 
@@ -144,12 +146,25 @@ class EnginePool(Engine):
             try:
                 engine = await start(slot.index)
                 await self._let_in(engine)
-            except EngineDied as died:
+            except (EngineDied, ValueError) as error:
+                # Refused, though the same was accepted once: a dead worker's memory may not be free again yet.
                 slot.failures += 1
-                self._last = str(died)
-                log.warning("the new rollout worker did not come up: %s", died)
+                self._last = str(error)
+                log.warning("the next rollout worker %d did not come up: %s", slot.index, error)
                 continue
             slot.engine = engine
-            log.warning("a new rollout worker serves in its place")
+            log.warning("a new rollout worker %d serves in its place", slot.index)
             return
-        log.warning("a rollout worker died %d times in a row and is given up", slot.failures)
+        log.warning("rollout worker %d died %d times in a row and is given up", slot.index, slot.failures)
+
+
+async def _all_or_none(work: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Wait for all of it; where one fails, the others are stopped first, so that nothing works on unseen."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise

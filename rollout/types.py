@@ -31,6 +31,9 @@ class EngineDied(RuntimeError):
 class Engine(Protocol):
     """Samples from a policy. Stateless in the policy: the adapter is an argument of every call."""
 
+    name: str = "the engine"
+    """What messages call it."""
+
     async def sample(
         self, prompts: Sequence[Sequence[int]], adapter: Adapter, sampling: SamplingConfig, *, seeds: Sequence[int]
     ) -> list[list[Completion]]:
@@ -53,6 +56,10 @@ class Engine(Protocol):
     async def score(self, sequences: Sequence[Sequence[int]], adapter: Adapter) -> list[list[float]]:
         """Logprobs of every token of each sequence but the first, in nats, at temperature 1."""
         ...
+
+    def progress(self) -> int:
+        """A count that grows while it works, however long the next answer takes."""
+        return 0
 
     def replicas(self) -> Sequence["Engine"]:
         """The engines behind this one, each of which samples on its own."""

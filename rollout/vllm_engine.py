@@ -50,6 +50,8 @@ class _Call:
     adapter: Adapter
     future: "Future[list[Any]]" = field(default_factory=Future)
     outputs: dict[int, Any] = field(default_factory=dict)
+    unwanted: bool = False
+    """Whether nobody waits for it any more."""
 
 
 class VllmEngine(Engine):
@@ -65,6 +67,7 @@ class VllmEngine(Engine):
         self._request_ids = itertools.count()
         self._inbox: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._open: dict[str, tuple[_Call, int]] = {}
+        self._steps = 0
         self._thread = threading.Thread(target=self._run, name="vllm-engine", daemon=True)
         self._thread.start()
 
@@ -92,6 +95,9 @@ class VllmEngine(Engine):
         outputs = await self._submit(_Call([list(s) for s in sequences], parameters, adapter))
         return [_prompt_logprobs(output) for output in outputs]
 
+    def progress(self) -> int:
+        return self._steps
+
     def replicas(self) -> Sequence[Engine]:
         return [self]
 
@@ -106,17 +112,21 @@ class VllmEngine(Engine):
 
     async def _submit(self, call: _Call) -> list[Any]:
         self._inbox.put(call)
-        return await asyncio.wrap_future(call.future)
+        try:
+            return await asyncio.wrap_future(call.future)
+        except asyncio.CancelledError:
+            call.unwanted = True
+            raise
 
     # What follows runs on the engine's thread alone.
 
     def _run(self) -> None:
-        while True:
-            if not self._receive():
-                return
+        while self._receive():
             try:
                 for output in self._engine.step():
                     self._deliver(output)
+                self._steps += 1
+                self._drop_unwanted()
             except Exception as error:  # the engine is broken: every caller must hear of it
                 self._fail(error)
 
@@ -132,6 +142,8 @@ class VllmEngine(Engine):
             self._admit(call)
 
     def _admit(self, call: _Call) -> None:
+        if not call.future.set_running_or_notify_cancel():
+            return
         if not call.prompts:
             call.future.set_result([])
             return
@@ -156,6 +168,11 @@ class VllmEngine(Engine):
         self._release(call.adapter)
         if len(call.outputs) == len(call.prompts) and not call.future.done():
             call.future.set_result([call.outputs[i] for i in range(len(call.prompts))])
+
+    def _drop_unwanted(self) -> None:
+        """Stop generating what would be thrown away."""
+        for call in {id(call): call for call, _ in self._open.values() if call.unwanted}.values():
+            self._abort(call)
 
     def _abort(self, call: _Call) -> None:
         mine = [request_id for request_id, (owner, _) in self._open.items() if owner is call]

@@ -1,10 +1,13 @@
 """Adapters as files: nothing is lost on the way, a damaged one is refused, and PEFT agrees with us."""
 
+import contextlib
+import itertools
 import json
 import os
+import random
 import signal
-import subprocess
-import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +38,12 @@ def base() -> Any:
     ).eval()
 
 
-def adapted(rank: int = 2, alpha: float = 32.0, *, lm_head: bool = False) -> tuple[Any, LoraLayers]:
+def adapted(rank: int = 2, alpha: float = 32.0, *, lm_head: bool = False, size: float = 0.05) -> tuple[Any, LoraLayers]:
     model = base()
     layers = inject(model, LoraConfig(rank=rank, alpha=alpha, lm_head=lm_head))
     with torch.no_grad():
         for layer in layers.values():
-            layer.lora_B.normal_(std=0.05)
+            layer.lora_B.normal_(std=size)
     return model, layers
 
 
@@ -195,41 +198,71 @@ def test_weights_cut_off_anywhere_are_refused(cut: int) -> None:
 
 def test_writing_replaces_an_older_adapter_and_leaves_nothing_else_behind(tmp_path: Path) -> None:
     _, old = adapted()
-    _, new = adapted()
+    _, new = adapted(size=0.1)
     write_peft(adapter_of(old), tmp_path / "best")
     write_peft(adapter_of(new), tmp_path / "best")
     assert equal(unpack(read_peft(tmp_path / "best").payload)[0], dict(new.tensors()))
     assert os.listdir(tmp_path) == ["best"]  # noqa: PTH208
 
 
-KILLED_WHILE_WRITING = """
-import os, signal, sys
-from pathlib import Path
-import lora.files as files
-from lora.types import Adapter
-
-def half(path, content):
-    path.write_bytes(content[: len(content) // 2])
-    os.kill(os.getpid(), signal.SIGKILL)
-
-files._write = half
-files.write_peft(Adapter("run", 9, Path(sys.argv[1]).read_bytes()), Path(sys.argv[2]))
-"""
+def forked(work: Callable[[], object]) -> int:
+    """Do that in a copy of this process; its id. No test code runs there afterwards, whatever happens."""
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(BaseException):
+            work()
+        os._exit(1)
+    return child
 
 
-def test_a_writer_killed_half_way_leaves_the_old_adapter(tmp_path: Path) -> None:
+def half_written(adapter: Adapter, directory: Path) -> None:
+    """As a writer leaves it that is killed in the middle."""
+
+    def die(handle: int) -> None:
+        os.ftruncate(handle, os.fstat(handle).st_size // 2)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    os.fsync = die
+    write_peft(adapter, directory)
+
+
+@pytest.mark.parametrize("rank", [2, 4], ids=["in the same shape", "in another shape"])
+def test_a_writer_killed_half_way_leaves_the_old_adapter(tmp_path: Path, rank: int) -> None:
     _, old = adapted()
-    _, new = adapted()
+    _, new = adapted(rank=rank, size=0.1)
     write_peft(adapter_of(old), tmp_path / "best")
-    payload = tmp_path / "payload"
-    payload.write_bytes(adapter_of(new).payload)
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED_WHILE_WRITING, str(payload), str(tmp_path / "best")], check=False
-    )
-    assert killed.returncode == -signal.SIGKILL
+    child = forked(lambda: half_written(adapter_of(new), tmp_path / "best"))
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
     assert equal(unpack(read_peft(tmp_path / "best").payload)[0], dict(old.tensors()))
     write_peft(adapter_of(new), tmp_path / "best")
     assert equal(unpack(read_peft(tmp_path / "best").payload)[0], dict(new.tensors()))
+
+
+def test_an_adapter_is_there_at_every_moment_while_it_is_replaced(tmp_path: Path) -> None:
+    """Killed at any point, and seen by a reader at any point."""
+    adapters = [adapter_of(adapted(size=size)[1]) for size in (0.05, 0.1)]
+    tensors = [unpack(adapter.payload)[0] for adapter in adapters]
+    write_peft(adapters[0], tmp_path / "best")
+
+    def forever() -> None:
+        for adapter in itertools.cycle(adapters):
+            write_peft(adapter, tmp_path / "best")
+
+    def whole() -> bool:
+        found = unpack(read_peft(tmp_path / "best").payload)[0]
+        return any(equal(found, one) for one in tensors)
+
+    rng = random.Random(0)
+    for _ in range(20):
+        child = forked(forever)
+        try:
+            for _ in range(rng.randrange(1, 20)):
+                assert whole()
+                time.sleep(rng.uniform(0, 0.001))
+        finally:
+            os.kill(child, signal.SIGKILL)
+            assert os.waitpid(child, 0)[1] == signal.SIGKILL
+        assert whole()
 
 
 def test_a_version_has_a_name_of_its_own() -> None:

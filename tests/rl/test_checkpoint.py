@@ -1,45 +1,45 @@
 """Checkpoints: whole or not there; what is damaged is passed over."""
 
+import contextlib
+import itertools
 import logging
 import os
+import random
 import signal
-import subprocess
-import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from rl.checkpoint import KEEP, Checkpoint, newest, save
+from rl.checkpoint import KEEP, Checkpoint, best, newest, save, save_best
 
 
-def damage_state(checkpoint: Path) -> None:
-    state = bytearray((checkpoint / "state.safetensors").read_bytes())
-    state[len(state) // 2] ^= 1
-    (checkpoint / "state.safetensors").write_bytes(state)
+def changed(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
+    return lambda checkpoint: checkpoint.write_bytes(change(checkpoint.read_bytes())) and None
 
 
-def cut_state(checkpoint: Path) -> None:
-    (checkpoint / "state.safetensors").write_bytes((checkpoint / "state.safetensors").read_bytes()[:-1])
+def flip(content: bytes, place: int) -> bytes:
+    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
 
 
-def lose_state(checkpoint: Path) -> None:
-    (checkpoint / "state.safetensors").unlink()
-
-
-def write(content: bytes) -> Callable[[Path], None]:
-    return lambda checkpoint: (checkpoint / "checkpoint.json").write_bytes(content) and None
+def make_directory(checkpoint: Path) -> None:
+    checkpoint.unlink()
+    checkpoint.mkdir()
 
 
 DAMAGE: dict[str, Callable[[Path], None]] = {
-    "a flipped bit": damage_state,
-    "a cut state": cut_state,
-    "no state": lose_state,
-    "no description": lambda checkpoint: (checkpoint / "checkpoint.json").unlink(),
-    "a cut description": write(b'{"step": 2, "sha'),
-    "no checksum": write(b'{"step": 2}'),
-    "a description that is a list": write(b"[]"),
-    "a binary description": write(b"\xff\xfe"),
+    "a flipped bit": changed(lambda content: flip(content, len(content) - 99)),
+    "another step": changed(lambda content: content.replace(b'"step": 2', b'"step": 3')),
+    "a cut state": changed(lambda content: content[:-1]),
+    "a longer state": changed(lambda content: content + b"x"),
+    "no state": changed(lambda content: content.partition(b"\n")[0]),
+    "nothing in it": changed(lambda _: b""),
+    "a cut description": changed(lambda _: b'{"step": 2, "sha'),
+    "no checksum": changed(lambda _: b'{"step": 2}\nstate'),
+    "a description that is a list": changed(lambda _: b"[]\nstate"),
+    "a binary description": changed(lambda _: b"\xff\xfe"),
+    "a directory in its place": make_directory,
 }
 
 
@@ -73,30 +73,45 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_it_and_named(
     assert "step-000002" in caplog.text
 
 
+def test_a_run_whose_checkpoints_are_all_damaged_is_not_begun_anew_by_itself(tmp_path: Path) -> None:
+    for step in (1, 2):
+        save(tmp_path, Checkpoint(step, state(step))).write_bytes(b"{}")
+    with pytest.raises(ValueError, match=r"none of the 2 checkpoints .* can be read"):
+        newest(tmp_path)
+
+
+def test_the_newest_is_so_by_its_number_and_other_files_are_none(tmp_path: Path) -> None:
+    (tmp_path / "step-copy").write_text("")
+    for step in (999_999, 1_000_000):
+        save(tmp_path, Checkpoint(step, state(step)))
+    assert newest(tmp_path) == Checkpoint(1_000_000, state(1_000_000))
+
+
 def test_a_damaged_checkpoint_is_replaced_when_its_step_is_done_again(tmp_path: Path) -> None:
     save(tmp_path, Checkpoint(2, state(2)))
-    damage_state(tmp_path / "step-000002")
+    DAMAGE["a flipped bit"](tmp_path / "step-000002")
     save(tmp_path, Checkpoint(2, state(3)))
     assert newest(tmp_path) == Checkpoint(2, state(3))
 
 
-KILLED_WHILE_WRITING = """
-import os, signal, sys
-from pathlib import Path
-from rl import checkpoint
-
-def half(path, content):
-    path.write_bytes(content[: len(content) // 2])
-    os.kill(os.getpid(), signal.SIGKILL)
-
-checkpoint._write = half
-checkpoint.save(Path(sys.argv[1]), checkpoint.Checkpoint(2, b"state 2" * 100))
-"""
-
-
-def test_a_half_written_checkpoint_is_never_found(tmp_path: Path) -> None:
-    save(tmp_path, Checkpoint(1, state(1)))
-    killed = subprocess.run([sys.executable, "-c", KILLED_WHILE_WRITING, str(tmp_path)], check=False)
-    assert killed.returncode == -signal.SIGKILL
-    assert len(os.listdir(tmp_path)) == 2  # noqa: PTH208
-    assert newest(tmp_path) == Checkpoint(1, state(1))
+def test_a_checkpoint_is_whole_at_every_moment_however_often_its_writer_is_killed(tmp_path: Path) -> None:
+    """Also the best one, which has one place for all of them."""
+    rng = random.Random(0)
+    save(tmp_path, Checkpoint(0, state(0)))
+    save_best(tmp_path, Checkpoint(0, state(0)))
+    for _ in range(20):
+        child = os.fork()
+        if child == 0:  # no test code may run in here
+            with contextlib.suppress(BaseException):
+                for step in itertools.count(1):
+                    save(tmp_path, Checkpoint(step % 50, state(step % 50)))
+                    save_best(tmp_path, Checkpoint(step, state(step)))
+            os._exit(1)
+        time.sleep(rng.uniform(0, 0.02))
+        os.kill(child, signal.SIGKILL)
+        assert os.waitpid(child, 0)[1] == signal.SIGKILL
+        for found in (newest(tmp_path), best(tmp_path)):
+            assert found is not None
+            assert found.state == state(found.step)
+    whole = [path for path in tmp_path.iterdir() if not path.name.startswith(".")]
+    assert len(whole) <= KEEP + 2, "a kill between writing and removing leaves one more"

@@ -44,12 +44,29 @@ def warmed(**settings: Any) -> Guard:
         ("update/grad_norm", 5.0, "gradient norm is 5"),
         ("completion/length_mean", 200.0, "completion length is 200"),
         ("completion/truncated_fraction", 0.6, "60% of the completions are cut off"),
-        ("update/nonfinite", 1.0, "not finite"),
+        ("update/nonfinite", 1.0, "the gradient is not finite"),
+        ("update/entropy", math.nan, "update/entropy: not finite"),
+        ("update/grad_norm", math.nan, "update/grad_norm: not finite"),
+        ("reward/mean", -math.inf, "reward/mean: not finite"),
     ],
 )
 def test_every_sign_of_a_collapse_is_named(name: str, value: float, words: str) -> None:
     (alarm,) = warmed().watch(CALM | {name: value})
     assert words in alarm
+
+
+def test_a_skipped_step_is_one_alarm_though_all_its_figures_are_broken() -> None:
+    broken = {name: math.nan for name in CALM if name.startswith("update/")}
+    skipped, kl = warmed().watch(CALM | broken | {"update/nonfinite": 1.0})
+    assert "skipped" in skipped
+    assert "KL" in kl
+
+
+@pytest.mark.parametrize(("action", "lasts"), [("warn", WINDOW), ("stop", 40)])
+def test_a_level_that_lasts_becomes_the_usual_one_where_nobody_is_to_act_on_it(action: Any, lasts: int) -> None:
+    guard = warmed(action=action)
+    alarms = [bool(guard.watch(CALM | {"completion/length_mean": 200.0})) for _ in range(40)]
+    assert alarms == [True] * lasts + [False] * (40 - lasts)
 
 
 def test_a_healthy_run_is_left_alone_however_long() -> None:

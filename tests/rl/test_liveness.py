@@ -14,7 +14,7 @@ from rl.learner import TorchLearner
 from rl.liveness import ALLOWANCE, LIMIT, Agreement, Reference, StalePolicyError, Watchman, distinct, sign_test
 from rollout.config import SamplingConfig
 from rollout.torch_engine import TorchEngine
-from rollout.types import Completion, Engine
+from rollout.types import Completion, Engine, EngineDied
 
 LORA = LoraConfig(rank=2)
 SEQUENCES = [[5, 6, 7, 8, 9, 10, 11], [30, 31, 12, 13, 14, 15, 16], [3, 4, 5, 40, 41, 42, 43]]
@@ -106,6 +106,9 @@ FAULTS: dict[str, tuple[Tamper, str]] = {
     "the base model": (scaled(0), "from the base model"),
     "an older version": (scaled(0.25), "from a much older policy"),
     "alpha / r left out": (scaled(1 / 16), "from the base model"),
+    "half the scale": (scaled(0.5), "at a wrong scale"),
+    "three quarters of the scale": (scaled(0.75), "at a wrong scale"),
+    "a third too much": (scaled(1.33), "at a wrong scale"),
     "twice the scale": (scaled(2), "at a wrong scale"),
 }
 
@@ -116,7 +119,7 @@ async def test_a_wrong_policy_is_named(tiny_model: ModelConfig, engine: Engine, 
     """Also where the policy has moved so little that the difference alone would pass for rounding."""
     tamper, name = FAULTS[fault]
     learner, adapter = await published(tiny_model, size)
-    with pytest.raises(StalePolicyError, match=f"worker 0 samples .*{name}.*version 0"):
+    with pytest.raises(StalePolicyError, match=f"the engine samples .*{name}.*version 0"):
         await check(learner, Tampered(engine, tamper), adapter)
 
 
@@ -130,9 +133,48 @@ async def test_another_model_is_named(tiny_model: ModelConfig, engine: Engine) -
 
 async def test_one_wrong_worker_among_right_ones_is_found(tiny_model: ModelConfig, engine: Engine) -> None:
     learner, adapter = await published(tiny_model, 0.003)
-    several = Several(Tampered(engine, right), Tampered(engine, scaled(0)))
-    with pytest.raises(StalePolicyError, match="worker 1"):
-        await check(learner, several, adapter)
+    liar = Tampered(engine, scaled(0))
+    liar.name = "the second"
+    with pytest.raises(StalePolicyError, match="the second samples from the base"):
+        await check(learner, Several(Tampered(engine, right), liar), adapter)
+
+
+class Dead(Tampered):
+    """A worker that is gone."""
+
+    def __init__(self) -> None:
+        """It needs nothing."""
+
+    async def score(self, sequences: Sequence[Sequence[int]], adapter: Adapter) -> list[list[float]]:
+        raise EngineDied("it died")
+
+
+async def test_a_worker_that_dies_during_the_check_is_left_to_its_pool_and_the_others_are_checked(
+    tiny_model: ModelConfig, engine: Engine
+) -> None:
+    learner, adapter = await published(tiny_model, 0.003)
+    assert await check(learner, Several(Dead()), adapter) == {}
+    seen = await check(learner, Several(Dead(), Tampered(engine, right)), adapter)
+    assert seen["policy/sampler_difference"] < 1e-4
+    with pytest.raises(StalePolicyError):
+        await check(learner, Several(Dead(), Tampered(engine, scaled(0))), adapter)
+
+
+async def test_a_suspicion_stays_with_its_worker_when_others_die_and_ends_with_it(
+    tiny_model: ModelConfig, engine: Engine
+) -> None:
+    learner, adapter = await published(tiny_model, 0.02)
+    previous = scaled(0.95)(adapter)
+    reference = await Reference.measure(learner, adapter, previous, SEQUENCES)
+
+    def one_behind() -> Engine:
+        return Tampered(engine, lambda _: previous)
+
+    watchman, behind = Watchman(TOLERANCE), one_behind()
+    await watchman.check(reference, Several(Tampered(engine, right), behind))
+    await watchman.check(reference, Several(one_behind(), Tampered(engine, right)))  # seen for the first time
+    with pytest.raises(StalePolicyError, match="from an older policy"):
+        await watchman.check(reference, Several(behind))
 
 
 def noisy(values: Sequence[float], size: float, seed: int = 0) -> list[float]:
@@ -221,5 +263,5 @@ async def test_a_restarted_replica_is_admitted_until_there_is_a_reference_and_th
     await watchman.admit(Tampered(engine, scaled(0)))
     watchman.reference = await Reference.measure(learner, adapter, None, SEQUENCES)
     await watchman.admit(engine)
-    with pytest.raises(StalePolicyError, match="a restarted rollout worker samples from the base model"):
+    with pytest.raises(StalePolicyError, match="the engine, restarted, samples from the base model"):
         await watchman.admit(Tampered(engine, scaled(0)))

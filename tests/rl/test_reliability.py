@@ -56,7 +56,7 @@ def train_once(out: str, settings: Sequence[str]) -> None:
     resume = ["--resume"] if (Path(out) / "config.toml").exists() else []
     with Path(os.devnull).open("w") as nowhere:
         os.dup2(nowhere.fileno(), 1)
-    app(["train", str(EXAMPLE), "--out", out, *resume, *sets], standalone_mode=False)
+    sys.exit(app(["train", str(EXAMPLE), "--out", out, *resume, *sets], standalone_mode=False))
 
 
 def written(out: Path) -> int:
@@ -71,7 +71,8 @@ def children_of(pid: int) -> list[int]:
 
 
 def test_a_run_killed_at_twenty_random_points_ends_as_one_that_never_was(tmp_path: Path) -> None:
-    """Bit for bit, on a CPU with the torch engine; the processes that grade end with it."""
+    """Bit for bit, on a CPU with the torch engine; the processes that grade end with it. Every fourth kill is a SIGTERM,
+    which ends a run in order."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["rl.launch", "transformers", "torch"])
     settings = overrides(num_steps="80")
@@ -92,14 +93,18 @@ def test_a_run_killed_at_twenty_random_points_ends_as_one_that_never_was(tmp_pat
             time.sleep(0.005)
         time.sleep(moment)
         graders = children_of(process.pid)
-        process.kill()
-        process.join()
+        os.kill(process.pid, signal.SIGTERM if kills % 4 == 3 else signal.SIGKILL)
+        process.join(60)
+        assert not process.is_alive()
         if process.exitcode == 0:  # it came to its end before the kill: kill another one
             assert steps(out) == list(range(81))
             shutil.rmtree(out)
             continue
         kills += 1
         reached.add(written(out))
+        if written(out):
+            for which in ("best", "last"):
+                read_peft(out / "adapters" / which)
         deadline = time.monotonic() + 10
         while any(Path("/proc", str(grader)).exists() for grader in graders) and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -193,9 +198,10 @@ def test_a_full_disk_ends_the_run_in_one_line_and_room_lets_it_go_on(
 ) -> None:
     with small_disk(tmp_path / "disk", "4m") as disk:
         ballast = disk / "ballast"
-        ballast.write_bytes(b"x" * 1_200_000)
+        ballast.write_bytes(b"x" * 2_000_000)
         code, said = train(disk / "run", capsys, num_steps="400", tensorboard="false")
         assert (code, "No space left on device" in said, "--resume" in said) == (1, True, True), said
+        assert str(disk / "run") in said
         adapter = read_peft(disk / "run" / "adapters" / "last")
         assert unpack(adapter.payload)[1].rank == 8
         ballast.unlink()
@@ -249,8 +255,39 @@ def test_a_full_object_store_ends_the_run_in_one_line_and_room_lets_it_go_on(
     assert steps(tmp_path / "run") == list(range(7))
 
 
+def test_a_resume_that_would_harm_the_run_is_refused_and_changes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another policy's shape, a run that is under way, and checkpoints of which none can be read."""
+    out = tmp_path / "run"
+    assert train(out, capsys, num_steps="2")[0] == 0
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file() and path.name != ".lock"}
+    code, said = train(out, capsys, "--resume", **{"lora.rank": "2"})
+    assert (code, "lora.rank is 2, and was 8" in said) == (2, True), said
+    with RunDirectory.open(out).held():
+        code, said = train(out, capsys, "--resume", num_steps="3")
+        assert (code, f"another run writes to {out} (process {os.getpid()} on" in said) == (2, True), said
+    for checkpoint in (out / "checkpoints").glob("step-*"):
+        checkpoint.write_bytes(checkpoint.read_bytes()[:-1])
+    code, said = train(out, capsys, "--resume", num_steps="2")
+    assert (code, "none of the 2 checkpoints" in said) == (2, True), said
+    for path, content in before.items():
+        if path.parent.name not in ("checkpoints", "tensorboard") and path.name != "curve.png":
+            assert path.read_bytes() == content, path
+    for checkpoint in (out / "checkpoints").glob("step-*"):
+        checkpoint.write_bytes(before[checkpoint])
+    code, said = train(out, capsys, "--resume", num_steps="3")
+    assert code == 0, said
+    assert steps(out) == [0, 1, 2, 3]
+
+
 def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with small_disk(tmp_path / "disk", "1m") as disk:
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
         code, said = train(disk / "run", capsys)
         assert (code, str(disk / "run") in said, "--out" in said) == (2, True, True), said
+        subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+        assert train(disk / "run", capsys, num_steps="1", tensorboard="false")[0] == 0
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        code, said = train(disk / "run", capsys, "--resume", num_steps="2", tensorboard="false")
+        assert (code, "Read-only" in said, "make it writable" in said) == (1, True, True), said

@@ -1,6 +1,9 @@
 """A run's files: what is written is read back, a step done again is written once, and a kill spoils one line at most."""
 
 import json
+import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -179,9 +182,70 @@ async def test_what_a_kill_left_half_written_is_removed(directory: RunDirectory,
     writer, learner = journal(directory), LearnerOfBytes()
     await writer.evaluated(0, adapters[0], evaluation(0.5), learner)
     await writer.checkpoint(1, adapters[0], learner)
-    for half in (directory.checkpoints / ".writing-x", directory.adapters / ".best-x"):
-        half.mkdir()
-        (half / "adapter_model.safetensors").write_bytes(b"half")
+    (directory.adapters / ".best-x").mkdir()
+    halves = (
+        directory.checkpoints / ".step-000002-x",
+        directory.adapters / "last" / ".x",
+        directory.path / ".config.toml-x",
+    )
+    for half in (*halves, directory.adapters / ".best-x" / "adapter_model.safetensors"):
+        half.write_bytes(b"half")
     assert await journal(directory, resume=True).restore(learner) == 1
-    assert not [*directory.checkpoints.glob(".*"), *directory.adapters.glob(".*")]
+    assert not [path for path in directory.path.rglob(".*") if path.name != ".lock"]
     assert payload(directory, "best") == weights(adapters[0])
+
+
+def test_a_run_that_is_resumed_with_other_settings_says_which_and_keeps_them(directory: RunDirectory) -> None:
+    assert directory.reconfigure(RunConfig(name="kept", num_steps=7)) == []
+    (change,) = directory.reconfigure(RunConfig(name="kept", num_steps=9))
+    assert change == "num_steps is 9 from now on, and was 7"
+    assert load_config(directory.path / "config.toml", []) == RunConfig(name="kept", num_steps=9)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"lora": LoraConfig(rank=4)}, {"lora": LoraConfig(alpha=16)}, {"model": ModelConfig(name="tiny-random")}],
+)
+def test_a_run_is_not_resumed_as_another_policy(directory: RunDirectory, other: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"cannot go on as another policy: (lora|model)\..* was "):
+        directory.reconfigure(RunConfig(name="kept", num_steps=7).model_copy(update=other))
+    assert load_config(directory.path / "config.toml", []) == RunConfig(name="kept", num_steps=7)
+
+
+def test_settings_of_another_version_of_the_program_do_not_keep_a_run_from_going_on(directory: RunDirectory) -> None:
+    (directory.path / "config.toml").write_text("of_old = 1")
+    assert directory.reconfigure(RunConfig(name="kept")) == []
+    assert load_config(directory.path / "config.toml", []) == RunConfig(name="kept")
+
+
+def test_a_directory_is_written_to_by_one_run_at_a_time(directory: RunDirectory) -> None:
+    hold = f"""
+import sys
+from pathlib import Path
+from rl.run_directory import RunDirectory
+with RunDirectory.open(Path({str(directory.path)!r})).held():
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+    with directory.held():
+        pass
+    with subprocess.Popen(
+        [sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(ValueError, match=f"process {other.pid} on .*--out"), directory.held():
+            pass
+        other.kill()
+    with directory.held():
+        pass
+
+
+async def test_metrics_that_somebody_shortened_are_missed(
+    directory: RunDirectory, caplog: pytest.LogCaptureFixture
+) -> None:
+    journal(directory).stepped(0, {"reward/mean": 0.5}, [])
+    checkpoint.save(directory.checkpoints, Checkpoint(3, b"state"))
+    with caplog.at_level(logging.WARNING):
+        assert await journal(directory, resume=True).restore(LearnerOfBytes()) == 3
+    assert "metrics.jsonl lacks 2 steps, the first 1" in caplog.text

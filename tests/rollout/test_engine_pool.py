@@ -1,9 +1,11 @@
 """Workers die in every way there is, and every prompt is answered exactly once, with what it would have got anyway."""
 
 import asyncio
+import itertools
 import os
 import random
 import signal
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -133,14 +135,50 @@ async def test_a_worker_that_only_dies_is_given_up_and_the_last_ones_end_is_an_e
         await ask(EnginePool([Mortal(4)]))
 
 
-async def test_a_mistake_is_no_death() -> None:
+async def test_a_mistake_is_no_death_and_stops_the_others() -> None:
     class Mistaken(Mortal):
         async def stream(self, *_: Any, **__: Any) -> AsyncGenerator[tuple[int, list[Completion]]]:
             raise ValueError("a prompt that is too long")
             yield
 
+    other = Mortal()
     with pytest.raises(ValueError, match="too long"):
-        await ask(EnginePool([Mistaken(), Mortal()], reborn(Mortal()), max_restarts=9))
+        await ask(EnginePool([Mistaken(), other], reborn(Mortal()), max_restarts=9))
+    answered = len(other.given)
+    await asyncio.sleep(0.01)
+    assert len(other.given) == answered < 6
+
+
+async def test_a_worker_whose_start_is_refused_after_a_death_is_tried_again() -> None:
+    """Its place's memory may still be held by the dead one."""
+    refusals = [ValueError("vLLM could not start: no memory")] * 2
+
+    async def start(_: int) -> Engine:
+        if refusals:
+            raise refusals.pop()
+        return new
+
+    new = Mortal()
+    await ask(EnginePool([Mortal(2)], start, max_restarts=3))
+    assert len(new.given) == 10
+    refusals = [ValueError("vLLM could not start: no memory")] * 9
+    with pytest.raises(EngineDied, match=r"max_restarts is used up.*--resume.*no memory"):
+        await ask(EnginePool([Mortal(2)], start, max_restarts=3))
+
+
+async def test_restarts_in_a_row_are_further_and_further_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rollout.pool.BACK_OFF", (0.0, 0.05, 0.2))
+    started: list[float] = []
+
+    async def start(_: int) -> Engine:
+        started.append(time.monotonic())
+        raise EngineDied("it died")
+
+    begun = time.monotonic()
+    with pytest.raises(EngineDied):
+        await ask(EnginePool([Mortal(0)], start, max_restarts=4))
+    pauses = [after - before for before, after in itertools.pairwise([begun, *started])]
+    assert [pause >= least for pause, least in zip(pauses, (0.0, 0.05, 0.2, 0.2), strict=True)] == [True] * 4
 
 
 # --- real workers ---
@@ -165,7 +203,8 @@ class Workers:
         return engine
 
     async def pool(self, count: int, **options: Any) -> EnginePool:
-        return EnginePool([await self.start() for _ in range(count)], self.start, max_restarts=3, **options)
+        first = await asyncio.gather(*(self.start() for _ in range(count)))
+        return EnginePool(first, self.start, max_restarts=3, **options)
 
 
 async def settled(pool: EnginePool, workers: int) -> None:
@@ -177,71 +216,60 @@ async def settled(pool: EnginePool, workers: int) -> None:
     raise AssertionError("the dead workers were not replaced")
 
 
-@pytest.mark.usefixtures("ray_cluster")
-@pytest.mark.parametrize("victims", [[0], [0, 1]])
-async def test_killed_workers_cost_no_prompt_and_change_no_completion(
-    tiny_model: ModelConfig, make_adapter: Callable[..., Adapter], victims: list[int]
-) -> None:
-    adapter = make_adapter(tiny_model, LORA, seed=len(victims))
-    expected = await TorchEngine(tiny_model, LORA).sample(PROMPTS, adapter, SAMPLING, seeds=SEEDS)
-    workers = Workers(tiny_model)
-    pool = await workers.pool(2)
-    try:
-        pids = [await workers.started[victim].pid() for victim in victims]
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)  # so that it is surely at work when it is killed
-        sampling = asyncio.create_task(pool.sample(PROMPTS, adapter, SAMPLING, seeds=SEEDS))
-        await asyncio.sleep(1)
-        assert not sampling.done()
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
-        assert [[c.token_ids for c in group] for group in await sampling] == [
-            [c.token_ids for c in group] for group in expected
-        ]
-        await settled(pool, 2)
-        assert len(workers.started) == 2 + len(victims)
-        again = await pool.sample(PROMPTS, adapter, SAMPLING, seeds=SEEDS)
-        assert [[c.token_ids for c in g] for g in again] == [[c.token_ids for c in g] for g in expected]
-    finally:
-        await pool.close()
+def tokens(groups: list[list[Completion]]) -> list[list[tuple[int, ...]]]:
+    assert {completion.policy_version for group in groups for completion in group} == {4}
+    return [[completion.token_ids for completion in group] for group in groups]
+
+
+async def killed_at_work(pool: EnginePool, victims: int, sampling: Callable[[], Awaitable[Any]]) -> Any:
+    """What comes of sampling while that many of the pool's workers are killed."""
+    engines = [engine for engine in pool.replicas() if isinstance(engine, RayEngine)]
+    pids = [await engine.pid() for engine in engines[:victims]]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)  # so that it is surely at work when it is killed
+    at_work = asyncio.ensure_future(sampling())
+    await asyncio.sleep(1)
+    assert not at_work.done()
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    return await at_work
 
 
 @pytest.mark.usefixtures("ray_cluster")
-async def test_a_worker_that_says_nothing_counts_as_dead(
+async def test_workers_that_are_killed_or_silent_cost_no_prompt_and_change_no_completion(
     tiny_model: ModelConfig, make_adapter: Callable[..., Adapter]
 ) -> None:
-    adapter = make_adapter(tiny_model, LORA)
-    workers = Workers(tiny_model, stall_timeout=30)
-    pool = await workers.pool(2)
-    workers.started[0]._stall_timeout = 2  # pyright: ignore[reportPrivateUsage]
+    """One of two is killed, then both at once, then one is silent. Each new one shows the policy before it serves."""
+    adapter = make_adapter(tiny_model, LORA, version=4)
+    expected = tokens(await TorchEngine(tiny_model, LORA).sample(PROMPTS, adapter, SAMPLING, seeds=SEEDS))
+    learner = TorchLearner("gate", tiny_model, LORA, LearnerConfig(), temperature=1.0, seed=0)
+    watchman = Watchman(LivenessConfig().tolerance, await Reference.measure(learner, adapter, None, PROMPTS))
+    let_in: list[Engine] = []
+
+    async def admit(engine: Engine) -> None:
+        await watchman.admit(engine)
+        let_in.append(engine)
+
+    workers = Workers(tiny_model)
+    pool = await workers.pool(2, admit=admit)
+
+    def sampling() -> Awaitable[list[list[Completion]]]:
+        return pool.sample(PROMPTS, adapter, SAMPLING, seeds=SEEDS)
+
     try:
-        silent = await workers.started[0].pid()
-        os.kill(silent, signal.SIGSTOP)
-        groups = await asyncio.wait_for(pool.sample(PROMPTS, adapter, SAMPLING, seeds=SEEDS), 25)
-        assert all(len(group) == 2 for group in groups)
-        await settled(pool, 2)
+        for victims in (1, 2):
+            assert tokens(await killed_at_work(pool, victims, sampling)) == expected
+            await settled(pool, 2)
+        assert (len(workers.started), let_in) == (5, workers.started[2:])
+        silent = workers.started[-1]
+        pid = await silent.pid()
+        silent._stall_timeout = 2  # pyright: ignore[reportPrivateUsage]
+        os.kill(pid, signal.SIGSTOP)
+        assert tokens(await asyncio.wait_for(sampling(), 60)) == expected
         for _ in range(100):
-            if not Path(f"/proc/{silent}").exists():
+            if not Path(f"/proc/{pid}").exists():
                 break
             await asyncio.sleep(0.1)
-        assert not Path(f"/proc/{silent}").exists(), "a stalled worker must not keep its memory or GPU"
-    finally:
-        await pool.close()
-
-
-@pytest.mark.usefixtures("ray_cluster")
-async def test_a_restarted_worker_shows_the_current_policy_before_it_serves(
-    tiny_model: ModelConfig, make_adapter: Callable[..., Adapter]
-) -> None:
-    learner = TorchLearner("gate", tiny_model, LORA, LearnerConfig(), temperature=1.0, seed=0)
-    adapter = make_adapter(tiny_model, LORA, version=4)
-    watchman = Watchman(LivenessConfig().tolerance, await Reference.measure(learner, adapter, None, PROMPTS))
-    workers = Workers(tiny_model)
-    pool = await workers.pool(1, admit=watchman.admit)
-    try:
-        os.kill(await workers.started[0].pid(), signal.SIGKILL)
-        groups = await pool.sample(PROMPTS, adapter, SAMPLING, seeds=SEEDS)
-        assert {c.policy_version for group in groups for c in group} == {4}
-        assert len(workers.started) == 2
+        assert not Path(f"/proc/{pid}").exists(), "a stalled worker must not keep its memory or GPU"
     finally:
         await pool.close()

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -113,6 +114,21 @@ def test_a_completion_ends_at_a_stop_text(
     stopped = [c for group in sample(vllm, adapter, stop=(stop,)) for c in group]
     assert stopped[0].finish_reason == "stop"
     assert all(stop not in c.text for c in stopped)
+
+
+def test_a_long_answer_is_no_silence(
+    vllm: RayEngine, tiny_model: ModelConfig, make_adapter: Callable[..., Adapter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker at work is alive, however much longer than `stall_timeout` its first answer takes."""
+    adapter = make_adapter(tiny_model, LoraConfig(rank=1), seed=6, run="long")
+    sampling = SamplingConfig(group_size=200, max_tokens=56)
+    prompts, seeds = [[5, 6, 7], [8, 9, 10]], [1, 2]
+    sample(vllm, adapter)
+    monkeypatch.setattr(vllm, "_stall_timeout", 0.4)
+    started = time.monotonic()
+    groups = asyncio.run(vllm.sample(prompts, adapter, sampling, seeds=seeds))
+    assert time.monotonic() - started > 0.6, "it was too quick to show anything"
+    assert [len(group) for group in groups] == [200, 200]
 
 
 Tensors = dict[str, torch.Tensor]
