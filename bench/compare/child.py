@@ -18,22 +18,23 @@ THREADS = len(os.sched_getaffinity(0))
 
 
 class Child:
-    """Runs one of the `*_child.py` beside this file."""
+    """Runs one of the `*_child` modules beside this one, from the root: here some have the names of packages."""
 
     def __init__(
-        self, script: str, job: Mapping[str, Any], environment: Mapping[str, str], python: str = sys.executable
+        self, module: str, job: Mapping[str, Any], environment: Mapping[str, str], python: str = sys.executable
     ) -> None:
         self._scratch = tempfile.TemporaryDirectory(prefix="speed-")
         place = Path(self._scratch.name)
         (place / "job.json").write_text(json.dumps({"threads": THREADS, "scratch": str(place), **job}))
         self._errors = (place / "errors").open("w+")
         self._process = subprocess.Popen(
-            [python, str(Path(__file__).with_name(script)), str(place / "job.json")],
+            [python, "-m", f"bench.compare.{module}", str(place / "job.json")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+            env={**os.environ, **environment},
+            cwd=ROOT,
         )
 
     def __enter__(self) -> Self:

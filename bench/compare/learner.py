@@ -17,7 +17,7 @@ STATE = 3 * 4
 def run(repeats: int) -> list[Row]:
     work = load_work()
     job = {"config": work.config.model_dump(mode="json"), "prompts": step_prompts(work)}
-    with Child("learner_child.py", job, {"OMP_WAIT_POLICY": "passive"}) as child:
+    with Child("learner_child", job, {"OMP_WAIT_POLICY": "passive"}) as child:
         facts = child.answer()
         turns = [child.go() for _ in range(repeats)]
     updates = [facts["lora_flops"] / turn["seconds"] for turn in turns]

@@ -1,7 +1,7 @@
 """Tokens a second of our engine with an active rank-1 adapter, as a share of vLLM's without LoRA.
 
 Each engine has a process of its own with the same environment, the same prompts and the same number of tokens; they take
-turns. vLLM's own CPU LoRA operators, and several adapters in one batch, are rows beside it.
+turns. vLLM's own CPU operators, and several adapters in one batch, are rows beside it.
 """
 
 from contextlib import ExitStack
@@ -16,7 +16,7 @@ KINDS = {
     "raw": "vLLM, no LoRA",
     "ours": "ours, one adapter in the batch",
     "several": "ours, four adapters in the batch",
-    "operators": "vLLM's LoRA operators in our engine",
+    "operators": "our engine with vLLM's own operators and sampler",
     "bare": "vLLM, no LoRA, no seeds, no logprobs",
 }
 
@@ -33,7 +33,7 @@ def run(repeats: int) -> list[Row]:
         children = {
             kind: stack.enter_context(
                 Child(
-                    "rollout_child.py",
+                    "rollout_child",
                     {**job, "kind": kind, "adapters": 4 if kind == "several" else 1},
                     engine_environment(work.config, THREADS),
                 )
@@ -52,6 +52,6 @@ def run(repeats: int) -> list[Row]:
         *rows,
         Row("rollout", "ours / raw vLLM", shares["ours"], "", "rollout_share_of_raw_vllm", ">= 0.85"),
         Row("rollout", "four adapters / raw vLLM", shares["several"], "", "rollout_share_several_adapters"),
-        Row("rollout", "vLLM's LoRA operators / raw vLLM", shares["operators"], "", "rollout_share_vllm_operators"),
+        Row("rollout", "vLLM's own operators / raw vLLM", shares["operators"], "", "rollout_share_vllm_operators"),
         Row("rollout", "ours / bare vLLM", paired(speeds["ours"], speeds["bare"]), "", "rollout_share_of_bare_vllm"),
     ]

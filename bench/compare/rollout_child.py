@@ -5,7 +5,7 @@ what is measured:
 
     ours        our engine, an active adapter on every linear layer
     several     the same, the prompts spread over several adapters at once
-    operators   our engine with vLLM's own CPU LoRA operators
+    operators   our engine with vLLM's own CPU operators and sampler
     raw         vLLM without LoRA, asked for the same: seeded, with the logprob of each token
     bare        vLLM without LoRA, asked for tokens alone: no seeds, no logprobs
 """
@@ -25,7 +25,7 @@ from lora.files import Description, pack
 from lora.load import load_adapted
 from lora.types import Adapter
 from rl.config import RunConfig
-from rollout import cpu_lora, vllm_engine
+from rollout import cpu_lora, cpu_ops, cpu_sampler, vllm_engine
 from rollout.types import Completion
 
 Job = dict[str, Any]
@@ -37,6 +37,9 @@ def main() -> None:
     job: Job = json.loads(Path(sys.argv[1]).read_text())
     torch.set_num_threads(job["threads"])
     config = RunConfig.model_validate(job["config"])
+    if job["kind"] not in ("ours", "several"):
+        for module in (cpu_lora, cpu_ops, cpu_sampler):
+            module.install = lambda: None
     turn = (_raw if job["kind"] in ("raw", "bare") else _ours)(job, config)
     turn(0)
     _answer(ready=True)
@@ -47,8 +50,6 @@ def main() -> None:
 
 
 def _ours(job: Job, config: RunConfig) -> Turn:
-    if job["kind"] == "operators":
-        cpu_lora.install = lambda: None
     patched = vllm_engine._sampling_params
     vllm_engine._sampling_params = lambda sampling, seed: _endless(patched(sampling, seed))
     engine = vllm_engine.VllmEngine(job["model"], config.model, config.lora, config.rollout, seed=0)

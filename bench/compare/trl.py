@@ -42,7 +42,7 @@ SETTINGS: dict[str, Any] = {
 
 def run(repeats: int) -> list[Row]:
     work = load_work(f"num_steps={repeats + 1}")
-    with Child("trl_child.py", _job(work), {"OMP_WAIT_POLICY": "passive"}, python=str(_environment())) as trl:
+    with Child("trl_child", _job(work), {"OMP_WAIT_POLICY": "passive"}, python=str(_environment())) as trl:
         trl.answer()
         ours, theirs, accuracy = asyncio.run(_take_turns(work, trl))
         texts = trl.answer()["texts"]

@@ -17,7 +17,6 @@ from peft import LoraConfig
 from transformers import AutoTokenizer, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from rewards.math_answer import math_answer
 from rewards.types import Problem
 
