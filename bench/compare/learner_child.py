@@ -7,6 +7,7 @@ tokens: what the update would cost if it were nothing but its largest products, 
 import asyncio
 import json
 import random
+import resource
 import sys
 import time
 from collections.abc import Callable
@@ -48,6 +49,7 @@ def main() -> None:
         lora_flops=flops.lora,
         full_flops=flops.full,
         executed_flops=counter.get_total_flops(),
+        peak_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10,
         tokens=tokens,
         trained_parameters=asyncio.run(learner.facts())["trained_parameters"],
         model_parameters=asyncio.run(learner.facts())["model_parameters"],
