@@ -42,7 +42,6 @@ def main() -> None:
     tokens = sum(len(row.token_ids) for row in batch.rows)
     products = plain_products(config, min(tokens, config.learner.tokens_per_microbatch))
     products()
-    asyncio.run(learner.update(batch))
     with FlopCounterMode(display=False) as counter:
         asyncio.run(learner.update(batch))
     _answer(
