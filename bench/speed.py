@@ -3,9 +3,10 @@
     python bench/speed.py                     all comparisons
     python bench/speed.py rollout learner     some of them
     python bench/speed.py rollout --repeats 9
+    python bench/speed.py step --repeats 2 --set model.name=tiny-random
 
 The table goes to standard output and the figures to `bench/results.json`, where those of comparisons that were not run
-stay as they were. Nothing else should use the machine meanwhile.
+stay as they were; with --set it is left alone. Nothing else should use the machine meanwhile.
 """
 
 import argparse
@@ -23,6 +24,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.compare.table import Row, render
+from bench.compare.work import asked
 
 RESULTS = Path(__file__).with_name("results.json")
 COMPARISONS = {"rollout": 7, "learner": 7, "step": 7, "full": 3, "trl": 3}
@@ -33,14 +35,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("comparisons", nargs="*", help=f"of {', '.join(COMPARISONS)}; all by default")
     parser.add_argument("--repeats", type=int, help="how often each is repeated")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of bench/compare/work.toml")
     arguments = parser.parse_args()
+    asked.extend(arguments.set)
     if unknown := set(arguments.comparisons) - set(COMPARISONS):
         parser.error(f"no comparison is named {min(unknown)!r}; there are: {', '.join(COMPARISONS)}")
     rows: list[Row] = []
     for name in arguments.comparisons or COMPARISONS:
         print(f"{name}...", file=sys.stderr, flush=True)
         found = importlib.import_module(f"bench.compare.{name}").run(arguments.repeats or COMPARISONS[name])
-        _keep(name, found)
+        if not asked:  # other work has other figures
+            _keep(name, found)
         rows += found
     print(render(rows))
 

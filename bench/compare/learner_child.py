@@ -37,8 +37,9 @@ def main() -> None:
     learner = TorchLearner(
         "speed", config.model, config.lora, config.learner, temperature=config.sampling.temperature, seed=0
     )
-    batch = make_batch(job["prompts"], config)
-    flops = count(load_skeleton(config.model), config.lora, batch.rows)
+    skeleton: Any = load_skeleton(config.model)
+    batch = make_batch(job["prompts"], config, skeleton.config.vocab_size)
+    flops = count(skeleton, config.lora, batch.rows)
     tokens = sum(len(row.token_ids) for row in batch.rows)
     products = plain_products(config, min(tokens, config.learner.tokens_per_microbatch))
     products()
@@ -60,10 +61,10 @@ def main() -> None:
         _answer(seconds=time.perf_counter() - start, product_flops=product_flops, product_seconds=product_seconds)
 
 
-def make_batch(prompts: list[list[int]], config: RunConfig) -> TrainBatch:
+def make_batch(prompts: list[list[int]], config: RunConfig, vocabulary: int) -> TrainBatch:
     """A step in which every group has a signal, with answers of 10 to 24 tokens, as the base model's are."""
     draw = random.Random(0)
-    groups = [_group(prompt, config, draw) for prompt in prompts]
+    groups = [_group(prompt, config, vocabulary, draw) for prompt in prompts]
     advised = [advantages(group.rewards, config.learner.advantage) for group in groups]
     return build_batch(groups, advised, config.learner.tokens_per_row)
 
@@ -83,10 +84,10 @@ def plain_products(config: RunConfig, tokens: int) -> Callable[[], tuple[int, fl
     return run
 
 
-def _group(prompt: list[int], config: RunConfig, draw: random.Random) -> Group:
+def _group(prompt: list[int], config: RunConfig, vocabulary: int, draw: random.Random) -> Group:
     completions: list[Completion] = []
     for _ in range(config.sampling.group_size):
-        ids = tuple(draw.randrange(100, 40_000) for _ in range(draw.randint(10, config.sampling.max_tokens)))
+        ids = tuple(draw.randrange(vocabulary) for _ in range(draw.randint(10, config.sampling.max_tokens)))
         completions.append(Completion(ids, (-1.0,) * len(ids), "", "stop", 0))
     rewards = [Reward(float(i % 2), Outcome.CORRECT) for i in range(config.sampling.group_size)]
     return Group(Problem("", "", ""), prompt, completions, rewards)

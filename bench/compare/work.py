@@ -8,11 +8,14 @@ from rl.launch import Prepared, prepare
 from rl.settings import load_config
 from rollout.environment import worker_environment
 
+asked: list[str] = []
+"""Settings that the command line put on top of `work.toml`."""
+
 
 def load_work(*settings: str) -> Prepared:
-    """`work.toml` with `settings` such as ``"num_steps=3"`` on top."""
+    """`work.toml` with what was asked for and `settings` such as ``"num_steps=3"`` on top."""
     file = Path(__file__).with_name("work.toml")
-    return prepare(load_config(file, settings), file.parent)
+    return prepare(load_config(file, [*asked, *settings]), file.parent)
 
 
 def step_prompts(work: Prepared, step: int = 0) -> list[list[int]]:
