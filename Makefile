@@ -11,7 +11,7 @@ export UV_TORCH_BACKEND ?= $(if $(filter gpu,$(EXTRA)),auto,cpu)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo tiny test bench-grader soak check format clean
+.PHONY: help setup demo tiny test bench bench-grader soak check format clean
 
 help: ## Show what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -33,6 +33,9 @@ tiny: setup ## The same loop on a tiny random model, in half a minute
 
 test: setup ## Run the whole test suite
 	$(BIN)/python -m pytest
+
+bench: setup ## How fast it is: against TRL, raw vLLM and a plain matrix product; on an idle machine, in about half an hour
+	$(BIN)/python bench/speed.py
 
 bench-grader: setup ## Compare the grader with math-verify alone, on the same cases
 	$(BIN)/python bench/grader.py

@@ -1,38 +1,39 @@
-"""LoRA products for vLLM on a CPU: one small dense product per adapter and layer.
+"""LoRA products for vLLM on a CPU: two dense products for all slices of a layer and all adapters of a batch.
 
-vLLM's own CPU operators gather a copy of the adapter's matrices for every token. The rows of one adapter are one
-matrix, and a batch holds one adapter or two, so multiplying once per adapter does the same work without the copies.
+vLLM's own CPU operators gather a copy of the adapter's matrices for every token. Here the matrices of a layer lie side
+by side, those of its slices (q, k and v; gate and up) and those of every adapter that is loaded: one product with all
+of A, one with all of B. Where a batch holds several adapters, a mask keeps of the first what is a row's own.
 It plugs in where the platform names its wrapper class (`get_punica_wrapper`).
 """
 
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 from vllm.platforms import current_platform
 
-Segments = list[tuple[int, Tensor | None]]
-"""An adapter's slot, and the batch's rows that use it; None stands for every row."""
-
 
 def install() -> None:
-    """Make vLLM use `GroupedLoraCPU` in this process."""
-    name = f"{GroupedLoraCPU.__module__}.{GroupedLoraCPU.__qualname__}"
+    """Make vLLM use `DenseLoraCPU` in this process."""
+    name = f"{DenseLoraCPU.__module__}.{DenseLoraCPU.__qualname__}"
     type(current_platform).get_punica_wrapper = classmethod(lambda cls: name)  # pyright: ignore[reportAttributeAccessIssue]
 
 
-class GroupedLoraCPU(PunicaWrapperCPU):
-    """Multiplies the rows of each adapter at once, in float32, as vLLM's GPU kernels accumulate."""
+class DenseLoraCPU(PunicaWrapperCPU):
+    """Multiplies all rows at once, in the activations' precision, with sums accumulated in float32."""
 
-    token_segments: Segments
-    sampler_segments: Segments
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._tokens = Rows.of(torch.empty(0, dtype=torch.long))
+        self._samples = self._tokens
+        self._layers: dict[int, Layer] = {}
 
     def update_metadata(self, *args: Any, **kwargs: Any) -> None:
         """Once a batch: note which rows belong to which adapter."""
         super().update_metadata(*args, **kwargs)
-        self.token_segments = segments(self.token_lora_indices)
-        self.sampler_segments = segments(self.sampler_indices)
+        self._tokens = Rows.of(self.token_lora_indices)
+        self._samples = Rows.of(self.sampler_indices)
 
     def add_lora_linear(
         self,
@@ -45,40 +46,97 @@ class GroupedLoraCPU(PunicaWrapperCPU):
         **_: Any,
     ) -> None:
         """y[rows, slice] += x[rows] A^T B^T scale, for every slice of a fused layer and every adapter."""
-        x, y = x.view(-1, x.shape[-1]), y.view(-1, y.shape[-1])
-        start = 0
-        for A, B, size in zip(lora_a_stacked, lora_b_stacked, output_slices, strict=True):
-            for slot, rows in self.token_segments:
-                _add(y[:, start : start + size], x, A[slot, 0], B[slot, 0], scale, rows)
-            start += size
+        layer = self._layers.get(id(lora_a_stacked))
+        if layer is None:
+            # The layer keeps its tuples for as long as it lives, and `Layer` keeps them too: the id stays theirs.
+            layer = self._layers[id(lora_a_stacked)] = Layer.join(lora_a_stacked, lora_b_stacked)
+        layer.add(y.view(-1, y.shape[-1]), x.view(-1, x.shape[-1]), scale, self._tokens)
 
     def add_lora_logits(
         self, y: Tensor, x: Tensor, lora_a_stacked: Tensor, lora_b_stacked: Tensor, scale: float, **_: Any
     ) -> None:
         """The same for an adapted output layer. vLLM calls it for every adapter; most leave that layer as it is."""
         x, y = x.view(-1, x.shape[-1]), y.view(-1, y.shape[-1])
-        for slot, rows in self.sampler_segments:
-            if not lora_b_stacked[slot].any():
-                continue
-            _add(y, x, lora_a_stacked[slot, 0], lora_b_stacked[slot, 0], scale, rows)
+        slots = self._samples.slots
+        if not lora_b_stacked[slots].any():
+            return
+        A, B = lora_a_stacked[slots, 0].flatten(0, 1), lora_b_stacked[slots, 0].transpose(1, 2).flatten(0, 1)
+        _add(y, x, A, B, scale, self._samples)
 
 
-def segments(indices: Tensor) -> Segments:
-    """Rows by slot. A slot below 0 means the base model alone: nothing to add."""
-    slots = torch.unique(indices).tolist()
-    if len(slots) == 1:
-        return [(slots[0], None)] if slots[0] >= 0 else []
-    return [(slot, (indices == slot).nonzero().squeeze(1)) for slot in slots if slot >= 0]
+class Rows:
+    """Which of a batch's rows use which adapter."""
+
+    def __init__(self, slots: slice, owned: Tensor | None) -> None:
+        self.slots = slots
+        """The adapters' slots, from the first to the last one in use; empty where no row has an adapter."""
+        self._owned = owned
+        """bool[rows, slots]: whose row it is; None where every row is that of one adapter."""
+        self._masks: dict[tuple[int, torch.dtype], Tensor] = {}
+
+    @classmethod
+    def of(cls, indices: Tensor) -> Self:
+        """From the slot of every row. One below 0 means the base model alone: nothing to add."""
+        if not len(indices):
+            return cls(slice(0, 0), None)
+        low, high = (int(bound) for bound in indices.aminmax())
+        if low == high:
+            return cls(slice(low, high + 1) if low >= 0 else slice(0, 0), None)
+        used = indices[indices >= 0]
+        slots = slice(int(used.min()), high + 1)
+        return cls(slots, indices[:, None] == torch.arange(slots.start, slots.stop, device=indices.device))
+
+    def mask(self, width: int, dtype: torch.dtype) -> Tensor | None:
+        """[rows, slots * width] of ones and zeros, `width` columns an adapter; None where all would be ones."""
+        if self._owned is None:
+            return None
+        if (width, dtype) not in self._masks:
+            self._masks[width, dtype] = self._owned.repeat_interleave(width, dim=1).to(dtype)
+        return self._masks[width, dtype]
 
 
-def _add(y: Tensor, x: Tensor, A: Tensor, B: Tensor, scale: float, rows: Tensor | None) -> None:
-    """Rows of x and y may be padded to different lengths, and so may the vocabulary: the shorter one counts.
+class Layer:
+    """All adapters' matrices of one linear layer, its slices beside each other.
 
-    x A^T is rounded to the activations' precision, as it is in the learner; the sum is accumulated in float32.
+    With R the ranks of all its slices together, A is [slots, R, d_in] and B [slots, R, d_out]; B has zeros where a
+    slice's rank meets another slice's output. What vLLM writes an adapter into are views of these two.
     """
-    width = min(len(B), y.shape[1])
-    if rows is None:
-        count = min(len(x), len(y))
-        y[:count, :width].addmm_(x[:count] @ A.T, B[:width].T, alpha=scale)
-    else:
-        y[rows, :width] += (x[rows] @ A.T) @ B[:width].T * scale
+
+    def __init__(self, A: Tensor, B: Tensor, stacked: tuple[tuple[Tensor, ...], tuple[Tensor, ...]]) -> None:
+        self._A, self._B, self._stacked = A, B, stacked
+
+    @classmethod
+    @torch.inference_mode(False)  # vLLM writes adapters outside of it, which inference tensors would refuse
+    def join(cls, a_stacked: tuple[Tensor, ...], b_stacked: tuple[Tensor, ...]) -> Self:
+        """Move vLLM's tensors, [slots, 1, rank, d_in] and [slots, 1, d_out, rank] a slice, into common ones."""
+        slots, ranks = len(a_stacked[0]), [a.shape[2] for a in a_stacked]
+        A = a_stacked[0].new_zeros(slots, sum(ranks), a_stacked[0].shape[3])
+        B = b_stacked[0].new_zeros(slots, sum(ranks), sum(b.shape[2] for b in b_stacked))
+        rank, out = 0, 0
+        for a, b in zip(a_stacked, b_stacked, strict=True):
+            a_view = A[:, None, rank : rank + a.shape[2]]
+            b_view = B[:, None, rank : rank + a.shape[2], out : out + b.shape[2]].transpose(2, 3)
+            a.data, b.data = a_view.copy_(a), b_view.copy_(b)
+            rank, out = rank + a.shape[2], out + b.shape[2]
+        return cls(A, B, (a_stacked, b_stacked))
+
+    def add(self, y: Tensor, x: Tensor, scale: float, rows: Rows) -> None:
+        """y += x A^T B scale, of each row's own adapter."""
+        _add(y, x, self._A[rows.slots].flatten(0, 1), self._B[rows.slots].flatten(0, 1), scale, rows)
+
+
+def _add(y: Tensor, x: Tensor, A: Tensor, B: Tensor, scale: float, rows: Rows) -> None:
+    """y += x A^T B scale, with A [slots * rank, d_in] and B [slots * rank, d_out].
+
+    Rows of x and y may be padded to different lengths, and so may the vocabulary: the shorter one counts. x A^T is
+    rounded to the activations' precision, as it is in the learner; the sum is accumulated in float32.
+    """
+    if not len(A):
+        return
+    count, width = min(len(x), len(y)), min(B.shape[1], y.shape[1])
+    shrunk = x[:count] @ A.T
+    mask = rows.mask(len(A) // (rows.slots.stop - rows.slots.start), x.dtype)
+    if mask is not None:
+        count = min(count, len(mask))
+        shrunk = shrunk[:count] * mask[:count]
+    y[:count, :width].addmm_(shrunk, B[:, :width], alpha=scale)

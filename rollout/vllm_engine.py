@@ -235,9 +235,10 @@ def _engine_args(model: str, model_config: ModelConfig, lora: LoraConfig, config
     on_cpu = current_platform.is_cpu()
     logging.getLogger("vllm.logging_utils.dump_input").setLevel(logging.CRITICAL)  # it prints every prompt on a failure
     if on_cpu:
-        from rollout import cpu_lora
+        from rollout import cpu_lora, cpu_ops, cpu_sampler
 
-        cpu_lora.install()
+        for module in (cpu_lora, cpu_ops, cpu_sampler):
+            module.install()
     return EngineArgs(
         **(_cpu_args(model_config) if on_cpu else {}),
         model=model,

@@ -1,0 +1,115 @@
+"""One engine in a process of its own: it loads, then samples the same completions whenever it is told to.
+
+Its argument is a JSON file with the job; every line on standard input is one turn, answered with a JSON line. `kind` says
+what is measured:
+
+    ours        our engine, an active adapter on every linear layer
+    several     the same, the prompts spread over several adapters at once
+    operators   our engine with vLLM's own CPU operators and sampler
+    raw         vLLM without LoRA, asked for the same: seeded, with the logprob of each token
+    bare        vLLM without LoRA, asked for tokens alone: no seeds, no logprobs
+"""
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lora.files import Description, pack
+from lora.load import load_adapted
+from lora.types import Adapter
+from rl.config import RunConfig
+from rollout import cpu_lora, cpu_ops, cpu_sampler, vllm_engine
+from rollout.types import Completion
+
+Job = dict[str, Any]
+Turn = Callable[[int], int]
+"""Samples with a seed; the tokens that were written."""
+
+
+def main() -> None:
+    job: Job = json.loads(Path(sys.argv[1]).read_text())
+    torch.set_num_threads(job["threads"])
+    config = RunConfig.model_validate(job["config"])
+    if job["kind"] not in ("ours", "several"):
+        for module in (cpu_lora, cpu_ops, cpu_sampler):
+            module.install = lambda: None
+    turn = (_raw if job["kind"] in ("raw", "bare") else _ours)(job, config)
+    turn(0)
+    _answer(ready=True)
+    for seed, _ in enumerate(sys.stdin, start=1):
+        start, used = time.perf_counter(), time.process_time()
+        tokens = turn(seed)
+        _answer(seconds=time.perf_counter() - start, cpu_seconds=time.process_time() - used, tokens=tokens)
+
+
+def _ours(job: Job, config: RunConfig) -> Turn:
+    patched = vllm_engine._sampling_params
+    vllm_engine._sampling_params = lambda sampling, seed: _endless(patched(sampling, seed))
+    vllm_engine.VERSIONS_IN_FLIGHT = max(vllm_engine.VERSIONS_IN_FLIGHT, job["adapters"])
+    engine = vllm_engine.VllmEngine(job["model"], config.model, config.lora, config.rollout, seed=0)
+    adapters = [_adapter(config, version) for version in range(job["adapters"])]
+
+    async def sample(seed: int) -> int:
+        shares = [job["prompts"][i :: len(adapters)] for i in range(len(adapters))]
+        calls = [
+            engine.sample(share, adapter, config.sampling, seeds=[seed * 1000 + i * 100 for i in range(len(share))])
+            for share, adapter in zip(shares, adapters, strict=True)
+        ]
+        return sum(_tokens(groups) for groups in await asyncio.gather(*calls))
+
+    return lambda seed: asyncio.run(sample(seed))
+
+
+def _raw(job: Job, config: RunConfig) -> Turn:
+    arguments = vllm_engine._engine_args(job["model"], config.model, config.lora, config.rollout, 0)
+    engine = vllm_engine._start(replace(arguments, enable_lora=False))
+
+    def sample(seed: int) -> int:
+        for index, prompt in enumerate(job["prompts"]):
+            parameters = _endless(vllm_engine._sampling_params(config.sampling, seed * 1000 + index * 100))
+            if job["kind"] == "bare":
+                parameters.seed = parameters.logprobs = None
+            engine.add_request(f"{seed}-{index}", {"prompt_token_ids": prompt}, parameters)
+        tokens = 0
+        while engine.has_unfinished_requests():
+            tokens += sum(len(o.token_ids) for output in engine.step() if output.finished for o in output.outputs)
+        return tokens
+
+    return sample
+
+
+def _endless(parameters: Any) -> Any:
+    """Every completion gets the same number of tokens."""
+    parameters.ignore_eos = True
+    return parameters
+
+
+def _adapter(config: RunConfig, version: int) -> Adapter:
+    """An adapter that moves every layer."""
+    adapted = load_adapted(config.model, config.lora, seed=version)
+    generator = torch.Generator().manual_seed(version)
+    tensors = {
+        name: torch.randn(tensor.shape, generator=generator) * 0.002 if name.endswith("lora_B") else tensor.detach()
+        for name, tensor in adapted.layers.tensors().items()
+    }
+    description = Description(config.model.name, config.lora.rank, config.lora.alpha, adapted.description.targets)
+    return Adapter("speed", version, pack({n: t.bfloat16() for n, t in tensors.items()}, description))
+
+
+def _tokens(groups: list[list[Completion]]) -> int:
+    return sum(len(completion.token_ids) for group in groups for completion in group)
+
+
+def _answer(**values: Any) -> None:
+    print(json.dumps(values), flush=True)
+
+
+if __name__ == "__main__":
+    main()
