@@ -237,7 +237,7 @@ def pies(rng: random.Random) -> Drawn:
 def logs(rng: random.Random) -> Drawn:
     a, b = rng.sample((2, 3, 5, 7, 11), 2)
     k = rng.randint(2, 5)
-    return Drawn("", f"\\log_{{{a}}} {b}", [f"\\log_{{{a}}} {b}", f"\\log_{{{a}}}{{{b}}}", f"\\log_{a}({b})", f"\\frac{{\\ln {b}}}{{\\ln {a}}}", f"\\frac{{\\log {b}}}{{\\log {a}}}", f"\\frac{{1}}{{\\log_{{{b}}} {a}}}", f"\\frac{{1}}{{{k}}}\\log_{{{a}}} {b**k}"], [f"\\log_{{{b}}} {a}", f"\\log_{{{a}}} {b + 1}", f"-\\log_{{{a}}} {b}", f"\\ln {b} - \\ln {a}", f"\\log {b}", f"\\frac{{\\ln {a}}}{{\\ln {b}}}", f"{a}^{b}"])
+    return Drawn("", f"\\log_{{{a}}} {b}", [f"\\log_{{{a}}} {b}", f"\\log_{{{a}}}{{{b}}}", f"\\log_{{{a}}}({b})", f"\\frac{{\\ln {b}}}{{\\ln {a}}}", f"\\frac{{\\log {b}}}{{\\log {a}}}", f"\\frac{{1}}{{\\log_{{{b}}} {a}}}", f"\\frac{{1}}{{{k}}}\\log_{{{a}}} {b**k}"], [f"\\log_{{{b}}} {a}", f"\\log_{{{a}}} {b + 1}", f"-\\log_{{{a}}} {b}", f"\\ln {b} - \\ln {a}", f"\\log {b}", f"\\frac{{\\ln {a}}}{{\\ln {b}}}", f"{a}^{b}"])
 
 
 def exponentials(rng: random.Random) -> Drawn:
@@ -378,7 +378,7 @@ def multivariate(rng: random.Random) -> Drawn:
 
 
 def lines(rng: random.Random) -> Drawn:
-    m, b, k = nonzero(rng, 9), nonzero(rng, 15), rng.randint(2, 5)
+    m, b, k = rng.choice((-1, 1)) * rng.randint(2, 9), nonzero(rng, 15), rng.randint(2, 5)
     y = linear(m, b)
     return Drawn("Find the equation of the line.", f"y = {y}", [f"y={y}", f"{linear(m, 0)} - y {b:+d} = 0", f"y {-b:+d} = {linear(m, 0)}", f"{k}y = {linear(k * m, k * b)}", f"{y} = y", f"y - {linear(m, 0)} = {b}" if m > 0 else f"y + {-m}x = {b}"], [f"y = {linear(m, b + 1)}", f"y = {linear(-m, b)}", f"y = {linear(m, -b)}", f"x = {linear(m, b, 'y')}", f"y = {m}", f"y = {b}", f"{k}y = {y}", f"y > {y}", f"y \\ne {y}"])
 

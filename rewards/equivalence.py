@@ -261,13 +261,17 @@ def _proportional(left: Node, right: Node) -> bool:
     names = variables(left)
     if not names or names != variables(right):
         return False
-    point = {name: Number(Fraction(3 * i + 7, 5)) for i, name in enumerate(sorted(names))}
-    at_left, at_right = _substitute(left, point), _substitute(right, point)
-    for node in (at_left, at_right):
-        value, scale = approximate(node, {})
-        if abs(value) <= 1e-9 * scale:
-            return False
-    return same_value(Product((left, at_right)), Product((right, at_left)))
+    for first in (7, 22, 41):
+        point = {name: Number(Fraction(31 * i + first, 13)) for i, name in enumerate(sorted(names))}
+        at_left, at_right = _substitute(left, point), _substitute(right, point)
+        if not (_vanishes(at_left) or _vanishes(at_right)):
+            return same_value(Product((left, at_right)), Product((right, at_left)))
+    return False
+
+
+def _vanishes(constant: Node) -> bool:
+    value, scale = approximate(constant, {})
+    return abs(value) <= 1e-9 * scale
 
 
 def _substitute(node: Node, values: dict[str, Number]) -> Node:
