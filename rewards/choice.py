@@ -9,7 +9,7 @@ _OPTION = re.compile(
     re.DOTALL,
 )
 _NAMED = re.compile(r"^(?i:option|choice) ([A-J])$")
-_ANOTHER = re.compile(r"\b(?:or|and|not)\b|\b[B-J]\b|\bA\b(?! [a-z])")
+_ANOTHER = re.compile(r"\b(?:or|and|not|isn't|wrong|incorrect|false)\b|\b[B-J]\b|\bA\b(?! [a-z])")
 """A second letter, or words that take back the first: such an answer chooses nothing."""
 _VALUE = re.compile(r"[¤$]?\d|\\(?:frac|sqrt|text)|[A-Za-z]{3}")
 """What an option's own text begins with. (C)x and (C) - 4 are products and differences of C."""

@@ -57,7 +57,7 @@ _JOIN_LEFT = re.compile(r"(?:(?<=[\s(])|^)([^\s,;]{0,60}?[\w)}\]!%°.]\s*[-+*/^�
 _FRACTIONS = "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"
 _BEFORE = re.compile(
     r"(?:(?<![A-Za-z])(?P<name>[A-Za-z]) ?= ?)?"
-    r"(?P<item>\$[^$\n]{1,200}\$|\\\([^\n]{1,200}?\\\)|(?<![\w.,/])[-+$]{0,2}\d[\d.,/]{0,40}%?)"
+    r"(?P<item>\*\*[^*\n]{1,100}\*\*|\$[^$\n]{1,200}\$|\\\([^\n]{1,200}?\\\)|(?<![\w.,/])[-+$]{0,2}\d[\d.,/]{0,40}%?)"
     r"\s*(?:,\s*(?:or|and)\s|,\s|\bor\s|\band\s)\s*(?:(?P<other>[A-Za-z]) ?= ?)?$"
 )
 _TAKEN_BACK = re.compile(r"(?:\bnot|n't|\bnever|\bcannot)\s+(?:be\s+|equal(?:s|\s+to)?\s+)?[$*(]*$", re.IGNORECASE)
@@ -213,7 +213,7 @@ def _last_bold(text: str) -> str | None:
     for match in reversed(list(_BOLD.finditer(text))):
         content = match[1].strip()
         if re.search(r"\d", content) and not _NOT_A_STATEMENT.search(content):
-            return _core(content)
+            return _listed(text, match.start(), _core(content))
     return None
 
 
@@ -246,7 +246,7 @@ def _listed(text: str, start: int, value: str) -> str | None:
         before = _BEFORE.search(text, max(0, start - 300), start)
         if before is None or before["name"] != before["other"]:
             break
-        items.insert(0, before["item"].strip("$"))
+        items.insert(0, before["item"].strip("$*"))
         start = before.start()
     return None if _TAKEN_BACK.search(text, max(0, start - 30), start) else ", ".join(items)
 

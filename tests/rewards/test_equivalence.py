@@ -88,7 +88,7 @@ DIFFERENT = [
     ("5", "5 = 6"), ("\\frac{1}{2x}", "1/2x"), ("\\frac{x}{2}", "1/2x"), ("x_1", "x_2"), ("5 \\ne x", "x = 5"),
     # bases, ratios, text
     ("52_8", "52_9"), ("3:4", "4:3"), ("3:30", "1:10"), ("3/4", "4:3"), ("\\text{Evelyn}", "Navin"), ("\\text{even}", "not even"), ("\\text{even}", "odd"), ("yes", "no"),
-    ("\\text{(C)}", "(B)"), ("C", "B"), ("C", "(B) or (C)"), ("C", "A) 1 C) 2"), ("no", "on"), ("(C)", "A, B, C"), ("D", "(C)"), ("\\text{east}", "west"), ("C", "(C) D"), ("C", "C: D"), ("x", "(C)x"), ("b", "(a)(b)"), ("C", "\\text{C is wrong}"),
+    ("\\text{(C)}", "(B)"), ("C", "B"), ("C", "(B) or (C)"), ("C", "A) 1 C) 2"), ("no", "on"), ("(C)", "A, B, C"), ("D", "(C)"), ("\\text{east}", "west"), ("C", "(C) D"), ("C", "C: D"), ("x", "(C)x"), ("b", "(a)(b)"), ("C", "\\text{C is wrong}"), ("B", "(B) is wrong"),
     # measures
     ("5 \\text{ cm}", "5 \\text{ cm}^2"), ("5 \\text{ cm}^2", "5 \\text{ cm}"), ("5 \\text{ cm}^2", "5 \\text{ cm}^3"), ("60 \\text{ miles per hour}", "60 miles"), ("5 \\text{ units}", "5 \\text{ square units}"),
     # sets within sets, names, stacks

@@ -22,7 +22,7 @@ STATED = [
     ("5 hours * 60 = 300 minutes in total", "300"), ("\\boxed{5}. The answer is 6.", "6"), ("that is 25 %", "25 %"), ("about 5 million people", "5 million"),
     ("Final answer: A", "A"), ("The correct answer is (C).", "(C)"), ("The answer is option B.", "B"), ("it is 1 1/2 cups", "1 1/2"), ("so -5", "-5"), ("\\boxed{44}. Let us check our answer: $17 * 2 = 34$.", "44"), ("\\boxed{44}, so our answer is correct.", "44"),
     ("The answer is 5. Thus the answer is indeed right.", "5"),
-    ("The answers are 1 and 2.", "1 and 2"), ("So it is 17 or 18", "17, 18"), ("so $x=1$ or $x = 2$.", "x=1, x = 2"), ("x = 3 and y = 5", "5"), ("C", "C"), ("**Yes**", "Yes"),
+    ("The answers are 1 and 2.", "1 and 2"), ("So it is 17 or 18", "17, 18"), ("so $x=1$ or $x = 2$.", "x=1, x = 2"), ("x = 3 and y = 5", "5"), ("**18** or **19**", "18, 19"), ("C", "C"), ("**Yes**", "Yes"),
     ("The correct option is **(C)**.", "(C)"), ("The answer is 18? No, it is 19.", "19"), ("\\boxed{\\text{The answer is } 2}", "2"), ("The final result is 5.\n\nDo you need 3 more?", "5"),
     ("Final Answer: 5 apples (since 2 + 3 = 5)", "5 apples"), ('{"answer": 5}', "5"), ("<think>5</think><answer>6", "6"), ("9 * 2 = $<<9*2=18>>18 a day", "$18"), ("½", "½"),
     ("the answer is therefore 5.", "5"),
