@@ -4,7 +4,7 @@
     python bench/grader.py --fuzz 100000   generated texts: none may crash, hang or write
 
 Cases are the data sets' own answers, written in other ways (which must pass) and as near misses (which must not), each as
-``The answer is \\boxed{...}``. Both graders run in the same killable processes with the same deadline; `math-verify` keeps
+``The answer is \\boxed{...}``; and cases from formulas (`independent`), as models write them. Both graders run in the same killable processes with the same deadline; `math-verify` keeps
 its own time-outs. What is equal is decided by how a case was made, not by either grader.
 """
 
@@ -24,6 +24,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
 
+from independent import drawn_cases
+
 from rewards.config import RewardConfig
 from rewards.pool import GraderPool
 from rewards.types import Outcome, Problem, Reward
@@ -41,6 +43,13 @@ class Case:
     reference: str
     answer: str
     right: bool
+    question: str = ""
+    completion: str = ""
+    """The whole text, where the answer does not simply stand in a box."""
+
+    @property
+    def text(self) -> str:
+        return self.completion or f"The answer is \\boxed{{{self.answer}}}"
 
 
 def math_verify_alone(problem: Problem, completion: str) -> Reward:
@@ -73,6 +82,12 @@ def math500() -> Iterator[Case]:
         other = answers[(at * 7 + 3) % len(answers)]
         if not _digits(other) or _digits(other) != _digits(answer):
             yield Case("math500", answer, other, False)
+
+
+def independent() -> Iterator[Case]:
+    """Cases from formulas, in the frames that models write, drawn with a fixed seed."""
+    for _, question, reference, answer, completion, right in drawn_cases():
+        yield Case("independent", reference, answer, right, question, completion)
 
 
 def _digits(answer: str) -> str:
@@ -238,6 +253,7 @@ BOMBS = [
 
 def cases(count: int) -> list[Case]:
     made = [*gsm8k(count), *math500()]
+    made += independent()
     made += [Case("known traps", r, a, False) for r, a in TRAPS]
     made += [Case("bombs", "5", b, False) for b in BOMBS]
     return made
@@ -252,8 +268,8 @@ async def graded(function: str, work: Sequence[Case], workers: int) -> tuple[lis
     try:
         await pool.grade([Problem("warm", "", "5")], [["5"] * 32])
         start = time.perf_counter()
-        problems = [Problem(str(i), "", c.reference) for i, c in enumerate(work)]
-        groups = await pool.grade_timed(problems, [[f"The answer is \\boxed{{{c.answer}}}"] for c in work])
+        problems = [Problem(str(i), c.question, c.reference) for i, c in enumerate(work)]
+        groups = await pool.grade_timed(problems, [[c.text] for c in work])
         return [g[0] for g in groups], time.perf_counter() - start
     finally:
         await pool.close()

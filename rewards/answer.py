@@ -10,7 +10,19 @@ from fractions import Fraction
 from functools import lru_cache
 
 from rewards.exact import approximate
-from rewards.expression import Call, Node, Number, Product, Symbol, Unparsable, parse_expression, signs, walk
+from rewards.expression import (
+    Call,
+    Negative,
+    Node,
+    Number,
+    Power,
+    Product,
+    Symbol,
+    Unparsable,
+    parse_expression,
+    signs,
+    walk,
+)
 from rewards.normalize import KNOWN_WORDS, MAX_ANSWER_CHARS, MAX_DIGITS, normalize, words
 
 MAX_ITEMS = 200
@@ -110,8 +122,11 @@ ALIASES = {
     "yd": "yard", "mi": "mile", "cm": "centimeter", "centimetre": "centimeter", "mm": "millimeter", "metre": "meter",
     "km": "kilometer", "kilometre": "kilometer", "kg": "kilogram", "mg": "milligram", "lb": "pound", "oz": "ounce",
     "hr": "hour", "min": "minute", "sec": "second", "ml": "milliliter", "m": "meter", "g": "gram", "s": "second",
-    "sq": "square", "litre": "liter", "l": "liter", "h": "hour",
+    "sq": "square", "litre": "liter", "l": "liter", "h": "hour", "mph": "mile hour",
+    "kph": "kilometer hour", "cu": "cubic",
 }  # fmt: skip
+MEASURES = frozenset(w for alias in ALIASES.values() for w in alias.split()) | words("day week month year unit")
+"""Units whose every word counts: miles are not miles per hour, and cm are not cm^2."""
 _TWENTY = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen twenty"
@@ -134,9 +149,26 @@ _BASED = re.compile(
 )
 _BASE_WORDS = re.compile(r"^([0-9A-Fa-f]{1,200}) ?(?:\\text\{ ?)?\(?(?:in )?base[ -]([a-z0-9]{1,7})\)? ?\}?$")
 _MATRIX = re.compile(r"^[\[(]? ?\\begin\{([pbBvV]?(?:small)?matrix|array)\}(?:\{[lcr| ]*\})?(.*)\\end\{\1\} ?[\])]?$")
+_RATIO_WORDS = re.compile(r"(?<=\d) ?(?:\\text\{ ?to ?\}| to ) ?(?=\d+$)")
 _CLOCK = re.compile(r"^\d{1,2}:\d\d(?::\d\d)?(?: ?(?:[ap]\.?m\.?|\\text\{ ?[ap]\.?m\.? ?\}))?$", re.IGNORECASE)
 _WORDS_ONLY = re.compile(r"^[^\W\d_][^\W\d_ '\".,()/-]*(?:[ '.,()/-]+[^\W\d_]+)*\.?$")
 _NAME = re.compile(r"^(?:\\?[A-Za-z]+ ?(?:_ ?(?:\{ ?\w{1,8} ?\}|\w))? ?'?(?:\( ?[a-zA-Z0-9, ]{1,9} ?\))?)$")
+_NAMES = (
+    # AB, the angle ABC, the length |AB|, the area [ABC]
+    re.compile(r"^(?:m ?)?(?:\\(?:angle|triangle|overline|measuredangle|vec|hat|bar) ?)?\{? ?[A-Z]{1,4} ?\}?$"),
+    re.compile(r"^(?:\[ ?[A-Z]{3,6} ?\]|\| ?[A-Z]{2} ?\|)$"),
+    re.compile(r"^\\frac ?\{ ?d ?\w? ?\} ?\{ ?d ?\w ?\}$"),  # dy/dx
+    re.compile(r"^[a-zA-Z] ?\^ ?\{? ?-1 ?\}? ?\([^()]{1,20}\)$"),  # f^{-1}(3)
+    re.compile(r"^\\(?:sin|cos|tan|cot|sec|csc) ?(?:\\angle ?)?\(? ?(?:[A-Za-z]{1,3}|\\[a-z]+) ?\)?$"),
+    re.compile(r"^(?:[EP]|\\mathbb ?\{ ?[EP] ?\}) ?[\[(][^\[\]()]{1,20}[\])]$"),  # an expectation, a probability
+)
+_COORDINATES = re.compile(r"^\( ?([a-zA-Z](?: ?, ?[a-zA-Z]){1,3}|r ?, ?\\theta) ?\)$")
+_REALS = re.compile(
+    r"\\mathbb ?\{? ?R ?\}?|(?:the set of )?(?:all )?(?:real numbers|reals)|all real (?:numbers )?(?:\w|values)",
+    re.IGNORECASE,
+)
+_CONDITION = re.compile(r" ?([a-z])(?: ?∈ ?\\mathbb ?\{? ?R ?\}?)? ?[|:](.*)", re.DOTALL)
+_OPEN, _CLOSE = "([{⟨", ")]}⟩"
 _CHOICE = re.compile(r"^\(? ?([A-Ja-j]) ?\)?$")
 _JOINERS = re.compile(r"\\text\{ ?(?:,? ?(and|or)) ?\}|,? (and|or) (?=[^ ])")
 _SIGNS = "=<>≤≥≠≈"
@@ -179,9 +211,12 @@ def _special(text: str, nesting: int) -> Answer | None:
     if based is not None:
         return _based(based[1], next(g for g in based.groups()[1:] if g))
     if _CLOCK.match(text):
-        digits = [str(int(d)) for d in re.findall(r"\d+", text)]
-        half = "".join(re.findall(r"[ap](?=\.?m)", text.lower()))
-        return Ratio(tuple(Symbol(f"clock {d}") for d in (*digits, half)), clock=True)
+        digits = [Number(Fraction(int(d))) for d in re.findall(r"\d+", text)]
+        halves = [Symbol(f"{half}m") for half in re.findall(r"[ap](?=\.?m)", text.lower())]
+        return Ratio((*digits, *halves), clock=True)
+    if _REALS.fullmatch(text):
+        return Items("(", ")", (Scalar(Negative(Symbol("∞"))), Scalar(Symbol("∞"))))
+    text = _RATIO_WORDS.sub(":", text)
     pieces = _split(text, ":")
     if len(pieces) > 1:
         return Ratio(tuple(parse_expression(p) for p in pieces), clock=False)
@@ -268,6 +303,8 @@ def _collect(left: str, right: str, pieces: list[str], nesting: int) -> Items:
     found: list[Answer] = []
     for piece in pieces:
         item = parse_answer(piece, nesting + 1)
+        if isinstance(item, Items) and item.left == "{" and len(item.items) == 1:
+            raise Unparsable("a set within a set")
         # 1 ± 2 in a list is two of its items.
         found.extend(item.items if isinstance(item, Items) and not item.left else (item,))
     return Items(left, right, tuple(found))
@@ -290,7 +327,7 @@ def _marks(text: str) -> list[str]:
     """The relation signs outside brackets, in order."""
     depth, found = 0, list[str]()
     for character in text:
-        depth += (character in "([{") - (character in ")]}")
+        depth += (character in _OPEN) - (character in _CLOSE)
         if depth == 0 and character in _SIGNS:
             found.append(character)
     return found
@@ -307,6 +344,8 @@ def _equation(pieces: list[str], marks: list[str], nesting: int) -> Answer:
             pieces, marks = pieces[: at + 1], marks[:at]
     if len(pieces) == 1:
         return parse_answer(pieces[0], nesting + 1)
+    if _COORDINATES.match(pieces[0]):
+        return _coordinates(pieces, nesting)
     if _is_name(pieces[0]):
         name = re.sub(r"\\text\{|[} ]", "", pieces[0])
         return Named(name, parse_answer(pieces[-1], nesting + 1))
@@ -318,6 +357,18 @@ def _equation(pieces: list[str], marks: list[str], nesting: int) -> Answer:
     if len(pieces) != 2:
         raise Unparsable("a chain of equations")
     return Relation((first, parse_value(pieces[1])), ("=",))
+
+
+def _coordinates(pieces: list[str], nesting: int) -> Answer:
+    """``(x, y) = (1, 2)``: a point, if its letters come in their usual order."""
+    letters = [p.strip() for p in pieces[0].strip("() ").split(",")]
+    point = parse_answer(pieces[-1], nesting + 1)
+    several = point.items if isinstance(point, Items) and not point.left else (point,)
+    if letters != sorted(letters) or len(pieces) != 2:
+        raise Unparsable("coordinates in an order of their own")
+    if any(not isinstance(p, Items) or len(p.items) != len(letters) for p in several):
+        raise Unparsable("not a value for each coordinate")
+    return point
 
 
 def _mentions_variables(node: Node) -> bool:
@@ -338,6 +389,8 @@ def _is_name(text: str) -> bool:
     """Whether the left side only names what the right side is: a variable, f(x), or words."""
     if text in ("e", "i", "pi", "π"):
         return False
+    if any(name.match(text) for name in _NAMES):
+        return True
     if _NAME.match(text):
         word = re.match(r"\\?([A-Za-z]+)", text)
         assert word is not None
@@ -353,9 +406,9 @@ def _enclosed(text: str, nesting: int) -> Answer | None:
     if text.startswith("\\{") and text.endswith("\\}") and _closes(text.replace("\\{", "{").replace("\\}", "}")):
         inner = text[2:-2].strip()
         if "|" in inner or ":" in inner:
-            raise Unparsable("a set given by a condition")
+            return _conditioned(inner, nesting)
         return _collect("{", "}", [p.strip() for each in _split(inner, ";") for p in _split(each, ",")], nesting)
-    if text[0] in "([" and text[-1] in ")]" and _closes(text):
+    if text[0] in "([⟨" and text[-1] in ")]⟩" and _closes(text):
         inner = text[1:-1].strip()
         pieces = [p.strip() for each in _split(inner, ";") for p in _split(each, ",")]
         if len(pieces) > 1:
@@ -365,11 +418,29 @@ def _enclosed(text: str, nesting: int) -> Answer | None:
     return None
 
 
+def _conditioned(inner: str, nesting: int) -> Answer:
+    """``{x | x < 5}`` is its condition, if that is on x alone."""
+    match = _CONDITION.fullmatch(inner)
+    if match is None:
+        raise Unparsable("a set given by a condition")
+    condition = parse_answer(match[2].strip(), nesting + 1)
+    pieces = condition.pieces if isinstance(condition, Union) else (condition,)
+    for piece in pieces:
+        names = (
+            {n.name for s in piece.sides for n in walk(s) if isinstance(n, Symbol) and n.name != "∞"}
+            if isinstance(piece, Relation)
+            else set[str]()
+        )
+        if names != {match[1]}:
+            raise Unparsable("a set given by a condition")
+    return condition
+
+
 def _closes(text: str) -> bool:
     """Whether the first bracket is closed by the last character."""
     depth = 0
     for at, character in enumerate(text):
-        depth += (character in "([{") - (character in ")]}")
+        depth += (character in _OPEN) - (character in _CLOSE)
         if depth == 0:
             return at == len(text) - 1
     return False
@@ -379,7 +450,7 @@ def _split(text: str, separators: str) -> list[str]:
     """The pieces between separators that stand outside every bracket."""
     pieces, depth, start = list[str](), 0, 0
     for at, character in enumerate(text):
-        depth += (character in "([{") - (character in ")]}")
+        depth += (character in _OPEN) - (character in _CLOSE)
         if depth == 0 and character in separators:
             pieces.append(text[start:at])
             start = at + 1
@@ -404,7 +475,7 @@ def parse_scalar(text: str) -> Scalar | Items:
         raise Unparsable("a function of degrees")
     readings = signs(node)
     if scale:
-        readings = tuple(Product((r, Number(Fraction(10**scale)))) for r in readings)
+        readings = tuple(Product((r, Power(Number(Fraction(10)), Number(Fraction(scale))))) for r in readings)
     if len(readings) == 1:
         return Scalar(readings[0], unit)
     return Items("", "", tuple(Scalar(r, unit) for r in readings))
@@ -426,7 +497,9 @@ def split_unit(text: str) -> tuple[str, frozenset[str], int]:
             if words is None:
                 break
             scale += sum(SCALES[w] for w in words if w in SCALES)
-            units.update(ALIASES.get(w, w) for w in words if w not in SCALES)
+            units.update(part for w in words if w not in SCALES for part in ALIASES.get(w, w).split())
+            if match[2]:
+                units.add("square" if match[2] == "2" else "cubic")
             text = text[: match.start()].strip()
         else:
             break
@@ -445,6 +518,8 @@ def _unit_words(text: str, *, is_text: bool, spaced: bool) -> frozenset[str] | N
     short = len(words[0]) == 3 and words[0] not in SHORT_UNITS
     if not all(_may_be_unit(w, is_text) for w in words) or (short and not spaced):
         return None
+    if words == ["in"]:
+        return frozenset(words)  # inches
     return frozenset(
         _singular(w) for w in words if w not in ("of", "the", "a", "an", "per", "each", "in", "total", "long")
     )

@@ -366,9 +366,14 @@ def _one(term: Term, value: Any) -> Score:
 
 
 def _wrong(term: Term, what: str, kind: str) -> RewardFunctionError:
+    return RewardFunctionError(source(term, f"{term.name} {what}"), f"{term.name}: {kind}")
+
+
+def source(term: Term, said: str = "") -> str:
+    """The function's name, or what is said of it, with the line where it is defined."""
     code = getattr(term.function, "__code__", None)
     where = f" (defined at line {code.co_firstlineno} of {code.co_filename})" if code is not None else ""
-    return RewardFunctionError(f"{term.name} {what}{where}", f"{term.name}: {kind}")
+    return f"{said or term.name}{where}"
 
 
 def _own_traceback(error: BaseException) -> str:

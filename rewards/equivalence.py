@@ -11,7 +11,21 @@ from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
 
-from rewards.answer import Answer, Based, Items, Matrix, Named, Ratio, Relation, Scalar, Union, Words, parse_answer
+from rewards.answer import (
+    MEASURES,
+    Answer,
+    Based,
+    Items,
+    Matrix,
+    Named,
+    Ratio,
+    Relation,
+    Scalar,
+    Union,
+    Words,
+    parse_answer,
+)
+from rewards.choice import without_choice
 from rewards.exact import approximate, check_size, rational, variables
 from rewards.expression import Negative, Node, Number, Percent, Product, Quotient, Sum, Symbol, Unparsable, rebuild
 from rewards.normalize import MAX_ANSWER_CHARS, MAX_DIGITS, normalize
@@ -25,7 +39,6 @@ _PROBES = (
     (0.5772156 + 0.3036630j, -0.2614972 + 0.8346268j, 1.0303201 - 0.4142135j, 0.3532363 + 1.1319882j),
 )
 _ARTICLES = re.compile(r"^(?:the|a|an) ")
-_CHOICE = re.compile(r"\(? ?([A-J]) ?(?:\)|[.:])")
 
 
 def equivalent(reference: str, answer: str, *, percent: bool = False) -> bool:
@@ -39,31 +52,15 @@ def equivalent(reference: str, answer: str, *, percent: bool = False) -> bool:
         return whole == other
     if max(len(reference), len(answer)) > 4 * MAX_ANSWER_CHARS + MAX_DIGITS:
         raise Unparsable("longer than an answer")
-    expected, given = normalize(reference), normalize(answer)
+    expected, given = without_choice(normalize(reference), normalize(answer))
     if expected == given and expected:
         return True
-    letter = _letter(expected)
-    if letter is not None and (choice := _choice(given)) is not None:
-        return letter == choice
     return same(parse_answer(expected), parse_answer(given), percent)
 
 
 def _integer(text: str) -> int | None:
     text = text.strip()
     return int(text.replace(",", "")) if _PLAIN_INTEGER.fullmatch(text) else None
-
-
-def _letter(text: str) -> str | None:
-    match = re.fullmatch(r"\(? ?([A-J]) ?\)?", text)
-    return None if match is None else match[1]
-
-
-def _choice(text: str) -> str | None:
-    """The letter of ``C) 42 apples``; None when the text names several letters, or none in first place."""
-    match = _CHOICE.match(text)
-    if match is None or re.search(r"\bor\b|\band\b|\b[A-J] ?[).]", text[match.end() :]):
-        return None
-    return match[1]
 
 
 def same(reference: Answer, answer: Answer, percent: bool = False) -> bool:
@@ -131,7 +128,8 @@ def _value(answer: Answer) -> Answer:
 
 
 def _is_variable(named: Named) -> bool:
-    return len(named.name) == 1 or "(" in named.name or "_" in named.name or named.name.startswith("\\")
+    name = named.name
+    return len(name) == 1 or name.isupper() or "(" in name or "_" in name or name.startswith("\\")
 
 
 def _crossed(left: Relation, right: Relation) -> bool:
@@ -155,12 +153,18 @@ def _as_equation(answer: Answer) -> Relation | None:
 
 
 def _same_scalar(reference: Scalar, answer: Scalar, percent: bool) -> bool:
-    left, right = reference.unit, answer.unit
-    if left and right and not (left <= right or right <= left):
+    if not _units_agree(reference.unit, answer.unit):
         return False
     if percent:
         return same_value(_without_percent(reference.node), _without_percent(answer.node))
     return same_value(reference.node, answer.node)
+
+
+def _units_agree(left: frozenset[str], right: frozenset[str]) -> bool:
+    """A unit may be left out, and eggs may be eggs per day; of measures, every word counts."""
+    if not left or not right:
+        return True
+    return (left <= right or right <= left) and left & MEASURES == right & MEASURES
 
 
 def _without_percent(node: Node) -> Node:
@@ -257,13 +261,17 @@ def _proportional(left: Node, right: Node) -> bool:
     names = variables(left)
     if not names or names != variables(right):
         return False
-    point = {name: Number(Fraction(3 * i + 7, 5)) for i, name in enumerate(sorted(names))}
-    at_left, at_right = _substitute(left, point), _substitute(right, point)
-    for node in (at_left, at_right):
-        value, scale = approximate(node, {})
-        if abs(value) <= 1e-9 * scale:
-            return False
-    return same_value(Product((left, at_right)), Product((right, at_left)))
+    for first in (7, 22, 41):
+        point = {name: Number(Fraction(31 * i + first, 13)) for i, name in enumerate(sorted(names))}
+        at_left, at_right = _substitute(left, point), _substitute(right, point)
+        if not (_vanishes(at_left) or _vanishes(at_right)):
+            return same_value(Product((left, at_right)), Product((right, at_left)))
+    return False
+
+
+def _vanishes(constant: Node) -> bool:
+    value, scale = approximate(constant, {})
+    return abs(value) <= 1e-9 * scale
 
 
 def _substitute(node: Node, values: dict[str, Number]) -> Node:
@@ -274,7 +282,7 @@ def _substitute(node: Node, values: dict[str, Number]) -> Node:
 
 def _same_ratio(reference: Ratio, answer: Ratio) -> bool:
     if reference.clock or answer.clock or len(reference.terms) != len(answer.terms):
-        return reference == answer
+        return reference.terms == answer.terms  # 3:30 may be a ratio, but then none that is reduced
     first, other = reference.terms[0], answer.terms[0]
     pairs = zip(reference.terms[1:], answer.terms[1:], strict=True)
     return all(rational(t) != 0 for t in (first, other)) and all(

@@ -107,6 +107,8 @@ _REPEATING = re.compile(r"(\d{0,20})(\.\d{0,20})\\overline ?\{ ?(\d{1,20}) ?\}")
 _WORD = re.compile(r"[A-Za-z]+")
 _COMMAND = re.compile(r"\\([A-Za-z]+) ?")
 _SUBSCRIPT = re.compile(r" ?_ ?(?:\{ ?([A-Za-z0-9,]{1,12}) ?\}|([A-Za-z0-9]))")
+_STACKED = re.compile(r" ?\\(over|choose) ?")
+_NO_FACTOR = ("\\}", "\\text", "\\end", "\\\\", "\\rfloor", "\\rceil", "\\over ", "\\choose ")
 _OPENERS = {"(": ")", "[": "]", "{": "}"}
 
 
@@ -116,7 +118,7 @@ def parse_expression(text: str) -> Node:
     if len(text) > MAX_ANSWER_CHARS and not (digits.isdecimal() and len(digits) <= MAX_DIGITS):
         raise Unparsable("longer than an answer")
     parser = _Parser(text)
-    node = parser.sum()
+    node = parser.stacked()
     parser.skip()
     if parser.at < len(text):
         raise Unparsable(f"cannot read {text[parser.at : parser.at + 20]!r}")
@@ -165,6 +167,15 @@ class _Parser:
             terms.append(self.signed_term())
         return terms[0] if len(terms) == 1 else Sum(tuple(terms))
 
+    def stacked(self) -> Node:
+        """A sum, or TeX's own ``p \\over q`` and ``n \\choose k``, which take all that stands in their group."""
+        top = self.sum()
+        match = self.take(_STACKED)
+        if match is None:
+            return top
+        bottom = self.sum()
+        return Quotient(top, bottom) if match[1] == "over" else Call("binom", (top, bottom))
+
     def signed_term(self) -> Node:
         sign = self.peek()
         if sign in ("+", "-", "±", "∓") and sign:
@@ -198,7 +209,7 @@ class _Parser:
         if character == "|":
             return not self.in_bars
         if character == "\\":
-            return not self.text.startswith(("\\}", "\\text", "\\end", "\\\\", "\\rfloor", "\\rceil"), self.at)
+            return not self.text.startswith(_NO_FACTOR, self.at)
         return bool(character) and (character in "([{π∞" or (character.isascii() and character.isalpha()))
 
     def signed_factor(self) -> Node:
@@ -254,7 +265,7 @@ class _Parser:
         opener = self.peek()
         self.at += 1
         bars, self.in_bars = self.in_bars, 0
-        node = self.nested(self.sum)
+        node = self.nested(self.stacked if opener == "{" else self.sum)
         self.in_bars = bars
         self.expect(_OPENERS[opener])
         return node

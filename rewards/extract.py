@@ -19,12 +19,15 @@ _OPEN = re.compile(rf"<\|?{_THOUGHT}\|?>", re.IGNORECASE)
 _CLOSE = re.compile(rf"</\|?{_THOUGHT}\|?>", re.IGNORECASE)
 _PHRASE = re.compile(
     r"(?<!check our )(?<!check the )(?<!verify our )(?<!verify the )(?<!check this )(?<!verify this )"
-    r"\banswer(?:\s+to\s+[^.\n]{0,60}?)?\s*(?:\*\*)?\s*(?:(?:is|was|would be|should be|equals|:|=)\s*)+(?:\*\*)?"
-    r"(?:option\s+|choice\s+)?",
+    r"\b(?:answers?|(?:final|correct|right|best) (?:result|value|solution|option|choice))[\"']?"
+    r"(?:\s+to\s+[^.\n]{0,60}?)?"
+    r"\s*(?:\*\*)?\s*(?:(?:is|are|was|would be|should be|must be|equals|:|=)\s*)+(?:\*\*)?"
+    r"(?:(?:therefore|thus|hence|then|simply|just|clearly),?\s+)?(?:option\s+|choice\s+)?",
     re.IGNORECASE,
 )
 _HEADING = re.compile(r"^[ \t]*####[ \t]*(?!#)(.*)$", re.MULTILINE)
 _TAG = re.compile(r"<answer>((?:(?!<answer>).){0,4000}?)</answer>", re.IGNORECASE | re.DOTALL)
+_OPEN_TAG = re.compile(r"<answer>", re.IGNORECASE)
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*(?=\{)")
 _BETWEEN = re.compile(r"[\s$]*(?:,|;|\band\b|\bor\b|,\s*and\b|,\s*or\b)?[\s$]*")
 _NOT_A_STATEMENT = re.compile(
@@ -35,7 +38,7 @@ _ANSWER_HEADING = re.compile(r"^\**\s*(?:the\s+)?(?:final\s+)?answer\s*\**\s*:?\
 _SENTENCE_END = re.compile(r"\n|[.!?](?=\s|$|\*\*)|[.](?=[\"')\]]*\s)|<\||</")
 _CLAUSE = re.compile(
     r"(?:,\s*|\s+)(?:because|since|so|as|which|where|when|after|given that|if|I hope|for a total|"
-    r"hence|therefore|thus)\b.*$",
+    r"hence|therefore|thus|and (?:we|I|it|this|that|the)\b)\b.*$|\s*\((?:since|because|as|where|which|from)\b.*$",
     re.IGNORECASE | re.DOTALL,
 )
 _REMARK = re.compile(
@@ -45,12 +48,23 @@ _REMARK = re.compile(
 )
 """What is said about an answer is not one."""
 _MATH = re.compile(
-    r"\$\$(?P<display>[^$]{1,2000})\$\$|\$(?P<inline>[^$\n]{1,1000})\$|\\\((?P<round>.{1,1000}?)\\\)|\\\[(?P<square>.{1,2000}?)\\\]",
+    r"\$\$(?P<display>[^$]{1,2000})\$\$|\$(?P<inline>(?:[^$\n]|(?<=\\\\)\n){1,1000})\$|\\\((?P<round>.{1,1000}?)\\\)|\\\[(?P<square>.{1,2000}?)\\\]",
     re.DOTALL,
 )
 _BOLD = re.compile(r"\*\*([^*\n]{1,300})\*\*")
 _PROSE = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{3,}\s")
 _JOIN_LEFT = re.compile(r"(?:(?<=[\s(])|^)([^\s,;]{0,60}?[\w)}\]!%°.]\s*[-+*/^×÷·]\s*|[-+$]\s*)$")
+_FRACTIONS = "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"
+_BEFORE = re.compile(
+    r"(?:(?<![A-Za-z])(?P<name>[A-Za-z]) ?= ?)?"
+    r"(?P<item>\*\*[^*\n]{1,100}\*\*|\$[^$\n]{1,200}\$|\\\([^\n]{1,200}?\\\)|(?<![\w.,/])[-+$]{0,2}\d[\d.,/]{0,40}%?)"
+    r"\s*(?:,\s*(?:or|and)\s|,\s|\bor\s|\band\s)\s*(?:(?P<other>[A-Za-z]) ?= ?)?$"
+)
+_TAKEN_BACK = re.compile(r"(?:\bnot|n't|\bnever|\bcannot)\s+(?:be\s+|equal(?:s|\s+to)?\s+)?[$*(]*$", re.IGNORECASE)
+_CALCULATOR = re.compile(r"<<[^<>\n]{0,200}>>")
+"""GSM8K's marks for its calculator: ``9 * 2 = $<<9*2=18>>18``."""
+_LONE = re.compile(r"[\W_]*(\(?[A-Ja-j]\)|[A-Za-z]|[A-Za-z]{2,20})[.!*\s]*")
+_LABEL = re.compile(r"^\\text ?\{ ?(?:the |our )?(?:final |correct )?answers? (?:is|are):? ?\} ?", re.IGNORECASE)
 _UNIT_RIGHT = re.compile(r"\s*(?:\\?%|percent\b|(?:hundred|thousand|million|billion|trillion|dozen)\b)", re.IGNORECASE)
 
 
@@ -65,11 +79,11 @@ class Statement:
 
 def extract_answer(text: str) -> str | None:
     """The final answer as written, without what surrounds it; None when the text states none."""
-    text = visible(text)[-MAX_TAIL:]
+    text = _CALCULATOR.sub("", visible(text)[-MAX_TAIL:])
     statement = max(_statements(text), key=lambda s: s.start, default=None)
     if statement is not None:
         return statement.text
-    return _last_bold(text) or _last_value(text)
+    return _last_bold(text) or _last_value(text) or _lone_word(text)
 
 
 def visible(text: str) -> str:
@@ -89,14 +103,21 @@ def reference_answer(text: str) -> str:
 
 
 def _statements(text: str) -> Iterator[Statement]:
-    yield from _boxes(text)
+    boxes = list(_boxes(text))
+    yield from boxes
     yield from _headings(text)
+    end = 0
     for match in _TAG.finditer(text):
-        inner = match[1].strip()
+        inner, end = match[1].strip(), match.end()
         if inner:
             # A box or a phrase inside the tag starts later and wins.
-            yield Statement(inner, match.start(), match.end())
-    yield from _phrases(text)
+            yield Statement(inner, match.start(), end)
+    opened = _OPEN_TAG.search(text, end)
+    if opened is not None and (inner := text[opened.end() :].strip()) and len(inner) < 4_000:
+        yield Statement(inner, opened.start(), len(text))  # where sampling stops at the closing tag
+    for phrase in _phrases(text):
+        if not any(b.start < phrase.start < b.end for b in boxes):
+            yield phrase
 
 
 def _boxes(text: str) -> Iterator[Statement]:
@@ -108,7 +129,7 @@ def _boxes(text: str) -> Iterator[Statement]:
         end = _closing(text, match.end())
         if end is None:
             continue
-        inner = text[match.end() + 1 : end].strip()
+        inner = _LABEL.sub("", text[match.end() + 1 : end].strip())
         if group and not _BETWEEN.fullmatch(text[group[-1].end : match.start()]):
             group = []
         group.append(Statement(inner, match.start(), end + 1))
@@ -144,13 +165,15 @@ def _headings(text: str) -> Iterator[Statement]:
 def _phrases(text: str) -> Iterator[Statement]:
     for match in list(_PHRASE.finditer(text))[-MAX_STATEMENTS:]:
         start = match.end()
-        content = _sentence(text, start)
-        if content and not _REMARK.match(content):
+        content, is_question = _sentence(text, start)
+        if content and not is_question and not _REMARK.match(content):
+            content = content if "{" in content else content.rstrip("}")
             yield Statement(_core(content), match.start(), start + len(content))
 
 
-def _sentence(text: str, start: int) -> str:
-    """The rest of the sentence, with a formula that opens it kept whole; on the next line if this one is empty."""
+def _sentence(text: str, start: int) -> tuple[str, bool]:
+    """The rest of the sentence, with a formula that opens it kept whole; on the next line if this one is empty. And
+    whether it ends in a question mark."""
     while start < len(text) and text[start] in " \t\n*:":
         start += 1
     at = start
@@ -158,7 +181,13 @@ def _sentence(text: str, start: int) -> str:
     if formula is not None and not _PROSE.search(formula[0]):
         at = formula.end()
     end = _SENTENCE_END.search(text, at)
-    return text[start : len(text) if end is None else end.start()][:2_000].strip()
+    content = text[start : len(text) if end is None else end.start()][:2_000].strip()
+    return content, end is not None and end[0] == "?"
+
+
+def formulas(text: str) -> list[str]:
+    """The formulas between dollar signs or TeX's own brackets."""
+    return [next(g for g in m.groups() if g) for m in _MATH.finditer(text[:MAX_TAIL])]
 
 
 def _core(text: str) -> str:
@@ -166,10 +195,10 @@ def _core(text: str) -> str:
     bold = _BOLD.match(text)
     if bold is not None:
         text = bold[1]
-    formulas = [m for m in _MATH.finditer(text) if not _PROSE.search(m[0])]
-    if len(formulas) == 1 and not re.search(r"\d", text[: formulas[0].start()] + text[formulas[0].end() :]):
-        before, after = text[: formulas[0].start()].strip(), text[formulas[0].end() :]
-        inner = next(g for g in formulas[0].groups() if g)
+    found = [m for m in _MATH.finditer(text) if not _PROSE.search(m[0])]
+    if len(found) == 1 and not re.search(r"\d", text[: found[0].start()] + text[found[0].end() :]):
+        before, after = text[: found[0].start()].strip(), text[found[0].end() :]
+        inner = next(g for g in found[0].groups() if g)
         if not re.search(r"\b(?:not|less|more|least|most|or|and|between|than|except)\b", before + after):
             return inner.strip() + (" " + _unit(after) if _unit(after) else "")
     return _CLAUSE.sub("", text).strip(" \t*`")
@@ -184,23 +213,49 @@ def _last_bold(text: str) -> str | None:
     for match in reversed(list(_BOLD.finditer(text))):
         content = match[1].strip()
         if re.search(r"\d", content) and not _NOT_A_STATEMENT.search(content):
-            return _core(content)
+            return _listed(text, match.start(), _core(content))
     return None
 
 
+def _lone_word(text: str) -> str | None:
+    """A text without numbers that is nothing but a letter or a word, or that ends in a short bold one."""
+    bold = [m[1].strip() for m in _BOLD.finditer(text)]
+    if bold and len(bold[-1]) <= 40 and not _NOT_A_STATEMENT.search(bold[-1]):
+        return bold[-1].strip(".")
+    alone = _LONE.fullmatch(text) if len(text) < 40 else None
+    return None if alone is None else alone[1]
+
+
 def _last_value(text: str) -> str | None:
-    """The last formula if the last number is in it, else the last number with what is written against it."""
-    at = next((i for i in range(len(text) - 1, -1, -1) if text[i].isdecimal()), None)
+    """The last formula if the last number is in it, else the last number with what is written against it; and what is
+    listed with it. None when that is taken back: "not 5"."""
+    at = next((i for i in range(len(text) - 1, -1, -1) if text[i].isdecimal() or text[i] in _FRACTIONS), None)
     if at is None:
         return None
     for match in reversed(list(_MATH.finditer(text, max(0, at - 2_100)))):
         if match.start() <= at < match.end() and not _PROSE.search(match[0]):
-            return next(g for g in match.groups() if g).strip()
-    return _written_against(text, at)
+            return _listed(text, match.start(), next(g for g in match.groups() if g).strip())
+    start, value = _written_against(text, at)
+    return _listed(text, start, value)
 
 
-def _written_against(text: str, at: int) -> str:
-    """``5`` in "is 5.", ``3/4``, ``12,000``, ``\\frac{3}{4}``, ``2 + 3 = 5``: the run of signs around the digit."""
+def _listed(text: str, start: int, value: str) -> str | None:
+    """The value that begins at ``start`` with those before it: "17 or 18" is no answer of 18."""
+    items = [value]
+    while len(items) < 12:
+        before = _BEFORE.search(text, max(0, start - 300), start)
+        if before is None or before["name"] != before["other"]:
+            break
+        items.insert(0, before["item"].strip("$*"))
+        start = before.start()
+    return None if _TAKEN_BACK.search(text, max(0, start - 30), start) else ", ".join(items)
+
+
+def _written_against(text: str, at: int) -> tuple[int, str]:
+    """The run of signs around the digit, and where it starts.
+
+    Example: ``5`` in "is 5.", ``3/4``, ``12,000``, ``\\frac{3}{4}``, ``2 + 3 = 5``.
+    """
     start, end = at, at + 1
     while start > 0 and not text[start - 1].isspace() and at - start < 5_000:
         start -= 1
@@ -217,4 +272,5 @@ def _written_against(text: str, at: int) -> str:
     end = end if unit is None else unit.end()
     # What an equation comes to: "2+3=5" states 5.
     found = re.split(r"[=≈]", text[start:end])[-1].strip(" \t\n*`\"'").rstrip(".,;:!?*`\"'")
-    return found if "(" in found else found.rstrip(")").rstrip(".,;:!?*`")
+    found = found if "(" in found else found.rstrip(")").rstrip(".,;:!?*`")
+    return start, found if "{" in found else found.rstrip("}")

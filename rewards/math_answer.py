@@ -11,7 +11,12 @@ from rewards.normalize import MAX_ANSWER_CHARS, MAX_DIGITS, normalize
 from rewards.types import Outcome, Problem, Reward
 from rewards.worked import is_worked_out
 
-_PERCENT = re.compile(r"percent|%|per cent", re.IGNORECASE)
+_PERCENT = re.compile(
+    r"(?:\b(?:what|which|find|determine|calculate|compute|express|give|write|how|nearest|answer|whole|by)\b[^.?!\d%]*?"
+    r"|\b(?:as|in) an? ?)(?:per ?cent|%)",
+    re.IGNORECASE,
+)
+"""A question that asks for a percentage, not one that only gives some."""
 
 
 def math_answer(problem: Problem, completion: str) -> Reward:

@@ -28,7 +28,7 @@ COMMANDS = {
     "Bigl": "", "Bigr": "", "bigg": "", "Bigg": "", "biggl": "", "biggr": "", "middle": "", "displaystyle": "",
     "textstyle": "", "scriptstyle": "", "limits": "", "nolimits": "", "boldsymbol": "", "mathbf": "", "mathit": "",
     "rm": "", "bf": "", "it": "", "hfill": "", "thinspace": " ", "euro": "€", "pounds": "£", "imath": "i",
-    "percent": "%",
+    "percent": "%", "nicefrac": "\\frac", "sfrac": "\\frac", "langle": "⟨", "rangle": "⟩",
 }  # fmt: skip
 CHARACTERS = {
     "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "﹣": "-", "－": "-", "×": "*", "·": "*", "⋅": "*", "∙": "*",
@@ -38,9 +38,10 @@ CHARACTERS = {
     "½": " 1/2", "⅓": " 1/3", "⅔": " 2/3", "¼": " 1/4", "¾": " 3/4", "⅕": " 1/5", "⅖": " 2/5", "⅗": " 3/5", "⅘": " 4/5",
     "⅙": " 1/6", "⅚": " 5/6", "⅛": " 1/8", "⅜": " 3/8", "⅝": " 5/8", "⅞": " 7/8", "\u00a0": " ", "\u202f": " ",
     "\u2009": " ", "\u200b": "", "\u2060": "", "\ufeff": "", "\u2061": "", "\u2062": "*", "∅": "∅", "…": "…", "⋯": "…",
-    "α": "\\alpha ", "β": "\\beta ", "γ": "\\gamma ", "δ": "\\delta ", "ε": "\\epsilon ", "θ": "\\theta ",
-    "λ": "\\lambda ",
-    "μ": "\\mu ", "ρ": "\\rho ", "σ": "\\sigma ", "τ": "\\tau ", "φ": "\\phi ", "ω": "\\omega ",
+    "ℝ": "\\mathbb {R}",
+    "〈": "⟨", "〉": "⟩", "α": "\\alpha ", "β": "\\beta ", "γ": "\\gamma ", "δ": "\\delta ",
+    "ε": "\\epsilon ", "θ": "\\theta ", "λ": "\\lambda ", "μ": "\\mu ", "ρ": "\\rho ",
+    "σ": "\\sigma ", "τ": "\\tau ", "φ": "\\phi ", "ω": "\\omega ",
 }  # fmt: skip
 SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n", strict=True))
 SUBSCRIPTS = dict(zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True))
@@ -55,8 +56,11 @@ _SUPERSCRIPT = re.compile(f"[{''.join(SUPERSCRIPTS)}]+")
 _ROOT_SIGN = re.compile(r"√\s*(\d+(?:\.\d+)?)")
 _SUBSCRIPT = re.compile(f"[{''.join(SUBSCRIPTS)}]+")
 _COMMAND = re.compile(r"\\([A-Za-z]+)\s*")
-_TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|textnormal|textsf|texttt|mbox|hbox|emph)\s*\{([^{}]*)\}")
+_TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|textup|textnormal|textsf|texttt|mbox|hbox|emph)\s*\{([^{}]*)\}")
 _ROMAN = re.compile(r"\\(?:mathrm|mathsf|mathtt|mathit|mathbf|operatorname\*?)\s*\{\s*([^{}]*?)\s*\}")
+_COLOR = re.compile(r"\\(?:color\s*\{\s*\w{1,20}\s*\}|textcolor\s*\{\s*\w{1,20}\s*\}(?=\s*\{))")
+_UPRIGHT_UNIT = re.compile(r"[A-Za-z]{1,4}\s*/\s*[A-Za-z]{1,4}")
+_TEXT_SIGN = re.compile(r"\\text\{\s*(:|\d+)\s*\}(?=\s*[\d_])")
 _BOXED = re.compile(r"^\\(?:boxed|fbox)\s*\{(.*)\}$", re.DOTALL)
 _SPACING = re.compile(r"(?<!\\)\\[,;: >]|~")
 _SEPARATOR = re.compile(r"(?<=\d)(?:\{,\}|,\\!|\\,)\s*(?=\d{3}(?!\d))")
@@ -70,13 +74,13 @@ _UNION = re.compile(r"(?<=[)\]}])\s*(?:U|\\text\{\s*U\s*\}|\bunion\b)\s*(?=[(\[{
 
 def normalize(text: str) -> str:
     """The answer in the parser's spelling; idempotent on its own output for plain answers. Any text is accepted."""
-    text = _unicode(text.strip(" \t\r\n*`"))
+    text = _COLOR.sub("", _unicode(text.strip(" \t\r\n*`")))
     while (boxed := _BOXED.match(text)) is not None:
         text = boxed[1].strip()
     text = _delimiters(text)
     text = _SEPARATOR.sub("", text).replace("\\!", "")
     text = _SPACING.sub(" ", text)
-    text = _TEXT.sub(lambda m: f"\\text{{{m[1]}}}", text)
+    text = _TEXT_SIGN.sub(r"\1", _TEXT.sub(lambda m: f"\\text{{{m[1]}}}", text))
     text = _ROMAN.sub(_roman, text)
     text = _PERCENT_TEXT.sub("%", text.replace("\\%", "%"))
     text = _COMMAND.sub(_command, text)
@@ -93,7 +97,9 @@ def _unicode(text: str) -> str:
     text = _SUPERSCRIPT.sub(lambda m: "^{" + "".join(SUPERSCRIPTS[c] for c in m[0]) + "}", text)
     text = _ROOT_SIGN.sub(r"\\sqrt{\1}", text).replace("√", "\\sqrt ")
     text = _SUBSCRIPT.sub(lambda m: "_{" + "".join(SUBSCRIPTS[c] for c in m[0]) + "}", text)
-    return unicodedata.normalize("NFKC", text.translate(_TRANSLATE)).translate(_TRANSLATE)
+    text = unicodedata.normalize("NFKC", text.translate(_TRANSLATE)).translate(_TRANSLATE)
+    # Joiners and marks of direction cannot be seen, and say nothing.
+    return "".join(c for c in text if unicodedata.category(c) != "Cf")
 
 
 def _delimiters(text: str) -> str:
@@ -111,7 +117,8 @@ def _roman(match: re.Match[str]) -> str:
     inner = match[1]
     if inner in FUNCTIONS:
         return f"\\{inner} "
-    return inner if len(inner) <= 1 or not inner.replace(" ", "").isalpha() else f"\\text{{{inner}}}"
+    is_words = len(inner) > 1 and (inner.replace(" ", "").isalpha() or _UPRIGHT_UNIT.fullmatch(inner) is not None)
+    return f"\\text{{{inner}}}" if is_words else inner
 
 
 def _command(match: re.Match[str]) -> str:
@@ -127,6 +134,8 @@ def _trim(text: str) -> str:
     """One space where there were many, no sentence punctuation or markdown at the ends, no whole-answer ``\\text``."""
     text = _SPACES.sub(" ", text).strip(" \t\n*`")
     text = text.rstrip(" .,;:*`").lstrip(" :*`")
+    if len(text) > 2 and text[0] == text[-1] and text[0] in "\"'":
+        text = text[1:-1].strip()
     while text.startswith("=") or text.startswith("≈"):
         text = text[1:].lstrip()
     if (whole := _WHOLE_TEXT.match(text)) is not None:

@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -22,9 +23,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from rewards.config import RewardConfig
-from rewards.custom import RewardFunctionError, load_terms, pack
+from rewards.custom import RewardFunctionError, load_terms, pack, source
 from rewards.types import Outcome, Problem, Reward
-from rewards.worker import Graded, Item, Setup, receive, send
+from rewards.worker import STACK_SIGNAL, Graded, Item, Setup, own_stack, receive, send
 
 START_SECONDS = 120.0
 """A worker may take this long to import what its functions need."""
@@ -36,7 +37,7 @@ MAX_CHUNK = 64
 """Items sent to a worker at once: enough to hide the trip, few enough to share out evenly."""
 
 _log = logging.getLogger("rewards")
-_BOOT = "import sys; sys.path[:] = {path!r}; from rewards.worker import main; main({descriptor}, {parent})"
+_BOOT = "import sys; sys.path[:] = {path!r}; from rewards.worker import main; main({descriptor}, {parent}, {stack})"
 
 
 class WorkerProcess:
@@ -44,14 +45,17 @@ class WorkerProcess:
 
     def __init__(self, setup: Setup) -> None:
         ours, theirs = socket.socketpair()
-        boot = _BOOT.format(path=[p or os.getcwd() for p in sys.path], descriptor=theirs.fileno(), parent=os.getpid())  # noqa: PTH109
+        self._stack = tempfile.TemporaryFile()  # noqa: SIM115
+        path = [p or os.getcwd() for p in sys.path]  # noqa: PTH109
+        descriptors = theirs.fileno(), self._stack.fileno()
+        boot = _BOOT.format(path=path, descriptor=descriptors[0], parent=os.getpid(), stack=descriptors[1])
         self._socket = ours
         # Its own session: a Ctrl-C on the terminal reaches only the parent. What functions print goes to stderr.
         self._process = subprocess.Popen(
             [sys.executable, "-c", boot],
             stdin=subprocess.DEVNULL,
             stdout=2,
-            pass_fds=[theirs.fileno()],
+            pass_fds=descriptors,
             start_new_session=True,
             env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"},
         )
@@ -88,6 +92,17 @@ class WorkerProcess:
             raise TimeoutError
         return receive(self._socket)
 
+    def stack(self) -> str:
+        """Where the process is now, the innermost call first. It answers even in the middle of a call into C."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(STACK_SIGNAL)
+        for _ in range(int(LAST_WORDS_SECONDS / 0.02)):
+            time.sleep(0.02)
+            self._stack.seek(0)
+            if (written := self._stack.read().decode(errors="replace")).count("\n") > 1:
+                return written
+        return ""
+
     def kill(self, patience_s: float = 0.0) -> str:
         """Ends the process and says what had become of it. One that is ending by itself gets ``patience_s`` to do so:
         its socket closes before its exit status is there."""
@@ -97,6 +112,7 @@ class WorkerProcess:
         self._process.kill()
         self._process.wait()
         self._socket.close()
+        self._stack.close()
         if ended is None:
             return "was killed"
         return f"died of {signal.Signals(-ended).name}" if ended < 0 else f"exited with status {ended}"
@@ -123,6 +139,8 @@ class GraderPool:
         self._setup = Setup(pack(terms) if packed is None else packed, config.memory_mb)
         self._grouped = any(t.is_grouped for t in terms)
         self._built_in = all(t.is_built_in for t in terms)
+        self.sources = [source(t) for t in terms]
+        """Where each function is defined, for messages."""
         self._chunks: queue.SimpleQueue[Chunk | None] = queue.SimpleQueue()
         self._seen_failures: set[str] = set()
         self._last_failure = "none seen"
@@ -229,8 +247,11 @@ class GraderPool:
                         self._retire(slot)  # it ran out of memory and has ended itself
                         break
             except TimeoutError:
+                seconds = time.perf_counter() - started
+                failure = None if self._built_in else self._hung(worker)
                 self._retire(slot)
-                graded.append(_lost(items[len(graded)], Outcome.TIMEOUT, time.perf_counter() - started))
+                graded.append(_lost(items[len(graded)], Outcome.TIMEOUT, seconds, failure))
+                self._report(graded[-1])
             except (EOFError, ConnectionError):
                 how = self._retire(slot, LAST_WORDS_SECONDS)
                 # Somebody outside killed it, perhaps for want of memory: an item that it happens to twice is to blame.
@@ -239,6 +260,12 @@ class GraderPool:
                 else:
                     graded.append(self._died(items[len(graded)], how))
         return graded
+
+    def _hung(self, worker: WorkerProcess) -> tuple[str, str]:
+        """What a worker that passed its deadline was doing: the kind of the failure, and where."""
+        where = own_stack(worker.stack())
+        said = f"took more than deadline_s = {self.config.deadline_s} s" + (f", and was at:\n{where}" if where else "")
+        return f"time-out at {where.splitlines()[0].strip()}" if where else "time-out", said
 
     def _died(self, item: Item, how: str) -> Graded:
         """The item at which a worker's process ended: its memory ran out, or the user's function ended it."""

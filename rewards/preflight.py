@@ -50,12 +50,16 @@ async def preflight(pool: GraderPool, problems: Sequence[Problem]) -> str:
     )
     _check_ran(pool, graded)
     rewards = [r for g in graded for r in g.rewards]
-    _check_tells_apart(rewards, [t for ts in tried for t in ts])
+    _check_tells_apart(rewards, [t for ts in tried for t in ts], pool.sources)
     return report(chosen, tried, rewards, sum(g.seconds for g in graded) / len(rewards))
 
 
 def _check_ran(pool: GraderPool, graded: Sequence[Graded]) -> None:
     for each in graded:
+        if each.failure is not None and any(r.outcome is Outcome.TIMEOUT for r in each.rewards):
+            raise ValueError(
+                f"on a trial completion the reward function {each.failure[1]}\nmake it faster or raise the limit"
+            )
         if each.failure is not None:
             raise ValueError(f"the reward function failed on a trial completion:\n{each.failure[1]}")
         if any(r.outcome is Outcome.TIMEOUT for r in each.rewards):
@@ -65,14 +69,15 @@ def _check_ran(pool: GraderPool, graded: Sequence[Graded]) -> None:
             )
 
 
-def _check_tells_apart(rewards: Sequence[Reward], tried: Sequence[Trial]) -> None:
+def _check_tells_apart(rewards: Sequence[Reward], tried: Sequence[Trial], sources: Sequence[str]) -> None:
     values = [r.value for r in rewards if r.counts]
     if not values:
         raise ValueError("the reward function returned None for every trial completion; it would judge nothing")
     if len(set(values)) == 1:
         kinds = ", ".join(dict.fromkeys(t.kind for t in tried))
         raise ValueError(
-            f"the reward is {values[0]:g} for every trial completion ({kinds}); a constant reward teaches nothing"
+            f"the reward is {values[0]:g} for every trial completion ({kinds}); a constant reward teaches nothing\n"
+            + "\n".join(f"  {source}" for source in sources)
         )
 
 

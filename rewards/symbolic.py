@@ -110,7 +110,9 @@ def _is_zero(difference: Any) -> bool:
     if difference == 0:
         return True
     if difference.free_symbols and difference.is_rational_function():
-        return bool(_s.cancel(_s.together(difference)) == 0)
+        joined = _s.together(difference)
+        # sympy's `cancel` alone may leave a sum that nobody evaluated, such as 648 - 648.
+        return bool(_s.expand(_s.fraction(joined)[0]) == 0 or _s.cancel(joined) == 0)
     if _s.expand(difference) == 0 or _s.radsimp(difference) == 0:
         return True
     if _s.simplify(difference) == 0:

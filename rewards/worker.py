@@ -8,6 +8,7 @@ cap.
 
 import contextlib
 import ctypes
+import faulthandler
 import os
 import pickle
 import resource
@@ -26,6 +27,8 @@ from rewards.types import Outcome, Problem, Reward
 
 _LENGTH = struct.Struct("<Q")
 _PR_SET_PDEATHSIG = 1
+STACK_SIGNAL = signal.SIGUSR1
+"""Asks a worker where it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +81,10 @@ def _exactly(connection: socket.socket, count: int) -> bytearray:
     return data
 
 
-def main(descriptor: int, parent: int) -> None:
-    """Serves until the parent closes its end."""
+def main(descriptor: int, parent: int, stack: int) -> None:
+    """Serves until the parent closes its end. ``stack`` is a file for what the process is doing, when it is asked."""
     _die_with(parent)
+    faulthandler.register(STACK_SIGNAL, file=stack, all_threads=False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     connection = socket.socket(fileno=descriptor)
     with contextlib.suppress(EOFError, ConnectionError):
@@ -94,6 +98,13 @@ def main(descriptor: int, parent: int) -> None:
             return
         send(connection, None)
         _serve(connection, terms)
+
+
+def own_stack(dumped: str) -> str:
+    """The lines of a dumped stack that are the user's: those before the grader's own, and not of the event loop."""
+    lines = [line for line in dumped.splitlines() if line.startswith("  File ") and "/asyncio/" not in line]
+    ours = next((i for i, line in enumerate(lines) if "rewards/custom.py" in line), len(lines))
+    return "\n".join(lines[:ours])
 
 
 def _die_with(parent: int) -> None:

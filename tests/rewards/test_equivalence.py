@@ -45,6 +45,10 @@ EQUAL = [
     # bases, ratios, text, choices
     ("2516_8", "2516_{8}"), ("52_8", "(52)_8"), ("52_8", "52_{\\text{eight}}"), ("42", "42_{10}"), ("3:4", "6:8"), ("3:4", "3/4"), ("3:30", "3:30"),
     ("\\text{Evelyn}", "evelyn"), ("\\text{even}", "even"), ("\\text{(C)}", "C"), ("\\text{(C)}", "(C)"), ("C", "C) 42 apples"), ("B", "\\textbf{(B)}"),
+    ("\\text{Evelyn}", '"Evelyn"'), ("\\frac{3}{4}", "{3 \\over 4}"), ("\\binom{5}{2}", "{5 \\choose 3}"), ("(-\\infty,\\infty)", "\\mathbb{R}"), ("x<5", "\\{x \\mid x < 5\\}"),
+    ("5", "5\\,\\mathrm{m/s}"), ("60 \\text{ miles per hour}", "60 mph"), ("2", "AB = 2"), ("2", "[ABC] = 2"), ("2", "\\angle ABC = 2^\\circ"), ("(1,2)", "(x,y) = (1,2)"),
+    ("13:16", "13 : 16"), ("2:3", "2 \\text{ to } 3"), ("2:3", "2\\text{:}3"), ("18", "1\u200b8\u200d"), ("18", "\\textcolor{red}{18}"), ("42", "\\textbf{(C)}\\ 42"), ("\\textbf{(C)}\\ 42", "C"),
+    ("1101_2", "\\text{1101}_{2}"), ("y = 5x - 5", "5x - y - 5 = 0"), ("(x-5)^2 + (y+5)^2 = 49", "x^2 + y^2 - 10x + 10y + 1 = 0"),
     ("\\text{ellipse}", "an ellipse"), ("\\text{east}", "East."),
 ]  # fmt: skip
 
@@ -84,7 +88,11 @@ DIFFERENT = [
     ("5", "5 = 6"), ("\\frac{1}{2x}", "1/2x"), ("\\frac{x}{2}", "1/2x"), ("x_1", "x_2"), ("5 \\ne x", "x = 5"),
     # bases, ratios, text
     ("52_8", "52_9"), ("3:4", "4:3"), ("3:30", "1:10"), ("3/4", "4:3"), ("\\text{Evelyn}", "Navin"), ("\\text{even}", "not even"), ("\\text{even}", "odd"), ("yes", "no"),
-    ("\\text{(C)}", "(B)"), ("C", "B"), ("C", "(B) or (C)"), ("C", "A) 1 C) 2"), ("no", "on"), ("(C)", "A, B, C"), ("D", "(C)"), ("\\text{east}", "west"),
+    ("\\text{(C)}", "(B)"), ("C", "B"), ("C", "(B) or (C)"), ("C", "A) 1 C) 2"), ("no", "on"), ("(C)", "A, B, C"), ("D", "(C)"), ("\\text{east}", "west"), ("C", "(C) D"), ("C", "C: D"), ("x", "(C)x"), ("b", "(a)(b)"), ("C", "\\text{C is wrong}"), ("B", "(B) is wrong"),
+    # measures
+    ("5 \\text{ cm}", "5 \\text{ cm}^2"), ("5 \\text{ cm}^2", "5 \\text{ cm}"), ("5 \\text{ cm}^2", "5 \\text{ cm}^3"), ("60 \\text{ miles per hour}", "60 miles"), ("5 \\text{ units}", "5 \\text{ square units}"),
+    # sets within sets, names, stacks
+    ("\\{1, 2\\}", "\\{{1}, \\{2\\}\\}"), ("AB = 6", "BC = 6"), ("(1,2)", "(y,x) = (1,2)"), ("\\frac{3}{2}", "(1 + 2 \\over 2)"), ("x<5", "\\{x \\mid y < 5\\}"), ("18", "\u202e81"),
 ]  # fmt: skip
 
 

@@ -22,6 +22,10 @@ STATED = [
     ("5 hours * 60 = 300 minutes in total", "300"), ("\\boxed{5}. The answer is 6.", "6"), ("that is 25 %", "25 %"), ("about 5 million people", "5 million"),
     ("Final answer: A", "A"), ("The correct answer is (C).", "(C)"), ("The answer is option B.", "B"), ("it is 1 1/2 cups", "1 1/2"), ("so -5", "-5"), ("\\boxed{44}. Let us check our answer: $17 * 2 = 34$.", "44"), ("\\boxed{44}, so our answer is correct.", "44"),
     ("The answer is 5. Thus the answer is indeed right.", "5"),
+    ("The answers are 1 and 2.", "1 and 2"), ("So it is 17 or 18", "17, 18"), ("so $x=1$ or $x = 2$.", "x=1, x = 2"), ("x = 3 and y = 5", "5"), ("**18** or **19**", "18, 19"), ("C", "C"), ("**Yes**", "Yes"),
+    ("The correct option is **(C)**.", "(C)"), ("The answer is 18? No, it is 19.", "19"), ("\\boxed{\\text{The answer is } 2}", "2"), ("The final result is 5.\n\nDo you need 3 more?", "5"),
+    ("Final Answer: 5 apples (since 2 + 3 = 5)", "5 apples"), ('{"answer": 5}', "5"), ("<think>5</think><answer>6", "6"), ("9 * 2 = $<<9*2=18>>18 a day", "$18"), ("½", "½"),
+    ("the answer is therefore 5.", "5"),
 ]  # fmt: skip
 
 NOTHING = [
@@ -32,6 +36,8 @@ NOTHING = [
     "\\boxed{",
     "\\boxed{}",
     "<think></think>",
+    "It cannot be 10",
+    "I think that it isn't $10$",
 ]
 
 
@@ -56,7 +62,7 @@ def test_a_worked_solution_is_a_reference() -> None:
     ("completion", "outcome"),
     [
         ("The answer is \\boxed{18}", Outcome.CORRECT), ("The answer is \\boxed{19}", Outcome.WRONG), ("\\boxed{5^{5^{5^5}}}", Outcome.UNPARSABLE),
-        ("\\boxed{18 or 19}", Outcome.WRONG), ("hm", Outcome.NO_ANSWER), ("\\boxed{\\oint}", Outcome.UNPARSABLE),
+        ("\\boxed{18 or 19}", Outcome.WRONG), ("let me see", Outcome.NO_ANSWER), ("\\boxed{\\oint}", Outcome.UNPARSABLE),
     ],
 )  # fmt: skip
 def test_every_grade_has_its_reason(completion: str, outcome: Outcome) -> None:
@@ -68,6 +74,8 @@ def test_every_grade_has_its_reason(completion: str, outcome: Outcome) -> None:
 def test_the_question_says_whether_60_is_a_percentage() -> None:
     assert math_answer(Problem("p", "What percentage is blue?", "60"), "The answer is 60%.").value == 1
     assert math_answer(Problem("p", "How many are blue?", "60"), "The answer is 60%.").value == 0
+    assert math_answer(Problem("p", "At 20% off, what is the price?", "60"), "The answer is 60%.").value == 0
+    assert math_answer(Problem("p", "A 50% chance: what is the probability?", "1/2"), "The answer is 50%.").value == 1
 
 
 def test_references_that_cannot_be_parsed_are_named() -> None:

@@ -37,9 +37,10 @@ def test_the_default_tells_right_from_wrong() -> None:
     [
         ("return 1 / 0", r"line 2, in f\n    return 1 / 0.*ZeroDivisionError"),
         ("return float('nan')", "returned nan"),
-        ("return 0.25", "0.25 for every trial completion.*constant"),
+        ("return 0.25", "0.25 for every trial completion.*constant.*line 1 of .*bad.py"),
         ("return problem.metadata['level']", "KeyError: 'level'"),
-        ("while True: pass", "deadline_s = 0.5"),
+        ("while True: pass", r"deadline_s = 0.5 s, and was at:\n  File \".*bad.py\", line 2 in f\n"),
+        ("import time; time.sleep(60)", r"bad.py\", line 2 in f"),
     ],
 )
 def test_a_reward_that_cannot_teach_stops(body: str, says: str, tmp_path: Path) -> None:

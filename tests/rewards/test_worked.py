@@ -20,6 +20,11 @@ from rewards.types import Outcome, Problem
         ("Compute $2^{10}$.", "1024", r"\boxed{2^{10}}"),
         ("Compute $5!$.", "120", r"\boxed{5!}"),
         ("Simplify $\\frac{10}{20}$.", "\\frac{1}{2}", r"\boxed{\frac{10}{20}}"),
+        ("Simplify $\\frac{10}{20}$.", "\\frac{1}{2}", r"\boxed{10/20}"),
+        ("Evaluate $\\log_2 8$.", "3", r"\boxed{\log_2(8)}"),
+        ("Evaluate $\\sin 30^\\circ$.", "\\frac12", r"\boxed{\sin(\pi/6)}"),
+        ("Evaluate $\\sqrt{16}$.", "4", r"\boxed{\sqrt{2^4}}"),
+        ("What is 46 * 10?", "460", r"\boxed{46 \cdot 10}"),
     ],
 )
 def test_an_unworked_answer_is_wrong(question: str, answer: str, completion: str) -> None:
@@ -42,6 +47,9 @@ def test_an_unworked_answer_is_wrong(question: str, answer: str, completion: str
         ("Point?", "(3, \\frac{\\pi}{2})", r"\boxed{\left(3,\frac{\pi}{2}\right)}"),
         ("Cost?", "1200", "The total is $1,200."),
         ("Share?", "50\\%", r"\boxed{50\%}"),
+        ("Which? (A) 1 (B) 42", "B", r"\boxed{\textbf{(B)}\ 42}"),
+        ("Which? (A) 1 (B) 42", "42", r"\boxed{\textbf{(B)}\ 42}"),
+        ("How long?", "0.693147", r"\boxed{\ln 2}"),
     ],
 )
 def test_a_worked_out_answer_is_right(question: str, answer: str, completion: str) -> None:
