@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rl.cluster_token import refusal, token_headers
 from rl.config import RunConfig
 from rl.job_files import write_job
 
@@ -69,7 +70,18 @@ class Cluster:
             logging.getLogger(noisy).setLevel(logging.WARNING)
         self.address = address.rstrip("/")
         with translated(self.address):
-            self._client: Any = JobSubmissionClient(self.address)
+            self._client: Any = JobSubmissionClient(self.address, headers=self._token_headers())
+
+    def _token_headers(self) -> dict[str, str]:
+        """What lets us in, if the cluster asks for it."""
+        import requests
+
+        answer = requests.get(f"{self.address}/api/authentication_mode", timeout=30)
+        if not answer.ok or answer.json()["authentication_mode"] != "token":
+            return {}  # an older Ray does not know the question
+        if not (headers := token_headers()):
+            raise ValueError(refusal(self.address))
+        return headers
 
     def submit(self, config: RunConfig, base: Path, name: str, submission_id: str) -> str:
         """Send a run, whose relative paths start at `base`; its submission id.
@@ -192,6 +204,8 @@ class Cluster:
             answer = requests.get(f"{self.address}/rankone/{path}", headers=self._client._headers, timeout=60)
         except requests.RequestException as error:
             raise ClusterError(f"no cluster answers at {self.address}: {error}") from None
+        if answer.status_code in (401, 403):
+            raise ValueError(refusal(self.address))
         if answer.status_code == 404:
             raise ValueError(f"{self.address} shows no page of curves; copy the run's directory from its node instead")
         if not answer.ok:
@@ -222,9 +236,12 @@ def check_size(folder: Path) -> None:
 def translated(address: str, submission_id: str = "") -> Generator[None]:
     """Ray's errors as ours, of one line."""
     import requests
+    from ray.exceptions import AuthenticationError
 
     try:
         yield
+    except AuthenticationError:
+        raise ValueError(refusal(address)) from None
     except (ConnectionError, requests.RequestException) as error:
         raise ClusterError(
             f"no Ray cluster answers at {address}; start one with `rankone up`, or give --address"
