@@ -1,6 +1,7 @@
 """The commands about a cluster and what runs on it, from `rankone up` to `rankone report`."""
 
 import os
+import re
 import sys
 import time
 from datetime import datetime
@@ -93,7 +94,10 @@ def submit_command(
     prepare(settings, config.parent)  # every mistake in data, prompts and answers shows here, not on the cluster
     cluster = Cluster(_address(address))
     name = name or settings.name
-    job = cluster.submit(settings, config.parent, name, f"{name}-{datetime.now():%Y%m%d-%H%M%S}-{os.getpid():x}")
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "run"  # it goes into addresses and paths
+    if Path(settings.model.name).is_dir():
+        print(f"the model is not sent: every node needs {Path(settings.model.name).resolve()}", file=sys.stderr)
+    job = cluster.submit(settings, config.parent, name, f"{plain}-{datetime.now():%Y%m%d-%H%M%S}-{os.getpid():x}")
     print(f"job {job}\npage {cluster.address}/#/jobs/{job}\nstop it with: rankone stop {job}", flush=True)
     if follow:
         _follow(cluster, job)
@@ -153,11 +157,12 @@ def fetch_command(
     address: Address = None,
     out: Annotated[Path | None, typer.Option(help="Where to write; by default a directory of the job's name.")] = None,
 ) -> None:
-    """Copy a job's metrics and its best adapter here."""
+    """Copy a job's metrics, its curve and its best adapter here."""
     from rl.jobs import Cluster
 
     target = out or Path(job)
-    Cluster(_address(address)).fetch(job, target)
+    if not Cluster(_address(address)).fetch(job, target):
+        print("the run has no adapter yet: there will be one after its first evaluation", file=sys.stderr)
     print(target)
 
 

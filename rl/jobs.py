@@ -18,10 +18,10 @@ from typing import Any
 
 from rl.cluster_token import refusal, token_headers
 from rl.config import RunConfig
+from rl.curve import draw_curve
 from rl.job_files import write_job
+from rl.jsonl import read_objects
 
-MAX_BYTES = 100 * 2**20
-"""What Ray takes as a job's directory; more it refuses with a bare HTTP 413."""
 STOP_WAIT_S = 120
 """A stopped run may take this long to close what it opened. Ray's own 3 s would kill it half-way."""
 PACKAGING = "ray._private.runtime_env.packaging"
@@ -93,7 +93,6 @@ class Cluster:
         with tempfile.TemporaryDirectory(prefix="rankone-job-") as scratch:
             folder = Path(scratch)
             write_job(config, base, folder)
-            check_size(folder)
             environment = {
                 "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S),
                 "RANKONE_SUBMISSION_ID": submission_id,
@@ -178,8 +177,10 @@ class Cluster:
         """
         return json.loads(self._get("runs.json"))
 
-    def fetch(self, submission_id: str, out: Path) -> None:
-        """Write a run's metrics and its best adapter to `out`, from the cluster's page of curves.
+    def fetch(self, submission_id: str, out: Path) -> bool:
+        """Write a run's metrics, their curve and its best adapter to `out`, from the cluster's page of curves.
+
+        Whether it has an adapter yet.
 
         Raises:
             ValueError: `out` is not empty, or the cluster's page knows no such run.
@@ -191,13 +192,17 @@ class Cluster:
         if run is None:
             known = ", ".join(run["submission_id"] or run["id"] for run in runs[:5]) or "none"
             raise ValueError(f"the cluster's page knows no run {submission_id}; the latest it knows: {known}")
-        metrics, adapter = self._get(f"runs/{run}/metrics.jsonl"), self._get(f"runs/{run}/adapter.zip")
+        metrics, adapter = self._get(f"runs/{run}/metrics.jsonl"), self._get(f"runs/{run}/adapter.zip", empty=409)
         out.mkdir(parents=True, exist_ok=True)
         (out / "metrics.jsonl").write_bytes(metrics)
-        with zipfile.ZipFile(io.BytesIO(adapter)) as archive:
-            archive.extractall(out / "adapter")
+        draw_curve(list(read_objects(out / "metrics.jsonl")), run, out / "curve.png")
+        if adapter:
+            with zipfile.ZipFile(io.BytesIO(adapter)) as archive:
+                archive.extractall(out / "adapter")
+        return bool(adapter)
 
-    def _get(self, path: str) -> bytes:
+    def _get(self, path: str, *, empty: int | None = None) -> bytes:
+        """What the page answers; nothing where it answers with the status `empty`."""
         import requests
 
         try:
@@ -208,6 +213,8 @@ class Cluster:
             raise ValueError(refusal(self.address))
         if answer.status_code == 404:
             raise ValueError(f"{self.address} shows no page of curves; copy the run's directory from its node instead")
+        if answer.status_code == empty:
+            return b""
         if not answer.ok:
             raise ClusterError(f"{self.address} answered: {answer.text.strip()}")
         return answer.content
@@ -218,18 +225,6 @@ def ray_version() -> str:
     import ray
 
     return ray.__version__
-
-
-def check_size(folder: Path) -> None:
-    """Raises ValueError that names the largest files if Ray would refuse the directory."""
-    sizes = sorted(((file.stat().st_size, file) for file in folder.rglob("*") if file.is_file()), reverse=True)
-    if sum(size for size, _ in sizes) > MAX_BYTES:
-        largest = ", ".join(f"{file.relative_to(folder)} ({size / 2**20:.0f} MiB)" for size, file in sizes[:3])
-        raise ValueError(
-            f"the job's files are larger than the {MAX_BYTES // 2**20} MiB that Ray takes: {largest}; make "
-            "them smaller, or run from a directory that all nodes share: "
-            "ray job submit -- rankone train /shared/run.toml"
-        )
 
 
 @contextmanager
