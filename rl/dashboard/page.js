@@ -9,7 +9,7 @@ const COLOURS = ["#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b
 const EVERY_MS = 3000;
 const byId = (id) => document.getElementById(id);
 
-const state = { axis: "step", runs: [], shown: new Map(), chosen: null, detail: null, drawn: "" };
+const state = { axis: "step", runs: [], shown: new Map(), chosen: null, detail: null, colours: new Map(), drawn: "" };
 
 function dark() {
   const asked = query.get("theme");
@@ -46,10 +46,12 @@ function escaped(text) { // plotly reads a little markup in labels
 }
 
 // Colours belong to runs in the order in which they began, so that a new one changes nobody's.
-function colour(run) {
+function giveColours() {
   const order = [...state.runs].sort((a, b) => a.started - b.started || (a.id < b.id ? -1 : 1));
-  return COLOURS[order.findIndex((other) => other.id === run.id) % COLOURS.length];
+  state.colours = new Map(order.map((run, index) => [run.id, COLOURS[index % COLOURS.length]]));
 }
+
+const colour = (run) => state.colours.get(run.id);
 
 const visible = (run) => state.shown.get(run.id) ?? true;
 
@@ -112,7 +114,7 @@ function drawRuns() {
     cell(element("span", run.state, run.state));
     const values = run.curve.map((point) => point[2]);
     cell(percent(values.at(-1)));
-    cell(percent(values.length ? Math.max(...values) : null), "wide");
+    cell(percent(run.best), "wide");
     cell(run.step + "/" + run.num_steps);
     cell(lasted(run.heard - run.started), "wide");
     cell(names.map((name) => name + " " + run.settings[name]).join(", "), "wide");
@@ -135,7 +137,9 @@ function drawDetail() {
   const run = state.runs.find((other) => other.id === state.chosen), rows = state.detail.rows;
   byId("detail-name").textContent = run.id;
   const settings = Object.entries(run.settings).map(([name, value]) => name + " " + value).join(", ");
-  byId("links").replaceChildren(element("span", settings + (run.submission_id ? ", job " + run.submission_id : "") + "  "));
+  const job = run.submission_id ? ", job " + run.submission_id : "";
+  const means = state.detail.each > 1 ? "; each point below is the mean of " + state.detail.each + " steps" : "";
+  byId("links").replaceChildren(element("span", settings + job + means + "  "));
   if (!inside) for (const [file, text] of [["adapter.zip", "best adapter"], ["metrics.jsonl", "metrics"]]) {
     const link = element("a", text);
     link.href = "/rankone/runs/" + encodeURIComponent(run.id) + "/" + file;
@@ -179,13 +183,14 @@ function draw(again) {
   state.drawn = now;
   document.documentElement.classList.toggle("dark", dark());
   byId("count").textContent = state.runs.length + (state.runs.length === 1 ? " run" : " runs");
+  giveColours();
   drawAccuracy();
   if (!solo) drawRuns();
   drawDetail();
 }
 
 async function ask(path) {
-  const response = await fetch("/rankone/" + path, { cache: "no-store" });
+  const response = await fetch("/rankone/" + path, { cache: "no-cache" });
   if (!response.ok) throw new Error(response.status + " for " + path);
   return response.json();
 }
