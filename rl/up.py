@@ -18,6 +18,8 @@ from rl.dashboard.host import NAMESPACE, start_host
 
 AGENT_PORT = 52365
 """Ray's own choice."""
+TOO_BUSY = "this machine is too busy to start Ray within 15 s; end what is left with `ray stop`, and try again"
+"""A raylet gives its node's agent 15 s to load all that it imports, and then dies."""
 QUIET: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": "ERROR"}
 
 
@@ -113,6 +115,8 @@ def _ray_start(arguments: Sequence[str], environment: Mapping[str, str], temp_di
         said = ended.stdout + ended.stderr
         if found := mismatch(said):
             raise ValueError(found)
+        if "timed out during startup" in said:
+            raise ClusterStartError(TOO_BUSY)
         lines = [line.strip() for line in said.splitlines() if line.strip()]
         telling = [line for line in lines if re.search(r"error|fail|unable|cannot|can't", line, re.IGNORECASE)] or lines
         raise ClusterStartError(f"ray start failed: {telling[-1] if telling else ended.returncode}")
