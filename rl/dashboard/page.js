@@ -36,9 +36,13 @@ function differing(runs) {
   return names.filter((name) => new Set(runs.map((run) => JSON.stringify(run.settings[name]))).size > 1);
 }
 
-function label(run, names) {
-  const settings = names.map((name) => name + " " + run.settings[name]).join(", ");
-  return settings ? run.id + " (" + settings + ")" : run.id;
+const settingsOf = (run, names) => names.map((name) => name + " " + run.settings[name]).join(", ");
+
+// In a legend the settings alone, where they tell the runs apart: names with dates in them are long.
+function labels(runs) {
+  const names = differing(runs), short = runs.map((run) => settingsOf(run, names));
+  const enough = runs.length > 1 && new Set(short).size === runs.length;
+  return runs.map((run, index) => (enough ? short[index] : run.id + (short[index] && " (" + short[index] + ")")));
 }
 
 function escaped(text) { // plotly reads a little markup in labels
@@ -64,7 +68,7 @@ function layout(more) {
     font: { color: style.getPropertyValue("--text").trim(), size: 12 }, hovermode: "closest", uirevision: state.axis,
     legend: { orientation: "h", y: 1, yanchor: "bottom", traceorder: "normal", font: { size: 11 } }, showlegend: true,
     ...more, xaxis: { ...axis, rangemode: "tozero", ...more.xaxis }, yaxis: { ...axis, rangemode: "tozero", ...more.yaxis },
-    ...(more.yaxis2 && { yaxis2: { ...axis, overlaying: "y", side: "right", rangemode: "tozero", showgrid: false, ...more.yaxis2 } }),
+    ...(more.yaxis2 && { yaxis2: { ...axis, overlaying: "y", side: "right", tickmode: "auto", rangemode: "tozero", showgrid: false, ...more.yaxis2 } }),
   };
 }
 
@@ -82,20 +86,24 @@ function inRange(run) {
 
 function drawAccuracy() {
   const runs = state.runs.filter((run) => visible(run) && inRange(run) && run.curve.length);
-  const names = differing(runs);
+  const names = labels(runs), small = solo && innerHeight < 350;
   byId("empty").hidden = runs.length > 0;
   byId("accuracy").style.display = runs.length ? "" : "none";
   if (!runs.length) return Plotly.purge("accuracy");
-  const traces = runs.map((run) => ({
+  const traces = runs.map((run, index) => ({
     x: run.curve.map(([step, time]) => (state.axis === "step" ? step : minutes(run, time))),
     y: run.curve.map((point) => point[2]),
-    name: escaped(label(run, names)), mode: run.curve.length > 60 ? "lines" : "lines+markers", // a dot for each would be a band
-    line: { color: colour(run), width: run.id === state.chosen ? 3 : 2 }, marker: { size: 5 },
-    hovertemplate: (state.axis === "step" ? "%{y:.1%} at step %{x}" : "%{y:.1%} after %{x:.1f} min") + "<extra>" + escaped(label(run, names)) + "</extra>",
+    name: escaped(names[index]),
+    mode: (run.curve.length > 60 ? "lines" : "lines+markers") + (runs.length > (small ? 2 : 4) ? "" : "+text"), // a dot for each would be a band
+    text: run.curve.map((point, i) => (i === run.curve.length - 1 ? percent(point[2]) : "")), textposition: "top left", cliponaxis: false,
+    textfont: { color: colour(run), size: 12 }, line: { color: colour(run), width: run.id === state.chosen ? 3 : 2 }, marker: { size: 5 },
+    hovertemplate: (state.axis === "step" ? "%{y:.1%} at step %{x}" : "%{y:.1%} after %{x:.1f} min") + "<extra>" + escaped(run.id + "\n" + names[index]).replace("\n", "<br>") + "</extra>",
   }));
-  const legend = runs.length > 1 && runs.length <= 12; // more are told apart in the table
+  const legend = runs.length > 1 && runs.length <= (small ? 6 : 12); // more are told apart in the table
+  const best = Math.max(...runs.map((run) => run.best)), top = best > 0.4 ? 1.02 : Math.max(0.05, 1.3 * best);
   Plotly.react("accuracy", traces, layout({
-    xaxis: horizontal(), yaxis: { tickformat: ".0%", range: [0, 1.02] }, showlegend: legend,
+    xaxis: small ? {} : horizontal(), yaxis: { tickformat: top < 0.1 ? ".1%" : ".0%", range: [0, top] }, showlegend: legend,
+    ...(small && { margin: { l: 40, r: 8, t: 4, b: 22 } }),
   }), CONFIG);
 }
 
@@ -117,7 +125,7 @@ function drawRuns() {
     cell(percent(run.best), "wide");
     cell(run.step + "/" + run.num_steps);
     cell(lasted(run.heard - run.started), "wide");
-    cell(names.map((name) => name + " " + run.settings[name]).join(", "), "wide");
+    cell(settingsOf(run, names), "wide");
     row.onclick = () => choose(run.id);
     return row;
   }));
@@ -159,7 +167,7 @@ function drawDetail() {
     line("truncated", "completion/truncated_fraction", dotted),
   ], { yaxis: { range: [0, 1.02], tickformat: ".0%" } });
   plot("policy", [line("entropy", "update/entropy"), line("KL, right axis", "update/kl_sampler_learner", { yaxis: "y2" })],
-    { yaxis2: { tickformat: ".1e", nticks: 5 } });
+    { yaxis2: { exponentformat: "e", nticks: 5, rangemode: "normal" } });
   plot("phases", ["sample", "grade", "update", "publish", "evaluate", "liveness", "checkpoint"].map((phase) =>
     line(phase, "time/" + phase + "_s", { stackgroup: "all", line: { width: 0.5 } })));
   const few = rows.every((row) => !(row["rollout/workers"] > 6)); // plotly would write "1" beside several halves
@@ -226,6 +234,7 @@ document.body.classList.toggle("solo", solo);
 document.documentElement.classList.toggle("dark", dark());
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw(true));
 byId("filter").oninput = () => drawRuns();
+addEventListener("resize", () => draw(true));
 byId("axis").onclick = (event) => {
   if (!event.target.dataset.axis) return;
   state.axis = event.target.dataset.axis;
