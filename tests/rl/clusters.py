@@ -114,7 +114,7 @@ class Head:
         return next((run for run in self.runs() if run["submission_id"] == job), None)
 
 
-def until(true: Callable[[], Any], seconds: float = 60) -> Any:
+def until(true: Callable[[], Any], seconds: float = 120) -> Any:
     deadline = time.monotonic() + seconds
     while not (value := true()):
         assert time.monotonic() < deadline, "it did not happen in time"

@@ -80,7 +80,7 @@ def test_ray_itself_works_through_the_page_host_and_without_it(head: Head, finis
 
 def test_a_stopped_job_ends_in_order_and_its_processes_are_gone(head: Head) -> None:
     job = head.submit(num_steps="5000")
-    until(lambda: (head.run_of(job) or {"step": 0})["step"] >= 2, 120)
+    until(lambda: (head.run_of(job) or {"step": 0})["step"] >= 2, 240)
     ended = head.rankone("stop", job)
     assert (ended.returncode, "STOPPED" in ended.stdout) == (0, True), ended.stdout + ended.stderr
     assert head.rankone("status", job).returncode == 130
@@ -131,7 +131,7 @@ def test_a_head_that_goes_away_while_it_is_followed_is_one_line(tmp_path: Path) 
         ]
         command = [str(RANKONE), "submit", str(ROOT / "examples" / "tiny.toml"), "--address", gone.dashboard, *sets]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as following:
-            until(lambda: quietly(lambda: any(run["step"] >= 3 for run in gone.runs())), 120)
+            until(lambda: quietly(lambda: any(run["step"] >= 3 for run in gone.runs())), 240)
             for process in processes_of(gone.directory):
                 process.kill()
             _, said = following.communicate(timeout=60)
@@ -146,14 +146,14 @@ def test_a_run_goes_on_when_its_second_node_is_taken_away(head: Head) -> None:
         joined = rankone("up", "--join", head.address, "--temp-dir", second, **head.environment)
         assert joined.returncode == 0, joined.stderr
         job = head.submit(**{"num_steps": "400", "rollout.num_workers": "4", "sampling.max_tokens": "3"})
-        until(lambda: (head.run_of(job) or {"step": 0})["step"] >= 2, 120)
+        until(lambda: (head.run_of(job) or {"step": 0})["step"] >= 2, 240)
         raylets = [p for p in processes_of(second) if "raylet" in p.name()]
         assert raylets
         before = head.run_of(job)
         for process in raylets:
             process.send_signal(signal.SIGKILL)
         assert before is not None
-        until(lambda: (head.run_of(job) or {"step": 0})["step"] >= before["step"] + 20, 120)
+        until(lambda: (head.run_of(job) or {"step": 0})["step"] >= before["step"] + 20, 240)
         assert head.rankone("stop", job).returncode == 0
     finally:
         for process in processes_of(second):
