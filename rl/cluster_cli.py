@@ -1,6 +1,7 @@
 """The commands about a cluster and what runs on it, from `rankone up` to `rankone report`."""
 
 import os
+import re
 import sys
 import time
 from datetime import datetime
@@ -29,8 +30,16 @@ def up_command(
     port: Annotated[int, typer.Option(help="The head's port for nodes.")] = 6379,
     dashboard_port: Annotated[int, typer.Option(help="The dashboard's port.")] = 8265,
     dashboard_host: Annotated[
-        str, typer.Option(help="0.0.0.0 lets other machines in: set a token first.")
+        str, typer.Option(help="Whom the dashboard listens to; 0.0.0.0 lets other machines in.")
     ] = "127.0.0.1",
+    token: Annotated[
+        bool | None,
+        typer.Option(
+            "--token/--no-token",
+            help="Let in only who has the token of ~/.ray/auth_token; by default as RAY_AUTH_MODE says, else yes.",
+            show_default=False,
+        ),
+    ] = None,
     temp_dir: Annotated[str | None, typer.Option(help="Where Ray keeps its sessions; by default /tmp/ray.")] = None,
 ) -> None:
     """Start a Ray head on this machine whose dashboard shows accuracy curves, or add this machine to one."""
@@ -40,11 +49,19 @@ def up_command(
         join_cluster(join, temp_dir)
         print(f"this machine is a node of {join} now; `ray stop` takes it away again")
         return
-    head = start_head(port, dashboard_host, dashboard_port, temp_dir)
-    print(f"dashboard   {head.dashboard}")
+    head = start_head(port, dashboard_host, dashboard_port, temp_dir, token=token)
+    print(
+        f"dashboard   {head.dashboard}" + ("  (asks once for the token: cat ~/.ray/auth_token)" if head.token else "")
+    )
     print(f"curves      {head.dashboard}/rankone/ and on the dashboard's Metrics, Overview and job pages")
-    print(f"more nodes  rankone up --join {head.address}")
+    print(
+        f"more nodes  rankone up --join {head.address}" + ("  (with the same ~/.ray/auth_token)" if head.token else "")
+    )
     print("runs        rankone submit CONFIG" + ("" if dashboard_port == 8265 else f" --address {head.dashboard}"))
+    if head.token:
+        print("ray's own   export RAY_AUTH_MODE=token; then ray status, ray job submit, ...")
+    else:
+        print("no token    whoever reaches this machine's ports can run anything on the cluster")
     print("end it      ray stop")
 
 
@@ -77,7 +94,10 @@ def submit_command(
     prepare(settings, config.parent)  # every mistake in data, prompts and answers shows here, not on the cluster
     cluster = Cluster(_address(address))
     name = name or settings.name
-    job = cluster.submit(settings, config.parent, name, f"{name}-{datetime.now():%Y%m%d-%H%M%S}-{os.getpid():x}")
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "run"  # it goes into addresses and paths
+    if Path(settings.model.name).is_dir():
+        print(f"the model is not sent: every node needs {Path(settings.model.name).resolve()}", file=sys.stderr)
+    job = cluster.submit(settings, config.parent, name, f"{plain}-{datetime.now():%Y%m%d-%H%M%S}-{os.getpid():x}")
     print(f"job {job}\npage {cluster.address}/#/jobs/{job}\nstop it with: rankone stop {job}", flush=True)
     if follow:
         _follow(cluster, job)
@@ -137,11 +157,12 @@ def fetch_command(
     address: Address = None,
     out: Annotated[Path | None, typer.Option(help="Where to write; by default a directory of the job's name.")] = None,
 ) -> None:
-    """Copy a job's metrics and its best adapter here."""
+    """Copy a job's metrics, its curve and its best adapter here."""
     from rl.jobs import Cluster
 
     target = out or Path(job)
-    Cluster(_address(address)).fetch(job, target)
+    if not Cluster(_address(address)).fetch(job, target):
+        print("the run has no adapter yet: there will be one after its first evaluation", file=sys.stderr)
     print(target)
 
 

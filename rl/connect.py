@@ -6,6 +6,8 @@ from typing import Any
 
 import ray
 
+from rl.cluster_token import settle_token
+
 PATIENCE_S = 10.0
 """Ray itself tries for minutes where nothing listens."""
 
@@ -14,9 +16,9 @@ def join(address: str, **options: Any) -> None:
     """`ray.init` at HOST:PORT, or at `auto`.
 
     Raises:
-        ValueError: nothing answers there, or its Ray or Python is another one.
+        ValueError: nothing answers there, it wants a token that is not here, or its Ray or Python is another one.
     """
-    require_answer(address)
+    require_head(_current() if address == "auto" else address)
     try:
         ray.init(address, **options)
     except ConnectionError:
@@ -47,12 +49,27 @@ def no_cluster(address: str) -> str:
     return f"no Ray cluster answers at {address}; start one with `rankone up`, or give another address (RAY_ADDRESS)"
 
 
-def require_answer(address: str) -> None:
-    """Raises ValueError if nothing listens at HOST:PORT."""
+def require_head(address: str) -> None:
+    """See that a head answers at HOST:PORT, and let this process use the token that it wants.
+
+    Raises:
+        ValueError: nothing answers, what answers is no head, or it wants a token that is not here.
+    """
     host, colon, port = address.rpartition(":")
     if not colon or not port.isdecimal() or "/" in host:
-        return  # Ray's own words: auto, local, ray://...
+        return  # Ray's own words: local, ray://...
     try:
         socket.create_connection((host.strip("[]"), int(port)), PATIENCE_S).close()
     except OSError:
         raise ValueError(no_cluster(address)) from None
+    settle_token(address)
+
+
+def _current() -> str:
+    """The head that `ray start` began on this machine, HOST:PORT. Raises ValueError if there is none."""
+    from ray._private.services import find_bootstrap_address
+
+    found: str | None = find_bootstrap_address(None)
+    if found is None:
+        raise ValueError(no_cluster("auto"))
+    return found

@@ -14,20 +14,26 @@ from rl.config import DataConfig, RunConfig
 from rl.data.files import locate, with_paths
 from rl.settings import dump_config
 
-IGNORE_FILES = (".gitignore", ".rayignore")
-"""Ray heeds them wherever they lie, and would leave data behind without a word."""
+MAX_BYTES = 100 * 2**20
+"""What Ray takes as a job's directory; more it refuses with a bare HTTP 413."""
+NOT_SENT = (".gitignore", ".rayignore", ".git")
+"""Ray heeds the first two wherever they lie, and would leave data behind without a word. The third it never sends."""
 
 
 def write_job(config: RunConfig, base: Path, folder: Path) -> None:
     """Fill `folder`; relative paths in `config` start at `base`.
 
     Raises:
-        ValueError: the reward function cannot be loaded.
+        ValueError: the reward function cannot be loaded, or the files are more than Ray takes.
     """
     data = copy_data(config.data, base, folder)
     reward = copy_reward(config.reward, folder)
-    resolved = config.model_copy(update={"data": data, "reward": reward})
+    model = config.model
+    if (here := Path(model.name)).is_dir():  # one that all nodes share, or each has: its place does not depend on ours
+        model = model.model_copy(update={"name": str(here.resolve())})
+    resolved = config.model_copy(update={"model": model, "data": data, "reward": reward})
     (folder / "config.toml").write_text(dump_config(resolved), encoding="utf-8")
+    check_size(folder)
 
 
 def copy_data(data: DataConfig, base: Path, folder: Path) -> DataConfig:
@@ -42,9 +48,10 @@ def copy_data(data: DataConfig, base: Path, folder: Path) -> DataConfig:
         while name in taken:
             name = f"_{name}"
         taken.add(name)
+        check_size(found)
         target = folder / "data" / name
         if found.is_dir():
-            shutil.copytree(found, target, ignore=shutil.ignore_patterns(*IGNORE_FILES))
+            shutil.copytree(found, target, ignore=shutil.ignore_patterns(*NOT_SENT))
         else:
             target.parent.mkdir(exist_ok=True)
             shutil.copy(found, target)
@@ -78,3 +85,20 @@ def _beside(function: str) -> str:
     """`some/where/my_rewards.py:brevity` where the file lies beside the configuration."""
     place, colon, attribute = function.rpartition(":")
     return f"{Path(place).name}{colon}{attribute}" if place.endswith(".py") else function
+
+
+def check_size(place: Path) -> None:
+    """Raises ValueError that names the largest files if Ray would refuse what is at `place`, a file or a directory."""
+    files = [place] if place.is_file() else [file for file in place.rglob("*") if file.is_file()]
+    sizes = sorted(
+        ((file.stat().st_size, file) for file in files if not set(file.relative_to(place).parts) & set(NOT_SENT)),
+        reverse=True,
+    )
+    if sum(size for size, _ in sizes) > MAX_BYTES:
+        beside = place.parent if place.is_file() else place
+        largest = ", ".join(f"{file.relative_to(beside)} ({size / 2**20:.0f} MiB)" for size, file in sizes[:3])
+        raise ValueError(
+            f"the job's files are larger than the {MAX_BYTES // 2**20} MiB that Ray takes: {largest}; make "
+            "them smaller, or run from a directory that all nodes share: "
+            "ray job submit -- rankone train /shared/run.toml"
+        )

@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rl.cluster_token import refusal, token_headers
 from rl.config import RunConfig
+from rl.curve import draw_curve
 from rl.job_files import write_job
+from rl.jsonl import read_objects
 
-MAX_BYTES = 100 * 2**20
-"""What Ray takes as a job's directory; more it refuses with a bare HTTP 413."""
 STOP_WAIT_S = 120
 """A stopped run may take this long to close what it opened. Ray's own 3 s would kill it half-way."""
 PACKAGING = "ray._private.runtime_env.packaging"
@@ -69,7 +70,18 @@ class Cluster:
             logging.getLogger(noisy).setLevel(logging.WARNING)
         self.address = address.rstrip("/")
         with translated(self.address):
-            self._client: Any = JobSubmissionClient(self.address)
+            self._client: Any = JobSubmissionClient(self.address, headers=self._token_headers())
+
+    def _token_headers(self) -> dict[str, str]:
+        """What lets us in, if the cluster asks for it."""
+        import requests
+
+        answer = requests.get(f"{self.address}/api/authentication_mode", timeout=30)
+        if not answer.ok or answer.json()["authentication_mode"] != "token":
+            return {}  # an older Ray does not know the question
+        if not (headers := token_headers()):
+            raise ValueError(refusal(self.address))
+        return headers
 
     def submit(self, config: RunConfig, base: Path, name: str, submission_id: str) -> str:
         """Send a run, whose relative paths start at `base`; its submission id.
@@ -81,7 +93,6 @@ class Cluster:
         with tempfile.TemporaryDirectory(prefix="rankone-job-") as scratch:
             folder = Path(scratch)
             write_job(config, base, folder)
-            check_size(folder)
             environment = {
                 "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S),
                 "RANKONE_SUBMISSION_ID": submission_id,
@@ -166,8 +177,10 @@ class Cluster:
         """
         return json.loads(self._get("runs.json"))
 
-    def fetch(self, submission_id: str, out: Path) -> None:
-        """Write a run's metrics and its best adapter to `out`, from the cluster's page of curves.
+    def fetch(self, submission_id: str, out: Path) -> bool:
+        """Write a run's metrics, their curve and its best adapter to `out`, from the cluster's page of curves.
+
+        Whether it has an adapter yet.
 
         Raises:
             ValueError: `out` is not empty, or the cluster's page knows no such run.
@@ -179,21 +192,29 @@ class Cluster:
         if run is None:
             known = ", ".join(run["submission_id"] or run["id"] for run in runs[:5]) or "none"
             raise ValueError(f"the cluster's page knows no run {submission_id}; the latest it knows: {known}")
-        metrics, adapter = self._get(f"runs/{run}/metrics.jsonl"), self._get(f"runs/{run}/adapter.zip")
+        metrics, adapter = self._get(f"runs/{run}/metrics.jsonl"), self._get(f"runs/{run}/adapter.zip", empty=409)
         out.mkdir(parents=True, exist_ok=True)
         (out / "metrics.jsonl").write_bytes(metrics)
-        with zipfile.ZipFile(io.BytesIO(adapter)) as archive:
-            archive.extractall(out / "adapter")
+        draw_curve(list(read_objects(out / "metrics.jsonl")), run, out / "curve.png")
+        if adapter:
+            with zipfile.ZipFile(io.BytesIO(adapter)) as archive:
+                archive.extractall(out / "adapter")
+        return bool(adapter)
 
-    def _get(self, path: str) -> bytes:
+    def _get(self, path: str, *, empty: int | None = None) -> bytes:
+        """What the page answers; nothing where it answers with the status `empty`."""
         import requests
 
         try:
             answer = requests.get(f"{self.address}/rankone/{path}", headers=self._client._headers, timeout=60)
         except requests.RequestException as error:
             raise ClusterError(f"no cluster answers at {self.address}: {error}") from None
+        if answer.status_code in (401, 403):
+            raise ValueError(refusal(self.address))
         if answer.status_code == 404:
             raise ValueError(f"{self.address} shows no page of curves; copy the run's directory from its node instead")
+        if answer.status_code == empty:
+            return b""
         if not answer.ok:
             raise ClusterError(f"{self.address} answered: {answer.text.strip()}")
         return answer.content
@@ -206,25 +227,16 @@ def ray_version() -> str:
     return ray.__version__
 
 
-def check_size(folder: Path) -> None:
-    """Raises ValueError that names the largest files if Ray would refuse the directory."""
-    sizes = sorted(((file.stat().st_size, file) for file in folder.rglob("*") if file.is_file()), reverse=True)
-    if sum(size for size, _ in sizes) > MAX_BYTES:
-        largest = ", ".join(f"{file.relative_to(folder)} ({size / 2**20:.0f} MiB)" for size, file in sizes[:3])
-        raise ValueError(
-            f"the job's files are larger than the {MAX_BYTES // 2**20} MiB that Ray takes: {largest}; make "
-            "them smaller, or run from a directory that all nodes share: "
-            "ray job submit -- rankone train /shared/run.toml"
-        )
-
-
 @contextmanager
 def translated(address: str, submission_id: str = "") -> Generator[None]:
     """Ray's errors as ours, of one line."""
     import requests
+    from ray.exceptions import AuthenticationError
 
     try:
         yield
+    except AuthenticationError:
+        raise ValueError(refusal(address)) from None
     except (ConnectionError, requests.RequestException) as error:
         raise ClusterError(
             f"no Ray cluster answers at {address}; start one with `rankone up`, or give --address"

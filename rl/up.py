@@ -12,11 +12,14 @@ from typing import Any
 
 import ray
 
-from rl.connect import join, mismatch, require_answer
+from rl.cluster_token import MODE, make_token, use_token
+from rl.connect import join, mismatch, require_head
 from rl.dashboard.host import NAMESPACE, start_host
 
 AGENT_PORT = 52365
 """Ray's own choice."""
+TOO_BUSY = "this machine is too busy to start Ray within 15 s; end what is left with `ray stop`, and try again"
+"""A raylet gives its node's agent 15 s to load all that it imports, and then dies."""
 QUIET: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": "ERROR"}
 
 
@@ -32,17 +35,27 @@ class Head:
     """For nodes and drivers, HOST:PORT."""
     dashboard: str
     """For people and jobs."""
+    token: bool
+    """Whether it lets in only who has its token."""
 
 
-def start_head(port: int, dashboard_host: str, dashboard_port: int, temp_dir: str | None = None) -> Head:
+def start_head(
+    port: int, dashboard_host: str, dashboard_port: int, temp_dir: str | None = None, *, token: bool | None = None
+) -> Head:
     """Start a head node, and the page of curves inside its dashboard.
 
+    It lets in only who has its token, and gets one if there is none yet, unless `token` or else RAY_AUTH_MODE says no.
+
     Raises:
-        ValueError: a port is taken.
+        ValueError: a port is taken, or the token cannot be written.
         ClusterStartError: Ray says no.
     """
     for number in (port, dashboard_port):
         _require_free(number)
+    token = os.environ.get(MODE, "token").lower() == "token" if token is None else token
+    if token:
+        make_token()
+    use_token(token)
     page = _free_port()
     place = f"http://127.0.0.1:{page}"
     # Ray asks these for a Grafana and a Prometheus, and frames what lies below the third address.
@@ -64,17 +77,17 @@ def start_head(port: int, dashboard_host: str, dashboard_port: int, temp_dir: st
     finally:
         ray.shutdown()
     shown = "127.0.0.1" if dashboard_host in ("0.0.0.0", "127.0.0.1", "localhost") else dashboard_host
-    return Head(address, f"http://{shown}:{dashboard_port}")
+    return Head(address, f"http://{shown}:{dashboard_port}", token)
 
 
 def join_cluster(address: str, temp_dir: str | None = None) -> None:
     """Make this machine a node of the cluster whose head is at HOST:PORT.
 
     Raises:
-        ValueError: nothing answers there, or it is another version.
+        ValueError: nothing answers there, it wants a token that is not here, or it is another version.
         ClusterStartError: Ray says no.
     """
-    require_answer(address)
+    require_head(address)
     _ray_start([f"--address={address}"], {"RAY_worker_niceness": "0"}, temp_dir)
 
 
@@ -102,6 +115,8 @@ def _ray_start(arguments: Sequence[str], environment: Mapping[str, str], temp_di
         said = ended.stdout + ended.stderr
         if found := mismatch(said):
             raise ValueError(found)
+        if "timed out during startup" in said:
+            raise ClusterStartError(TOO_BUSY)
         lines = [line.strip() for line in said.splitlines() if line.strip()]
         telling = [line for line in lines if re.search(r"error|fail|unable|cannot|can't", line, re.IGNORECASE)] or lines
         raise ClusterStartError(f"ray start failed: {telling[-1] if telling else ended.returncode}")

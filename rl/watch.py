@@ -50,7 +50,7 @@ def view(runs: Sequence[dict[str, Any]]) -> RenderableType:
             Text(run["state"], STYLES[run["state"]]),
             sparkline(values),
             f"{values[-1]:.3f}" if values else "",
-            f"{max(values):.3f}" if values else "",
+            f"{run['best']:.3f}" if values else "",
             f"{run['step']}/{run['num_steps']}",
             f"rank {settings['rank']}, lr {settings['lr']:g}, {settings['model']}",
         )

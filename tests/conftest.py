@@ -6,6 +6,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin steal t
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # what a test needs is on this machine or made on the fly
 
+import secrets
+
+# The first cluster that a process starts with `ray.init` has a token, and from then on so has all that the process
+# starts: here all have it from the beginning, whatever the order of the tests, and none is written to the user's home.
+os.environ["RAY_AUTH_MODE"] = "token"
+os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator

@@ -44,8 +44,7 @@ class PageHost:
     async def begin(self, info: RunInfo) -> tuple[str, int]:
         """The id of a run whose news will be told, and how many rows of it are known."""
         run = self._store.begin(info)
-        record = self._store.record(run)
-        return run, len(record.rows) if record is not None else 0
+        return run, self._store.known(run)
 
     async def tell(self, run: str, news: News) -> int:
         """How many rows of the run are known now; the next news have to begin there. KeyError for an unknown run."""

@@ -9,7 +9,7 @@ const COLOURS = ["#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b
 const EVERY_MS = 3000;
 const byId = (id) => document.getElementById(id);
 
-const state = { axis: "step", runs: [], shown: new Map(), chosen: null, detail: null, drawn: "" };
+const state = { axis: "step", runs: [], shown: new Map(), chosen: null, detail: null, colours: new Map(), drawn: "" };
 
 function dark() {
   const asked = query.get("theme");
@@ -36,9 +36,13 @@ function differing(runs) {
   return names.filter((name) => new Set(runs.map((run) => JSON.stringify(run.settings[name]))).size > 1);
 }
 
-function label(run, names) {
-  const settings = names.map((name) => name + " " + run.settings[name]).join(", ");
-  return settings ? run.id + " (" + settings + ")" : run.id;
+const settingsOf = (run, names) => names.map((name) => name + " " + run.settings[name]).join(", ");
+
+// In a legend the settings alone, where they tell the runs apart: names with dates in them are long.
+function labels(runs) {
+  const names = differing(runs), short = runs.map((run) => settingsOf(run, names));
+  const enough = runs.length > 1 && new Set(short).size === runs.length;
+  return runs.map((run, index) => (enough ? short[index] : run.id + (short[index] && " (" + short[index] + ")")));
 }
 
 function escaped(text) { // plotly reads a little markup in labels
@@ -46,10 +50,12 @@ function escaped(text) { // plotly reads a little markup in labels
 }
 
 // Colours belong to runs in the order in which they began, so that a new one changes nobody's.
-function colour(run) {
+function giveColours() {
   const order = [...state.runs].sort((a, b) => a.started - b.started || (a.id < b.id ? -1 : 1));
-  return COLOURS[order.findIndex((other) => other.id === run.id) % COLOURS.length];
+  state.colours = new Map(order.map((run, index) => [run.id, COLOURS[index % COLOURS.length]]));
 }
+
+const colour = (run) => state.colours.get(run.id);
 
 const visible = (run) => state.shown.get(run.id) ?? true;
 
@@ -62,7 +68,7 @@ function layout(more) {
     font: { color: style.getPropertyValue("--text").trim(), size: 12 }, hovermode: "closest", uirevision: state.axis,
     legend: { orientation: "h", y: 1, yanchor: "bottom", traceorder: "normal", font: { size: 11 } }, showlegend: true,
     ...more, xaxis: { ...axis, rangemode: "tozero", ...more.xaxis }, yaxis: { ...axis, rangemode: "tozero", ...more.yaxis },
-    ...(more.yaxis2 && { yaxis2: { ...axis, overlaying: "y", side: "right", rangemode: "tozero", showgrid: false, ...more.yaxis2 } }),
+    ...(more.yaxis2 && { yaxis2: { ...axis, overlaying: "y", side: "right", tickmode: "auto", rangemode: "tozero", showgrid: false, ...more.yaxis2 } }),
   };
 }
 
@@ -80,20 +86,24 @@ function inRange(run) {
 
 function drawAccuracy() {
   const runs = state.runs.filter((run) => visible(run) && inRange(run) && run.curve.length);
-  const names = differing(runs);
+  const names = labels(runs), small = solo && innerHeight < 350;
   byId("empty").hidden = runs.length > 0;
   byId("accuracy").style.display = runs.length ? "" : "none";
   if (!runs.length) return Plotly.purge("accuracy");
-  const traces = runs.map((run) => ({
+  const traces = runs.map((run, index) => ({
     x: run.curve.map(([step, time]) => (state.axis === "step" ? step : minutes(run, time))),
     y: run.curve.map((point) => point[2]),
-    name: escaped(label(run, names)), mode: run.curve.length > 60 ? "lines" : "lines+markers", // a dot for each would be a band
-    line: { color: colour(run), width: run.id === state.chosen ? 3 : 2 }, marker: { size: 5 },
-    hovertemplate: (state.axis === "step" ? "%{y:.1%} at step %{x}" : "%{y:.1%} after %{x:.1f} min") + "<extra>" + escaped(label(run, names)) + "</extra>",
+    name: escaped(names[index]),
+    mode: (run.curve.length > 60 ? "lines" : "lines+markers") + (runs.length > (small ? 2 : 4) ? "" : "+text"), // a dot for each would be a band
+    text: run.curve.map((point, i) => (i === run.curve.length - 1 ? percent(point[2]) : "")), textposition: "top left", cliponaxis: false,
+    textfont: { color: colour(run), size: 12 }, line: { color: colour(run), width: run.id === state.chosen ? 3 : 2 }, marker: { size: 5 },
+    hovertemplate: (state.axis === "step" ? "%{y:.1%} at step %{x}" : "%{y:.1%} after %{x:.1f} min") + "<extra>" + escaped(run.id + "\n" + names[index]).replace("\n", "<br>") + "</extra>",
   }));
-  const legend = runs.length > 1 && runs.length <= 12; // more are told apart in the table
+  const legend = runs.length > 1 && runs.length <= (small ? 6 : 12); // more are told apart in the table
+  const best = Math.max(...runs.map((run) => run.best)), top = best > 0.4 ? 1.02 : Math.max(0.05, 1.3 * best);
   Plotly.react("accuracy", traces, layout({
-    xaxis: horizontal(), yaxis: { tickformat: ".0%", range: [0, 1.02] }, showlegend: legend,
+    xaxis: small ? {} : horizontal(), yaxis: { tickformat: top < 0.1 ? ".1%" : ".0%", range: [0, top] }, showlegend: legend,
+    ...(small && { margin: { l: 40, r: 8, t: 4, b: 22 } }),
   }), CONFIG);
 }
 
@@ -112,10 +122,10 @@ function drawRuns() {
     cell(element("span", run.state, run.state));
     const values = run.curve.map((point) => point[2]);
     cell(percent(values.at(-1)));
-    cell(percent(values.length ? Math.max(...values) : null), "wide");
+    cell(percent(run.best), "wide");
     cell(run.step + "/" + run.num_steps);
     cell(lasted(run.heard - run.started), "wide");
-    cell(names.map((name) => name + " " + run.settings[name]).join(", "), "wide");
+    cell(settingsOf(run, names), "wide");
     row.onclick = () => choose(run.id);
     return row;
   }));
@@ -135,7 +145,9 @@ function drawDetail() {
   const run = state.runs.find((other) => other.id === state.chosen), rows = state.detail.rows;
   byId("detail-name").textContent = run.id;
   const settings = Object.entries(run.settings).map(([name, value]) => name + " " + value).join(", ");
-  byId("links").replaceChildren(element("span", settings + (run.submission_id ? ", job " + run.submission_id : "") + "  "));
+  const job = run.submission_id ? ", job " + run.submission_id : "";
+  const means = state.detail.each > 1 ? "; each point below is the mean of " + state.detail.each + " steps" : "";
+  byId("links").replaceChildren(element("span", settings + job + means + "  "));
   if (!inside) for (const [file, text] of [["adapter.zip", "best adapter"], ["metrics.jsonl", "metrics"]]) {
     const link = element("a", text);
     link.href = "/rankone/runs/" + encodeURIComponent(run.id) + "/" + file;
@@ -155,7 +167,7 @@ function drawDetail() {
     line("truncated", "completion/truncated_fraction", dotted),
   ], { yaxis: { range: [0, 1.02], tickformat: ".0%" } });
   plot("policy", [line("entropy", "update/entropy"), line("KL, right axis", "update/kl_sampler_learner", { yaxis: "y2" })],
-    { yaxis2: { tickformat: ".1e", nticks: 5 } });
+    { yaxis2: { exponentformat: "e", nticks: 5, rangemode: "normal" } });
   plot("phases", ["sample", "grade", "update", "publish", "evaluate", "liveness", "checkpoint"].map((phase) =>
     line(phase, "time/" + phase + "_s", { stackgroup: "all", line: { width: 0.5 } })));
   const few = rows.every((row) => !(row["rollout/workers"] > 6)); // plotly would write "1" beside several halves
@@ -179,13 +191,14 @@ function draw(again) {
   state.drawn = now;
   document.documentElement.classList.toggle("dark", dark());
   byId("count").textContent = state.runs.length + (state.runs.length === 1 ? " run" : " runs");
+  giveColours();
   drawAccuracy();
   if (!solo) drawRuns();
   drawDetail();
 }
 
 async function ask(path) {
-  const response = await fetch("/rankone/" + path, { cache: "no-store" });
+  const response = await fetch("/rankone/" + path, { cache: "no-cache" });
   if (!response.ok) throw new Error(response.status + " for " + path);
   return response.json();
 }
@@ -221,6 +234,7 @@ document.body.classList.toggle("solo", solo);
 document.documentElement.classList.toggle("dark", dark());
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw(true));
 byId("filter").oninput = () => drawRuns();
+addEventListener("resize", () => draw(true));
 byId("axis").onclick = (event) => {
   if (!event.target.dataset.axis) return;
   state.axis = event.target.dataset.axis;

@@ -7,8 +7,9 @@ from typing import Any
 
 from rl.dashboard.legend import run_info
 from rl.dashboard.page import page, plotly_script
-from rl.dashboard.server import finite
-from rl.dashboard.store import RunRecord
+from rl.dashboard.server import detail, finite
+from rl.dashboard.store import Outline, RunRecord
+from rl.dashboard.types import Row
 from rl.jsonl import read_objects
 from rl.run_directory import RunDirectory
 from rl.settings import load_config
@@ -18,15 +19,15 @@ NUM_SAMPLES = 24
 
 def report(runs: Sequence[Path]) -> str:
     """One HTML document with the runs' data in it. Raises ValueError if a directory holds no run."""
-    records = [_record(path, index) for index, path in enumerate(runs)]
+    told = [_told(path, index) for index, path in enumerate(runs)]
     data = {
-        "runs": [record.summary() for record in records],
-        "details": {record.id: {"rows": record.rows, "samples": record.samples} for record in records},
+        "runs": [record.summary() for record, _ in told],
+        "details": {record.id: detail(rows, record.samples) for record, rows in told},
     }
     return _document(json.dumps(finite(data), allow_nan=False))
 
 
-def _record(path: Path, index: int) -> RunRecord:
+def _told(path: Path, index: int) -> tuple[RunRecord, Sequence[Row]]:
     directory = RunDirectory.open(path)
     config = load_config(path / "config.toml", [])
     rows = directory.metrics()
@@ -34,7 +35,8 @@ def _record(path: Path, index: int) -> RunRecord:
     ended = bool(rows) and rows[-1]["step"] >= config.num_steps
     heard = rows[-1]["time"] if rows else 0.0
     name = f"{path.resolve().name}-{index}"
-    return RunRecord(name, run_info(config, path), rows, samples, "finished" if ended else "stopped", heard)
+    state = "finished" if ended else "stopped"
+    return RunRecord(name, run_info(config, path), Outline().add(rows), samples, state, heard), rows
 
 
 def _document(data: str) -> str:

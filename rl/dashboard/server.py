@@ -5,15 +5,21 @@ and a Prometheus say that they are well. This answers all of that with the curve
 Everything that is not its own is answered with 404 at once: the dashboard asks here first for whatever it is asked.
 """
 
+import hashlib
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from aiohttp import web
 
 from rl.dashboard.page import page, plotly_script
 from rl.dashboard.store import RunRecord, RunStore
+from rl.dashboard.thin import merged
+from rl.dashboard.types import Row
 
 PREFIX = "/rankone"
+MOST_ROWS = 600
+"""Of a run's metrics, to a page; the file of metrics has them all."""
 SECURITY = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
@@ -78,15 +84,15 @@ class Routes:
         return web.Response(text=plotly_script(), content_type="text/javascript", headers=headers)
 
     async def runs(self, request: web.Request) -> web.Response:
-        return _json([record.summary() for record in self._store.records()])
+        return _json(request, self._store.summaries())
 
     async def run(self, request: web.Request) -> web.Response:
         record = self._record(request)
-        return _json({"rows": record.rows, "samples": record.samples})
+        return _json(request, detail(self._store.rows(record.id), record.samples))
 
     async def metrics(self, request: web.Request) -> web.Response:
         record = self._record(request)
-        text = "".join(json.dumps(row) + "\n" for row in record.rows)
+        text = "".join(json.dumps(row) + "\n" for row in self._store.rows(record.id))
         return web.Response(text=text, content_type="application/jsonl", headers=_named(f"{record.id}.jsonl"))
 
     async def adapter(self, request: web.Request) -> web.Response:
@@ -97,10 +103,10 @@ class Routes:
         return web.Response(body=packed, content_type="application/zip", headers=_named(f"{record.id}.zip"))
 
     async def grafana_health(self, request: web.Request) -> web.Response:
-        return _json({"database": "ok", "version": "none: rankone's page is in Grafana's place"})
+        return _json(request, {"database": "ok", "version": "none: rankone's page is in Grafana's place"})
 
     async def prometheus_health(self, request: web.Request) -> web.Response:
-        return _json({"status": "success", "data": {"resultType": "vector", "result": []}})
+        return _json(request, {"status": "success", "data": {"resultType": "vector", "result": []}})
 
     def _record(self, request: web.Request) -> RunRecord:
         """Raises HTTPGone, because a 404 would be passed on to Ray's dashboard."""
@@ -110,10 +116,21 @@ class Routes:
         return record
 
 
-def _json(value: object) -> web.Response:
+def detail(rows: Sequence[Row], samples: Sequence[Row]) -> dict[str, Any]:
+    """What the plots of one run need; `each` is how many steps a row is the mean of."""
+    few, each = merged(rows, MOST_ROWS)
+    return {"rows": few, "each": each, "samples": list(samples)}
+
+
+def _json(request: web.Request, value: object) -> web.Response:
+    """Not sent again to a browser that has it."""
     # No NaN: it is no JSON, and one such number would blank the page.
     text = json.dumps(finite(value), allow_nan=False)
-    return web.Response(text=text, content_type="application/json", headers={"Cache-Control": "no-store"})
+    tag = f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
+    headers = {"Cache-Control": "no-cache", "ETag": tag}
+    if request.headers.get("If-None-Match") == tag:
+        return web.Response(status=304, headers=headers)
+    return web.Response(text=text, content_type="application/json", headers=headers)
 
 
 def finite(value: object) -> object:

@@ -1,4 +1,4 @@
-"""A cluster for the tests of a file."""
+"""The one cluster for all tests that need no cluster of their own."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,12 @@ import pytest
 from clusters import Head, started_head
 
 
-@pytest.fixture(scope="module")
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Its tests come last, so that it is not there while others measure and count."""
+    items.sort(key=lambda item: "head" in getattr(item, "fixturenames", ()))
+
+
+@pytest.fixture(scope="session")
 def head() -> Iterator[Head]:
     with started_head() as head:
         yield head

@@ -57,12 +57,15 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def look(browser: Any) -> Iterator[Callable[..., Seen]]:
-    """Opens an address; at the end no page may have had an error, or asked anybody but its own server."""
+    """Opens an address, with a cluster's token; at the end no page may have had an error, or asked anybody but its own
+    server."""
     opened: list[Seen] = []
 
-    def opener(address: str, width: int = 1280, theme: str = "light") -> Seen:
+    def opener(address: str, width: int = 1280, theme: str = "light", token: str = "") -> Seen:
         seen = Seen(browser.new_page(viewport={"width": width, "height": 900}, color_scheme=theme))
         opened.append(seen)
+        if token:
+            seen.page.context.add_cookies([{"name": "ray-authentication-token", "value": token, "url": address}])
         home = "/".join(address.split("/")[:3])
 
         def heard(message: Any) -> None:
@@ -89,11 +92,11 @@ def look(browser: Any) -> Iterator[Callable[..., Seen]]:
 def job(head: Head) -> str:
     """A run that goes on all through this file."""
     job = head.submit(num_steps="100000", **{"evaluate.every": "20"})
-    until(lambda: (head.run_of(job) or {"step": 0})["step"] >= 20, 120)
+    until(lambda: (head.run_of(job) or {"step": 0})["step"] >= 20, 240)
     return job
 
 
-def wait(seen: Seen, true: Callable[[], Any], seconds: float = 30) -> None:
+def wait(seen: Seen, true: Callable[[], Any], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, seen.errors or "it did not come"
@@ -101,7 +104,7 @@ def wait(seen: Seen, true: Callable[[], Any], seconds: float = 30) -> None:
 
 
 def test_the_curve_is_there_and_moves_without_a_reload(head: Head, job: str, look: Callable[..., Seen]) -> None:
-    seen = look(f"{head.dashboard}/rankone/")
+    seen = look(f"{head.dashboard}/rankone/", token=head.token)
     wait(seen, lambda: seen.points() >= 2)
     before = seen.points()
     wait(seen, lambda: seen.points() > before)
@@ -120,12 +123,22 @@ def test_the_curve_is_there_and_moves_without_a_reload(head: Head, job: str, loo
     assert json.loads(Path(download.value.path()).read_text().splitlines()[0])["step"] == 0
 
 
+def test_the_dashboard_asks_for_the_token_once(head: Head, job: str, look: Callable[..., Seen]) -> None:
+    seen = look(f"{head.dashboard}/#/jobs")
+    seen.page.locator("[role=dialog] input").fill(head.token)
+    seen.page.locator("[role=dialog] input").press("Enter")
+    wait(seen, lambda: job in seen.page.locator("body").inner_text())
+    seen.errors.clear()  # what Ray's page had asked for before
+    seen.page.goto(f"{head.dashboard}/rankone/")
+    wait(seen, lambda: seen.points() >= 2)
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
 def test_it_can_be_read_in_both_themes_and_on_a_phone(
     head: Head, job: str, look: Callable[..., Seen], theme: str, width: int
 ) -> None:
-    seen = look(f"{head.dashboard}/rankone/", width=width, theme=theme)
+    seen = look(f"{head.dashboard}/rankone/", width=width, theme=theme, token=head.token)
     wait(seen, lambda: seen.points() >= 2)
     back, text = seen.page.evaluate(
         "() => { const s = getComputedStyle(document.body); return [s.backgroundColor, s.color] }"
@@ -140,12 +153,12 @@ def test_it_can_be_read_in_both_themes_and_on_a_phone(
 def test_rays_own_pages_show_it(
     head: Head, job: str, look: Callable[..., Seen], place: str, frame: str, least: int
 ) -> None:
-    seen = look(f"{head.dashboard}/#/{place.format(job=job)}", width=1400)
+    seen = look(f"{head.dashboard}/#/{place.format(job=job)}", width=1400, token=head.token)
 
     def framed() -> list[int]:
         return [seen.points(one) for one in seen.frames(f"/rankone{frame}")]
 
-    wait(seen, lambda: len(framed()) >= least and min(framed()) >= 2, 40)
+    wait(seen, lambda: len(framed()) >= least and min(framed()) >= 2)
     before = framed()[0]
     wait(seen, lambda: framed()[0] > before)
 
@@ -155,11 +168,11 @@ def test_rays_dashboard_goes_on_without_the_page_and_the_page_comes_back(
 ) -> None:
     (host,) = actors(head.directory, "PageHost")
     host.kill()
-    seen = look(f"{head.dashboard}/#/jobs")
+    seen = look(f"{head.dashboard}/#/jobs", token=head.token)
     wait(seen, lambda: job in seen.page.locator("body").inner_text())
     until(lambda: quietly(lambda: head.run_of(job)))
     seen.errors.clear()  # while it was gone, the frames of Ray's page were answered by Ray: not found
-    page = look(f"{head.dashboard}/rankone/")
+    page = look(f"{head.dashboard}/rankone/", token=head.token)
     wait(page, lambda: page.points() >= 2)
     assert head.rankone("stop", job).returncode == 0
     wait(page, lambda: "stopped" in page.page.locator("#runs").inner_text())

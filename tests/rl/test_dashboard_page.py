@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rl.dashboard.server import application
-from rl.dashboard.store import RunStore
+from rl.dashboard.store import ROWS_KEPT, RunStore
+from rl.dashboard.thin import merged, spaced
 from rl.dashboard.types import News, Row, RunInfo
 
 SETTINGS = {"rank": 1, "lr": 1e-4}
@@ -25,8 +28,12 @@ def rows(*steps: int, accuracy: float = 0.5) -> list[Row]:
     return [{"step": step, "time": 1000.0 + step, "eval/accuracy": accuracy, "reward/mean": 0.25} for step in steps]
 
 
+def metrics_file(store: RunStore, run: str) -> Path:
+    return store._directory / run / "metrics.jsonl"
+
+
 def written(store: RunStore, run: str) -> list[int]:
-    return [json.loads(line)["step"] for line in store.metrics_file(run).read_text().splitlines()]
+    return [json.loads(line)["step"] for line in metrics_file(store, run).read_text().splitlines()]
 
 
 # --- the store ---
@@ -68,14 +75,15 @@ def test_everything_is_there_again_after_a_kill_half_way(tmp_path: Path) -> None
     store = RunStore(tmp_path)
     run = store.begin(info())
     store.tell(run, News(0, rows(0, 1), samples=[{"completion": "7"}], adapter={"adapter_config.json": b"{}"}))
-    with store.metrics_file(run).open("a") as file:
+    with metrics_file(store, run).open("a") as file:
         file.write('{"step": 2, "ti')
     (tmp_path / "torn").mkdir()
     again = RunStore(tmp_path)
     record = again.record(run)
     assert record is not None
-    assert ([row["step"] for row in record.rows], record.samples) == ([0, 1], [{"completion": "7"}])
+    assert ([row["step"] for row in again.rows(run)], record.samples) == ([0, 1], [{"completion": "7"}])
     assert again.tell(run, News(2, rows(2))) == 3
+    assert written(again, run) == [0, 1, 2], "nothing was appended to the line that was cut off"
     packed = again.adapter_zip(run)
     assert packed is not None
     assert zipfile.ZipFile(BytesIO(packed)).namelist() == ["adapter_config.json"]
@@ -86,7 +94,7 @@ def test_no_name_leaves_the_directory(tmp_path: Path, name: str) -> None:
     store = RunStore(tmp_path / "runs")
     run = store.begin(info(name=name))
     store.tell(run, News(0, rows(0), adapter={"../../escaped": b"x"}))
-    assert store.metrics_file(run).parent.parent == tmp_path / "runs"
+    assert metrics_file(store, run).parent.parent == tmp_path / "runs"
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
     assert (tmp_path / "runs" / run / "adapter" / "escaped").exists()
 
@@ -98,6 +106,37 @@ def test_a_run_without_news_is_silent(tmp_path: Path, monkeypatch: pytest.Monkey
     assert record.summary()["state"] == "running"
     record.heard -= 61
     assert record.summary()["state"] == "silent"
+
+
+def test_many_runs_do_not_fill_the_heads_memory(tmp_path: Path) -> None:
+    store = RunStore(tmp_path)
+    runs = [store.begin(info(place=f"node:/runs/{i}")) for i in range(20)]
+    for run in runs:
+        store.tell(run, News(0, rows(*range(50))))
+    assert [len(store.rows(run)) for run in runs] == [50] * 20
+    assert len(store._rows) == ROWS_KEPT
+    for run in (runs[0], runs[-1]):  # one whose rows were dropped, and one whose rows are there
+        store.tell(run, News(50, rows(50)))
+        store.tell(run, News(10, rows(10)))
+        assert [row["step"] for row in store.rows(run)] == written(store, run) == list(range(11))
+        assert store.known(run) == 11
+
+
+@given(st.lists(st.integers(), max_size=50), st.integers(1, 60))
+def test_spaced_values_keep_their_order_and_the_last_one(values: list[int], most: int) -> None:
+    few = spaced(list(enumerate(values)), most)
+    assert len(few) == min(len(values), most)
+    assert few == sorted(few)
+    assert few[-1:] == [*enumerate(values)][-1:]
+
+
+def test_a_long_run_is_drawn_by_the_means_of_its_steps(tmp_path: Path) -> None:
+    many: list[Row] = [{"step": i, "time": float(i), "update/loss": i % 2} for i in range(10_001)]
+    many[5] |= {"time/evaluate_s": 7.0, "update/loss": float("nan")}
+    few, each = merged(many, 600)
+    assert (each, len(few), few[-1]["step"]) == (17, 589, 10_000)
+    assert few[0] == {"step": 16, "time": 16.0, "update/loss": 7 / 16, "time/evaluate_s": 7.0}
+    assert merged(many[:600], 600) == (many[:600], 1)
 
 
 # --- the server ---
@@ -151,6 +190,13 @@ async def test_numbers_that_json_has_no_word_for_do_not_break_the_page(client: T
     assert detail["rows"][1]["update/loss"] is None
     (run,) = await (await client.get("/rankone/runs.json")).json()
     assert (run["curve"], run["submission_id"], run["step"]) == ([[0, 1000.0, 0.5]], "job-1", 1)
+
+
+async def test_what_a_browser_has_is_not_sent_again(client: TestClient[Any, Any]) -> None:
+    for path in ("/rankone/runs.json", "/rankone/runs/addition.json"):
+        first = await client.get(path)
+        again = await client.get(path, headers={"If-None-Match": first.headers["ETag"]})
+        assert (first.status, again.status, await again.read()) == (200, 304, b"")
 
 
 async def test_a_run_that_is_not_there_is_gone_and_an_adapter_that_is_not_yet_there_says_so(

@@ -114,7 +114,7 @@ class PlainHead:
         beside = str(RANKONE.parent)
         self.environment = {
             **os.environ, **pages, "PATH": f"{beside}:{os.environ['PATH']}", "HOME": directory,
-            "RANKONE_PAGE_DIR": f"{directory}/page", "RAY_TMPDIR": directory,
+            "RANKONE_PAGE_DIR": f"{directory}/page", "RAY_TMPDIR": directory, "RAY_AUTH_MODE": "disabled",
         }  # fmt: skip
         parameters = group["rayStartParams"] | {
             "dashboard-host": "127.0.0.1", "port": self.port, "dashboard-port": self.dashboard_port,

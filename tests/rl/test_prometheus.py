@@ -58,8 +58,8 @@ def prometheus(head: Head, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def job(head: Head, prometheus: Prometheus) -> Iterator[str]:
     """A job that runs for as long as it is looked at. It evaluates at the start and then not for a long time."""
     job = head.submit(num_steps="100000", **{"evaluate.every": "100000"})
-    until(lambda: (head.run_of(job) or {"step": 0})["step"] >= 2, 120)
-    until(lambda: prometheus.query("ray_rankone_step > 2"), 60)
+    until(lambda: (head.run_of(job) or {"step": 0})["step"] >= 2, 240)
+    until(lambda: prometheus.query("ray_rankone_step > 2"))
     yield job
     head.rankone("stop", job)
 
@@ -79,7 +79,7 @@ def expressions() -> list[str]:
 def test_every_query_of_the_dashboard_returns_data(prometheus: Prometheus, job: str) -> None:
     assert len(expressions()) == sum(len(panel.queries) for panel in PANELS) > 20
     for expression in expressions():
-        assert until(lambda e=expression: prometheus.query(filled(e)), 60), expression
+        assert until(lambda e=expression: prometheus.query(filled(e))), expression
 
 
 def test_every_variable_of_the_dashboard_has_values(prometheus: Prometheus, job: str) -> None:
@@ -91,7 +91,9 @@ def test_every_variable_of_the_dashboard_has_values(prometheus: Prometheus, job:
         parts = re.fullmatch(r"label_values\((\w+), (\w+)\)", query)
         assert parts is not None
         found[parts[2]] = prometheus.values(parts[1], parts[2])
-    assert found == {"run": [job], "policy": ["0"], "model": ["tiny-random"], "submission_id": [job]}
+    assert job in found["run"]
+    assert job in found["submission_id"]
+    assert (found["policy"], found["model"]) == (["0"], ["tiny-random"])
 
 
 def test_an_accuracy_that_is_measured_seldom_has_no_gaps(prometheus: Prometheus, job: str) -> None:

@@ -1,0 +1,109 @@
+"""The token of a Ray cluster: whoever has it may run anything there, and nobody else.
+
+A cluster's ports take code from whoever reaches them, on this machine or through the network, unless the cluster has a
+token. Ray 2.60 makes one for a cluster that `ray.init` starts, keeps it in `~/.ray/auth_token`, and from then on
+`ray start` uses it too: but no client does so of its own accord, unless told with `RAY_AUTH_MODE=token`. Here a head
+always has a token unless that is switched off, and every command asks the cluster whether it wants one.
+"""
+
+import os
+import secrets
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from ray.exceptions import AuthenticationError
+
+MODE = "RAY_AUTH_MODE"
+"""Ray's: `token`, or `disabled`."""
+ASK_S = 10.0
+
+
+def token_headers() -> dict[str, str]:
+    """The token that is at hand on this machine, as HTTP's header and gRPC's metadata; empty if there is none.
+
+    Raises:
+        ValueError: RAY_AUTH_TOKEN_PATH names a file that cannot be read.
+    """
+    loader = _raylet().AuthenticationTokenLoader.instance()
+    loader.reset_cache()
+    try:
+        return dict(loader.get_token_for_http_header(ignore_auth_mode=True))
+    except AuthenticationError as error:
+        raise ValueError(str(error).partition(". ")[0]) from None
+
+
+def make_token() -> None:
+    """Make the token that a new cluster will have, if none is at hand.
+
+    Raises:
+        ValueError: it cannot be written.
+    """
+    if token_headers():
+        return
+    path = Path.home() / ".ray" / "auth_token"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Ray itself would let every user of this machine read it.
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(secrets.token_hex(32))
+    except OSError as error:
+        raise ValueError(
+            f"cannot write the cluster's token to {path}: {error.strerror}; set RAY_AUTH_TOKEN, or use --no-token"
+        ) from None
+
+
+def use_token(wanted: bool) -> None:
+    """Let this process, and those that it starts, talk to clusters with the token, or without it."""
+    os.environ[MODE] = "token" if wanted else "disabled"
+    _raylet().Config.initialize("")  # else it keeps what it read when Ray was imported
+
+
+def settle_token(address: str) -> None:
+    """Find out whether the head at HOST:PORT wants a token, and let this process use ours if so.
+
+    Raises:
+        ValueError: it wants one, and none is at hand or it is another cluster's; or no head is there.
+    """
+    wanted = not _lets_in(address, {})
+    if wanted and not _lets_in(address, token_headers()):
+        raise ValueError(refusal(address))
+    use_token(wanted)
+
+
+def refusal(address: str) -> str:
+    """What to say to somebody whom the cluster at that address does not let in."""
+    if token_headers():
+        return (
+            f"the token here is not that of the cluster at {address}: copy ~/.ray/auth_token from its head, or set "
+            "RAY_AUTH_TOKEN"
+        )
+    return (
+        f"the cluster at {address} wants its token: copy ~/.ray/auth_token from its head to the same place here, or "
+        "set RAY_AUTH_TOKEN"
+    )
+
+
+def _lets_in(address: str, headers: dict[str, str]) -> bool:
+    """Whether the head answers the question that all nodes and drivers begin with. Ray's own client would ask twenty
+    times, and log each."""
+    import grpc
+
+    with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        ask = channel.unary_unary("/ray.rpc.NodeInfoGcsService/GetClusterId")
+        try:
+            ask(b"", timeout=ASK_S, metadata=tuple(headers.items()))
+        except grpc.RpcError as error:
+            code = str(error.code())  # type: ignore[attr-defined]
+            if code == "StatusCode.UNAVAILABLE":
+                raise ValueError(
+                    f"what answers at {address} is no Ray head: give the port that nodes join at (6379 by default), "
+                    "not the dashboard's"
+                ) from None
+            return code != "StatusCode.UNAUTHENTICATED"
+    return True
+
+
+def _raylet() -> Any:
+    """Ray's core, which has no types."""
+    return import_module("ray._raylet")
