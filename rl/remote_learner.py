@@ -16,6 +16,8 @@ from rl.types import Learner, LearnerDied, TrainBatch
 from rollout.actor import STORE_FULL, account
 from rollout.place import Place
 
+NOT_DEATHS = (RayTaskError, *STORE_FULL)
+"""Of Ray's errors. Any other means that a process or node is gone, cannot be reached, or has lost its answer."""
 GRACE_S = 5.0
 """How long the others may take to notice that one of them is gone."""
 
@@ -168,19 +170,14 @@ class RayLearner(Learner):
             for one in waiting:
                 one.cancel()
         errors = [error for one in done if (error := one.exception()) is not None]
-        if late or any(_is_death(error) for error in errors):
+        deaths = [error for error in errors if isinstance(error, RayError) and not isinstance(error, NOT_DEATHS)]
+        if late or deaths:
             await self.close()
-            deaths = [error for error in errors if _is_death(error)]
             reason = account(deaths[0]) if deaths else f"it said nothing for {self._stall_timeout:g} s"
             raise LearnerDied(f"the learner died: {reason}") from (deaths[0] if deaths else None)
         for error in errors:
             raise (error.cause if isinstance(error, RayTaskError) else error) from error
         return [one.result() for one in waiting]
-
-
-def _is_death(error: BaseException) -> bool:
-    """Whether a process or node is gone, or can no longer be reached, or what it answered is."""
-    return isinstance(error, RayError) and not isinstance(error, (RayTaskError, *STORE_FULL))
 
 
 def _actor(place: Place) -> Any:
