@@ -120,8 +120,6 @@ class RayLearner(Learner):
         return await self._call("publish")
 
     async def update(self, batch: TrainBatch, *, lr_scale: float = 1.0) -> dict[str, float]:
-        if not batch.rows:
-            return await self._call("update", batch, lr_scale=lr_scale)
         parts = [TrainBatch(rows, batch.num_tokens) for rows in split_rows(batch.rows, self._count)]
         metrics = await self._replies(
             handle.call.remote("update", part, lr_scale=lr_scale)
