@@ -103,7 +103,8 @@ class OurRun:
 async def open_run(prepared: Prepared) -> AsyncGenerator[OurRun]:
     """Start it on a cluster of its own, which is gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="speed-") as scratch:
-        await asyncio.to_thread(connect)
+        if prepared.config.runtime == "ray":
+            await asyncio.to_thread(connect)
         try:
             directory = RunDirectory.create(Path(scratch) / "run", prepared.config)
             async with open_parts(prepared.config, "run", prepared.encode) as parts:

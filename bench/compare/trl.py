@@ -30,6 +30,7 @@ VERSION = "1.16.0"
 PACKAGES = (f"trl=={VERSION}", "torch==2.13.0", "transformers", "peft", "datasets", "accelerate", "sympy")
 """The other versions are those of `constraints.txt`, as ours are."""
 
+UV = (sys.executable, "-m", "uv", "pip", "install", "--quiet")
 SETTINGS: dict[str, Any] = {
     "dtype": "float32",
     "autocast": False,
@@ -116,9 +117,9 @@ def _environment() -> Path:
         venv.create(home, clear=True)
         backend = {} if os.environ.get("UV_FIND_LINKS") else {"UV_TORCH_BACKEND": "cpu"}
         subprocess.run(
-            [sys.executable, "-m", "uv", "pip", "install", "--quiet", "-c", "constraints.txt", *PACKAGES],
+            [*UV, "--python", str(home / "bin" / "python"), "-c", "constraints.txt", *PACKAGES],
             cwd=ROOT,
-            env={**os.environ, "VIRTUAL_ENV": str(home), **backend},
+            env={**os.environ, **backend},
             check=True,
         )
         (home / "ready").touch()
