@@ -27,6 +27,8 @@ from rewards.types import Outcome, Problem, Reward
 
 _LENGTH = struct.Struct("<Q")
 _PR_SET_PDEATHSIG = 1
+MAX_STACK = 12
+"""Calls shown of a process that hangs: the outermost, which are the user's."""
 STACK_SIGNAL = signal.SIGUSR1
 """Asks a worker where it is."""
 
@@ -102,9 +104,9 @@ def main(descriptor: int, parent: int, stack: int) -> None:
 
 def own_stack(dumped: str) -> str:
     """The lines of a dumped stack that are the user's: those before the grader's own, and not of the event loop."""
-    lines = [line for line in dumped.splitlines() if line.startswith("  File ") and "/asyncio/" not in line]
+    lines = [line for line in dumped.splitlines() if line.startswith("  File ")]
     ours = next((i for i, line in enumerate(lines) if "rewards/custom.py" in line), len(lines))
-    return "\n".join(lines[:ours])
+    return "\n".join([line for line in lines[:ours] if "/asyncio/" not in line and "<frozen " not in line][-MAX_STACK:])
 
 
 def _die_with(parent: int) -> None:

@@ -142,7 +142,7 @@ def test_terms_add_up_with_their_weights_and_none_is_left_out(tmp_path: Path) ->
     )
     scores = [score(t, PROBLEM, TEXTS) for t in terms]
     assert combine(terms, [s[0] for s in scores]) == Reward(1.1, Outcome.CORRECT)
-    assert combine(terms, [s[1] for s in scores]) == Reward(0.0, Outcome.NO_ANSWER)
+    assert combine(terms, [s[1] for s in scores]) == Reward(0.0, Outcome.WRONG)
     alone = combine(terms[1:], [None])
     assert (alone.outcome, alone.counts) == (Outcome.NOT_APPLICABLE, False)
 
