@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from rl.jobs import Cluster, ClusterError
@@ -14,6 +14,9 @@ from rl.progress import sparkline
 
 STYLES = {"running": "blue", "finished": "green", "stopped": "yellow", "failed": "red", "silent": "red"}
 MOST_RUNS = 20
+CURVE_WIDTH = 12
+WIDE = 120
+"""Columns that a terminal needs for the settings too."""
 
 
 def watch(cluster: Cluster, job: str | None, console: Console, every: float | None) -> None:
@@ -27,32 +30,35 @@ def watch(cluster: Cluster, job: str | None, console: Console, every: float | No
     """
     runs = _look(cluster, job)
     if every is None or not console.is_terminal:
-        console.print(view(runs))
+        console.print(view(runs, console.width))
         return
-    with Live(view(runs), console=console, auto_refresh=False) as live:
+    with Live(view(runs, console.width), console=console, auto_refresh=False) as live:
         while any(run["state"] == "running" for run in runs):
             time.sleep(every)
             try:
                 runs = _look(cluster, job)
-                live.update(view(runs), refresh=True)
+                live.update(view(runs, console.width), refresh=True)
             except ClusterError as error:
-                live.update(Group(view(runs), Text(f"{error}; trying again", "red")), refresh=True)
+                live.update(Group(view(runs, console.width), Text(f"{error}; trying again", "red")), refresh=True)
 
 
-def view(runs: Sequence[dict[str, Any]]) -> RenderableType:
+def view(runs: Sequence[dict[str, Any]], width: int = 80) -> RenderableType:
     """A line a run: its state, its held-out accuracy as a curve and in numbers, and how far it is."""
-    table = Table("run", "state", "held-out accuracy", "now", "best", "step", "settings", box=None)
+    wide = width >= WIDE
+    name = Column("run", no_wrap=True)  # whoever wants to stop it needs it whole
+    curve = Column("accuracy", no_wrap=True)  # its end is the latest
+    table = Table(name, "state", curve, "now", "best", "step", *(["settings"] if wide else []), box=None)
     for run in runs[:MOST_RUNS]:
         values = [accuracy for _, _, accuracy in run["curve"]]
         settings = run["settings"]
         table.add_row(
             run["id"],
             Text(run["state"], STYLES[run["state"]]),
-            sparkline(values),
+            sparkline(values, CURVE_WIDTH),
             f"{values[-1]:.3f}" if values else "",
             f"{run['best']:.3f}" if values else "",
             f"{run['step']}/{run['num_steps']}",
-            f"rank {settings['rank']}, lr {settings['lr']:g}, {settings['model']}",
+            *([f"rank {settings['rank']}, lr {settings['lr']:g}, {settings['model']}"] if wide else []),
         )
     if not runs:
         return Text("no run has reported yet")

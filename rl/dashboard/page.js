@@ -86,7 +86,7 @@ function inRange(run) {
 
 function drawAccuracy() {
   const runs = state.runs.filter((run) => visible(run) && inRange(run) && run.curve.length);
-  const names = labels(runs), small = solo && innerHeight < 350;
+  const names = labels(runs), small = solo && innerHeight < 400;
   byId("empty").hidden = runs.length > 0;
   byId("accuracy").style.display = runs.length ? "" : "none";
   if (!runs.length) return Plotly.purge("accuracy");

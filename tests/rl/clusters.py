@@ -53,9 +53,9 @@ def processes_of(directory: str) -> list[psutil.Process]:
     found: list[psutil.Process] = []
     for process in psutil.process_iter():
         try:
-            if any(directory in part for part in process.cmdline()) or directory in process.environ().get(
-                "RAY_TMPDIR", ""
-            ):
+            known = process.environ()  # Ray's client server is told the directory in no other way
+            places = (*process.cmdline(), known.get("RAY_TMPDIR", ""), known.get("HOME", ""))
+            if any(directory in place for place in places):
                 found.append(process)
         except psutil.Error:
             continue
