@@ -1,4 +1,7 @@
-"""An adapter as bytes and as a PEFT directory (`adapter_model.safetensors` and `adapter_config.json`), both ways."""
+"""An adapter as bytes and as a PEFT directory (`adapter_model.safetensors` and `adapter_config.json`), both ways.
+
+A policy that is all of a model's weights has rank 0 and is no PEFT adapter: its directory holds `WHOLE` alone.
+"""
 
 import json
 import os
@@ -19,6 +22,7 @@ from lora.types import Adapter
 PREFIX = "base_model.model."
 """PEFT puts it before a module's name."""
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+WHOLE = "policy.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +95,11 @@ def write_peft(adapter: Adapter, directory: Path) -> Path:
     scratch = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}-"))
     try:
         scratch.chmod(0o755)
-        write_file(scratch / WEIGHTS, adapter.payload)
-        write_file(scratch / CONFIG, config)
+        if description.rank == 0:
+            write_file(scratch / WHOLE, adapter.payload)
+        else:
+            write_file(scratch / WEIGHTS, adapter.payload)
+            write_file(scratch / CONFIG, config)
         _replace(scratch, directory)
         sync(directory.parent)
     finally:
@@ -101,11 +108,13 @@ def write_peft(adapter: Adapter, directory: Path) -> Path:
 
 
 def read_peft(directory: Path, *, run: str | None = None, version: int = 0) -> Adapter:
-    """An adapter from a PEFT directory, ours or another tool's.
+    """An adapter from a PEFT directory, ours or another tool's, or a policy of all weights that we wrote.
 
     Raises:
         ValueError: the directory holds no plain LoRA adapter.
     """
+    if (whole := directory / WHOLE).is_file():
+        return Adapter(run or directory.resolve().name, version, whole.read_bytes())
     weights, config = directory / WEIGHTS, directory / CONFIG
     for file in (weights, config):
         if not file.is_file():

@@ -246,6 +246,11 @@ class RunConfig(Strict):
             raise ValueError('learner.num_learners above 1 needs runtime = "ray", or set it to 1')
         if self.learner.shard and (self.learner.num_learners == 1 or self.learner.weights == "full"):
             raise ValueError('learner.shard needs learner.num_learners above 1 and learner.weights = "lora"')
+        if self.learner.weights == "full" and self.rollout.engine == "vllm":
+            raise ValueError(
+                'learner.weights = "full" is sampled by the torch engine, because vLLM serves adapters; '
+                'set rollout.engine = "torch"'
+            )
         if self.sampling.temperature == 0:
             raise ValueError("sampling.temperature 0 makes a group's completions equal, so nothing is learned; use 1.0")
         if self.sampling.group_size < 2:

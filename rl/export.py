@@ -1,14 +1,15 @@
 """An adapter out of a run: as a PEFT directory, or merged into the base model."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lora.config import LoraConfig, ModelConfig
 from lora.files import pack, read_peft, unpack, write_peft
-from lora.load import load_adapted, load_tokenizer
+from lora.load import load_adapted, load_base, load_tokenizer
 from lora.types import Adapter
 
 
@@ -31,6 +32,8 @@ def untrained_adapter(model: ModelConfig, lora: LoraConfig) -> Adapter:
 def lora_config(adapter: Adapter) -> LoraConfig:
     """The configuration that an adapter was made with."""
     _, description = unpack(adapter.payload)
+    if description.rank == 0:  # all weights: any shape will do, for nothing is served in it
+        return LoraConfig()
     targets = tuple(target for target in description.targets if target != "lm_head")
     return LoraConfig(
         rank=description.rank,
@@ -43,6 +46,8 @@ def lora_config(adapter: Adapter) -> LoraConfig:
 
 def export_adapter(adapter: Adapter, out: Path) -> Path:
     """A PEFT directory, which PEFT and vLLM load."""
+    if unpack(adapter.payload)[1].rank == 0:
+        raise ValueError("the run trained all weights, so there is no adapter to export; use --merge for a whole model")
     _refuse_to_overwrite(out)
     return write_peft(adapter, out)
 
@@ -50,8 +55,11 @@ def export_adapter(adapter: Adapter, out: Path) -> Path:
 def export_merged(adapter: Adapter, model: ModelConfig, out: Path) -> Path:
     """A whole model with W' = W + (alpha / rank) B A, summed in float32 and kept in the model's dtype."""
     _refuse_to_overwrite(out)
+    tensors, description = unpack(adapter.payload)
+    if description.rank == 0:
+        return _export_weights(tensors, model, out)
     adapted = load_adapted(model.model_copy(update={"dtype": "float32"}), lora_config(adapter))
-    adapted.layers.load(unpack(adapter.payload)[0])
+    adapted.layers.load(tensors)
     for name, layer in adapted.layers.items():
         base: Any = adapted.model.get_submodule(name).base
         with torch.no_grad():
@@ -63,6 +71,16 @@ def export_merged(adapter: Adapter, model: ModelConfig, out: Path) -> Path:
     if "lm_head" in adapted.description.targets:
         merged.config.tie_word_embeddings = False
     merged.save_pretrained(str(out))
+    load_tokenizer(model).save_pretrained(str(out))
+    return out
+
+
+def _export_weights(tensors: Mapping[str, Tensor], model: ModelConfig, out: Path) -> Path:
+    whole: Any = load_base(model)
+    with torch.no_grad():
+        for name, weight in whole.named_parameters():
+            weight.copy_(tensors[name])
+    whole.save_pretrained(str(out))
     load_tokenizer(model).save_pretrained(str(out))
     return out
 

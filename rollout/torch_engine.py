@@ -12,64 +12,69 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lora.config import LoraConfig, ModelConfig
-from lora.files import unpack
-from lora.load import AdaptedModel, load_adapted, load_tokenizer
+from lora.load import load_base, load_tokenizer
+from lora.served import ServedModel
 from lora.types import Adapter
 from rollout.config import SamplingConfig
 from rollout.types import Completion, Engine
 
 
 class TorchEngine(Engine):
-    """Samples prompts of equal length together; every prompt draws from a random generator of its own."""
+    """Samples prompts of equal length together; every prompt draws from a random generator of its own.
+
+    Adapters of any shape are served, one after another, and so are all of a model's weights. A call holds the model
+    until it is done: no other policy comes between its beginning and its end.
+    """
 
     def __init__(self, model: ModelConfig, lora: LoraConfig, device: str = "cpu") -> None:
-        self._adapted: AdaptedModel = load_adapted(model, lora, device=device)
+        """`lora` is a shape to be ready for. Raises ValueError if the model lacks a layer that it adapts."""
+        base: Any = load_base(model)
+        self._model: Any = base.to(device).eval()
+        self._served = ServedModel(self._model, lora)
         self._tokenizer = load_tokenizer(model)
-        self._ends = _end_tokens(self._adapted.model, self._tokenizer)
+        self._ends = _end_tokens(self._model, self._tokenizer)
         self._device = device
-        self._loaded: str | None = None
 
     @torch.no_grad()
     async def sample(
         self, prompts: Sequence[Sequence[int]], adapter: Adapter, sampling: SamplingConfig, *, seeds: Sequence[int]
     ) -> list[list[Completion]]:
-        self._load(adapter)
-        by_length: dict[int, list[int]] = defaultdict(list)
-        for index, prompt in enumerate(prompts):
-            by_length[len(prompt)].append(index)
-        groups: dict[int, list[Completion]] = {}
-        for indices in by_length.values():
-            ids = torch.tensor([list(prompts[i]) for i in indices], device=self._device)
-            sampled = self._sample_equal_lengths(ids, sampling, [seeds[i] for i in indices], adapter.version)
-            groups.update(zip(indices, sampled, strict=True))
-        return [groups[i] for i in range(len(prompts))]
+        with self._served.policy(adapter):
+            return self._sample(prompts, sampling, seeds, adapter.version)
 
     @torch.no_grad()
     async def score(self, sequences: Sequence[Sequence[int]], adapter: Adapter) -> list[list[float]]:
-        self._load(adapter)
-        model: Any = self._adapted.model
         scores: list[list[float]] = []
-        for sequence in sequences:
-            ids = torch.tensor([list(sequence)], device=self._device)
-            logprobs = model(ids).logits[0, :-1].float().log_softmax(-1)
-            scores.append(logprobs.gather(1, ids[0, 1:, None])[:, 0].tolist())
+        with self._served.policy(adapter):
+            for sequence in sequences:
+                ids = torch.tensor([list(sequence)], device=self._device)
+                logprobs = self._model(ids).logits[0, :-1].float().log_softmax(-1)
+                scores.append(logprobs.gather(1, ids[0, 1:, None])[:, 0].tolist())
         return scores
 
     def replicas(self) -> Sequence[Engine]:
         return [self]
 
     async def close(self) -> None:
-        self._loaded = None
+        """Nothing to release."""
 
-    def _load(self, adapter: Adapter) -> None:
-        if self._loaded != adapter.name:
-            self._adapted.layers.load(unpack(adapter.payload)[0])
-            self._loaded = adapter.name
+    def _sample(
+        self, prompts: Sequence[Sequence[int]], sampling: SamplingConfig, seeds: Sequence[int], version: int
+    ) -> list[list[Completion]]:
+        by_length: dict[int, list[int]] = defaultdict(list)
+        for index, prompt in enumerate(prompts):
+            by_length[len(prompt)].append(index)
+        groups: dict[int, list[Completion]] = {}
+        for indices in by_length.values():
+            ids = torch.tensor([list(prompts[i]) for i in indices], device=self._device)
+            sampled = self._sample_equal_lengths(ids, sampling, [seeds[i] for i in indices], version)
+            groups.update(zip(indices, sampled, strict=True))
+        return [groups[i] for i in range(len(prompts))]
 
     def _sample_equal_lengths(
         self, prompts: Int[Tensor, "prompts length"], sampling: SamplingConfig, seeds: Sequence[int], version: int
     ) -> list[list[Completion]]:
-        model: Any = self._adapted.model
+        model = self._model
         generators = [torch.Generator().manual_seed(seed % 2**63) for seed in seeds]
         output = model(prompts, use_cache=True)
         cache, logits = output.past_key_values, output.logits[:, -1]

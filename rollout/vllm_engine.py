@@ -28,8 +28,6 @@ MEMORY_HINT = (
     " (its memory is set by rollout.gpu_memory_fraction on a GPU, by rollout.kv_cache_gib on a CPU; model.max_length "
     "and rollout.max_concurrent lower what it needs)"
 )
-VERSIONS_IN_FLIGHT = 2
-"""The newest policy, and the one before it whose requests are still running."""
 
 
 @dataclass(slots=True)
@@ -38,6 +36,7 @@ class _Loaded:
 
     request: Any
     directory: Path
+    run: str
     users: int = 0
 
 
@@ -62,6 +61,7 @@ class VllmEngine(Engine):
     ) -> None:
         self._engine = _start(_engine_args(model, model_config, lora, config, seed))
         self._home = MemoryDirectory()
+        self._keep = config.adapters_in_flight
         self._loaded: dict[str, _Loaded] = {}
         self._ids = itertools.count(1)
         self._request_ids = itertools.count()
@@ -197,8 +197,9 @@ class VllmEngine(Engine):
         if adapter.name not in self._loaded:
             directory = write_peft(adapter, self._home.path / adapter.name)
             request = LoRARequest(adapter.name, next(self._ids), str(directory))
-            self._loaded[adapter.name] = _Loaded(request, directory)
+            self._loaded[adapter.name] = _Loaded(request, directory, adapter.run)
             self._unload_idle()
+        self._loaded[adapter.name] = self._loaded.pop(adapter.name)  # the one used last is the last
         return self._loaded[adapter.name]
 
     def _release(self, adapter: Adapter) -> None:
@@ -206,9 +207,11 @@ class VllmEngine(Engine):
         self._unload_idle()
 
     def _unload_idle(self) -> None:
-        """Keep the newest version, which the next call most likely wants, and every one in use."""
-        for name in list(self._loaded)[:-1]:
-            if self._loaded[name].users == 0:
+        """Keep what each run used last, which its next call most likely wants, and every one in use."""
+        last = {loaded.run: loaded for loaded in self._loaded.values()}
+        for name, loaded in list(self._loaded.items())[:-1]:
+            wanted = last[loaded.run] is loaded and len(self._loaded) <= self._keep
+            if loaded.users == 0 and not wanted:
                 idle = self._loaded.pop(name)
                 self._engine.remove_lora(idle.request.lora_int_id)
                 shutil.rmtree(idle.directory, ignore_errors=True)
@@ -247,8 +250,8 @@ def _engine_args(model: str, model_config: ModelConfig, lora: LoraConfig, config
         seed=seed,
         enable_lora=True,
         max_lora_rank=served_rank(lora.rank),
-        max_loras=VERSIONS_IN_FLIGHT,
-        max_cpu_loras=VERSIONS_IN_FLIGHT + 1,
+        max_loras=config.adapters_in_flight,
+        max_cpu_loras=config.adapters_in_flight + 1,
         max_num_seqs=config.max_concurrent,
         enable_prefix_caching=True,
         logprobs_mode="processed_logprobs",  # the distribution that was sampled from, its temperature included
