@@ -12,6 +12,7 @@ from rich.console import Console
 from rl.cluster_cli import COMMANDS
 from rl.errors import one_line_errors
 from rl.rewards_cli import grade_command, reward_try_command
+from rl.sweep.cli import sweep_command
 
 # Read when torch loads. Its threads then sleep between two operations; spinning, they make a small model's step fifteen
 # times slower wherever a core has other work to do.
@@ -27,6 +28,7 @@ app = typer.Typer(
 reward_app = typer.Typer(help="Develop reward functions without a model.", no_args_is_help=True)
 app.add_typer(reward_app, name="reward")
 app.command("grade")(grade_command)
+app.command("sweep")(sweep_command)
 reward_app.command("try")(reward_try_command)
 for name, command in COMMANDS.items():
     app.command(name)(command)

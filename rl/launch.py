@@ -66,7 +66,7 @@ def prepare(config: RunConfig, base: Path) -> Prepared:
 
 def run(prepared: Prepared, directory: RunDirectory, console: Console, *, resume: bool) -> str:
     """Train, and return the summary line. Ctrl-C and SIGTERM end it at once, with a usable directory."""
-    _log_to(console)
+    log_to(console)
     started = time.monotonic()
     try:
         facts = asyncio.run(_run_and_disconnect(prepared, directory, console, resume=resume))
@@ -111,14 +111,14 @@ async def _run_and_disconnect(
 
 async def _run(prepared: Prepared, directory: RunDirectory, console: Console, *, resume: bool) -> dict[str, int]:
     config = prepared.config
-    _end_on_signals()
+    end_on_signals()
     if config.reward.function != "math_answer" or config.reward.terms:
         async with open_grader(config) as grader:
             console.print(await preflight(grader, prepared.problems.train[:4]), markup=False)
     with console.status("starting the learner and the rollout workers..."):
         if config.runtime == "ray":
             await asyncio.to_thread(connect)
-            _end_on_signals()  # again: Ray has put a handler of SIGTERM in place that aborts
+            end_on_signals()  # again: Ray has put a handler of SIGTERM in place that aborts
         stack = contextlib.AsyncExitStack()
         parts = await stack.enter_async_context(open_parts(config, directory.path.name, prepared.encode))
     async with stack:
@@ -172,6 +172,11 @@ def _sinks(config: RunConfig, directory: RunDirectory, console: Console) -> list
         if console.is_terminal
         else LogLines(console, config.num_steps, curve)
     )
+    return [display, *told(config, directory, first)]
+
+
+def told(config: RunConfig, directory: RunDirectory, first: int) -> list[Sink]:
+    """Those who are told of a run besides the one who sits in front of it; its first step from now is `first`."""
     info = run_info(config, directory.path)
     more: dict[str, Callable[[], Sink]] = {
         name: partial(tracker, config, info) for name, tracker in TRACKERS.items() if getattr(config, name) is not None
@@ -180,7 +185,7 @@ def _sinks(config: RunConfig, directory: RunDirectory, console: Console) -> list
         more["TensorBoard"] = lambda: TensorBoard(directory.tensorboard, first)
     if config.runtime == "ray":
         more |= {"the page": lambda: PageTeller(info, directory), "Ray's metrics": lambda: RayMetrics(info)}
-    return [display, *started(more)]
+    return started(more)
 
 
 def _summary(config: RunConfig, directory: RunDirectory, trained: int, seconds: float) -> str:
@@ -217,7 +222,7 @@ def _check_answers(problems: Sequence[Problem]) -> None:
         log.warning("the answer of problem %s is matched by its spelling alone: %s", problem_id, reason)
 
 
-def _end_on_signals() -> None:
+def end_on_signals() -> None:
     """Both signals cancel the run's task, so that every block that opened something closes it."""
     task = asyncio.current_task()
     assert task is not None
@@ -225,7 +230,7 @@ def _end_on_signals() -> None:
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
 
 
-def _log_to(console: Console) -> None:
+def log_to(console: Console) -> None:
     handler = RichHandler(console=console, show_time=False, show_path=False, markup=False)
     for package in ("rl", "rollout", "rewards", "lora"):
         logger = logging.getLogger(package)

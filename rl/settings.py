@@ -38,7 +38,12 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> RunConfig:
 
     Raises ValueError with one line for each thing that is wrong.
     """
-    table = {} if path is None else _read(path)
+    return config_of({} if path is None else read_table(path), path, overrides)
+
+
+def config_of(table: Table, path: Path | None, overrides: Sequence[str] = ()) -> RunConfig:
+    """The configuration that a table says, changed by the overrides, which are put into the table; `path` is where it
+    came from. Raises ValueError as `load_config` does."""
     overridden = [_override(table, override) for override in overrides]
     _default_source(table)
     _read_literals(table)
@@ -59,7 +64,8 @@ def dump_config(config: RunConfig) -> str:
 # --- reading ---
 
 
-def _read(path: Path) -> Table:
+def read_table(path: Path) -> Table:
+    """A TOML file's table. Raises ValueError, in one line, if there is none."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

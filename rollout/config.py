@@ -30,8 +30,8 @@ class RolloutConfig(BaseModel):
     max_concurrent: int = Field(default=256, ge=1)
     """Sequences one worker generates at once."""
     adapters_in_flight: int = Field(default=2, ge=1)
-    """Adapters that one batch may mix: the newest policy, and the one before it whose requests are still running. A sweep
-    sets it to the policies that it trains at once."""
+    """Adapters that one batch may mix: the newest policy, and the one before it whose requests are still running.
+    `rankone sweep` sets it to the policies that it trains at once."""
     kv_cache_gib: float = Field(default=1.0, gt=0)
     """Memory of a worker's key-value cache on a CPU."""
     gpu_memory_fraction: float = Field(default=0.85, gt=0, le=1)

@@ -1,0 +1,243 @@
+"""A sweep's file as the list of its runs, every one of them checked before the first begins."""
+
+import copy
+import itertools
+import math
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from pydantic import ValidationError
+
+from lora.config import LoraConfig
+from rl.config import RunConfig
+from rl.config_keys import all_keys, find_key, hint
+from rl.settings import Table, config_of, dump_config, read_table
+from rl.sweep.config import SearchConfig, SweepConfig
+
+SEED = "seed"
+NOT_SWEPT = ("name", "runtime", "wandb", "mlflow")
+ALL = LoraConfig().targets
+MLP = ("gate_proj", "up_proj", "down_proj")
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+SHORT = {"weights": "", "problems_per_step": "batch"}
+
+Settings = dict[str, Any]
+"""Values by their keys' names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One run of a sweep.
+
+    Example: ``Point("p003-rank4-lr0.003-seed0", {"lora.rank": 4, "learner.lr": 0.003, "seed": 0}, config)``
+    """
+
+    name: str
+    """Its directory below the sweep's."""
+    settings: Settings
+    """What it has apart from the base."""
+    config: RunConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """What a sweep's file says."""
+
+    name: str
+    config: SweepConfig
+    base: RunConfig
+    directory: Path
+    """Where relative paths in the base begin."""
+    points: list[Point]
+
+
+def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
+    """The sweep in a TOML file, its base changed by `a.b=value` overrides.
+
+    Raises ValueError with one line for each thing that is wrong.
+    """
+    config = _sweep_config(path)
+    file = path.parent / config.base if isinstance(config.base, str) else path
+    table = read_table(file) if isinstance(config.base, str) else copy.deepcopy(config.base)
+    base = config_of(table, file, overrides)
+    name = config.name or f"{base.name}-sweep"
+    points = list(_points(config, table, path, name))
+    same: dict[str, Point] = {}
+    for point in points:
+        other = same.setdefault(repr(point.config.model_copy(update={"name": ""})), point)
+        if other is not point:
+            raise ValueError(f"{path}: {other.name} and {point.name} are the same run; remove one of them")
+    return Sweep(name, config, base, file.parent, points)
+
+
+def dump_base(config: RunConfig) -> Table:
+    """The base run's tables, as a sweep's file may hold them."""
+    import tomllib
+
+    return tomllib.loads(dump_config(config))
+
+
+def layers_word(targets: Sequence[str]) -> str:
+    """What a set of adapted layers is called."""
+    words = {frozenset(ALL): "all", frozenset(MLP): "mlp", frozenset(ATTENTION): "attention"}
+    return words.get(frozenset(targets)) or "+".join(target.removesuffix("_proj") for target in targets)
+
+
+def _sweep_config(path: Path) -> SweepConfig:
+    try:
+        return SweepConfig.model_validate(read_table(path))
+    except ValidationError as error:
+        raise ValueError(
+            "\n".join(_problem(path, dict(detail)) for detail in error.errors(include_url=False))
+        ) from None
+
+
+def _problem(path: Path, detail: Mapping[str, Any]) -> str:
+    name = ".".join(str(part) for part in detail["loc"] if part not in ("str", "dict[str,any]"))
+    match detail["type"]:
+        case "extra_forbidden":
+            known = ", ".join(SweepConfig.model_fields)
+            return f"{path}: unknown key {name}; a sweep's keys are {known}, and a run's belong into its base"
+        case "missing":
+            return f"{path}: {name} is missing; a sweep needs it"
+        case "value_error":
+            return f"{path}: {detail['ctx']['error']}"
+        case _:
+            return f"{path}: {name}: {detail['msg'][0].lower()}{detail['msg'][1:]}, and is {detail['input']!r}"
+
+
+def _points(config: SweepConfig, table: Table, path: Path, sweep: str) -> Iterator[Point]:
+    axes = {name: _axis(path, name, value) for name, value in _flat(path, config.axes).items()}
+    chosen = _search(axes, config.search, path) if axes else []
+    for settings in _also(config, path):
+        chosen += [dict(zip(settings, values, strict=True)) for values in itertools.product(*settings.values())]
+    for index, settings in enumerate(chosen):
+        name = (
+            f"p{index:03d}{''.join(f'-{_label(key, value)}' for key, value in settings.items() if _label(key, value))}"
+        )
+        yield Point(name, settings, _config(table, settings, path, f"{sweep}-p{index:03d}"))
+
+
+def _also(config: SweepConfig, path: Path) -> Iterator[dict[str, list[Any]]]:
+    for one in config.also:
+        flat = _flat(path, one)
+        yield {name: value if _is_axis(name, value) else [value] for name, value in flat.items()}
+
+
+def _config(table: Table, settings: Settings, path: Path, name: str) -> RunConfig:
+    changed = copy.deepcopy(table)
+    full = settings.get("learner.weights", changed.get("learner", {}).get("weights")) == "full"
+    more = {"rollout.engine": "torch"} if full and "rollout.engine" not in settings else {}
+    for key, value in (settings | more | {"name": name}).items():
+        *parents, leaf = key.split(".")
+        inner = changed
+        for parent in parents:
+            inner = inner.setdefault(parent, {})
+        inner[leaf] = value
+    try:
+        return config_of(changed, None)
+    except ValueError as error:
+        shown = ", ".join(f"{key} = {value}" for key, value in settings.items())
+        raise ValueError(f"{path}: with {shown}: {error}") from None
+
+
+def _flat(path: Path, axes: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """By dotted names, however they are written; `{ min, max }` is a range and no table of names."""
+    found: dict[str, Any] = {}
+    for key, value in axes.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict) and not _is_range(cast("Table", value)) and not _is_value(name):
+            found |= _flat(path, cast("Table", value), f"{name}.")
+            continue
+        _check_name(path, name)
+        found[name] = value
+    return found
+
+
+def _is_value(name: str) -> bool:
+    return any(key.name == name and not key.is_table for key in all_keys())
+
+
+def _check_name(path: Path, name: str) -> None:
+    if name in NOT_SWEPT:
+        raise ValueError(f"{path}: {name} is the same for all runs of a sweep; set it in the base")
+    keys = [key for key in all_keys() if key.name == name]
+    if not keys:
+        raise ValueError(f"{path}: unknown key {name}; {hint(name, None)}")
+    if keys[0].is_table:
+        raise ValueError(f"{path}: {name} is a table; name one of its keys, such as lora.rank")
+
+
+def _axis(path: Path, name: str, value: Any) -> list[Any] | Table:
+    if isinstance(value, dict) and _is_range(cast("Table", value)):
+        return _checked_range(path, name, cast("Table", value))
+    if not _is_axis(name, value) or not value:
+        raise ValueError(f"{path}: axes: {name} needs a list of its values, and is {value!r}")
+    return cast("list[Any]", value)
+
+
+def _is_axis(name: str, value: Any) -> bool:
+    """Whether it is a list of values; where each value is a list itself, one of those alone is none."""
+    if not isinstance(value, list):
+        return False
+    key = find_key(name, None) or next(key for key in all_keys() if key.name == name)
+    is_list = any(getattr(kind, "__origin__", None) in (tuple, list) for kind in key.types)
+    return not is_list or all(isinstance(element, list) for element in cast("list[Any]", value))
+
+
+def _is_range(value: Table) -> bool:
+    return "min" in value and "max" in value
+
+
+def _checked_range(path: Path, name: str, value: Table) -> Table:
+    low, high = value["min"], value["max"]
+    log = value.get("log", False)
+    numbers = all(isinstance(bound, int | float) and not isinstance(bound, bool) for bound in (low, high))
+    if value.keys() - {"min", "max", "log"} or not isinstance(log, bool):
+        raise ValueError(f"{path}: axes: {name} is a range of min, max and log (true or false), and is {value!r}")
+    if not numbers or not low < high or (log and low <= 0):
+        raise ValueError(f"{path}: axes: {name} needs min below max{' and above 0' if log else ''}, and is {value!r}")
+    return value
+
+
+def _search(axes: Mapping[str, list[Any] | Table], search: SearchConfig, path: Path) -> list[Settings]:
+    """All points, or some; of every setting that is drawn, a run with each seed."""
+    ranges = [name for name, values in axes.items() if isinstance(values, dict)]
+    if search.kind == "grid":
+        if ranges:
+            raise ValueError(f'{path}: axes: {ranges[0]} is a range; list its values, or set search.kind = "random"')
+        return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+    if SEED in ranges:
+        raise ValueError(f"{path}: axes: seed must be a list, because each setting is run with every seed")
+    rng = random.Random(search.seed)
+    seeds = axes.get(SEED, [0])
+    drawn: list[Settings] = []
+    for _ in range(100 * search.samples):
+        one = {name: _draw(rng, values) for name, values in axes.items() if name != SEED}
+        if one not in drawn:
+            drawn.append(one)
+        if len(drawn) == search.samples:
+            break
+    return [one | ({SEED: seed} if SEED in axes else {}) for one in drawn for seed in seeds]
+
+
+def _draw(rng: random.Random, values: list[Any] | Table) -> Any:
+    if isinstance(values, list):
+        return rng.choice(values)
+    low, high = values["min"], values["max"]
+    log = values.get("log")
+    drawn = math.exp(rng.uniform(math.log(low), math.log(high))) if log else rng.uniform(low, high)
+    return round(drawn) if isinstance(low, int) and isinstance(high, int) else float(f"{drawn:.3g}")
+
+
+def _label(name: str, value: Any) -> str:
+    """A setting in the name of a directory."""
+    leaf = name.rpartition(".")[2]
+    if leaf == "targets":
+        return layers_word(value)
+    text = f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+    kept = "".join(letter if letter.isalnum() or letter in "._+" else "_" for letter in text)
+    return f"{SHORT.get(leaf, leaf)}{kept}"[:40]

@@ -1,0 +1,105 @@
+"""What became of each run of a sweep: `result.json` in the run's directory, `sweep.json` for all."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rl.run_directory import RunDirectory
+from rl.sweep.points import Point, layers_word
+
+Ended = Literal["finished", "stopped_early", "collapsed", "failed"]
+FILE = "result.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One run's end."""
+
+    directory: str
+    """Its name below the sweep's."""
+    weights: str
+    """`lora` or `full`."""
+    rank: int
+    """0 for full fine-tuning, as is alpha."""
+    alpha: float
+    lr: float
+    seed: int
+    targets: list[str]
+    layers: str
+    """`all`, `mlp`, `attention`, or the names of the adapted layers; `every weight` for full fine-tuning."""
+    problems_per_step: int
+    group_size: int
+    settings: dict[str, Any]
+    """What the sweep set, by its keys."""
+    steps: int
+    """Steps that were done."""
+    ended: Ended
+    reason: str
+    """Why it did not finish."""
+    trained_parameters: int
+    final_accuracy: float | None
+    """Of the last evaluation; None if there was none."""
+    best_accuracy: float | None
+    curve: list[tuple[int, float]]
+    """Held-out accuracy by step."""
+
+    @property
+    def final(self) -> bool:
+        """Whether it is done for good; a run that failed is tried again when the sweep is resumed."""
+        return self.ended != "failed"
+
+
+def result_of(point: Point, directory: RunDirectory, trained: int, ended: Ended, reason: str = "") -> Result:
+    """What the run's files say."""
+    config, curve = point.config, directory.curve()
+    full = config.learner.weights == "full"
+    targets = [*config.lora.targets, *(["lm_head"] if config.lora.lm_head else [])]
+    return Result(
+        directory=point.name,
+        weights=config.learner.weights,
+        rank=0 if full else config.lora.rank,
+        alpha=0.0 if full else config.lora.alpha,
+        lr=config.learner.lr,
+        seed=config.seed,
+        targets=[] if full else targets,
+        layers="every weight" if full else layers_word(targets),
+        problems_per_step=config.problems_per_step,
+        group_size=config.sampling.group_size,
+        settings=point.settings,
+        steps=sum("reward/mean" in row for row in directory.metrics()),
+        ended=ended,
+        reason=reason,
+        trained_parameters=trained,
+        final_accuracy=curve[-1][1] if curve else None,
+        best_accuracy=max((accuracy for _, accuracy in curve), default=None),
+        curve=curve,
+    )
+
+
+def keep(result: Result, path: Path) -> None:
+    """Write `result.json` into the run's directory."""
+    _write(path / FILE, json.dumps(asdict(result), indent=1))
+
+
+def kept(path: Path) -> Result | None:
+    """What `keep` wrote, if the run is done for good."""
+    try:
+        fields: dict[str, Any] = json.loads((path / FILE).read_text())
+    except (OSError, json.JSONDecodeError):
+        return None
+    fields["curve"] = [(step, accuracy) for step, accuracy in fields["curve"]]
+    result = Result(**fields)
+    return result if result.final else None
+
+
+def write_all(results: Sequence[Result], path: Path) -> None:
+    """`sweep.json`: a list with one object a run."""
+    _write(path, json.dumps([asdict(result) for result in results], indent=1))
+
+
+def _write(file: Path, text: str) -> None:
+    scratch = file.with_suffix(".tmp")
+    scratch.write_text(text + "\n", encoding="utf-8")
+    scratch.replace(file)

@@ -1,0 +1,259 @@
+"""Run a sweep: as many policies together as have a place, one loop each, the others after them.
+
+Every run has a directory of its own, as if `rankone train` had made it; a sweep that is resumed leaves those alone that
+are done, and goes on with the others from their checkpoints.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+from rich.console import Console
+
+from lora.inject import inject
+from lora.load import load_skeleton
+from rl.cluster import connect, disconnect, open_parts
+from rl.config import RunConfig
+from rl.curve import draw_curve
+from rl.data import absolute_paths
+from rl.errors import one_line
+from rl.guard import Collapse
+from rl.launch import Prepared, end_on_signals, log_to, prepare, told, train_through_deaths
+from rl.run_directory import RunDirectory
+from rl.settings import load_config
+from rl.shared_parts import SharedParts, open_shared, shared_settings
+from rl.sinks import Ended as SinkEnded
+from rl.sinks import Sink, Sinks
+from rl.sweep.display import Board, BoardSink, NameRuns, speaking
+from rl.sweep.points import Point, Sweep, dump_base
+from rl.sweep.results import Result, keep, kept, result_of, write_all
+from rl.sweep.stopping import StoppedEarly, Stopper
+from rl.train import Parts
+from rl.types import Group, Learner, LearnerDied
+
+log = logging.getLogger(__name__)
+
+FILE = "sweep.toml"
+
+
+def prepare_sweep(sweep: Sweep) -> list[Prepared]:
+    """Load and check the data of every run; runs with the same data share it. Raises ValueError as `prepare` does."""
+    known: dict[str, Prepared] = {}
+    found: list[Prepared] = []
+    for point in sweep.points:
+        config = point.config
+        key = repr((config.seed, config.data, config.model, config.prompt, config.sampling.max_tokens, config.reward))
+        if key not in known:
+            try:
+                known[key] = prepare(config, sweep.directory)
+            except ValueError as error:
+                raise ValueError(f"{point.name}: {error}") from None
+        found.append(replace(known[key], config=config.model_copy(update={"data": known[key].config.data})))
+    _check_layers(sweep.points)
+    return found
+
+
+def _check_layers(points: Sequence[Point]) -> None:
+    """Raises ValueError if a model lacks a layer that a run adapts: the weights are not needed to see that."""
+    skeletons: dict[str, Any] = {}
+    for point in points:
+        model, lora = point.config.model, point.config.lora
+        skeleton = skeletons.setdefault(model.name, None) or load_skeleton(model)
+        skeletons[model.name] = skeleton
+        try:
+            inject(skeleton, lora)
+        except ValueError as error:
+            raise ValueError(f"{point.name}: {error}") from None
+
+
+def open_directory(sweep: Sweep, prepared: Sequence[Prepared], path: Path, *, resume: bool) -> None:
+    """A sweep's directory, new or to be gone on with.
+
+    Raises:
+        ValueError: there is a sweep in it already, or another one than this.
+    """
+    if (path / FILE).exists() and not resume:
+        raise ValueError(f"{path} holds a sweep already; continue it with --resume, or choose another --out")
+    for point, one in zip(sweep.points, prepared, strict=True):
+        file = path / point.name / "config.toml"
+        if file.exists() and load_config(file) != one.config:
+            raise ValueError(f"{path / point.name} was run with other settings; choose another --out")
+    if not (path / FILE).exists():
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            (path / FILE).write_text(_resolved(sweep), encoding="utf-8")
+        except OSError as error:
+            raise ValueError(f"cannot write {path}: {error.strerror}; choose another --out") from error
+
+
+def newest_sweep(name: str) -> Path:
+    """The newest sweep of that name below `runs/`. Raises ValueError if there is none."""
+    found = sorted(path.parent for path in Path("runs").glob(f"{name}-*/{FILE}"))
+    if not found:
+        raise ValueError(f"there is no sweep named {name!r} in runs/ to resume; name its directory with --out")
+    return found[-1]
+
+
+def run_sweep(
+    sweep: Sweep, prepared: Sequence[Prepared], path: Path, console: Console, *, at_once: int | None = None
+) -> list[Result]:
+    """Train all policies that are not trained yet; what became of each. Ctrl-C and SIGTERM leave all usable."""
+    log_to(console)
+    for name in ("rl", "rollout", "rewards", "lora"):
+        for handler in logging.getLogger(name).handlers:
+            handler.addFilter(NameRuns())
+    runs = {point.name: point.config.num_steps for point in sweep.points}
+    with Board(console, sweep.name, runs) as board:
+        return asyncio.run(_Runner(sweep, prepared, path, board, at_once or sweep.config.policies_at_once).run())
+
+
+class _Runner:
+    def __init__(self, sweep: Sweep, prepared: Sequence[Prepared], path: Path, board: Board, at_once: int) -> None:
+        self._points = sweep.points
+        self._prepared = dict(zip((point.name for point in sweep.points), prepared, strict=True))
+        self._path = path
+        self._board = board
+        self._at_once = at_once
+        self._stopper = Stopper(sweep.config.stop, max(point.config.num_steps for point in sweep.points))
+        self._results: dict[str, Result] = {}
+
+    async def run(self) -> list[Result]:
+        try:
+            end_on_signals()
+            self._recall()
+            for group in _groups([point for point in self._points if point.name not in self._results]):
+                if group[0].config.runtime == "ray":
+                    await asyncio.to_thread(connect)
+                    end_on_signals()  # again: Ray has put a handler of SIGTERM in place that aborts
+                await self._run_group(group)
+            return self._ordered()
+        finally:
+            disconnect()  # in the loop: a cluster of our own dies with the thread that started it
+
+    def _recall(self) -> None:
+        """What was done before the sweep was interrupted, told to the stopper in the order in which it happened."""
+        rows: list[tuple[float, str, dict[str, Any]]] = []
+        for point in self._points:
+            directory = RunDirectory(self._path / point.name)
+            if (result := kept(directory.path)) is not None:
+                self._note(result)
+            rows += [(row["time"], point.name, row) for row in directory.metrics() if "eval/accuracy" in row]
+        for _, name, row in sorted(rows, key=lambda one: one[0]):
+            self._stopper.wants_to_stop(name, row["step"], row["eval/accuracy"])
+
+    async def _run_group(self, group: Sequence[Point]) -> None:
+        """Runs that share a base model, or one that shares nothing."""
+        if group[0].config.learner.weights == "full":
+            for point in group:
+                await self._run_point(point, None)
+            return
+        at_once = min(self._at_once, len(group))
+        places = asyncio.Semaphore(at_once)
+        configs = [self._prepared[point.name].config for point in group]
+
+        async def in_its_place(point: Point, shared: SharedParts) -> None:
+            async with places:
+                await self._run_point(point, shared)
+                with contextlib.suppress(LearnerDied):  # then its place is gone too
+                    await shared.rounds.forget(point.name)
+
+        async with open_shared(configs, at_once) as shared, asyncio.TaskGroup() as tasks:
+            for point in group:
+                tasks.create_task(in_its_place(point, shared))
+
+    async def _run_point(self, point: Point, shared: SharedParts | None) -> None:
+        """One run to its end; only an interruption goes further than this."""
+        speaking.set(point.name)
+        prepared = self._prepared[point.name]
+        path = self._path / point.name
+        resume = (path / "config.toml").exists()
+        directory = RunDirectory.open(path) if resume else RunDirectory.create(path, prepared.config)
+        self._board.begins(point.name, [accuracy for _, accuracy in directory.curve()])
+        trained, ended, reason = 0, "finished", ""
+        try:
+            async with AsyncExitStack() as stack:
+                opened = open_parts if shared is None else shared.open
+                parts = await stack.enter_async_context(opened(prepared.config, point.name, prepared.encode))
+                trained = await _trained_parameters(parts.learner)
+                await self._train(point, prepared, parts, directory, resume=resume)
+        except StoppedEarly:
+            ended = "stopped_early"
+        except Collapse as error:
+            ended, reason = "collapsed", str(error)
+        except Exception as error:  # the others go on
+            ended, reason = "failed", str(error) or type(error).__name__
+            log.warning("failed: %s", reason, exc_info=one_line(error) is None)
+        draw_curve(directory.metrics(), point.name, path / "curve.png")
+        result = result_of(point, directory, trained, ended, reason)
+        keep(result, path)
+        self._note(result)
+
+    async def _train(
+        self, point: Point, prepared: Prepared, parts: Parts, directory: RunDirectory, *, resume: bool
+    ) -> None:
+        first = min(len(directory.metrics()), prepared.config.num_steps)
+        sinks = [BoardSink(self._board, point.name), *told(prepared.config, directory, first)]
+        judged = _Judged(sinks, self._stopper, point)
+        ended: SinkEnded = "failed"
+        try:
+            await train_through_deaths(prepared, parts, directory, judged, resume=resume)
+            ended = "finished"
+        except (asyncio.CancelledError, StoppedEarly):
+            ended = "stopped"
+            raise
+        finally:
+            judged.close(ended)
+
+    def _note(self, result: Result) -> None:
+        self._results[result.directory] = result
+        self._board.ends(result.directory, result.ended, [accuracy for _, accuracy in result.curve], result.reason)
+        write_all(self._ordered(), self._path / "sweep.json")
+
+    def _ordered(self) -> list[Result]:
+        return [self._results[point.name] for point in self._points if point.name in self._results]
+
+
+class _Judged(Sinks):
+    """The sinks of a run, and the scheduler, which may end it once the step is written down."""
+
+    def __init__(self, sinks: Sequence[Sink], stopper: Stopper, point: Point) -> None:
+        super().__init__(sinks)
+        self._stopper = stopper
+        self._point = point
+
+    def stepped(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None:
+        super().stepped(step, metrics, groups)
+        accuracy = metrics.get("eval/accuracy")
+        if accuracy is None or step == self._point.config.num_steps:
+            return
+        if self._stopper.wants_to_stop(self._point.name, step, accuracy):
+            raise StoppedEarly
+
+
+async def _trained_parameters(learner: Learner) -> int:
+    try:
+        return (await learner.facts())["trained_parameters"]
+    except LearnerDied:  # between two runs of a sweep
+        await learner.restart()
+        return (await learner.facts())["trained_parameters"]
+
+
+def _groups(points: Sequence[Point]) -> list[list[Point]]:
+    """Points that can share a base model, in the order of their first; full fine-tuning shares none."""
+    groups: dict[str, list[Point]] = {}
+    for point in points:
+        groups.setdefault(shared_settings(point.config), []).append(point)
+    return list(groups.values())
+
+
+def _resolved(sweep: Sweep) -> str:
+    """The sweep's file with its base in it, whose relative paths would lead elsewhere."""
+    base: RunConfig = sweep.base.model_copy(update={"data": absolute_paths(sweep.base.data, sweep.directory)})
+    table = sweep.config.model_dump(mode="json", exclude={"base"}, exclude_none=True)
+    return tomlkit.dumps({**table, "name": sweep.name, "base": dump_base(base)})
