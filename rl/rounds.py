@@ -110,8 +110,9 @@ class Rounds:
 
     def _go(self) -> None:
         """Run the round if it is complete."""
-        if self._brought and self._brought.keys() == self._specs.keys():
-            brought, self._brought = [self._brought[run] for run in self._specs], {}
+        here = {run: one for run, one in self._brought.items() if not one.metrics.done()}  # or it was just cancelled
+        if here and here.keys() == self._specs.keys():
+            brought, self._brought = [here[run] for run in self._specs], {}
             task = asyncio.ensure_future(self._run(brought))
             self._running.add(task)
             task.add_done_callback(self._running.discard)

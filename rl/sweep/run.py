@@ -105,9 +105,8 @@ def run_sweep(
 ) -> list[Result]:
     """Train all policies that are not trained yet; what became of each. Ctrl-C and SIGTERM leave all usable."""
     log_to(console)
-    for name in ("rl", "rollout", "rewards", "lora"):
-        for handler in logging.getLogger(name).handlers:
-            handler.addFilter(NameRuns())
+    for handler in logging.getLogger("rl").handlers:  # all packages share it
+        handler.addFilter(NameRuns())
     runs = {point.name: point.config.num_steps for point in sweep.points}
     with Board(console, sweep.name, runs) as board:
         return asyncio.run(_Runner(sweep, prepared, path, board, at_once or sweep.config.policies_at_once).run())

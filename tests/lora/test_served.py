@@ -1,0 +1,64 @@
+"""One model that computes as any policy: adapters of several shapes, and all weights."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from lora.config import LoraConfig, ModelConfig
+from lora.files import Description, pack, read_peft, unpack, write_peft
+from lora.load import load_adapted, load_base
+from lora.served import ServedModel
+from lora.types import Adapter
+
+IDS = torch.tensor([[5, 6, 7, 8]])
+
+
+def logits(model: Any) -> Tensor:
+    with torch.no_grad():
+        return model(IDS).logits
+
+
+def whole(model: ModelConfig, seed: int) -> Adapter:
+    """All weights, each moved a little."""
+    torch.manual_seed(seed)
+    base: Any = load_base(model)
+    moved = {name: weight + 0.1 * torch.randn_like(weight) for name, weight in base.named_parameters()}
+    return Adapter("whole", seed, pack(moved, Description(model.name, 0, 0.0, ())))
+
+
+def test_whole_weights_and_adapters_take_turns(tiny_model: ModelConfig, make_adapter: Callable[..., Adapter]) -> None:
+    base: Any = load_base(tiny_model).eval()
+    plain = logits(base)
+    served = ServedModel(base, LoraConfig())
+    adapter = make_adapter(tiny_model, LoraConfig(rank=2))
+    alone = load_adapted(tiny_model, LoraConfig(rank=2))
+    alone.layers.load(unpack(adapter.payload)[0])
+    for policy in (adapter, whole(tiny_model, 1), whole(tiny_model, 2), adapter):
+        with served.policy(policy):
+            got = logits(base)
+        if policy is adapter:
+            assert torch.equal(got, logits(alone.model))
+        else:
+            expected: Any = load_base(tiny_model).eval()
+            with torch.no_grad():
+                for name, weight in expected.named_parameters():
+                    weight.copy_(unpack(policy.payload)[0][name])
+            assert torch.equal(got, logits(expected))
+        assert not torch.equal(got, plain)
+
+
+def test_weights_of_another_model_are_refused(tiny_model: ModelConfig) -> None:
+    served = ServedModel(load_base(tiny_model), LoraConfig())
+    strange = Adapter("r", 0, pack({"x": torch.zeros(1)}, Description("other", 0, 0.0, ())))
+    with pytest.raises(ValueError, match="do not have the same names"), served.policy(strange):
+        pass
+
+
+def test_whole_weights_are_written_and_read_back(tiny_model: ModelConfig, tmp_path: Any) -> None:
+    policy = whole(tiny_model, 3)
+    write_peft(policy, tmp_path / "last")
+    assert [file.name for file in (tmp_path / "last").iterdir()] == ["policy.safetensors"]
+    assert read_peft(tmp_path / "last", run="whole", version=3) == policy

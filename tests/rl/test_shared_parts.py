@@ -1,0 +1,89 @@
+"""Several runs on shared actors: a learner that is killed takes nothing from any of them."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from lora.files import read_peft, unpack
+from rl.launch import Prepared, prepare, train_through_deaths
+from rl.remote_host import RayHost
+from rl.run_directory import RunDirectory
+from rl.settings import load_config
+from rl.shared_parts import open_shared
+from rl.sinks import Ended, Sink, Sinks
+from rl.types import Group
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "tiny.toml"
+EAGER = "def digit(problem, completion):\n    return float(completion[:1].isdigit())\n"
+
+
+class Reaper(Sink):
+    """Kills a process once, when a step is done."""
+
+    def __init__(self, step: int, pid: int) -> None:
+        self._step = step
+        self._pid = pid
+
+    def stepped(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None:
+        if step == self._step and self._pid:
+            os.kill(self._pid, signal.SIGKILL)
+            self._pid = 0
+
+    def evaluated(self, *_: object) -> None:
+        """Goes on."""
+
+    def close(self, ended: Ended) -> None:
+        """Nothing to release."""
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    return unpack(read_peft(out / "adapters" / "last").payload)[0]
+
+
+async def run_both(prepared: list[Prepared], home: Path, kill_after: int | None) -> list[list[int]]:
+    """Two runs at once; the steps that were written down of each."""
+    home.mkdir()
+    async with open_shared([one.config for one in prepared], 2) as shared:
+        host = shared.rounds._host  # pyright: ignore[reportPrivateUsage]
+        assert isinstance(host, RayHost)
+        pid = await host.pid()
+
+        async def one_run(index: int, one: Prepared) -> list[int]:
+            directory = RunDirectory.create(home / f"{index}", one.config)
+            sinks = Sinks([Reaper(kill_after, pid)] if index == 0 and kill_after is not None else [])
+            async with shared.open(one.config, f"run{index}", one.encode) as parts:
+                await train_through_deaths(one, parts, directory, sinks, resume=False)
+            return [row["step"] for row in directory.metrics()]
+
+        return await asyncio.gather(*(one_run(index, one) for index, one in enumerate(prepared)))
+
+
+@pytest.mark.usefixtures("ray_cluster")
+async def test_runs_that_share_a_learner_outlive_it(tmp_path: Path) -> None:
+    (tmp_path / "eager.py").write_text(EAGER)
+    prepared = [
+        prepare(
+            load_config(
+                EXAMPLE,
+                [
+                    "problems_per_step=4", "sampling.group_size=4", "evaluate.every=4", "evaluate.num_problems=4",
+                    "reward.workers=1", "runtime=ray", "num_steps=5", f"lora.rank={rank}",
+                    f"reward.function={tmp_path / 'eager.py'}:digit",
+                ],
+            ),
+            EXAMPLE.parent,
+        )
+        for rank in (1, 8)
+    ]  # fmt: skip
+    calm = await run_both(prepared, tmp_path / "calm", None)
+    killed = await run_both(prepared, tmp_path / "killed", 2)
+    assert calm == killed == [list(range(6))] * 2
+    for index in range(2):
+        one, other = weights(tmp_path / "calm" / f"{index}"), weights(tmp_path / "killed" / f"{index}")
+        for name in one:
+            assert (one[name] - other[name]).norm() <= 1e-2 * one[name].norm(), name
