@@ -28,6 +28,9 @@ from rl.types import Group, Learner
 
 log = logging.getLogger(__name__)
 
+ALARM = "step %d: %s"
+"""How the guard's alarms are logged."""
+
 
 class RunDirectory:
     """The files of one run, and how to read them back."""
@@ -185,7 +188,7 @@ class FileJournal(Journal):
         return True
 
     def alarmed(self, step: int, alarms: Sequence[str]) -> None:
-        log.warning("step %d: %s", step, "; ".join(alarms))
+        log.warning(ALARM, step, "; ".join(alarms))
 
     def stepped(self, step: int, metrics: dict[str, float], groups: Sequence[Group]) -> None:
         append_objects(self._directory.metrics_file, [{"step": step, "time": time.time(), **metrics}])

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from rl.evaluate import Evaluation
 from rl.progress import sparkline
+from rl.run_directory import ALARM
 from rl.sinks import Ended, Sink
 from rl.types import Group
 
@@ -22,10 +23,19 @@ speaking: contextvars.ContextVar[str] = contextvars.ContextVar("speaking", defau
 
 
 class NameRuns(logging.Filter):
-    """Puts the run's name before what is logged about it."""
+    """Puts the run's name before what is logged about it, and says of a run's alarms the first alone: they may come at
+    every step, and its metrics count them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._alarmed: set[str] = set()
 
     def filter(self, record: logging.LogRecord) -> bool:
         if name := speaking.get():
+            if record.msg == ALARM:
+                if name in self._alarmed:
+                    return False
+                self._alarmed.add(name)
             record.msg = f"{name}: {record.getMessage()}"
             record.args = None
         return True

@@ -6,7 +6,7 @@ from statistics import fmean
 from typing import Any
 
 from rl.sweep.results import Result
-from rl.sweep.words import Setting, best, kind, settings_of
+from rl.sweep.words import Setting, alike, best, by_batch, by_kind, by_layers, settings_of
 
 ACCURACY = "held-out accuracy"
 
@@ -14,42 +14,24 @@ ACCURACY = "held-out accuracy"
 def draw_all(results: Sequence[Result], title: str, directory: Path) -> list[Path]:
     """Draw what there is something to draw of; the files."""
     settings = settings_of(results)
-    alike = _most_alike(settings)
     drawn = [
-        _by_step(alike, title, directory / "by-step.png"),
-        _by_rate(alike, title, directory / "by-rate.png"),
+        _by_step(alike(settings), title, directory / "by-step.png"),
+        _by_rate(alike(settings), title, directory / "by-rate.png"),
         _by_layers(settings, title, directory / "by-layers.png"),
         _by_batch(settings, title, directory / "by-batch.png"),
     ]
     return [file for file in drawn if file is not None]
 
 
-def _most_alike(settings: Sequence[Setting]) -> list[Setting]:
-    """Those with the layers and the batch size that most have: the others would mix two questions in one picture."""
-    lora = [s.one for s in settings if s.one.weights == "lora"] or [s.one for s in settings]
-    layers = _commonest([one.layers for one in lora])
-    batch = _commonest([one.problems_per_step for one in lora])
-    return [
-        s
-        for s in settings
-        if s.one.problems_per_step == batch and (s.one.weights == "full" or s.one.layers in (layers, "every weight"))
-    ]
-
-
-def _commonest(values: Sequence[Any]) -> Any:
-    return max(dict.fromkeys(values), key=values.count, default=None)
-
-
-def _kinds(settings: Sequence[Setting]) -> list[tuple[str, list[Setting], str]]:
+def _kinds(settings: Sequence[Setting]) -> list[tuple[str, list[Setting], Any]]:
     """By rank, lowest first and full fine-tuning last: its name, its settings, its colour."""
     from matplotlib import colormaps
 
-    ordered = sorted(settings, key=lambda s: (s.one.weights == "full", s.one.rank))
-    names = list(dict.fromkeys(kind(s.one) for s in ordered))
-    ranks = [name for name in names if name.startswith("rank")]
+    found = by_kind(settings)
+    ranks = [name for name in found if name.startswith("rank")]
     shades: Any = colormaps["viridis"]
     colours = {name: shades(0.05 + 0.8 * i / max(1, len(ranks) - 1)) for i, name in enumerate(ranks)}
-    return [(name, [s for s in ordered if kind(s.one) == name], colours.get(name, "black")) for name in names]
+    return [(name, mine, colours.get(name, "black")) for name, mine in found.items()]
 
 
 def _by_step(settings: Sequence[Setting], title: str, file: Path) -> Path | None:
@@ -88,51 +70,45 @@ def _by_rate(settings: Sequence[Setting], title: str, file: Path) -> Path | None
         )  # fmt: skip
         for lr, s in found:
             axes.vlines(lr, min(s.accuracies), max(s.accuracies), color=colour, alpha=0.4, linewidth=1.5)
+    _ticks(axes, sorted({s.one.lr for s in settings}))
     return _saved(figure, axes, file)
 
 
 def _by_layers(settings: Sequence[Setting], title: str, file: Path) -> Path | None:
-    """Each set of layers at its best rate; of several ranks, the one with about as many parameters as the others."""
-    lora = [s for s in settings if s.one.weights == "lora"]
-    sets = list(dict.fromkeys(s.one.layers for s in lora))
-    if len(sets) < 2:
+    found = by_layers(settings)
+    if len(found) < 2:
         return None
-    common = _commonest([s.one.layers for s in lora])
-    sizes = [s.one.trained_parameters for s in lora if s.one.layers != common]
-    wanted = fmean(sizes)
-    figure, axes = _figure(f"{title}: which layers are adapted", "")
+    figure, axes = _figure(f"{title}: which layers are adapted, at about equal parameters", "")
     labels: list[str] = []
-    for x, name in enumerate(sets):
-        mine = [s for s in lora if s.one.layers == name]
-        size = min((s.one.trained_parameters for s in mine), key=lambda count: abs(count - wanted))
-        chosen = best([s for s in mine if s.one.trained_parameters == size])
-        assert chosen is not None
-        axes.bar(x, chosen.mean, width=0.6, color="0.8")
-        axes.plot([x] * len(chosen.accuracies), chosen.accuracies, "o", color="tab:green")
-        labels.append(f"{name}, rank {chosen.one.rank}\n{size:,} parameters\nlr {chosen.one.lr:g}")
-    axes.set_xticks(range(len(sets)), labels)
+    for x, (name, setting) in enumerate(found.items()):
+        one = setting.one
+        axes.bar(x, setting.mean, width=0.6, color="0.8")
+        axes.plot([x] * len(setting.accuracies), setting.accuracies, "o", color="tab:green")
+        labels.append(f"{name}, rank {one.rank}\n{one.trained_parameters:,} parameters\nlr {one.lr:g}")
+    axes.set_xticks(range(len(found)), labels)
     return _saved(figure, axes, file, legend=False)
 
 
 def _by_batch(settings: Sequence[Setting], title: str, file: Path) -> Path | None:
-    """Each batch size at its best rate, for the ranks that have several."""
+    found = by_batch(settings)
+    if not found:
+        return None
     figure, axes = _figure(f"{title}: final accuracy by batch size, each at its best rate", "problems a step")
-    drawn = False
-    for name, mine, colour in _kinds(settings):
-        sizes = sorted({s.one.problems_per_step for s in mine})
-        layers = _commonest([s.one.layers for s in mine])
-        found = [best([s for s in mine if s.one.problems_per_step == n and s.one.layers == layers]) for n in sizes]
-        points = [s for s in found if s is not None]
-        if len(points) < 2:
-            continue
-        drawn = True
-        axes.plot(
-            [s.one.problems_per_step for s in points], [s.mean for s in points], color=colour, marker="o", label=name
-        )
-        for s in points:
-            axes.vlines(s.one.problems_per_step, min(s.accuracies), max(s.accuracies), color=colour, alpha=0.4)
-    axes.set_xscale("log", base=2)
-    return _saved(figure, axes, file) if drawn else None
+    axes.set_xscale("log")
+    for name, mine, colour in _kinds([setting for sizes in found.values() for setting in sizes.values()]):
+        points = sorted(mine, key=lambda setting: setting.one.problems_per_step)
+        sizes = [setting.one.problems_per_step for setting in points]
+        axes.plot(sizes, [setting.mean for setting in points], color=colour, marker="o", label=name)
+        for size, setting in zip(sizes, points, strict=True):
+            axes.vlines(size, min(setting.accuracies), max(setting.accuracies), color=colour, alpha=0.4)
+    _ticks(axes, sorted({setting.one.problems_per_step for setting in settings}))
+    return _saved(figure, axes, file)
+
+
+def _ticks(axes: Any, values: Sequence[float]) -> None:
+    """At the values that there are, in plain numbers."""
+    axes.set_xticks(values, [f"{value:g}" for value in values])
+    axes.set_xticks([], minor=True)
 
 
 def _figure(title: str, x: str) -> tuple[Any, Any]:

@@ -18,7 +18,8 @@ from rich.console import Console
 
 from lora.inject import inject
 from lora.load import load_skeleton
-from rl.cluster import connect, disconnect, open_parts
+from rewards.preflight import preflight
+from rl.cluster import connect, disconnect, open_grader, open_parts
 from rl.config import RunConfig
 from rl.curve import draw_curve
 from rl.data import absolute_paths
@@ -125,6 +126,7 @@ class _Runner:
     async def run(self) -> list[Result]:
         try:
             end_on_signals()
+            await self._try_rewards()
             self._recall()
             for group in _groups([point for point in self._points if point.name not in self._results]):
                 if group[0].config.runtime == "ray":
@@ -134,6 +136,17 @@ class _Runner:
             return self._ordered()
         finally:
             disconnect()  # in the loop: a cluster of our own dies with the thread that started it
+
+    async def _try_rewards(self) -> None:
+        """Raises ValueError if a reward of the user's own does not work, or teaches nothing."""
+        tried: set[str] = set()
+        for one in self._prepared.values():
+            reward = one.config.reward
+            own = reward.function != "math_answer" or reward.terms
+            if own and repr(reward) not in tried:
+                tried.add(repr(reward))
+                async with open_grader(one.config) as grader:
+                    await preflight(grader, one.problems.train[:4])
 
     def _recall(self) -> None:
         """What was done before the sweep was interrupted, told to the stopper in the order in which it happened."""

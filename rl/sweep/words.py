@@ -1,7 +1,7 @@
 """What a sweep showed, in words. Nothing is claimed of a setting with fewer than three seeds."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -66,6 +66,59 @@ def kind(result: Result) -> str:
     return "full fine-tuning" if result.weights == "full" else f"rank {result.rank}"
 
 
+def alike(settings: Sequence[Setting]) -> list[Setting]:
+    """Those with the layers and the batch size that most have: the others would mix two questions into one."""
+    lora = [s.one for s in settings if s.one.weights == "lora"] or [s.one for s in settings]
+    layers, batch = _commonest([one.layers for one in lora]), _commonest([one.problems_per_step for one in lora])
+    return [
+        s
+        for s in settings
+        if s.one.problems_per_step == batch and (s.one.weights == "full" or s.one.layers in (layers, "every weight"))
+    ]
+
+
+def by_kind(settings: Sequence[Setting]) -> dict[str, list[Setting]]:
+    """By rank, the lowest first and full fine-tuning last."""
+    ordered = sorted(settings, key=lambda s: (s.one.weights == "full", s.one.rank))
+    return {name: [s for s in ordered if kind(s.one) == name] for name in dict.fromkeys(kind(s.one) for s in ordered)}
+
+
+def by_layers(settings: Sequence[Setting]) -> dict[str, Setting]:
+    """Each set of layers at its best rate; of several ranks, the one with about as many parameters as the others."""
+    lora = [s for s in settings if s.one.weights == "lora"]
+    batch = _commonest([s.one.problems_per_step for s in lora])
+    lora = [s for s in lora if s.one.problems_per_step == batch]
+    common = _commonest([s.one.layers for s in lora])
+    others = [s.one.trained_parameters for s in lora if s.one.layers != common]
+    found: dict[str, Setting] = {}
+    for layers in dict.fromkeys(s.one.layers for s in lora) if others else ():
+        mine = [s for s in lora if s.one.layers == layers]
+        size = min((s.one.trained_parameters for s in mine), key=lambda count: abs(count - fmean(others)))
+        chosen = best([s for s in mine if s.one.trained_parameters == size])
+        assert chosen is not None
+        found[layers] = chosen
+    return found
+
+
+def by_batch(settings: Sequence[Setting]) -> dict[str, dict[int, Setting]]:
+    """Each batch size at its best rate, by kind, for the kinds that have several."""
+    layers = _commonest([s.one.layers for s in settings if s.one.weights == "lora"])
+    found: dict[str, dict[int, Setting]] = {}
+    for name, mine in by_kind([s for s in settings if s.one.layers in (layers, "every weight")]).items():
+        sizes = {size: best([s for s in mine if s.one.problems_per_step == size]) for size in _sizes(mine)}
+        if len(sizes) > 1:
+            found[name] = {size: setting for size, setting in sizes.items() if setting is not None}
+    return found
+
+
+def _sizes(settings: Sequence[Setting]) -> list[int]:
+    return sorted({setting.one.problems_per_step for setting in settings})
+
+
+def _commonest(values: Sequence[Any]) -> Any:
+    return max(dict.fromkeys(values), key=values.count, default=None)
+
+
 def conclusions(results: Sequence[Result]) -> list[str]:
     """Lines for the end of a sweep."""
     everything = settings_of(results)
@@ -77,9 +130,11 @@ def conclusions(results: Sequence[Result]) -> list[str]:
             lines.append(
                 f"not told apart from it, because their seeds' ranges overlap: {_count(len(close), 'setting')}"
             )
-        lines += _by("", kind, settings) + _by("layers ", lambda result: result.layers, settings)
-        lines += _by("batch ", lambda result: str(result.problems_per_step), settings)
-        lines += _rates(settings)
+        lines += _each("", {name: best(mine) for name, mine in by_kind(alike(settings)).items()})
+        lines += _each("layers ", by_layers(settings))
+        for name, sizes in by_batch(settings).items():
+            lines += _each(f"{name}, batch ", {str(size): setting for size, setting in sizes.items()})
+        lines += _rates(alike(settings))
     if few := len(everything) - len(settings):
         lines.append(
             f"too few seeds: {_count(few, 'setting')} with fewer than {SEEDS} of them, of which nothing is said"
@@ -91,17 +146,13 @@ def conclusions(results: Sequence[Result]) -> list[str]:
     return lines
 
 
-def _by(word: str, part: Callable[[Result], str], settings: Sequence[Setting]) -> list[str]:
-    """The best setting of each part, where there are several."""
-    parts = list(dict.fromkeys(part(setting.one) for setting in settings))
-    if len(parts) < 2:
-        return []
-    found = [(name, best([setting for setting in settings if part(setting.one) == name])) for name in parts]
+def _each(word: str, settings: Mapping[str, Setting | None]) -> list[str]:
+    """A line for each, where there are several."""
     return [
         f"{word}{name}: best {setting.figures()} at lr {setting.one.lr:g}, "
         f"{setting.one.trained_parameters:,} parameters"
-        for name, setting in found
-        if setting is not None
+        for name, setting in settings.items()
+        if setting is not None and len(settings) > 1
     ]
 
 

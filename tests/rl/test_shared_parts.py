@@ -19,7 +19,7 @@ from rl.sinks import Ended, Sink, Sinks
 from rl.types import Group
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "tiny.toml"
-EAGER = "def digit(problem, completion):\n    return float(completion[:1].isdigit())\n"
+EAGER = "def digits(problem, completion):\n    return sum(map(str.isdigit, completion)) / max(1, len(completion))\n"
 
 
 class Reaper(Sink):
@@ -73,7 +73,7 @@ async def test_runs_that_share_a_learner_outlive_it(tmp_path: Path) -> None:
                 [
                     "problems_per_step=4", "sampling.group_size=4", "evaluate.every=4", "evaluate.num_problems=4",
                     "reward.workers=1", "runtime=ray", "num_steps=5", f"lora.rank={rank}",
-                    f"reward.function={tmp_path / 'eager.py'}:digit",
+                    f"reward.function={tmp_path / 'eager.py'}:digits",
                 ],
             ),
             EXAMPLE.parent,

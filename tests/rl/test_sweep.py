@@ -41,7 +41,7 @@ def sweep_file(directory: Path, text: str = AXES, head: str = "") -> Path:
     return file
 
 
-EAGER = "def digit(problem, completion):\n    return float(completion[:1].isdigit())\n"
+EAGER = "def digits(problem, completion):\n    return sum(map(str.isdigit, completion)) / max(1, len(completion))\n"
 """A reward that an untrained policy earns now and then: with none, there would be no update to compare."""
 
 
@@ -50,7 +50,7 @@ def sets(**settings: str) -> list[str]:
 
 
 def eager(directory: Path, **settings: str) -> list[str]:
-    return sets(**{"reward.function": f"{directory / 'eager.py'}:digit"}, **settings)
+    return sets(**{"reward.function": f"{directory / 'eager.py'}:digits"}, **settings)
 
 
 def metrics(directory: Path) -> list[dict[str, float]]:
