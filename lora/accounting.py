@@ -90,12 +90,31 @@ def advice(parameters: int, lora: LoraConfig, lr: float, completions_per_step: i
         )
     if lr >= good * 4 and parameters >= SMALLEST:
         warnings.append(f"learner.lr = {lr:g} is in the range where runs of this size collapse; try {good:g}")
-    if not {"gate_proj", "up_proj", "down_proj"} & set(lora.targets):
-        warnings.append("lora.targets leaves the MLP out: attention alone learns less, even at equal parameter count")
-    if lora.alpha != 32:
-        warnings.append(f"lora.alpha = {lora.alpha:g}: the advised learning rates hold for alpha 32 at every rank")
+    warnings += layer_advice(lora)
     if completions_per_step > 2048:
         warnings.append(
             f"{completions_per_step} completions a step: LoRA tolerates large batches worse; try up to 1024"
         )
+    return warnings
+
+
+def layer_advice(lora: LoraConfig) -> list[str]:
+    """Warnings about what is adapted, and how strongly."""
+    warnings: list[str] = []
+    if not {"gate_proj", "up_proj", "down_proj"} & set(lora.targets):
+        warnings.append("lora.targets leaves the MLP out: attention alone learns less, even at equal parameter count")
+    if lora.alpha != 32:
+        warnings.append(f"lora.alpha = {lora.alpha:g}: the advised learning rates hold for alpha 32 at every rank")
+    return warnings
+
+
+def supervised_advice(parameters: int, lora: LoraConfig, lr: float, completions_per_step: int) -> list[str]:
+    """The same for learning from given completions, which bears higher rates and wants smaller batches."""
+    good = 3e-4 if parameters >= 500_000_000 else 1e-3
+    warnings = layer_advice(lora)
+    if parameters >= SMALLEST and not good / 5 < lr < good * 5:
+        what = "looks like a full fine-tuning rate" if lr < good else "is very high"
+        warnings.append(f"learner.lr = {lr:g} {what}; for given completions, try {good:g}")
+    if completions_per_step > 128:
+        warnings.append(f"{completions_per_step} completions a step: LoRA tolerates large batches worse; try up to 128")
     return warnings

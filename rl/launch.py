@@ -5,7 +5,7 @@ import contextlib
 import logging
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.logging import RichHandler
+from torch import Tensor
 
 from lora.accounting import advice
 from lora.load import load_tokenizer
@@ -25,6 +26,7 @@ from rl.curve import draw_curve
 from rl.dashboard.legend import run_info
 from rl.dashboard.teller import PageTeller
 from rl.data import Split, absolute_paths, load_problems
+from rl.policy import first_state
 from rl.progress import LiveDisplay, LogLines
 from rl.prompts import Encoder
 from rl.ray_metrics import RayMetrics
@@ -32,7 +34,8 @@ from rl.run_directory import FileJournal, RunDirectory
 from rl.sinks import Ended, Sink, Sinks, TensorBoard, started
 from rl.trackers import TRACKERS, check_trackers
 from rl.train import Parts, train
-from rl.types import LearnerDied
+from rl.types import Learner, LearnerDied
+from rl.warm_start import absolute_init, read_init
 from rollout.pool import BACK_OFF
 
 log = logging.getLogger(__name__)
@@ -45,6 +48,8 @@ class Prepared:
     config: RunConfig
     problems: Split
     encode: Encoder
+    begin: Mapping[str, Tensor] | None
+    """The adapter that the run begins from, if it is not a fresh one."""
 
 
 def prepare(config: RunConfig, base: Path) -> Prepared:
@@ -55,18 +60,20 @@ def prepare(config: RunConfig, base: Path) -> Prepared:
     """
     check_trackers(config)
     # The configuration is kept beside the run, where relative paths would lead elsewhere.
-    config = config.model_copy(update={"data": absolute_paths(config.data, base)})
+    config = config.model_copy(
+        update={"data": absolute_paths(config.data, base), "lora": absolute_init(config.lora, base)}
+    )
     problems = load_problems(config.data, config.seed, base)
     encode = Encoder(load_tokenizer(config.model), config.prompt, config.model.max_length - config.sampling.max_tokens)
-    _check_prompts((*problems.train, *problems.held_out), encode)
+    check_prompts((*problems.train, *problems.held_out), encode)
     if config.reward.function == "math_answer" and not config.reward.terms:
-        _check_answers((*problems.train, *problems.held_out))
-    return Prepared(config, problems, encode)
+        check_readable((*problems.train, *problems.held_out))
+    return Prepared(config, problems, encode, read_init(config))
 
 
 def run(prepared: Prepared, directory: RunDirectory, console: Console, *, resume: bool) -> str:
     """Train, and return the summary line. Ctrl-C and SIGTERM end it at once, with a usable directory."""
-    _log_to(console)
+    log_to(console)
     started = time.monotonic()
     try:
         facts = asyncio.run(_run_and_disconnect(prepared, directory, console, resume=resume))
@@ -90,7 +97,8 @@ def default_directory(name: str) -> Path:
 
 def newest_directory(name: str) -> Path:
     """The newest run of that name below `runs/`. Raises ValueError if there is none."""
-    runs = sorted(path.parent for path in Path("runs").glob(f"{name}-*/config.toml"))
+    when = f"{'[0-9]' * 8}-{'[0-9]' * 6}"
+    runs = sorted(path.parent for path in Path("runs").glob(f"{name}-{when}/config.toml"))
     if not runs:
         raise ValueError(f"there is no run named {name!r} in runs/ to resume; name its directory with --out")
     return runs[-1]
@@ -111,14 +119,14 @@ async def _run_and_disconnect(
 
 async def _run(prepared: Prepared, directory: RunDirectory, console: Console, *, resume: bool) -> dict[str, int]:
     config = prepared.config
-    _end_on_signals()
+    end_on_signals()
     if config.reward.function != "math_answer" or config.reward.terms:
         async with open_grader(config) as grader:
             console.print(await preflight(grader, prepared.problems.train[:4]), markup=False)
     with console.status("starting the learner and the rollout workers..."):
         if config.runtime == "ray":
             await asyncio.to_thread(connect)
-            _end_on_signals()  # again: Ray has put a handler of SIGTERM in place that aborts
+            end_on_signals()  # again: Ray has put a handler of SIGTERM in place that aborts
         stack = contextlib.AsyncExitStack()
         parts = await stack.enter_async_context(open_parts(config, directory.path.name, prepared.encode))
     async with stack:
@@ -129,10 +137,24 @@ async def _run(prepared: Prepared, directory: RunDirectory, console: Console, *,
 
 
 async def _train(prepared: Prepared, parts: Parts, directory: RunDirectory, console: Console, *, resume: bool) -> None:
-    sinks = Sinks(_sinks(prepared.config, directory, console))
+    config, done = prepared.config, len(directory.metrics())
+    curve = [accuracy for _, accuracy in directory.curve()]
+    display = (
+        LiveDisplay(console, config.name, config.num_steps, min(done, config.num_steps), curve)
+        if console.is_terminal
+        else LogLines(console, config.num_steps, curve)
+    )
+    async with told(config, directory, display) as sinks:
+        await train_through_deaths(prepared, parts, directory, sinks, resume=resume)
+
+
+@contextlib.asynccontextmanager
+async def told(config: RunConfig, directory: RunDirectory, display: Sink) -> AsyncGenerator[Sinks]:
+    """All that hears of the run, and in the end how it ended."""
+    sinks = Sinks([display, *_sinks(config, directory)])
     ended: Ended = "failed"
     try:
-        await train_through_deaths(prepared, parts, directory, sinks, resume=resume)
+        yield sinks
         ended = "finished"
     except asyncio.CancelledError:
         ended = "stopped"
@@ -144,34 +166,45 @@ async def _train(prepared: Prepared, parts: Parts, directory: RunDirectory, cons
 async def train_through_deaths(
     prepared: Prepared, parts: Parts, directory: RunDirectory, sinks: Sinks, *, resume: bool
 ) -> None:
+    """`train`, with a learner that may die."""
+    begin = None if prepared.begin is None else first_state(directory.path.name, prepared.begin)
+
+    async def attempt(resume: bool) -> None:
+        journal = FileJournal(directory, sinks, resume=resume, begin=begin)
+        await train(prepared.config, prepared.problems, parts, journal)
+
+    await through_deaths(parts.learner, directory, attempt, prepared.config.learner.max_restarts, resume=resume)
+
+
+async def through_deaths(
+    learner: Learner,
+    directory: RunDirectory,
+    attempt: Callable[[bool], Awaitable[None]],
+    max_restarts: int,
+    *,
+    resume: bool,
+) -> None:
     """A learner that dies is started again, and the run goes on from its newest checkpoint, as a resumed run does."""
     failures, reached, alive = 0, -1, True
     while True:
         try:
             if not alive:
-                await parts.learner.restart()
+                await learner.restart()
             alive = True
-            await train(prepared.config, prepared.problems, parts, FileJournal(directory, sinks, resume=resume))
+            await attempt(resume)
             return
         except LearnerDied as died:
             done = len(directory.metrics())
             failures, reached = (failures + 1, reached) if done <= reached else (1, done)
-            if failures > prepared.config.learner.max_restarts:
+            if failures > max_restarts:
                 raise
             log.warning("%s; starting it again", died)
             await asyncio.sleep(BACK_OFF[min(failures, len(BACK_OFF)) - 1])
             alive, resume = False, True
 
 
-def _sinks(config: RunConfig, directory: RunDirectory, console: Console) -> list[Sink]:
-    done = directory.metrics()
-    first = min(len(done), config.num_steps)
-    curve = [accuracy for _, accuracy in directory.curve()]
-    display = (
-        LiveDisplay(console, config.name, config.num_steps, first, curve)
-        if console.is_terminal
-        else LogLines(console, config.num_steps, curve)
-    )
+def _sinks(config: RunConfig, directory: RunDirectory) -> list[Sink]:
+    first = min(len(directory.metrics()), config.num_steps)
     info = run_info(config, directory.path)
     more: dict[str, Callable[[], Sink]] = {
         name: partial(tracker, config, info) for name, tracker in TRACKERS.items() if getattr(config, name) is not None
@@ -180,17 +213,21 @@ def _sinks(config: RunConfig, directory: RunDirectory, console: Console) -> list
         more["TensorBoard"] = lambda: TensorBoard(directory.tensorboard, first)
     if config.runtime == "ray":
         more |= {"the page": lambda: PageTeller(info, directory), "Ray's metrics": lambda: RayMetrics(info)}
-    return [display, *started(more)]
+    return started(more)
 
 
 def _summary(config: RunConfig, directory: RunDirectory, trained: int, seconds: float) -> str:
     curve = [accuracy for _, accuracy in directory.curve()]
     moved = f"{curve[0]:.2f} -> {curve[-1]:.2f}" if curve else "not measured"
-    lasted = f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
     return (
         f"held-out accuracy {moved}, rank {config.lora.rank}, {trained:,} trained parameters, "
-        f"{config.num_steps} steps, {lasted}"
+        f"{config.num_steps} steps, {lasted(seconds)}"
     )
+
+
+def lasted(seconds: float) -> str:
+    """A duration in words."""
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 
 def _warn(config: RunConfig, model_parameters: int) -> None:
@@ -199,13 +236,13 @@ def _warn(config: RunConfig, model_parameters: int) -> None:
         log.warning("%s", warning)
 
 
-def _check_prompts(problems: Sequence[Problem], encode: Encoder, longest: int = 64) -> None:
+def check_prompts(problems: Sequence[Problem], encode: Encoder, longest: int = 64) -> None:
     """Encode the longest questions: if they fit, all do."""
     for problem in sorted(problems, key=lambda problem: -len(problem.question))[:longest]:
         encode(problem)
 
 
-def _check_answers(problems: Sequence[Problem]) -> None:
+def check_readable(problems: Sequence[Problem]) -> None:
     unreadable = check_answers(problems)
     if len(unreadable) > len(problems) / 2:
         problem_id, reason = unreadable[0]
@@ -217,7 +254,7 @@ def _check_answers(problems: Sequence[Problem]) -> None:
         log.warning("the answer of problem %s is matched by its spelling alone: %s", problem_id, reason)
 
 
-def _end_on_signals() -> None:
+def end_on_signals() -> None:
     """Both signals cancel the run's task, so that every block that opened something closes it."""
     task = asyncio.current_task()
     assert task is not None
@@ -225,7 +262,7 @@ def _end_on_signals() -> None:
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
 
 
-def _log_to(console: Console) -> None:
+def log_to(console: Console) -> None:
     handler = RichHandler(console=console, show_time=False, show_path=False, markup=False)
     for package in ("rl", "rollout", "rewards", "lora"):
         logger = logging.getLogger(package)
