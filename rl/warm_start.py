@@ -7,6 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from lora.config import LoraConfig
+from lora.experts import PROJECTIONS
 from lora.files import Description, unpack
 from lora.inject import inject
 from lora.load import load_skeleton
@@ -71,6 +72,8 @@ def _check(config: RunConfig, tensors: Tensors, description: Description) -> Non
 def _check_targets(lora: LoraConfig, tensors: Tensors, where: str) -> None:
     mine = {*lora.targets, "lm_head"} if lora.lm_head else set(lora.targets)
     theirs = {name.rpartition(".")[0].rpartition(".")[2] for name in tensors}
+    if theirs & {"experts", "base_layer"}:
+        theirs = (theirs - {"experts", "base_layer"}) | set(PROJECTIONS)
     if mine == theirs:
         return
     wanted = [f"lora.targets = {_toml(theirs - {'lm_head'})}"]

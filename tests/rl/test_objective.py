@@ -47,6 +47,7 @@ PLAIN: dict[str, Plain] = {
     "ppo": lambda r, _, a: surrogate(r, a),
     "cispo": lambda r, _, a: weighted(min(max(r, 1 - CONFIG.clip_low), CONFIG.max_ratio), a, r),
     "gspo": lambda _, s, a: surrogate(s, a),
+    "cross_entropy": lambda r, _, a: (-a * math.log(r), -a, False),
 }
 
 
