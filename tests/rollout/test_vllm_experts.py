@@ -79,7 +79,8 @@ def test_two_policies_are_served_in_one_batch(vllm: RayEngine, mixture: ModelCon
     learners = [learner_of(mixture, seed) for seed in (3, 4)]
 
     async def together() -> list[list[list[float]]]:
-        return await asyncio.gather(*(vllm.score(SEQUENCES, await learner.publish()) for learner in learners))
+        adapters = [await learner.publish() for learner in learners]
+        return await asyncio.gather(*(vllm.score(SEQUENCES, adapter) for adapter in adapters))
 
     for learner, theirs in zip(learners, asyncio.run(together()), strict=True):
         for mine, other in zip(asyncio.run(learner.score(SEQUENCES)), theirs, strict=True):
