@@ -1,11 +1,15 @@
 """What an adapter costs and what it can hold: parameters, FLOPs, bits, and the learning rate that fits."""
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 from torch import nn
 
 from lora.config import LoraConfig
+from lora.experts import PROJECTIONS, ExpertsLowRank, active_experts, expert_rank, is_experts
+from lora.inject import wants_experts
 from lora.layer import LowRank
 
 SMALLEST = 50_000_000
@@ -25,15 +29,18 @@ class LinearKind:
     d_in: int
     d_out: int
     adapted: bool
+    experts: int = 1
+    """Of a layer that a token goes through `active` of."""
+    active: int = 1
 
     @property
     def weights(self) -> int:
-        """Numbers in all of them together."""
-        return self.count * self.d_in * self.d_out
+        """Numbers in those of them that a token meets."""
+        return self.count * self.d_in * self.d_out * self.active // self.experts
 
     def trained(self, rank: int) -> int:
         """Numbers of the adapters on them: A is [rank, d_in], B is [d_out, rank]."""
-        return self.count * rank * (self.d_in + self.d_out) if self.adapted else 0
+        return self.count * expert_rank(rank, self.active) * (self.d_in + self.d_out) if self.adapted else 0
 
     def multiply_adds(self, rank: int | None) -> int:
         """Of one token's forward and backward pass; ``rank`` None is full fine-tuning.
@@ -41,7 +48,9 @@ class LinearKind:
         Full: the product, the gradient of its input, the gradient of its weight. LoRA leaves the last one out, and does
         all three for A and B ("LoRA Without Regret", 2025: 2 N^2 + 6 N r against 3 N^2).
         """
-        return 3 * self.weights if rank is None else 2 * self.weights + 3 * self.trained(rank)
+        if rank is None:
+            return 3 * self.weights
+        return 2 * self.weights + 3 * self.trained(rank) * self.active // self.experts
 
 
 def linear_kinds(model: nn.Module, lora: LoraConfig) -> list[LinearKind]:
@@ -56,13 +65,29 @@ def linear_kinds(model: nn.Module, lora: LoraConfig) -> list[LinearKind]:
         if isinstance(module, nn.Linear):
             shapes[name.rpartition(".")[2], module.in_features, module.out_features] += 1
     kinds = [LinearKind(name, n, d_in, d_out, name in targets) for (name, d_in, d_out), n in shapes.items()]
-    if missing := targets - {kind.name for kind in kinds}:
+    experts = [module for module in model.modules() if is_experts(module)]
+    wanted = wants_experts(lora, experts)
+    kinds += _expert_kinds(model, experts, adapted=wanted)
+    if missing := targets - {kind.name for kind in kinds} - (set(PROJECTIONS) if wanted else set()):
         known = ", ".join(kind.name for kind in kinds)
         raise ValueError(f"lora.targets names {min(missing)!r}, and the model's linear layers are: {known}")
     return kinds
 
 
-def trained_parameters(layers: dict[str, LowRank]) -> int:
+def _expert_kinds(model: nn.Module, experts: Sequence[nn.Module], *, adapted: bool) -> list[LinearKind]:
+    if not experts:
+        return []
+    active = active_experts(cast(Any, model).config)
+    shapes = Counter(
+        (name, *getattr(module, name).shape) for module in experts for name in ("gate_up_proj", "down_proj")
+    )
+    return [
+        LinearKind(f"experts.{name}", layers * count, d_in, d_out, adapted, count, active)
+        for (name, count, d_out, d_in), layers in shapes.items()
+    ]
+
+
+def trained_parameters(layers: Mapping[str, LowRank | ExpertsLowRank]) -> int:
     """How many numbers training changes."""
     return sum(layer.lora_A.numel() + layer.lora_B.numel() for layer in layers.values())
 
@@ -90,12 +115,31 @@ def advice(parameters: int, lora: LoraConfig, lr: float, completions_per_step: i
         )
     if lr >= good * 4 and parameters >= SMALLEST:
         warnings.append(f"learner.lr = {lr:g} is in the range where runs of this size collapse; try {good:g}")
-    if not {"gate_proj", "up_proj", "down_proj"} & set(lora.targets):
-        warnings.append("lora.targets leaves the MLP out: attention alone learns less, even at equal parameter count")
-    if lora.alpha != 32:
-        warnings.append(f"lora.alpha = {lora.alpha:g}: the advised learning rates hold for alpha 32 at every rank")
+    warnings += layer_advice(lora)
     if completions_per_step > 2048:
         warnings.append(
             f"{completions_per_step} completions a step: LoRA tolerates large batches worse; try up to 1024"
         )
+    return warnings
+
+
+def layer_advice(lora: LoraConfig) -> list[str]:
+    """Warnings about what is adapted, and how strongly."""
+    warnings: list[str] = []
+    if not {"gate_proj", "up_proj", "down_proj"} & set(lora.targets):
+        warnings.append("lora.targets leaves the MLP out: attention alone learns less, even at equal parameter count")
+    if lora.alpha != 32:
+        warnings.append(f"lora.alpha = {lora.alpha:g}: the advised learning rates hold for alpha 32 at every rank")
+    return warnings
+
+
+def supervised_advice(parameters: int, lora: LoraConfig, lr: float, completions_per_step: int) -> list[str]:
+    """The same for learning from given completions, which bears higher rates and wants smaller batches."""
+    good = 3e-4 if parameters >= 500_000_000 else 1e-3
+    warnings = layer_advice(lora)
+    if parameters >= SMALLEST and not good / 5 < lr < good * 5:
+        what = "looks like a full fine-tuning rate" if lr < good else "is very high"
+        warnings.append(f"learner.lr = {lr:g} {what}; for given completions, try {good:g}")
+    if completions_per_step > 128:
+        warnings.append(f"{completions_per_step} completions a step: LoRA tolerates large batches worse; try up to 128")
     return warnings

@@ -32,6 +32,8 @@ class LoraConfig(BaseModel):
     """Names of the linear layers that are adapted, each in every block of the model."""
     lm_head: bool = False
     """Adapt the output layer too."""
+    init: str | None = None
+    """The adapter to begin from, of the same rank, alpha and targets: a run's directory, or a PEFT adapter's."""
     allow_large_rank: bool = False
     """Permit ranks above 8, for studies."""
 

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,15 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from lora.durable import sync, write_file
+from lora.experts import PROJECTIONS
 from lora.types import Adapter
 
 PREFIX = "base_model.model."
 """PEFT puts it before a module's name."""
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 WHOLE = "policy.safetensors"
+EXPERT_WEIGHTS = ("experts.gate_up_proj", "experts.down_proj")
+"""What PEFT calls the stacked weights of a layer's experts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,20 +36,29 @@ class Description:
     rank: int
     alpha: float
     targets: tuple[str, ...]
+    expert_rank: int | None = None
+    """Of the adapters on experts, if there are any."""
 
     def to_peft(self) -> dict[str, Any]:
         """PEFT's `adapter_config.json`."""
+        modules, experts = self.targets, dict[str, Any]()
+        if self.expert_rank is not None:
+            # PEFT takes a module's name of these for an adapter of a time when experts were modules.
+            modules = tuple(target for target in self.targets if target not in PROJECTIONS)
+            ranks = dict.fromkeys(EXPERT_WEIGHTS, self.expert_rank)
+            experts = {"target_parameters": list(EXPERT_WEIGHTS), "rank_pattern": ranks}
         return {
             "peft_type": "LORA",
             "task_type": "CAUSAL_LM",
             "base_model_name_or_path": self.base_model,
             "r": self.rank,
             "lora_alpha": self.alpha if self.alpha % 1 else int(self.alpha),
-            "target_modules": list(self.targets),
+            "target_modules": list(modules),
             "lora_dropout": 0.0,
             "bias": "none",
             "inference_mode": True,
             "use_rslora": False,
+            **experts,
         }
 
     @classmethod
@@ -55,11 +67,14 @@ class Description:
         for key, plain in (("use_dora", False), ("use_rslora", False), ("modules_to_save", None), ("bias", "none")):
             if config.get(key) not in (plain, None):
                 raise ValueError(f"the adapter has {key} = {config[key]!r}; only plain LoRA can be read")
-        if config.get("peft_type") != "LORA" or config.get("rank_pattern") or config.get("alpha_pattern"):
+        if config.get("peft_type") != "LORA" or config.get("alpha_pattern"):
             raise ValueError("the adapter is not plain LoRA with one rank and one alpha")
-        targets = config["target_modules"]
+        targets, rank = config["target_modules"], int(config["r"])
         names = (targets,) if isinstance(targets, str) else tuple(sorted(targets))
-        return cls(config.get("base_model_name_or_path") or "", int(config["r"]), float(config["lora_alpha"]), names)
+        of_experts = _expert_rank(config.get("rank_pattern") or {}, config.get("target_parameters") or (), rank)
+        names += PROJECTIONS if of_experts is not None else ()
+        base_model = config.get("base_model_name_or_path") or ""
+        return cls(base_model, rank, float(config["lora_alpha"]), names, of_experts)
 
 
 def pack(tensors: Mapping[str, Tensor], description: Description) -> bytes:
@@ -76,7 +91,8 @@ def unpack(payload: bytes) -> tuple[dict[str, Tensor], Description]:
     """The inverse of `pack`."""
     length = int.from_bytes(payload[:8], "little")
     fields: dict[str, Any] = json.loads(json.loads(payload[8 : 8 + length])["__metadata__"]["adapter"])
-    description = Description(fields["base_model"], fields["rank"], fields["alpha"], tuple(fields["targets"]))
+    fields["targets"] = tuple(fields["targets"])
+    description = Description(**fields)
     return _from_peft_names(safetensors.torch.load(payload)), description
 
 
@@ -125,6 +141,15 @@ def read_peft(directory: Path, *, run: str | None = None, version: int = 0) -> A
     except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{directory} is a damaged adapter: {error}") from None
     return Adapter(run or directory.resolve().name, version, pack(tensors, description))
+
+
+def _expert_rank(ranks: Mapping[str, int], parameters: Sequence[str], rank: int) -> int | None:
+    """Of an adapter's experts, which alone may have a rank of their own. Raises ValueError where others have."""
+    weights = {name.rpartition(".")[2] for name in EXPERT_WEIGHTS}
+    found = {int(ranks.get(name, rank)) for name in parameters}
+    if not all(name.rpartition(".")[2] in weights for name in (*ranks, *parameters)) or len(found) > 1:
+        raise ValueError("the adapter is not plain LoRA with one rank and one alpha, and one rank for experts")
+    return found.pop() if found else None
 
 
 def _with_sorted_header(payload: bytes) -> bytes:

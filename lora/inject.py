@@ -1,22 +1,26 @@
 """Put adapters on a base model: swap its linear layers for `LoraLinear`, and fail if a target matches nothing."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from contextlib import contextmanager
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from lora.config import LoraConfig
+from lora.experts import PROJECTIONS, ExpertsLowRank, LoraExperts, active_experts, expert_rank, is_experts
 from lora.layer import LoraLinear, LowRank, Routing
 
 
-class LoraLayers(dict[str, LowRank]):
-    """One adapter's part of each layer that it adapts, by module name, in the model's order."""
+class LoraLayers(dict[str, LowRank | ExpertsLowRank]):
+    """One adapter's part of each layer that it adapts, by module name, in the model's order; experts come last."""
 
     def __init__(self, slot: int, routing: Routing) -> None:
         super().__init__()
         self.slot = slot
         self.routing = routing
+        self.expert_rank: int | None = None
+        """Of each expert's adapter, where the model has experts and they are adapted."""
 
     def tensors(self) -> dict[str, Tensor]:
         """The trainable tensors: `NAME.lora_A` of shape [rank, d_in] and `NAME.lora_B` of shape [d_out, rank]."""
@@ -83,14 +87,15 @@ def inject(model: nn.Module, config: LoraConfig, *, seed: int = 0) -> LoraLayers
     Raises:
         ValueError: a target names no linear layer of the model.
     """
-    found = _linears(model)
+    found, experts = _linears(model), _experts(model)
     targets = (*config.targets, "lm_head") if config.lm_head else config.targets
     matched = {name: layer for name, layer in found.items() if name.rpartition(".")[2] in targets}
-    leaves = {name.rpartition(".")[2] for name in matched}
+    wanted = experts if wants_experts(config, experts) else {}
+    leaves = {name.rpartition(".")[2] for name in matched} | (set(PROJECTIONS) if wanted else set())
     if unmatched := [target for target in targets if target not in leaves]:
         present = ", ".join(sorted({name.rpartition(".")[2] for name in found}))
         raise ValueError(f"lora.targets names {', '.join(unmatched)}, but the model's linear layers are: {present}")
-    adapted = [layer for layer in found.values() if isinstance(layer, LoraLinear)]
+    adapted = [layer for layer in (*found.values(), *experts.values()) if isinstance(layer, LoraLinear | LoraExperts)]
     if not adapted:
         model.requires_grad_(False)
     routing = adapted[0].routing if adapted else Routing()
@@ -102,16 +107,36 @@ def inject(model: nn.Module, config: LoraConfig, *, seed: int = 0) -> LoraLayers
             layer = _wrap(model, name, layer, routing)
         layers[name] = LowRank(layer.base, config.rank, config.alpha, generator)
         layer.slots[str(layers.slot)] = layers[name]
+    if wanted:
+        layers.expert_rank = expert_rank(config.rank, active_experts(cast(Any, model).config))
+        for name, module in wanted.items():
+            wrapped = module if isinstance(module, LoraExperts) else _wrap_experts(model, name, module, routing)
+            pair = wrapped.new_slot(layers.slot, layers.expert_rank, config.alpha, generator)
+            layers[f"{name}.base_layer"], layers[name] = pair.gate_up, pair.down  # PEFT's names
     routing.segments = ((layers.slot, None),)
     return layers
 
 
 def eject(model: nn.Module, layers: LoraLayers) -> None:
     """Take an adapter off the model again; the wrapped layers stay."""
-    for name in layers:
-        layer = model.get_submodule(name)
-        assert isinstance(layer, LoraLinear)
-        del layer.slots[str(layers.slot)]
+    for layer in model.modules():
+        if isinstance(layer, LoraLinear | LoraExperts) and str(layers.slot) in layer.slots:
+            del layer.slots[str(layers.slot)]
+
+
+def wants_experts(config: LoraConfig, experts: Collection[object]) -> bool:
+    """Whether `config` adapts a model's experts, if there are any.
+
+    Raises:
+        ValueError: it names a part of what they do, and their weights are stacked.
+    """
+    named = [target for target in config.targets if target in PROJECTIONS]
+    if experts and named and len(named) < len(PROJECTIONS):
+        raise ValueError(
+            f"lora.targets names {' and '.join(named)}, and this model's experts are adapted whole: name all of "
+            f"{', '.join(PROJECTIONS)}, or none"
+        )
+    return bool(experts) and bool(named)
 
 
 def _wrap(model: nn.Module, name: str, linear: nn.Linear, routing: Routing) -> LoraLinear:
@@ -119,6 +144,25 @@ def _wrap(model: nn.Module, name: str, linear: nn.Linear, routing: Routing) -> L
     wrapped = LoraLinear(linear, routing)
     setattr(model.get_submodule(parent), leaf, wrapped)
     return wrapped
+
+
+def _wrap_experts(model: nn.Module, name: str, experts: nn.Module, routing: Routing) -> LoraExperts:
+    """Base and adapted experts must compute alike to the last bit: one expert after another."""
+    cast(Any, model).set_experts_implementation("eager")
+    wrapped = LoraExperts(experts, routing)
+    parent, _, leaf = name.rpartition(".")
+    block = model.get_submodule(parent)
+    block.register_forward_pre_hook(wrapped.note_rows, with_kwargs=True)
+    setattr(block, leaf, wrapped)
+    return wrapped
+
+
+def _experts(model: nn.Module) -> dict[str, nn.Module]:
+    """The layers' experts by name, as they are or wrapped."""
+    found = {name: module for name, module in model.named_modules() if isinstance(module, LoraExperts)}
+    wrapped = {id(module.base_layer) for module in found.values()}
+    plain = {n: m for n, m in model.named_modules() if is_experts(m) and id(m) not in wrapped}
+    return {**found, **plain}
 
 
 def _linears(model: nn.Module) -> dict[str, nn.Linear | LoraLinear]:

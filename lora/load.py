@@ -1,5 +1,6 @@
 """Load a base model with a fresh adapter on it."""
 
+import contextlib
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -35,7 +36,8 @@ def load_adapted(model: ModelConfig, lora: LoraConfig, *, device: str = "cpu", s
     base: Any = load_base(model)
     layers = inject(base, lora, seed=seed)
     targets = (*lora.targets, "lm_head") if lora.lm_head else lora.targets
-    return AdaptedModel(base.to(device).eval(), layers, Description(model.name, lora.rank, lora.alpha, targets))
+    description = Description(model.name, lora.rank, lora.alpha, targets, layers.expert_rank)
+    return AdaptedModel(base.to(device).eval(), layers, description)
 
 
 def load_base(model: ModelConfig) -> nn.Module:
@@ -85,6 +87,26 @@ def load_tokenizer(model: ModelConfig) -> Any:
         return AutoTokenizer.from_pretrained(path)
     except UNLOADABLE as error:
         raise ValueError(f"could not load the tokenizer of model {model.name!r}: {_first_line(error)}") from error
+
+
+def load_end_tokens(model: ModelConfig, tokenizer: Any) -> set[int]:
+    """The tokens at which engines end a completion: the tokenizer's, the generation settings', the model's own.
+
+    Raises:
+        ValueError: there is no such model.
+    """
+    from transformers import AutoConfig, GenerationConfig
+
+    path = resolve_model(model.name)
+    found: list[Any] = [tokenizer.eos_token_id]
+    try:
+        config: Any = AutoConfig.from_pretrained(path)
+        found.append(config.get_text_config().eos_token_id)
+    except UNLOADABLE as error:
+        raise ValueError(f"could not read the configuration of model {model.name!r}: {_first_line(error)}") from error
+    with contextlib.suppress(*UNLOADABLE):  # many models have no such file
+        found.append(GenerationConfig.from_pretrained(path).eos_token_id)
+    return {token for ends in found for token in (ends if isinstance(ends, list) else [ends]) if token is not None}
 
 
 def _first_line(error: Exception) -> str:

@@ -25,7 +25,7 @@ def build_batch(groups: Sequence[Group], advantages_P_G: Sequence[Sequence[float
         graded = zip(group.completions, group.rewards, strict=True)
         num_tokens += sum(len(completion.token_ids) for completion, reward in graded if reward.counts)
         advised = [(c, a) for c, a in zip(group.completions, advantages, strict=True) if a != 0]
-        rows += [_row(group.prompt, share) for share in _shares(len(group.prompt), advised, tokens_per_row)]
+        rows += pack_rows(group.prompt, advised, tokens_per_row)
     return TrainBatch(rows, num_tokens)
 
 
@@ -38,6 +38,11 @@ def split_rows(rows: Sequence[Row], count: int) -> list[list[Row]]:
         shares[least].append(row)
         load[least] += len(row.token_ids)
     return shares
+
+
+def pack_rows(prompt: list[int], advised: Sequence[Advised], tokens_per_row: int) -> list[Row]:
+    """Completions of one prompt, as many to a row as fit."""
+    return [_row(prompt, share) for share in _shares(len(prompt), advised, tokens_per_row)]
 
 
 def attention_mask(segment_ids: Tensor) -> Tensor:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from rl.cluster_cli import COMMANDS
 from rl.errors import one_line_errors
@@ -38,6 +37,8 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. lora.rank=4; repeatable."),
 ]
+Out = Annotated[Path | None, typer.Option(help="The run's directory; by default a new one below runs/.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")]
 
 
 class Which(StrEnum):
@@ -49,40 +50,22 @@ class Which(StrEnum):
 
 @app.command("train")
 @one_line_errors
-def train_command(
-    config: Config,
-    out: Annotated[Path | None, typer.Option(help="The run's directory; by default a new one below runs/.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
-    override: Set = None,
-) -> None:
+def train_command(config: Config, out: Out = None, resume: Resume = False, override: Set = None) -> None:
     """Train an adapter by reinforcement learning."""
-    from rl.launch import default_directory, newest_directory, prepare, run
-    from rl.run_directory import RunDirectory
-    from rl.settings import load_config
+    from rl.launch import prepare, run
+    from rl.run_command import run_to_its_end
 
-    console = Console()
-    settings = load_config(config, override or [])
-    path = out or (newest_directory(settings.name) if resume else default_directory(settings.name))
-    prepared = prepare(settings, config.parent)
-    exists = (path / "config.toml").exists()
-    directory = RunDirectory.open(path) if resume and exists else RunDirectory.create(path, prepared.config)
-    try:
-        with directory.held():
-            if resume:
-                changes = directory.reconfigure(prepared.config) if exists else [f"{path} is new: nothing to resume"]
-                console.print(*changes, sep="\n", end="\n" * bool(changes), markup=False, highlight=False)
-            summary = run(prepared, directory, console, resume=resume)
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        console.print(
-            f"\nstopped; go on with: rankone train {path / 'config.toml'} --out {path} --resume",
-            markup=False,
-            highlight=False,
-        )
-        raise typer.Exit(130) from None
-    console.print(summary, style="bold green", highlight=False, soft_wrap=True)
-    console.print(
-        f"curve    {path / 'curve.png'}\nadapter  {path / 'adapters' / 'best'}", highlight=False, soft_wrap=True
-    )
+    run_to_its_end("train", prepare, run, config, out, override or [], resume=resume)
+
+
+@app.command("sft")
+@one_line_errors
+def sft_command(config: Config, out: Out = None, resume: Resume = False, override: Set = None) -> None:
+    """Train an adapter on given completions: supervised fine-tuning."""
+    from rl.run_command import run_to_its_end
+    from rl.supervised_launch import prepare, run
+
+    run_to_its_end("sft", prepare, run, config, out, override or [], resume=resume)
 
 
 @app.command("eval")

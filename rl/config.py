@@ -121,8 +121,8 @@ class LearnerConfig(Strict):
     beta2: float = Field(default=0.95, ge=0, lt=1)
     eps: float = Field(default=1e-8, ge=0)
     max_grad_norm: float | None = Field(default=1.0, gt=0)
-    objective: Literal["importance", "reinforce", "ppo", "cispo", "gspo"] = "importance"
-    """`importance` is truncated importance sampling per token."""
+    objective: Literal["importance", "reinforce", "ppo", "cispo", "gspo", "cross_entropy"] = "importance"
+    """`importance` is truncated importance sampling per token; `cross_entropy` is `rankone sft`'s, which sets it."""
     max_ratio: float = Field(default=2.0, gt=0)
     """Truncation C of `importance` and upper clip of `cispo`."""
     clip_low: float = Field(default=0.2, gt=0, lt=1)
@@ -144,6 +144,16 @@ class LearnerConfig(Strict):
     """How often in a row, with no step done in between, a learner that died is started again."""
     stall_timeout: float = Field(default=1800.0, gt=0)
     """Seconds without an answer after which the learner counts as dead."""
+
+
+class SftConfig(Strict):
+    """What `rankone sft` learns: completions that are given, not sampled."""
+
+    completion: str = Field(default="{answer}", min_length=1)
+    """What the policy is to write: a text with the problem's columns in it, such as `"{solution}\n#### {answer}"`, or
+    a column's name."""
+    accuracy: bool = False
+    """Also let the policy answer the held-out problems at every evaluation, which needs a rollout engine."""
 
 
 class EvaluateConfig(Strict):
@@ -233,6 +243,7 @@ class RunConfig(Strict):
     sampling: SamplingConfig = SamplingConfig()
     rollout: RolloutConfig = RolloutConfig()
     reward: RewardConfig = RewardConfig()
+    sft: SftConfig = SftConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     liveness: LivenessConfig = LivenessConfig()
     guard: GuardConfig = GuardConfig()
@@ -250,6 +261,13 @@ class RunConfig(Strict):
             raise ValueError(
                 'learner.weights = "full" is sampled by the torch engine, because vLLM serves adapters; '
                 'set rollout.engine = "torch"'
+            )
+        if self.learner.objective == "cross_entropy":
+            raise ValueError('learner.objective = "cross_entropy" learns from given completions: run `rankone sft`')
+        if self.lora.init is not None and self.learner.weights == "full":
+            raise ValueError(
+                'lora.init names an adapter, and learner.weights = "full" trains none; merge it into a model with '
+                "`rankone export --merge` and name that as model.name"
             )
         if self.sampling.temperature == 0:
             raise ValueError("sampling.temperature 0 makes a group's completions equal, so nothing is learned; use 1.0")

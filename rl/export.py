@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lora.config import LoraConfig, ModelConfig
+from lora.experts import ExpertsLowRank, LoraExperts
 from lora.files import pack, read_peft, unpack, write_peft
 from lora.load import load_adapted, load_base, load_tokenizer
 from lora.types import Adapter
@@ -60,7 +61,10 @@ def export_merged(adapter: Adapter, model: ModelConfig, out: Path) -> Path:
         return _export_weights(tensors, model, out)
     adapted = load_adapted(model.model_copy(update={"dtype": "float32"}), lora_config(adapter))
     adapted.layers.load(tensors)
+    _merge_experts(adapted.model, adapted.layers.slot)
     for name, layer in adapted.layers.items():
+        if isinstance(layer, ExpertsLowRank):
+            continue
         base: Any = adapted.model.get_submodule(name).base
         with torch.no_grad():
             whole = base.weight + layer.scale * layer.lora_B @ layer.lora_A
@@ -83,6 +87,13 @@ def _export_weights(tensors: Mapping[str, Tensor], model: ModelConfig, out: Path
     whole.save_pretrained(str(out))
     load_tokenizer(model).save_pretrained(str(out))
     return out
+
+
+def _merge_experts(model: nn.Module, slot: int) -> None:
+    for name, module in list(model.named_modules()):
+        if isinstance(module, LoraExperts):
+            parent, _, leaf = name.rpartition(".")
+            setattr(model.get_submodule(parent), leaf, module.merged(slot))
 
 
 def _refuse_to_overwrite(out: Path) -> None:

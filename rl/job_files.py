@@ -8,11 +8,15 @@ import shutil
 import sys
 from pathlib import Path
 
+from lora.config import LoraConfig
+from lora.files import write_peft
 from rewards.config import RewardConfig
 from rewards.custom import load_terms
 from rl.config import DataConfig, RunConfig
 from rl.data.files import locate, with_paths
+from rl.export import find_adapter
 from rl.settings import dump_config
+from rl.warm_start import absolute_init
 
 MAX_BYTES = 100 * 2**20
 """What Ray takes as a job's directory; more it refuses with a bare HTTP 413."""
@@ -31,7 +35,8 @@ def write_job(config: RunConfig, base: Path, folder: Path) -> None:
     model = config.model
     if (here := Path(model.name)).is_dir():  # one that all nodes share, or each has: its place does not depend on ours
         model = model.model_copy(update={"name": str(here.resolve())})
-    resolved = config.model_copy(update={"model": model, "data": data, "reward": reward})
+    lora = copy_init(absolute_init(config.lora, base), folder)
+    resolved = config.model_copy(update={"model": model, "data": data, "reward": reward, "lora": lora})
     (folder / "config.toml").write_text(dump_config(resolved), encoding="utf-8")
     check_size(folder)
 
@@ -58,6 +63,14 @@ def copy_data(data: DataConfig, base: Path, folder: Path) -> DataConfig:
         return f"data/{name}"
 
     return with_paths(data, copied)
+
+
+def copy_init(lora: LoraConfig, folder: Path) -> LoraConfig:
+    """The adapter that the run begins from, and the configuration with its new place."""
+    if lora.init is None:
+        return lora
+    write_peft(find_adapter(Path(lora.init)), folder / "init")
+    return lora.model_copy(update={"init": "init"})
 
 
 def copy_reward(reward: RewardConfig, folder: Path) -> RewardConfig:

@@ -5,7 +5,7 @@ import contextlib
 import logging
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.logging import RichHandler
+from torch import Tensor
 
 from lora.accounting import advice
 from lora.load import load_tokenizer
@@ -25,6 +26,7 @@ from rl.curve import draw_curve
 from rl.dashboard.legend import run_info
 from rl.dashboard.teller import PageTeller
 from rl.data import Split, absolute_paths, load_problems
+from rl.policy import first_state
 from rl.progress import LiveDisplay, LogLines
 from rl.prompts import Encoder
 from rl.ray_metrics import RayMetrics
@@ -32,7 +34,8 @@ from rl.run_directory import FileJournal, RunDirectory
 from rl.sinks import Ended, Sink, Sinks, TensorBoard, started
 from rl.trackers import TRACKERS, check_trackers
 from rl.train import Parts, train
-from rl.types import LearnerDied
+from rl.types import Learner, LearnerDied
+from rl.warm_start import absolute_init, read_init
 from rollout.pool import BACK_OFF
 
 log = logging.getLogger(__name__)
@@ -45,6 +48,8 @@ class Prepared:
     config: RunConfig
     problems: Split
     encode: Encoder
+    begin: Mapping[str, Tensor] | None
+    """The adapter that the run begins from, if it is not a fresh one."""
 
 
 def prepare(config: RunConfig, base: Path) -> Prepared:
@@ -55,13 +60,15 @@ def prepare(config: RunConfig, base: Path) -> Prepared:
     """
     check_trackers(config)
     # The configuration is kept beside the run, where relative paths would lead elsewhere.
-    config = config.model_copy(update={"data": absolute_paths(config.data, base)})
+    config = config.model_copy(
+        update={"data": absolute_paths(config.data, base), "lora": absolute_init(config.lora, base)}
+    )
     problems = load_problems(config.data, config.seed, base)
     encode = Encoder(load_tokenizer(config.model), config.prompt, config.model.max_length - config.sampling.max_tokens)
-    _check_prompts((*problems.train, *problems.held_out), encode)
+    check_prompts((*problems.train, *problems.held_out), encode)
     if config.reward.function == "math_answer" and not config.reward.terms:
-        _check_answers((*problems.train, *problems.held_out))
-    return Prepared(config, problems, encode)
+        check_readable((*problems.train, *problems.held_out))
+    return Prepared(config, problems, encode, read_init(config))
 
 
 def run(prepared: Prepared, directory: RunDirectory, console: Console, *, resume: bool) -> str:
@@ -90,7 +97,8 @@ def default_directory(name: str) -> Path:
 
 def newest_directory(name: str) -> Path:
     """The newest run of that name below `runs/`. Raises ValueError if there is none."""
-    runs = sorted(path.parent for path in Path("runs").glob(f"{name}-*/config.toml"))
+    when = f"{'[0-9]' * 8}-{'[0-9]' * 6}"
+    runs = sorted(path.parent for path in Path("runs").glob(f"{name}-{when}/config.toml"))
     if not runs:
         raise ValueError(f"there is no run named {name!r} in runs/ to resume; name its directory with --out")
     return runs[-1]
@@ -129,10 +137,24 @@ async def _run(prepared: Prepared, directory: RunDirectory, console: Console, *,
 
 
 async def _train(prepared: Prepared, parts: Parts, directory: RunDirectory, console: Console, *, resume: bool) -> None:
-    sinks = Sinks(_sinks(prepared.config, directory, console))
+    config, done = prepared.config, len(directory.metrics())
+    curve = [accuracy for _, accuracy in directory.curve()]
+    display = (
+        LiveDisplay(console, config.name, config.num_steps, min(done, config.num_steps), curve)
+        if console.is_terminal
+        else LogLines(console, config.num_steps, curve)
+    )
+    async with telling(config, directory, display) as sinks:
+        await train_through_deaths(prepared, parts, directory, sinks, resume=resume)
+
+
+@contextlib.asynccontextmanager
+async def telling(config: RunConfig, directory: RunDirectory, display: Sink) -> AsyncGenerator[Sinks]:
+    """All that hears of the run, and in the end how it ended."""
+    sinks = Sinks([display, *told(config, directory, min(len(directory.metrics()), config.num_steps))])
     ended: Ended = "failed"
     try:
-        await train_through_deaths(prepared, parts, directory, sinks, resume=resume)
+        yield sinks
         ended = "finished"
     except asyncio.CancelledError:
         ended = "stopped"
@@ -144,35 +166,41 @@ async def _train(prepared: Prepared, parts: Parts, directory: RunDirectory, cons
 async def train_through_deaths(
     prepared: Prepared, parts: Parts, directory: RunDirectory, sinks: Sinks, *, resume: bool
 ) -> None:
+    """`train`, with a learner that may die."""
+    begin = None if prepared.begin is None else first_state(directory.path.name, prepared.begin)
+
+    async def attempt(resume: bool) -> None:
+        journal = FileJournal(directory, sinks, resume=resume, begin=begin)
+        await train(prepared.config, prepared.problems, parts, journal)
+
+    await through_deaths(parts.learner, directory, attempt, prepared.config.learner.max_restarts, resume=resume)
+
+
+async def through_deaths(
+    learner: Learner,
+    directory: RunDirectory,
+    attempt: Callable[[bool], Awaitable[None]],
+    max_restarts: int,
+    *,
+    resume: bool,
+) -> None:
     """A learner that dies is started again, and the run goes on from its newest checkpoint, as a resumed run does."""
     failures, reached, alive = 0, -1, True
     while True:
         try:
             if not alive:
-                await parts.learner.restart()
+                await learner.restart()
             alive = True
-            await train(prepared.config, prepared.problems, parts, FileJournal(directory, sinks, resume=resume))
+            await attempt(resume)
             return
         except LearnerDied as died:
             done = len(directory.metrics())
             failures, reached = (failures + 1, reached) if done <= reached else (1, done)
-            if failures > prepared.config.learner.max_restarts:
+            if failures > max_restarts:
                 raise
             log.warning("%s; starting it again", died)
             await asyncio.sleep(BACK_OFF[min(failures, len(BACK_OFF)) - 1])
             alive, resume = False, True
-
-
-def _sinks(config: RunConfig, directory: RunDirectory, console: Console) -> list[Sink]:
-    done = directory.metrics()
-    first = min(len(done), config.num_steps)
-    curve = [accuracy for _, accuracy in directory.curve()]
-    display = (
-        LiveDisplay(console, config.name, config.num_steps, first, curve)
-        if console.is_terminal
-        else LogLines(console, config.num_steps, curve)
-    )
-    return [display, *told(config, directory, first)]
 
 
 def told(config: RunConfig, directory: RunDirectory, first: int) -> list[Sink]:
@@ -191,11 +219,15 @@ def told(config: RunConfig, directory: RunDirectory, first: int) -> list[Sink]:
 def _summary(config: RunConfig, directory: RunDirectory, trained: int, seconds: float) -> str:
     curve = [accuracy for _, accuracy in directory.curve()]
     moved = f"{curve[0]:.2f} -> {curve[-1]:.2f}" if curve else "not measured"
-    lasted = f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
     return (
         f"held-out accuracy {moved}, rank {config.lora.rank}, {trained:,} trained parameters, "
-        f"{config.num_steps} steps, {lasted}"
+        f"{config.num_steps} steps, {lasted(seconds)}"
     )
+
+
+def lasted(seconds: float) -> str:
+    """A duration in words."""
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 
 def _warn(config: RunConfig, model_parameters: int) -> None:
@@ -204,13 +236,13 @@ def _warn(config: RunConfig, model_parameters: int) -> None:
         log.warning("%s", warning)
 
 
-def _check_prompts(problems: Sequence[Problem], encode: Encoder, longest: int = 64) -> None:
+def check_prompts(problems: Sequence[Problem], encode: Encoder, longest: int = 64) -> None:
     """Encode the longest questions: if they fit, all do."""
     for problem in sorted(problems, key=lambda problem: -len(problem.question))[:longest]:
         encode(problem)
 
 
-def _check_answers(problems: Sequence[Problem]) -> None:
+def check_readable(problems: Sequence[Problem]) -> None:
     unreadable = check_answers(problems)
     if len(unreadable) > len(problems) / 2:
         problem_id, reason = unreadable[0]

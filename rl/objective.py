@@ -47,19 +47,25 @@ def gspo(log_ratio: PerToken, advantages: PerToken, sequence_ids: Tensor, config
     return ppo(mean + log_ratio - log_ratio.detach(), advantages, sequence_ids, config)
 
 
+def cross_entropy(log_ratio: PerToken, advantages: PerToken, _: Tensor, config: LearnerConfig) -> PerToken:
+    """-log p, weighted: for completions that were given, whose rollout logprobs are 0 (see `rl.demonstrations`)."""
+    return -advantages * log_ratio
+
+
 OBJECTIVES: dict[str, Objective] = {
     "importance": importance,
     "reinforce": reinforce,
     "ppo": ppo,
     "cispo": cispo,
     "gspo": gspo,
+    "cross_entropy": cross_entropy,
 }
 
 
 def clipped(log_ratio: PerToken, advantages: PerToken, sequence_ids: Tensor, config: LearnerConfig) -> Tensor:
     """Which tokens' ratio was truncated or clipped, for `update/clip_fraction`."""
     ratio = (_sequence_means(log_ratio, sequence_ids) if config.objective == "gspo" else log_ratio).exp()
-    if config.objective == "reinforce":
+    if config.objective in ("reinforce", "cross_entropy"):
         return torch.zeros_like(ratio, dtype=torch.bool)
     if config.objective == "importance":
         return ratio > config.max_ratio

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -92,9 +93,7 @@ class Policy:
         for name, parameter in self.layers.tensors().items():
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 tensors[f"adam.{key}.{name}"] = value
-        header = {"run": self.run, "version": self.version}
-        detached = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        return safetensors.torch.save(detached, metadata={"policy": json.dumps(header)})
+        return _pack_state(self.run, self.version, tensors)
 
     def load_state(self, state: bytes) -> None:
         """The inverse of `state`. Raises ValueError if it is a policy of another shape."""
@@ -110,3 +109,14 @@ class Policy:
                 for key, value in moments.items()
                 if value is not None
             }
+
+
+def first_state(run: str, tensors: Mapping[str, Tensor]) -> bytes:
+    """The state of a policy that was not trained yet and begins from an adapter's `tensors`."""
+    return _pack_state(run, 0, tensors)
+
+
+def _pack_state(run: str, version: int, tensors: Mapping[str, Tensor]) -> bytes:
+    header = {"run": run, "version": version}
+    detached = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    return safetensors.torch.save(detached, metadata={"policy": json.dumps(header)})

@@ -3,11 +3,12 @@
 import fcntl
 import json
 import logging
+import math
 import os
 import shutil
 import socket
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -144,38 +145,70 @@ class RunDirectory:
                 durable.sync(file)
 
 
+Score = Callable[[Mapping[str, Any]], float | None]
+"""How good a policy is by its metrics, if they say so."""
+
+
+def accuracy_of(metrics: Mapping[str, Any]) -> float | None:
+    """Held-out accuracy."""
+    return metrics.get("eval/accuracy")
+
+
 class FileJournal(Journal):
     """Keeps a run directory, and passes on what happens to the sinks."""
 
-    def __init__(self, directory: RunDirectory, sinks: Sinks, *, resume: bool, max_samples: int = 32) -> None:
+    def __init__(
+        self,
+        directory: RunDirectory,
+        sinks: Sinks,
+        *,
+        resume: bool,
+        begin: bytes | None = None,
+        score: Score = accuracy_of,
+        max_samples: int = 32,
+    ) -> None:
+        """`begin` is the learner's state at step 0, if it is not that of a fresh adapter; the policy with the highest
+        `score` is kept as the best."""
         self._directory = directory
         self._sinks = sinks
         self._resume = resume
+        self._begin = begin
+        self._score = score
         self._max_samples = max_samples
-        self._best = max((accuracy for _, accuracy in directory.curve()), default=-1.0)
+        self._best = self._best_score()
 
     async def restore(self, learner: Learner) -> int:
         self._directory.remove_scratch()
         found = checkpoint.newest(self._directory.checkpoints) if self._resume else None
-        if found is not None:
-            await learner.load_state(found.state)
+        state = self._begin if found is None else found.state
+        if state is not None:
+            await learner.load_state(state)
         step = found.step if found is not None else 0
         self._directory.forget_from(step)
         if self._resume:
             log.info("going on from step %d%s", step, "" if found else ", there being no checkpoint yet")
             self._report_missing(step)
-        self._best = max((accuracy for _, accuracy in self._directory.curve()), default=-1.0)
+        self._best = self._best_score()
         return step
 
     def history(self) -> Sequence[Mapping[str, Any]]:
         return self._directory.metrics()
 
     async def evaluated(self, step: int, adapter: Adapter, evaluation: Evaluation, learner: Learner) -> None:
-        if evaluation.accuracy > self._best:
-            self._best = evaluation.accuracy
+        await self.measured(step, adapter, evaluation.metrics(), learner)
+        self.examined(step, evaluation)
+
+    async def measured(self, step: int, adapter: Adapter, metrics: Mapping[str, float], learner: Learner) -> None:
+        """These `eval/...` metrics are of the policy at `step`; the best one is kept."""
+        score = self._score(metrics)
+        if score is not None and score > self._best:
+            self._best = score
             write_peft(adapter, self._directory.adapters / "best")
             checkpoint.save_best(self._directory.checkpoints, Checkpoint(step, await learner.state()))
         write_peft(adapter, self._directory.adapters / "last")
+
+    def examined(self, step: int, evaluation: Evaluation) -> None:
+        """The policy at `step` answered the held-out problems."""
         self._write_samples(step, "held_out", evaluation.groups)
         self._sinks.evaluated(step, evaluation)
 
@@ -206,6 +239,10 @@ class FileJournal(Journal):
         there = {row["step"] for row in self._directory.metrics()}
         if missing := [str(i) for i in range(step) if i not in there]:
             log.warning("%s lacks %d steps, the first %s", self._directory.metrics_file, len(missing), missing[0])
+
+    def _best_score(self) -> float:
+        scores = (self._score(row) for row in self._directory.metrics())
+        return max((score for score in scores if score is not None), default=-math.inf)
 
     def _write_samples(self, step: int, split: str, groups: Sequence[Group]) -> None:
         append_objects(self._directory.samples_file, sample_rows(step, split, groups)[: self._max_samples])

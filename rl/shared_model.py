@@ -72,7 +72,7 @@ class SharedModel:
             return Policy(spec, FullWeights(self.model), Description(self.config.name, 0, 0.0, ()))
         targets = (*lora.targets, "lm_head") if lora.lm_head else lora.targets
         layers = inject(self.model, lora, seed=spec.seed)
-        return Policy(spec, layers, Description(self.config.name, lora.rank, lora.alpha, targets))
+        return Policy(spec, layers, Description(self.config.name, lora.rank, lora.alpha, targets, layers.expert_rank))
 
     def remove(self, policy: Policy) -> None:
         """End a policy; the others do not notice."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lora.config import LoraConfig, ModelConfig
-from lora.files import write_peft
+from lora.files import unpack, write_peft
 from lora.types import Adapter
 from rollout.config import RolloutConfig, SamplingConfig
 from rollout.memory_disk import MemoryDirectory
@@ -196,7 +196,8 @@ class VllmEngine(Engine):
 
         if adapter.name not in self._loaded:
             directory = write_peft(adapter, self._home.path / adapter.name)
-            request = LoRARequest(adapter.name, next(self._ids), str(directory))
+            experts = unpack(adapter.payload)[1].expert_rank is not None
+            request = LoRARequest(adapter.name, next(self._ids), str(directory), is_3d_lora_weight=experts)
             self._loaded[adapter.name] = _Loaded(request, directory, adapter.run)
             self._unload_idle()
         self._loaded[adapter.name] = self._loaded.pop(adapter.name)  # the one used last is the last
@@ -238,9 +239,9 @@ def _engine_args(model: str, model_config: ModelConfig, lora: LoraConfig, config
     on_cpu = current_platform.is_cpu()
     logging.getLogger("vllm.logging_utils.dump_input").setLevel(logging.CRITICAL)  # it prints every prompt on a failure
     if on_cpu:
-        from rollout import cpu_lora, cpu_ops, cpu_sampler
+        from rollout import cpu_experts, cpu_lora, cpu_ops, cpu_sampler
 
-        for module in (cpu_lora, cpu_ops, cpu_sampler):
+        for module in (cpu_lora, cpu_ops, cpu_sampler, cpu_experts):
             module.install()
     return EngineArgs(
         **(_cpu_args(model_config) if on_cpu else {}),
@@ -249,6 +250,7 @@ def _engine_args(model: str, model_config: ModelConfig, lora: LoraConfig, config
         max_model_len=model_config.max_length,
         seed=seed,
         enable_lora=True,
+        enable_mixed_moe_lora_format=True,  # an adapter of experts says itself that it is laid out as PEFT's are
         max_lora_rank=served_rank(lora.rank),
         max_loras=config.adapters_in_flight,
         max_cpu_loras=config.adapters_in_flight + 1,

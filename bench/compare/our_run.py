@@ -14,7 +14,8 @@ from rich.console import Console
 from lora.types import Adapter
 from rl.cluster import connect, disconnect, open_parts
 from rl.evaluate import Evaluation
-from rl.launch import Prepared, _sinks
+from rl.launch import Prepared, told
+from rl.progress import LogLines
 from rl.run_directory import FileJournal, RunDirectory
 from rl.sinks import Sinks
 from rl.train import Parts, train
@@ -108,7 +109,8 @@ async def open_run(prepared: Prepared) -> AsyncGenerator[OurRun]:
         try:
             directory = RunDirectory.create(Path(scratch) / "run", prepared.config)
             async with open_parts(prepared.config, "run", prepared.encode) as parts:
-                sinks = Sinks(_sinks(prepared.config, directory, Console(stderr=True)))
+                display = LogLines(Console(stderr=True), prepared.config.num_steps)
+                sinks = Sinks([display, *told(prepared.config, directory, 0)])
                 turns = Turns(directory, sinks, resume=False)
                 loop = asyncio.create_task(train(prepared.config, prepared.problems, parts, turns))
                 try:

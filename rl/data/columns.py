@@ -13,7 +13,7 @@ _COLUMN = re.compile(r"\{([^{}]+)\}")
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Which columns hold what. The others become the problem's metadata.
+    """Which columns hold what. The others become the problem's metadata, and so does what an answer comes after.
 
     Example: ``Columns(question="{Body} {Question}", answer="Answer")``
     """
@@ -25,10 +25,11 @@ class Columns:
     def problem(self, row: Mapping[str, Any], *, id: str, where: str) -> Problem:
         """The row's problem. Raises ValueError, naming `where` the row is, for missing and unusable columns."""
         question, used = self._question(row, where)
-        answer = _answer_text(column(row, self.answer, where), f"{where}: the answer column {self.answer!r}")
-        if self.answer_after is not None:
-            answer = text_after(answer, self.answer_after, f"{where}: the answer column {self.answer!r}")
+        answer = whole = _answer_text(column(row, self.answer, where), f"{where}: the answer column {self.answer!r}")
         metadata = {name: value for name, value in row.items() if name not in used and name != self.answer}
+        if self.answer_after is not None:
+            answer = text_after(whole, self.answer_after, f"{where}: the answer column {self.answer!r}")
+            metadata.setdefault("solution", whole.rpartition(self.answer_after)[0].strip())
         return Problem(id=id, question=question, answer=answer, metadata=metadata)
 
     def _question(self, row: Mapping[str, Any], where: str) -> tuple[str, set[str]]:
@@ -37,6 +38,18 @@ class Columns:
             return text_column(row, self.question, where), {self.question}
         texts = {name: text_column(row, name, where) for name in names}
         return _COLUMN.sub(lambda match: texts[match[1]], self.question), set(texts)
+
+
+def fill(template: str, row: Mapping[str, Any], where: str) -> str:
+    """A text with the row's columns in place of their names in braces, or the one column that `template` names.
+
+    Numbers are written as answers are. Raises ValueError, naming `where` the row is, for missing and unusable columns.
+    """
+    names = [template] if template in row else _COLUMN.findall(template)
+    if not names:
+        raise ValueError(f"{where}: {template!r} names no column; the columns are {', '.join(map(repr, row))}")
+    texts = {name: _answer_text(column(row, name, where), f"{where}: column {name!r}") for name in names}
+    return texts[template] if template in texts else _COLUMN.sub(lambda match: texts[match[1]], template)
 
 
 def column(row: Mapping[str, Any], name: str, where: str) -> Any:

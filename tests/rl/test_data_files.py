@@ -60,7 +60,7 @@ def test_columns_are_mapped_and_put_together(tmp_path: Path) -> None:
     )
     problems = load_problems(config, 0, tmp_path)
     both = sorted(problems.train + problems.held_out, key=lambda p: p.id)
-    assert both[2] == Problem("jsonl/train/3", "2 cows. Legs?", "8", {})
+    assert both[2] == Problem("jsonl/train/3", "2 cows. Legs?", "8", {"solution": "#2"})
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,7 @@ PLAIN: dict[str, Plain] = {
     "ppo": lambda r, _, a: surrogate(r, a),
     "cispo": lambda r, _, a: weighted(min(max(r, 1 - CONFIG.clip_low), CONFIG.max_ratio), a, r),
     "gspo": lambda _, s, a: surrogate(s, a),
+    "cross_entropy": lambda r, _, a: (-a * math.log(r), -a, False),
 }
 
 
@@ -83,5 +84,5 @@ def test_the_tokens_counted_as_clipped_are_those_the_formula_clips(name: str) ->
     config = CONFIG.model_copy(update={"objective": name})
     counted: Tensor = clipped(torch.tensor(LOG_RATIOS), torch.tensor(ADVANTAGES), torch.tensor(SEQUENCES), config)
     assert counted.tolist() == [was_clipped for _, _, was_clipped in plain(name)]
-    if name != "reinforce":
+    if name not in ("reinforce", "cross_entropy"):
         assert 0 < counted.sum() < len(SEQUENCES)

@@ -1,0 +1,218 @@
+"""One supervised run from its configuration to its summary; see `rl.launch`."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from torch import Tensor
+
+from lora.accounting import supervised_advice
+from lora.load import load_end_tokens, load_tokenizer
+from lora.types import Adapter
+from rewards.types import Problem
+from rl.cluster import connect, disconnect, open_learner, open_parts
+from rl.config import RunConfig
+from rl.data import Split, absolute_paths, load_problems
+from rl.demonstrations import Demonstrator
+from rl.evaluate import evaluate
+from rl.launch import check_prompts, check_readable, end_on_signals, lasted, log_to, telling, through_deaths
+from rl.liveness import NUM_SEQUENCES, Reference
+from rl.loss_curve import draw_loss_curve
+from rl.loss_display import LossLines, LossTable
+from rl.policy import first_state
+from rl.prompts import Encoder
+from rl.reservation import reserve
+from rl.run_directory import FileJournal, RunDirectory
+from rl.supervised import Examiner, fine_tune
+from rl.trackers import check_trackers
+from rl.train import Parts
+from rl.types import Learner
+from rl.warm_start import absolute_init, read_init
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisedRun:
+    """What is known before any model is loaded."""
+
+    config: RunConfig
+    problems: Split
+    demonstrate: Demonstrator
+    encode: Encoder
+    """Of the prompts that the policy answers, if it is to."""
+    begin: Mapping[str, Tensor] | None
+    """The adapter that the run begins from, if it is not a fresh one."""
+
+
+def prepare(config: RunConfig, base: Path) -> SupervisedRun:
+    """Load data and tokenizer, and check them.
+
+    Raises:
+        ValueError: anything in the configuration or the data that would stop the run later.
+    """
+    check_trackers(config)
+    config = in_its_place(config).model_copy(
+        update={"data": absolute_paths(config.data, base), "lora": absolute_init(config.lora, base)}
+    )
+    problems = load_problems(config.data, config.seed, base)
+    tokenizer = load_tokenizer(config.model)
+    ends = load_end_tokens(config.model, tokenizer)
+    demonstrate = Demonstrator(
+        tokenizer, config.prompt, config.sft, max_length=config.model.max_length, end_tokens=ends
+    )
+    encode = Encoder(tokenizer, config.prompt, config.model.max_length - config.sampling.max_tokens)
+    _check_lengths((*problems.train, *problems.held_out), demonstrate)
+    if config.sft.accuracy:
+        check_prompts(problems.held_out, encode)
+        if config.reward.function == "math_answer" and not config.reward.terms:
+            check_readable(problems.held_out)
+    return SupervisedRun(config, problems, demonstrate, encode, read_init(config))
+
+
+def in_its_place(config: RunConfig) -> RunConfig:
+    """A run without a rollout engine needs no cluster: it is in this process, unless the configuration says where."""
+    if "runtime" in config.model_fields_set or config.sft.accuracy:
+        return config
+    return config.model_copy(
+        update={"runtime": "local", "rollout": config.rollout.model_copy(update={"engine": "torch"})}
+    )
+
+
+def run(prepared: SupervisedRun, directory: RunDirectory, console: Console, *, resume: bool) -> str:
+    """Fine-tune, and return the summary line. Ctrl-C and SIGTERM end it at once, with a usable directory."""
+    log_to(console)
+    started = time.monotonic()
+    try:
+        facts = asyncio.run(_run(prepared, directory, console, resume=resume))
+    finally:
+        draw_loss_curve(directory.metrics(), prepared.config.name, directory.path / "curve.png")
+    return _summary(prepared.config, directory, facts["trained_parameters"], time.monotonic() - started)
+
+
+async def _run(prepared: SupervisedRun, directory: RunDirectory, console: Console, *, resume: bool) -> dict[str, int]:
+    config = prepared.config
+    end_on_signals()
+    try:
+        if config.runtime == "ray":
+            with console.status("joining the cluster..."):
+                await asyncio.to_thread(connect)
+            end_on_signals()  # again: Ray has put a handler of SIGTERM in place that aborts
+        async with open_school(prepared, directory.path.name) as (learner, parts):
+            facts = dict(await learner.facts())
+            for warning in supervised_advice(
+                facts["model_parameters"], config.lora, config.learner.lr, config.problems_per_step
+            ):
+                log.warning("%s", warning)
+            await _train(prepared, directory, console, learner, parts, resume=resume)
+        return facts
+    finally:
+        disconnect()
+
+
+@asynccontextmanager
+async def open_school(prepared: SupervisedRun, run: str) -> AsyncGenerator[tuple[Learner, Parts | None]]:
+    """The learner, and the parts that examine it if the configuration asks for accuracy."""
+    config = _as_the_learner_sees_it(prepared.config)
+    if config.sft.accuracy:
+        async with open_parts(config, run, prepared.encode) as parts:
+            yield parts.learner, parts
+    elif config.runtime == "local":
+        async with open_learner(config, run, None) as learner:
+            yield learner, None
+    else:
+        alone = config.model_copy(update={"rollout": config.rollout.model_copy(update={"num_workers": 0})})
+        async with reserve(alone, learner=True) as held, open_learner(alone, run, held) as learner:
+            yield learner, None
+
+
+async def _train(
+    prepared: SupervisedRun,
+    directory: RunDirectory,
+    console: Console,
+    learner: Learner,
+    parts: Parts | None,
+    *,
+    resume: bool,
+) -> None:
+    config = prepared.config
+    display = (
+        LossTable(console, config.name, config.num_steps, directory.metrics())
+        if console.is_terminal
+        else LossLines(console, config.num_steps)
+    )
+    begin = None if prepared.begin is None else first_state(directory.path.name, prepared.begin)
+    async with telling(config, directory, display) as sinks:
+
+        async def attempt(resume: bool) -> None:
+            journal = FileJournal(directory, sinks, resume=resume, begin=begin, score=_score)
+            examine = None if parts is None else Examination(prepared, parts, journal)
+            await fine_tune(config, prepared.problems, prepared.demonstrate, learner, journal, examine)
+
+        await through_deaths(learner, directory, attempt, config.learner.max_restarts, resume=resume)
+
+
+class Examination(Examiner):
+    """The held-out problems, answered by the rollout engine and graded, as in reinforcement learning."""
+
+    def __init__(self, prepared: SupervisedRun, parts: Parts, journal: FileJournal) -> None:
+        self._prepared = prepared
+        self._parts = parts
+        self._journal = journal
+        self._previous: Adapter | None = None
+
+    async def __call__(self, step: int, adapter: Adapter, learner: Learner) -> dict[str, float]:
+        config, parts, problems = self._prepared.config, self._parts, self._prepared.problems.held_out
+        shown = [self._prepared.demonstrate(problem) for problem in problems[:NUM_SEQUENCES]]
+        sequences = [[*one.prompt, *one.completion][: config.model.max_length - 1] for one in shown]
+        reference = await Reference.measure(learner, adapter, self._previous, sequences)
+        alive = await parts.watchman.check(reference, parts.engine)
+        self._previous = adapter
+        evaluation = await evaluate(
+            problems, adapter, parts.engine, parts.grader, parts.encode, config.sampling, config.evaluate
+        )
+        self._journal.examined(step, evaluation)
+        return alive | evaluation.metrics()
+
+
+def _as_the_learner_sees_it(config: RunConfig) -> RunConfig:
+    """Its objective is cross-entropy, at the model's own temperature."""
+    return config.model_copy(
+        update={
+            "learner": config.learner.model_copy(update={"objective": "cross_entropy"}),
+            "sampling": config.sampling.model_copy(update={"temperature": 1.0}),
+        }
+    )
+
+
+def _score(metrics: Mapping[str, Any]) -> float | None:
+    """The best policy is the one with the lowest log-loss."""
+    return -metrics["eval/log_loss"] if "eval/log_loss" in metrics else None
+
+
+def _check_lengths(problems: Sequence[Problem], demonstrate: Demonstrator, longest: int = 64) -> None:
+    """Encode what is longest: if that fits, all does. The columns are looked at in every problem."""
+    length = {problem.id: len(problem.question) + len(demonstrate.text(problem)) for problem in problems}
+    for problem in sorted(problems, key=lambda problem: -length[problem.id])[:longest]:
+        demonstrate(problem)
+
+
+def _summary(config: RunConfig, directory: RunDirectory, trained: int, seconds: float) -> str:
+    moved = [_moved(directory, "eval/log_loss", "held-out log-loss", " nats a token")]
+    if config.sft.accuracy:
+        moved.append(_moved(directory, "eval/accuracy", "accuracy", ""))
+    return (
+        f"{', '.join(moved)}, rank {config.lora.rank}, {trained:,} trained parameters, {config.num_steps} steps, "
+        f"{lasted(seconds)}"
+    )
+
+
+def _moved(directory: RunDirectory, name: str, words: str, unit: str) -> str:
+    values = [row[name] for row in directory.metrics() if name in row]
+    return f"{words} {values[0]:.2f} -> {values[-1]:.2f}{unit}" if values else f"{words} not measured"

@@ -1,0 +1,93 @@
+"""Experts with adapters for vLLM on a CPU, where it has none: with LoRA it takes its Triton kernels on any platform.
+
+vLLM asks `select_unquantized_moe_backend` for the experts' kernels. Here the answer on a CPU is `LoraExpertsCPU`: one
+expert after another on the tokens that chose it, as the learner computes them.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from vllm.model_executor.layers.fused_moe import unquantized_fused_moe_method as method
+from vllm.model_executor.layers.fused_moe.activation import MoEActivation
+from vllm.model_executor.layers.fused_moe.experts.cpu_moe import CPUUnquantizedExperts
+from vllm.model_executor.layers.fused_moe.experts.lora_experts_mixin import LoRAExpertsMixin
+from vllm.model_executor.layers.fused_moe.oracle.unquantized import UnquantizedMoeBackend
+
+ACTIVATIONS: dict[MoEActivation, Callable[[Tensor], Tensor]] = {
+    MoEActivation.SILU: nn.functional.silu,
+    MoEActivation.GELU: nn.functional.gelu,
+    MoEActivation.GELU_TANH: partial(nn.functional.gelu, approximate="tanh"),
+}
+
+
+def install() -> None:
+    """Make vLLM use `LoraExpertsCPU` in this process."""
+    asker: Any = method  # which has imported the name
+    chosen = asker.select_unquantized_moe_backend
+
+    def choose(moe_config: Any) -> Any:
+        return (UnquantizedMoeBackend.CPU, LoraExpertsCPU) if moe_config.is_lora_enabled else chosen(moe_config)
+
+    asker.select_unquantized_moe_backend = choose
+
+
+class LoraExpertsCPU(LoRAExpertsMixin, CPUUnquantizedExperts):
+    """Gate, up and down of each expert, each with the adapters of the tokens that are there."""
+
+    def process_weights_after_loading(self, layer: nn.Module) -> None:
+        """The weights stay as they are loaded: they are multiplied one by one."""
+
+    def apply(
+        self,
+        output: Tensor,
+        hidden_states: Tensor,
+        w1: Tensor,
+        w2: Tensor,
+        topk_weights: Tensor,
+        topk_ids: Tensor,
+        activation: MoEActivation,
+        global_num_experts: int,
+        expert_map: Tensor | None,
+        a1q_scale: Tensor | None,
+        a2_scale: Tensor | None,
+        workspace13: Tensor,
+        workspace2: Tensor,
+        expert_tokens_meta: Any,
+        apply_router_weight_on_input: bool,
+    ) -> None:
+        """Fill `output` [tokens, hidden] from `w1` [experts, 2 width, hidden] and `w2` [experts, hidden, width]."""
+        assert expert_map is None, "one process holds all experts"
+        assert self.w1_bias is None, "experts with biases are not known"
+        slots = self._slots(len(hidden_states), hidden_states.device)
+        output.zero_()
+        for expert in topk_ids.unique().tolist():
+            tokens, choice = torch.where(topk_ids == expert)
+            mine, x = slots[tokens], hidden_states[tokens]
+            gate, up = nn.functional.linear(x, w1[expert]).chunk(2, dim=-1)
+            gate, up = self._adapted(gate, x, mine, expert, "w13", 0), self._adapted(up, x, mine, expert, "w13", 1)
+            inner = ACTIVATIONS[activation](gate) * up
+            y = self._adapted(nn.functional.linear(inner, w2[expert]), inner, mine, expert, "w2", 0)
+            if not apply_router_weight_on_input:
+                y = y * topk_weights[tokens, choice, None].to(y.dtype)
+            output.index_add_(0, tokens, y.to(output.dtype))
+
+    def _slots(self, count: int, device: torch.device) -> Tensor:
+        """Each token's adapter; -1 is the base model alone, and so are tokens that pad the batch."""
+        slots = torch.full((count,), -1, device=device)
+        if self._lora_context is not None:
+            indices = self._lora_context.punica_wrapper.token_lora_indices[:count]
+            slots[: len(indices)] = indices
+        return slots
+
+    def _adapted(self, y: Tensor, x: Tensor, slots: Tensor, expert: int, weight: str, part: int) -> Tensor:
+        for slot in slots.unique().tolist():
+            if slot < 0:
+                continue
+            A = getattr(self._lora_context, f"{weight}_lora_a_stacked")[part][slot, expert]
+            B = getattr(self._lora_context, f"{weight}_lora_b_stacked")[part][slot, expert]
+            rows = torch.where(slots == slot)[0]
+            y = y.index_add(0, rows, nn.functional.linear(nn.functional.linear(x[rows], A), B))
+        return y
