@@ -1,4 +1,4 @@
-"""Attention over packed rows on a CPU: scores of a whole row at once, in float32, computed anew for the gradient.
+"""Attention over packed rows on a CPU: scores of a whole row at once, computed anew for the gradient.
 
 torch's own CPU kernel takes several times as long to go back through short rows with a mask, and saves no more: what is
 kept here, too, is queries, keys and values. On a GPU, and for rows whose scores would be large, torch's kernel is used.
@@ -54,7 +54,11 @@ def packed_attention(
 
 
 class _PackedAttention(torch.autograd.Function):
-    """softmax(cap tanh(q k^T scale / cap) + bias) v, several query heads to a key head."""
+    """softmax(cap tanh(q k^T scale / cap) + bias) v, several query heads to a key head.
+
+    Scores and their gradient are float32; probabilities are rounded to the inputs' type where they multiply, as in the
+    usual GPU kernels.
+    """
 
     @staticmethod
     def forward(
@@ -63,36 +67,28 @@ class _PackedAttention(torch.autograd.Function):
         ctx.save_for_backward(query, key, value, bias)
         ctx.scale, ctx.softcap = scale, softcap
         probabilities, _ = _probabilities(query, key, bias, scale, softcap)
-        return (probabilities @ _by_key_head(value, key)).view(query.shape).to(query.dtype)
+        return (probabilities.to(value.dtype) @ _by_key_head(value, key)).view(query.shape)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None, None]:
         query, key, value, bias = ctx.saved_tensors
         probabilities, slope = _probabilities(query, key, bias, ctx.scale, ctx.softcap)
         grad = _by_key_head(grad_outputs[0], key)
-        grad_value = probabilities.transpose(1, 2) @ grad
-        grad_probabilities = grad @ _by_key_head(value, key).transpose(1, 2)
-        grad_probabilities -= torch.linalg.vecdot(grad_probabilities, probabilities)[..., None]
-        scores = grad_probabilities.mul_(probabilities)
-        if slope is not None:
-            scores = scores * slope
-        grad_query = (scores @ _by_key_head(key, key)).mul_(ctx.scale)
-        grad_key = (scores.transpose(1, 2) @ _by_key_head(query, key)).mul_(ctx.scale)
-        return (
-            grad_query.view(query.shape).to(query.dtype),
-            grad_key.view(key.shape).to(key.dtype),
-            grad_value.view(value.shape).to(value.dtype),
-            None,
-            None,
-            None,
-        )
+        grad_value = probabilities.to(grad.dtype).transpose(1, 2) @ grad
+        grad_scores = grad.float() @ _by_key_head(value, key).float().transpose(1, 2)
+        grad_scores -= torch.linalg.vecdot(grad_scores, probabilities)[..., None]
+        grad_scores.mul_(probabilities).mul_(ctx.scale if slope is None else slope * ctx.scale)
+        rounded = grad_scores.to(query.dtype)
+        grad_query = rounded @ _by_key_head(key, key)
+        grad_key = rounded.transpose(1, 2) @ _by_key_head(query, key)
+        return grad_query.view(query.shape), grad_key.view(key.shape), grad_value.view(value.shape), None, None, None
 
 
 def _probabilities(
     query: Tensor, key: Tensor, bias: Tensor, scale: float, softcap: float | None
 ) -> tuple[Float[Tensor, "rows_kv_heads group_inputs inputs"], Tensor | None]:
     """And, with a soft cap, its derivative."""
-    scores = (_by_key_head(query, key) @ _by_key_head(key, key).transpose(1, 2)).mul_(scale)
+    scores = (_by_key_head(query, key).float() @ _by_key_head(key, key).float().transpose(1, 2)).mul_(scale)
     slope = None
     if softcap is not None:
         bent = torch.tanh(scores / softcap)
@@ -103,6 +99,6 @@ def _probabilities(
 
 
 def _by_key_head(tensor: Tensor, key: Tensor) -> Float[Tensor, "rows_kv_heads group_inputs width"]:
-    """In float32; the query heads of one key head stand below each other."""
+    """The query heads of one key head stand below each other."""
     rows, kv_heads, _, width = key.shape
-    return tensor.float().reshape(rows * kv_heads, -1, width)
+    return tensor.reshape(rows * kv_heads, -1, width)
