@@ -7,6 +7,7 @@ would compute on each completion alone.
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -74,23 +75,25 @@ def _shares(prompt_length: int, advised: Sequence[Advised], tokens_per_row: int)
 
 
 def _row(prompt: list[int], share: Sequence[Advised]) -> Row:
-    tokens, positions, segments = list(prompt), list(range(len(prompt))), [0] * len(prompt)
-    predictors: list[int] = []
-    sequence_ids: list[int] = []
-    for index, (completion, _) in enumerate(share):
-        inputs = completion.token_ids[:-1]
-        predictors += [len(prompt) - 1, *range(len(tokens), len(tokens) + len(inputs))]
-        sequence_ids += [index] * len(completion.token_ids)
-        positions += range(len(prompt), len(prompt) + len(inputs))
-        segments += [index + 1] * len(inputs)
-        tokens += inputs
+    ids = [np.asarray(completion.token_ids, dtype=np.int64) for completion, _ in share]
+    lengths = np.array([len(completion) for completion in ids])
+    before = len(prompt)
+    starts = before + np.concatenate([[0], np.cumsum(lengths - 1)[:-1]])  # where each completion's inputs begin
+    logprobs = [np.asarray(completion.logprobs, dtype=np.float32) for completion, _ in share]
     return Row(
-        token_ids=torch.tensor(tokens),
-        position_ids=torch.tensor(positions),
-        segment_ids=torch.tensor(segments),
-        predictors=torch.tensor(predictors),
-        targets=torch.tensor([token for completion, _ in share for token in completion.token_ids]),
-        sequence_ids=torch.tensor(sequence_ids),
-        rollout_logprobs=torch.tensor([logprob for completion, _ in share for logprob in completion.logprobs]),
-        advantages=torch.tensor([a for completion, a in share for _ in completion.token_ids]),
+        token_ids=_joined([np.array(prompt), *(completion[:-1] for completion in ids)]),
+        position_ids=_joined([np.arange(before), *(np.arange(before, before + n - 1) for n in lengths)]),
+        segment_ids=_joined([np.zeros(before, dtype=np.int64), np.repeat(np.arange(1, len(ids) + 1), lengths - 1)]),
+        predictors=_joined(
+            [np.r_[before - 1, start : start + n - 1] for start, n in zip(starts, lengths, strict=True)]
+        ),
+        targets=_joined(ids),
+        sequence_ids=_joined([np.repeat(np.arange(len(ids)), lengths)]),
+        rollout_logprobs=_joined(logprobs),
+        advantages=_joined([np.repeat(np.array([a for _, a in share], dtype=np.float32), lengths)]),
     )
+
+
+def _joined(parts: Sequence[np.ndarray]) -> Tensor:
+    """One tensor. Python's lists would take a tenth of a microsecond for every number in them."""
+    return torch.from_numpy(np.concatenate(parts))
