@@ -77,7 +77,7 @@ class Work:
     """Seconds of a decoding step that do not depend on what it computes."""
     grade: float = 1 / 4000
     """Core seconds of one grade (docs/rewards.md); a node has cores enough for its own."""
-    driver: float = 1e-3
+    driver: float = 6e-4
     """Seconds of the driver for one completion: rows are built and sent. Measured on one core (`--driver`)."""
     publish: float = 0.15
     """Seconds until a worker has read an adapter, its first token included (docs/speed.md)."""
@@ -98,11 +98,14 @@ class Step:
     workers: int
     moved: float
     """Bytes over the network: gradients, adapters, tokens."""
+    in_turn: bool = False
+    """One GPU has the phases one after the other."""
 
     @property
     def seconds(self) -> float:
         """With one step ahead, the longer of the two phases, and what neither hides."""
-        return max(self.rollout, self.update) + self.rest
+        both = self.rollout, self.update
+        return (sum(both) if self.in_turn else max(both)) + self.rest
 
 
 def rollout_seconds(model: Model, work: Work, hardware: Hardware, gpus: int) -> float:
@@ -140,7 +143,7 @@ def best_step(model: Model, work: Work, hardware: Hardware, gpus: int) -> Step:
     sent = 2 * model.adapter + work.completions * work.mean * 12 / max(1, gpus)
     if gpus == 1:
         update, moved = update_seconds(model, work, hardware, 1)
-        return Step(0, rollout_seconds(model, work, hardware, 1) + update, rest, 1, 1, moved + sent)
+        return Step(rollout_seconds(model, work, hardware, 1), update, rest, 1, 1, moved + sent, in_turn=True)
     width = _gpus_a_replica(model, hardware)
     found: list[Step] = []
     for learners in range(1, gpus - width + 1):
