@@ -147,8 +147,14 @@ def local_device(config: RunConfig) -> str:
 
 
 async def _pool(config: RunConfig, held: Reservation, lora: LoraConfig, admit: Admit | None) -> EnginePool:
-    fraction = held.request.shares.memory_fraction
-    rollout = config.rollout.model_copy(update={"gpu_memory_fraction": fraction})
+    # The versions that sample coming steps, and the newest, which is evaluated meanwhile.
+    versions = 1 + (config.max_off_policy_steps or int(held.request.shares.exclusive))
+    rollout = config.rollout.model_copy(
+        update={
+            "gpu_memory_fraction": held.request.shares.memory_fraction,
+            "adapters_in_flight": max(config.rollout.adapters_in_flight, versions),
+        }
+    )
     store = AdapterStore()
 
     async def start(index: int) -> RayEngine:

@@ -52,8 +52,8 @@ def main() -> None:
 def _ours(job: Job, config: RunConfig) -> Turn:
     patched = vllm_engine._sampling_params
     vllm_engine._sampling_params = lambda sampling, seed: _endless(patched(sampling, seed))
-    vllm_engine.VERSIONS_IN_FLIGHT = max(vllm_engine.VERSIONS_IN_FLIGHT, job["adapters"])
-    engine = vllm_engine.VllmEngine(job["model"], config.model, config.lora, config.rollout, seed=0)
+    rollout = config.rollout.model_copy(update={"adapters_in_flight": max(2, job["adapters"])})
+    engine = vllm_engine.VllmEngine(job["model"], config.model, config.lora, rollout, seed=0)
     adapters = [_adapter(config, version) for version in range(job["adapters"])]
 
     async def sample(seed: int) -> int:
