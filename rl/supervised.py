@@ -4,6 +4,7 @@ The same learner as in reinforcement learning, with cross-entropy for its object
 ranks, layers and batch sizes is measured on the same code; and its adapter is one that `lora.init` begins from.
 """
 
+import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
@@ -57,6 +58,7 @@ async def fine_tune(
     held_out = [demonstrate(problem) for problem in problems.held_out[: config.evaluate.num_problems]]
     watch = Stopwatch()
     for step in range(await journal.restore(learner), config.num_steps + 1):
+        await asyncio.sleep(0)  # a learner in this process never waits, and signals are heard while one does
         metrics = dict[str, float]()
         if step % config.evaluate.every == 0 or step == config.num_steps:
             with watch.phase("evaluate"):

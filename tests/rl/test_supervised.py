@@ -1,6 +1,7 @@
 """Supervised fine-tuning: its gradient is cross-entropy's, a run that was stopped ends as one that was not, and what it
 ends with is where reinforcement learning begins."""
 
+import asyncio
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -191,6 +192,14 @@ async def test_a_run_killed_and_resumed_equals_one_never_stopped(
     assert timeless(resumed) == timeless(whole)
     one, other = (unpack(read_peft(run.adapters / "last").payload)[0] for run in (resumed, whole))
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+async def test_a_run_in_this_process_hears_that_it_is_to_end(tmp_path: Path) -> None:
+    """Nothing in it waits by itself, and a signal is heard only while the loop runs."""
+    run = asyncio.ensure_future(fine_tune(prepared_run("num_steps=300", "evaluate.every=300"), tmp_path / "run"))
+    asyncio.get_running_loop().call_later(0.01, run.cancel)
+    with pytest.raises(asyncio.CancelledError):
+        await run
 
 
 def rankone(*arguments: object) -> Result:
