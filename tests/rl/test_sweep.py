@@ -156,9 +156,9 @@ def test_a_killed_sweep_ends_as_one_that_never_was(tmp_path: Path) -> None:
         assert [step for step, _ in one["curve"]] == [step for step, _ in other["curve"]]
         mine, theirs = metrics(tmp_path / "killed" / one["directory"]), metrics(tmp_path / "calm" / one["directory"])
         assert [row["step"] for row in mine] == list(range(9))
+        assert any(row.get("update/grad_norm") for row in mine)
         for a, b in zip(mine, theirs, strict=True):
             both = a.keys() & b.keys()  # the first step after a start is checked for liveness too
-            assert {"eval/accuracy", "update/grad_norm"} & both
             assert {key: a[key] for key in both} == pytest.approx({key: b[key] for key in both}, rel=1e-2, abs=1e-3)
 
 
