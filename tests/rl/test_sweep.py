@@ -290,6 +290,11 @@ def test_settings_whose_seeds_overlap_are_not_told_apart_and_rates_are_compared(
     results += [made(4, 1e-2, seed, 0.1) for seed in range(3)]
     full = {"weights": "full", "layers": "every weight", "settings": {"learner.weights": "full"}}
     results += [made(0, 1e-3, seed, 0.3, **full) for seed in range(3)]
+    assert "nothing is said of LoRA's rate" in "\n".join(conclusions(results))
+    for around in (0.1, 10):
+        results += [made(1, 1e-2 * around, seed, 0.05) for seed in range(3)]
+        settings = full["settings"] | {"learner.lr": 1e-3 * around}
+        results += [made(0, 1e-3 * around, seed, 0.05, **full | {"settings": settings}) for seed in range(3)]
     said = "\n".join(conclusions(results))
     assert "ranges overlap: 1 setting\n" in said
     assert "LoRA's best learning rate is 10 times full fine-tuning's (0.01 to 0.001)" in said
