@@ -162,6 +162,10 @@ def _rates(settings: Sequence[Setting]) -> list[str]:
     lora = best([setting for setting in settings if setting.one.weights == "lora"])
     if full is None or lora is None:
         return []
+    for name, weights, found in (("LoRA", "lora", lora), ("full fine-tuning", "full", full)):
+        rates = sorted({setting.one.lr for setting in settings if setting.one.weights == weights})
+        if found.one.lr in (rates[0], rates[-1]):
+            return [f"nothing is said of LoRA's rate against full fine-tuning's: {name}'s best is at its grid's edge"]
     ratio = lora.one.lr / full.one.lr
     return [f"LoRA's best learning rate is {ratio:.3g} times full fine-tuning's ({lora.one.lr:g} to {full.one.lr:g})"]
 
