@@ -172,7 +172,7 @@ def test_the_real_model_agrees_within_rounding_and_planted_faults_are_named(
     tensors, description = unpack(policy.payload)
     previous = Adapter(policy.run, 1, pack(scaled(0.7)(tensors), description))
     learner = TorchLearner("test", model, lora, LearnerConfig(), temperature=1.0, seed=1)
-    sequences = [[1, 4093, 198, *range(500 + 40 * i, 530 + 40 * i)] for i in range(6)]
+    sequences = [[1, 4093, 198, *range(500 + 40 * i, 530 + 40 * i)] for i in range(12)]
     engine = start(model, lora)
 
     async def check_twice(watchman: Watchman, served: Adapter) -> dict[str, float]:
