@@ -34,7 +34,7 @@ tiny: setup ## The same loop on a tiny random model, in half a minute
 test: setup ## Run the whole test suite
 	$(BIN)/python -m pytest
 
-bench: setup ## How fast it is: against TRL, raw vLLM and a plain matrix product; on an idle machine, in about half an hour
+bench: setup ## How fast it is: against TRL, raw vLLM and a plain matrix product, on an idle machine
 	$(BIN)/python bench/speed.py
 
 bench-grader: setup ## Compare the grader with math-verify alone, on the same cases

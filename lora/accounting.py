@@ -134,7 +134,10 @@ def layer_advice(lora: LoraConfig) -> list[str]:
 
 
 def supervised_advice(parameters: int, lora: LoraConfig, lr: float, completions_per_step: int) -> list[str]:
-    """The same for learning from given completions, which bears higher rates and wants smaller batches."""
+    """The same for learning from given completions, which bears higher rates and wants smaller batches.
+
+    The numbers are places to begin, not measured ones.
+    """
     good = 3e-4 if parameters >= 500_000_000 else 1e-3
     warnings = layer_advice(lora)
     if parameters >= SMALLEST and not good / 5 < lr < good * 5:

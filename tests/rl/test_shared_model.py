@@ -4,9 +4,12 @@ from typing import Any
 
 import pytest
 import torch
+from plain import surrogate
 from support import made_groups
 from torch import Tensor
+from transformers import AutoModelForCausalLM
 
+from lora.base_model import resolve_model
 from lora.config import LoraConfig, ModelConfig
 from lora.files import unpack
 from rl.advantage import advantages
@@ -142,15 +145,8 @@ def test_full_fine_tuning_moves_float32_masters_of_every_weight_and_publishes_th
 
 
 def test_full_fine_tuning_has_the_gradient_of_plain_autograd(tiny_model: ModelConfig) -> None:
-    from transformers import AutoModelForCausalLM
-
-    from lora.base_model import resolve_model
-    from rl.batch import build_batch
-
     groups = made_groups(3, groups=3, size=4)
     advised = [advantages(group.rewards) for group in groups]
-    from plain import surrogate
-
     plain: Any = AutoModelForCausalLM.from_pretrained(resolve_model(tiny_model.name), dtype=torch.float32).eval()
     surrogate(plain, groups, advised, temperature=1.0, max_ratio=2.0).backward()
     model = SharedModel(tiny_model, tokens_per_microbatch=64)
