@@ -41,7 +41,7 @@ def test_a_local_directory_has_its_splits(tmp_path: Path) -> None:
     write(tmp_path / "sums" / "train.jsonl", 0, 5)
     write(tmp_path / "sums" / "test.jsonl", 10, 2)
     split = load_problems(config("sums"), 0, tmp_path)
-    assert split.train[4] == Problem("hub/train/4", "4 + 1?", "5", {"level": 4})
+    assert split.train[4] == Problem("hub/train/4", "4 + 1?", "5", {"level": 4, "solution": "so"})
     assert [p.id for p in split.held_out] == ["hub/test/0", "hub/test/1"]
     assert load_problems(absolute_paths(config("sums"), tmp_path), 0, Path()) == split
     with pytest.raises(ValueError, match="sums has no split 'validation'; its splits are 'train', 'test'"):

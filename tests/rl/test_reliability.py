@@ -93,7 +93,8 @@ def test_a_run_killed_at_twenty_random_points_ends_as_one_that_never_was(tmp_pat
             time.sleep(0.005)
         time.sleep(moment)
         graders = children_of(process.pid)
-        os.kill(process.pid, signal.SIGTERM if kills % 4 == 3 else signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it has ended meanwhile
+            os.kill(process.pid, signal.SIGTERM if kills % 4 == 3 else signal.SIGKILL)
         process.join(60)
         assert not process.is_alive()
         if process.exitcode == 0:  # it came to its end before the kill: kill another one
