@@ -12,7 +12,10 @@ def run(repeats: int) -> list[Row]:
     prompts = step_prompts(work)
     config = work.config.model_dump(mode="json")
     # A full fine-tuning rate; the time does not depend on it, but no number may overflow.
-    full = config | {"learner": config["learner"] | {"weights": "full", "lr": 1e-6}}
+    full = config | {
+        "learner": config["learner"] | {"weights": "full", "lr": 1e-6},
+        "rollout": config["rollout"] | {"engine": "torch"},
+    }
     environment = {"OMP_WAIT_POLICY": "passive"}
     with (
         Child("learner_child", {"config": config, "prompts": prompts}, environment) as lora,
