@@ -27,7 +27,7 @@ from bench.compare.table import Row, render
 from bench.compare.work import asked
 
 RESULTS = Path(__file__).with_name("results.json")
-COMPARISONS = {"rollout": 7, "learner": 7, "step": 7, "full": 3, "trl": 3}
+COMPARISONS = {"rollout": 7, "learner": 7, "step": 7, "full": 3, "trl": 3, "lag": 3}
 """And how often each is repeated."""
 
 

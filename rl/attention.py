@@ -1,4 +1,4 @@
-"""Attention over packed rows on a CPU: scores of a whole row at once, computed anew for the gradient.
+"""Attention over packed rows on a CPU: scores of a whole row at once, or a few, computed anew for the gradient.
 
 torch's own CPU kernel takes several times as long to go back through short rows with a mask, and saves no more: what is
 kept here, too, is queries, keys and values. On a GPU, and for rows whose scores would be large, torch's kernel is used.
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 NAME = "rankone_packed"
 LONGEST = 1024
 """Inputs of a row whose scores, [heads, inputs, inputs] in float32, are still made at once."""
+SCORES_AT_ONCE = 2**19
+"""Of several rows, beyond that of one: few, so that the passes over them stay near a core's cache."""
 
 
 def use_packed_attention(model: nn.Module) -> None:
@@ -47,8 +49,8 @@ def packed_attention(
         )
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if attention_mask is None:
-        attention_mask = torch.ones(inputs, inputs, dtype=torch.bool, device=query.device).tril()
-    bias = torch.zeros((), device=query.device).where(attention_mask, -torch.inf)
+        attention_mask = torch.ones(1, 1, inputs, inputs, dtype=torch.bool, device=query.device).tril()
+    bias = torch.zeros((), device=query.device).where(attention_mask, -torch.inf).expand(len(query), -1, -1, -1)
     out: Tensor = _PackedAttention.apply(query, key, value, bias, scale, softcap)  # pyright: ignore[reportAssignmentType]
     return out.transpose(1, 2), None
 
@@ -66,22 +68,44 @@ class _PackedAttention(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(query, key, value, bias)
         ctx.scale, ctx.softcap = scale, softcap
-        probabilities, _ = _probabilities(query, key, bias, scale, softcap)
-        return (probabilities.to(value.dtype) @ _by_key_head(value, key)).view(query.shape)
+        out = torch.empty_like(query)
+        for some in _rows_at_once(query):
+            probabilities, _ = _probabilities(query[some], key[some], bias[some], scale, softcap)
+            mixed = probabilities.to(value.dtype) @ _by_key_head(value[some], key[some])
+            out[some] = mixed.view(out[some].shape)
+        return out
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None, None]:
         query, key, value, bias = ctx.saved_tensors
-        probabilities, slope = _probabilities(query, key, bias, ctx.scale, ctx.softcap)
-        grad = _by_key_head(grad_outputs[0], key)
-        grad_value = probabilities.to(grad.dtype).transpose(1, 2) @ grad
-        grad_scores = grad.float() @ _by_key_head(value, key).float().transpose(1, 2)
-        grad_scores -= torch.linalg.vecdot(grad_scores, probabilities)[..., None]
-        grad_scores.mul_(probabilities).mul_(ctx.scale if slope is None else slope * ctx.scale)
-        rounded = grad_scores.to(query.dtype)
-        grad_query = rounded @ _by_key_head(key, key)
-        grad_key = rounded.transpose(1, 2) @ _by_key_head(query, key)
-        return grad_query.view(query.shape), grad_key.view(key.shape), grad_value.view(value.shape), None, None, None
+        grads = [torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)]
+        for some in _rows_at_once(query):
+            found = _gradients(
+                query[some], key[some], value[some], bias[some], grad_outputs[0][some], ctx.scale, ctx.softcap
+            )
+            for grad, part in zip(grads, found, strict=True):
+                grad[some] = part.view(grad[some].shape)
+        return grads[0], grads[1], grads[2], None, None, None
+
+
+def _rows_at_once(query: Tensor) -> list[slice]:
+    rows, heads, inputs, _ = query.shape
+    count = max(1, SCORES_AT_ONCE // (heads * inputs**2))
+    return [slice(start, start + count) for start in range(0, rows, count)]
+
+
+def _gradients(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor, grad: Tensor, scale: float, softcap: float | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of query, key and value, each as its key heads see it."""
+    probabilities, slope = _probabilities(query, key, bias, scale, softcap)
+    grad = _by_key_head(grad, key)
+    grad_value = probabilities.to(grad.dtype).transpose(1, 2) @ grad
+    grad_scores = grad.float() @ _by_key_head(value, key).float().transpose(1, 2)
+    grad_scores -= torch.linalg.vecdot(grad_scores, probabilities)[..., None]
+    grad_scores.mul_(probabilities).mul_(scale if slope is None else slope * scale)
+    rounded = grad_scores.to(query.dtype)
+    return rounded @ _by_key_head(key, key), rounded.transpose(1, 2) @ _by_key_head(query, key), grad_value
 
 
 def _probabilities(

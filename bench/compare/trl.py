@@ -32,13 +32,14 @@ PACKAGES = (f"trl=={VERSION}", "torch==2.13.0", "transformers", "peft", "dataset
 
 UV = (sys.executable, "-m", "uv", "pip", "install", "--quiet")
 SETTINGS: dict[str, Any] = {
-    "dtype": "float32",
+    "dtype": "bfloat16",
+    "completions_per_pass": 32,
     "autocast": False,
     "gradient_checkpointing": False,
     "vllm": False,
     "more": {},
 }
-"""What was fastest for TRL on a CPU; `docs/speed.md` says what else was tried."""
+"""What was fastest for TRL on a CPU of those that `docs/speed.md` lists."""
 
 
 def run(repeats: int) -> list[Row]:

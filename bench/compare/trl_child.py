@@ -55,7 +55,7 @@ def main() -> None:
 def _arguments(job: Job) -> GRPOConfig:
     """What the job says, and TRL's defaults for all else."""
     completions = job["group_size"] * job["problems_per_step"]
-    per_pass = job.get("completions_per_pass") or completions
+    per_pass = job["completions_per_pass"]
     return GRPOConfig(
         output_dir=job["scratch"],
         max_steps=job["steps"],
