@@ -22,8 +22,8 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "tiny.toml"
 
 @pytest.fixture
 def two_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Two raylets on this machine, which runs join through `RAY_ADDRESS`."""
-    node = {"num_cpus": 1, "object_store_memory": 128 * 2**20}
+    """Two raylets on this machine with room for a worker each, which runs join through `RAY_ADDRESS`."""
+    node = {"num_cpus": 1, "resources": {"worker": 1}, "object_store_memory": 128 * 2**20}
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as directory:
         cluster = Cluster(initialize_head=True, head_node_args={**node, "temp_dir": directory, "include_dashboard": False})
         try:
@@ -53,6 +53,7 @@ def plain(groups: list[Group]) -> list[Any]:
 
 async def test_two_workers_on_two_nodes_sample_the_groups_of_one(two_nodes: None) -> None:
     settings = ["runtime=ray", "problems_per_step=12", "sampling.group_size=4", "reward.workers=1"]
+    settings.append("placement.worker_resources={ worker = 1 }")
     one, two = (
         prepare(load_config(EXAMPLE, [*settings, f"rollout.num_workers={count}"]), EXAMPLE.parent) for count in (1, 2)
     )
