@@ -75,11 +75,14 @@ def reward_try_command(
     """
     config = _config(function, deadline, 1, memory_mb)
     try:
-        typer.echo(asyncio.run(_try(config, *_rows(data, limit))))
+        report, failed = asyncio.run(_try(config, *_rows(data, limit)))
     except ValueError as error:
         raise _stopped(error) from error
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
+    typer.echo(report)
+    if failed:
+        raise _stopped(ValueError(f"the function failed on {failed} of the rows' own completions; see above"))
 
 
 def _config(function: str, deadline: float, workers: int | None, memory_mb: int) -> RewardConfig:
@@ -151,7 +154,8 @@ def _rows(data: Path, limit: int) -> tuple[list[Problem], list[Row]]:
     return problems, rows
 
 
-async def _try(config: RewardConfig, problems: list[Problem], rows: list[Row]) -> str:
+async def _try(config: RewardConfig, problems: list[Problem], rows: list[Row]) -> tuple[str, int]:
+    """The report, and on how many of the rows' own completions the function crashed or hung."""
     pool = GraderPool(config)
     try:
         report = await preflight(pool, problems)
@@ -168,6 +172,5 @@ async def _try(config: RewardConfig, problems: list[Problem], rows: list[Row]) -
         lines.append(
             f"{len(unread)} reference answers cannot be parsed: " + "; ".join(f"{i}: {r}" for i, r in unread[:5])
         )
-    if any(reward.outcome is Outcome.CRASHED for ((reward, _),) in graded):
-        lines.append("some completions crashed the function; see the traceback above")
-    return "\n".join(lines)
+    failed = sum(reward.outcome in (Outcome.CRASHED, Outcome.TIMEOUT) for ((reward, _),) in graded)
+    return "\n".join(lines), failed

@@ -135,8 +135,17 @@ def test_trying_a_broken_reward_shows_its_line(tmp_path: Path) -> None:
     (tmp_path / "data.jsonl").write_text('{"question": "6 * 3?", "answer": "18"}\n')
     done = rankone("reward", "try", f"{tmp_path}/bad.py:f", "--data", f"{tmp_path}/data.jsonl")
     assert done.returncode == 2
-    assert b'bad.py", line 2, in f' in done.stderr
+    assert done.stderr.count(b'bad.py", line 2, in f') == 1
     assert b"worker.py" not in done.stderr
+
+
+def test_a_row_that_crashes_the_reward_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text("def f(problem, completion):\n    return 1 / (len(completion) - 4)\n")
+    (tmp_path / "data.jsonl").write_text('{"question": "6 * 3?", "answer": "18", "completion": "four"}\n')
+    done = rankone("reward", "try", f"{tmp_path}/bad.py:f", "--data", f"{tmp_path}/data.jsonl")
+    assert done.returncode == 2
+    assert b"crashed" in done.stdout
+    assert b"failed on 1 of the rows' own completions" in done.stderr
 
 
 def test_trying_on_broken_data_names_the_line(tmp_path: Path) -> None:
