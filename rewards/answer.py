@@ -271,6 +271,8 @@ def _words(text: str, nesting: int) -> Answer | None:
     if len(plain) < 2 or not _is_text(plain) or plain in KNOWN_WORDS or plain.split(" ")[0] in KNOWN_WORDS:
         return None
     word = " ".join(re.findall(r"\w+", plain.lower()))
+    if word in ("no solution", "no solutions", "empty set", "the empty set"):
+        return Items("{", "}", ())
     if word in NUMBER_WORDS:
         return Scalar(Number(Fraction(NUMBER_WORDS[word])))
     if (

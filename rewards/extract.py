@@ -71,6 +71,8 @@ _MATH = re.compile(
     re.DOTALL,
 )
 _BOLD = re.compile(r"\*\*([^*\n]{1,300})\*\*")
+_HALF_BOLD = re.compile(r"(?<=[^\s*])\*\*(?=[\s.,]|$)")
+"""The end of bold text whose beginning was read with the words before it; 2**3 has no space."""
 _PROSE = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{3,}\s")
 _JOIN_LEFT = re.compile(r"(?:(?<=[\s(])|^)([^\s,;]{0,60}?[\w)}\]!%°.]\s*[-+*/^×÷·]\s*|[-+$]\s*)$")
 _FRACTIONS = "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"
@@ -231,6 +233,7 @@ def _core(text: str) -> str:
     bold = _BOLD.match(text)
     if bold is not None:
         text = bold[1]
+    text = _HALF_BOLD.sub("", text)
     found = [m for m in _MATH.finditer(text) if not _PROSE.search(m[0])]
     if len(found) == 1 and not re.search(r"\d", text[: found[0].start()] + text[found[0].end() :]):
         before, after = text[: found[0].start()].strip(), text[found[0].end() :]
@@ -238,7 +241,7 @@ def _core(text: str) -> str:
         if not re.search(r"\b(?:not|less|more|least|most|or|and|between|than|except)\b", before + after):
             return inner.strip() + (" " + _unit(after) if _unit(after) else "")
     clause = _CLAUSE.search(text)
-    if clause is None or (_CASES.search(clause[0]) and re.search(r"\d", clause[0])):
+    if clause is None or (_CASES.search(clause[0]) and re.search(r"\d|\b[A-J]\b", clause[0])):
         return text.strip(" \t*`")
     return text[: clause.start()].strip(" \t*`")
 
@@ -258,7 +261,10 @@ def _last_bold(text: str) -> str | None:
 
 def _lone_word(text: str) -> str | None:
     """A text without numbers that is nothing but a letter or a word, or that ends in a short bold one."""
-    bold = [m[1].strip() for m in _BOLD.finditer(text)]
+    found = list(_BOLD.finditer(text))
+    bold = [m[1].strip() for m in found]
+    if len(found) > 1 and bold[-1] != bold[-2] and _BETWEEN.fullmatch(text[found[-2].end() : found[-1].start()]):
+        return None
     if bold and len(bold[-1]) <= 40 and not _NOT_A_STATEMENT.search(bold[-1]):
         return bold[-1].strip(".")
     alone = _LONE.fullmatch(text) if len(text) < 40 else None

@@ -28,6 +28,7 @@ COMMANDS = {
     "Bigl": "", "Bigr": "", "bigg": "", "Bigg": "", "biggl": "", "biggr": "", "middle": "", "displaystyle": "",
     "textstyle": "", "scriptstyle": "", "limits": "", "nolimits": "", "boldsymbol": "", "mathbf": "", "mathit": "",
     "rm": "", "bf": "", "it": "", "hfill": "", "thinspace": " ", "euro": "€", "pounds": "£", "imath": "i",
+    "large": "", "Large": "", "LARGE": "", "huge": "", "small": "", "underline": "", "checkmark": "",
     "percent": "%", "nicefrac": "\\frac", "sfrac": "\\frac", "langle": "⟨", "rangle": "⟩",
 }  # fmt: skip
 CHARACTERS = {

@@ -49,6 +49,7 @@ EQUAL = [
     ("5", "5\\,\\mathrm{m/s}"), ("60 \\text{ miles per hour}", "60 mph"), ("2", "AB = 2"), ("2", "[ABC] = 2"), ("2", "\\angle ABC = 2^\\circ"), ("(1,2)", "(x,y) = (1,2)"),
     ("13:16", "13 : 16"), ("2:3", "2 \\text{ to } 3"), ("2:3", "2\\text{:}3"), ("18", "1\u200b8\u200d"), ("18", "\\textcolor{red}{18}"), ("42", "\\textbf{(C)}\\ 42"), ("\\textbf{(C)}\\ 42", "C"),
     ("1101_2", "\\text{1101}_{2}"), ("y = 5x - 5", "5x - y - 5 = 0"), ("(x-5)^2 + (y+5)^2 = 49", "x^2 + y^2 - 10x + 10y + 1 = 0"),
+    ("\\emptyset", "no solution"), ("\\text{no solution}", "\\text{No solutions}"), ("42", "42 \\checkmark"), ("42", "\\underline{42}"), ("42", "\\large 42"),
     ("5 \\text{ cm}^2", "5 \\text{ cm²}"), ("5 \\text{ cm}^2", "5 \\text{ cm^2}"), ("5", "5 min"), ("5", "5 times"), ("5", "5 times a week"), ("5", "$5 a day"), ("5", "5 kgs"), ("5", "5 negative integers"),
     ("5", "5\\text{.}"), ("30", "30\\text{°}"), ("4", "4 two-liter bottles"), ("2/3", "2/3 \\approx 0.7"), ("3", "x = \\sqrt{9} = 3"), ("2", "x = 4/2 = 2"), ("5 \\text{ lbs}", "5 pounds"),
     ("\\text{ellipse}", "an ellipse"), ("\\text{east}", "East."),
@@ -99,6 +100,7 @@ DIFFERENT = [
     ("0.5", "0.5 repeating"), ("5", "5 basis points"), ("5 \\text{ cm}", "5 \\text{ cm^2}"), ("5 \\text{ cm}", "5 \\text{ cm 3}"), ("5 \\text{ cm}", "5 \\text{ per cm}"),
     ("60 \\text{ miles per hour}", "60 \\text{ hours per mile}"), ("1, -2", "x=1 \\text{ (reject)}, x=-2"), ("5", "\\not= 5"), ("5", "5 \\approx 6"), ("x=5", "x=6=5"),
     ("y = 2x + 3", "y' = 2x + 3"), ("(-\\infty, 2) \\cup (3, \\infty)", "x<2 or y>3"), ("\\{1,2,3\\}", "\\{\\{1,2,3\\}\\}"),
+    ("\\emptyset", "0"), ("\\emptyset", "\\{0\\}"), ("0", "no solution"), ("\\text{no solution}", "no real solution"),
     # sets within sets, names, stacks
     ("\\{1, 2\\}", "\\{{1}, \\{2\\}\\}"), ("AB = 6", "BC = 6"), ("(1,2)", "(y,x) = (1,2)"), ("\\frac{3}{2}", "(1 + 2 \\over 2)"), ("x<5", "\\{x \\mid y < 5\\}"), ("18", "\u202e81"),
 ]  # fmt: skip

@@ -26,6 +26,7 @@ STATED = [
     ("The correct option is **(C)**.", "(C)"), ("The answer is 18? No, it is 19.", "19"), ("\\boxed{\\text{The answer is } 2}", "2"), ("The final result is 5.\n\nDo you need 3 more?", "5"),
     ("Final Answer: 5 apples (since 2 + 3 = 5)", "5 apples"), ('{"answer": 5}', "5"), ("<think>5</think><answer>6", "6"), ("9 * 2 = $<<9*2=18>>18 a day", "$18"), ("½", "½"),
     ("the answer is therefore 5.", "5"),
+    ("The answer is **42** apples.", "42 apples"), ("The answer is 2**3.", "2**3"), ("The answer is **2**3.", "2**3"),
     # several guesses are no answer of the last one
     ("\\boxed{43} or maybe \\boxed{42}", "43, 42"), ("\\boxed{43}. Or \\boxed{42}.", "43, 42"), ("\\boxed{43} | \\boxed{42}", "43, 42"), ("41 or perhaps 42", "41, 42"), ("it is 41; 42", "41, 42"),
     ("The answer is\n42\n43", "42, 43"), ("The answer is 42,\n43", "42, 43"), ("The answer is 42 if x > 0, otherwise 43.", "42 if x > 0, otherwise 43"), ("42 42", "42"),
@@ -52,6 +53,7 @@ NOTHING = [
     "it is less than 10",
     "minus 10",
     "all but 10",
+    "**A** or **B**",
     "<|channel|>analysis<|message|>The answer is \\boxed{10}",
     "[THINK]The answer is 10",
 ]
@@ -127,6 +129,6 @@ def test_references_that_cannot_be_parsed_are_named() -> None:
     ids=lambda t: t[:12],
 )  # fmt: skip
 def test_long_texts_are_scanned_in_time(text: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     math_answer(Problem("p", "?", "5"), text)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2, "not counting what a busy machine takes"
