@@ -89,7 +89,9 @@ def test_a_long_stream_is_graded_at_constant_memory(tmp_path: Path) -> None:
 
 def test_progress_goes_to_the_terminal_and_the_lines_do_not(tmp_path: Path) -> None:
     file, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
-    file.write_text('{"answer": "1", "completion": "1"}\n' * 2_000)
+    file.write_text(
+        '{"answer": "1", "completion": "1"}\n' * 1_000 + "{broken\n" + '{"answer": "1", "completion": "1"}\n' * 1_000
+    )
     ours, theirs = pty.openpty()
     with out.open("wb") as stdout:
         process = subprocess.Popen(
@@ -101,8 +103,10 @@ def test_progress_goes_to_the_terminal_and_the_lines_do_not(tmp_path: Path) -> N
             while piece := os.read(ours, 4096):
                 shown += piece
         os.close(ours)
-    assert process.wait(60) == 0
-    assert b"\x1b" in shown
+    assert process.wait(60) == 2
+    assert b"graded 2,001" in shown
+    assert b"100%" in shown, "of a file it is known how much there is"
+    assert b"\x1b[2Kline 1001: not JSON" in shown, "on a line of its own, not behind the bar"
     assert b"2000 graded" in shown
     assert b"completion" not in shown
     assert out.read_bytes().count(b"\n") == 2_000
