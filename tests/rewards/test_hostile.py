@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import pytest
@@ -97,8 +98,21 @@ EXAMPLES = int(os.environ.get("FUZZ", "1500"))
 """Texts to try: FUZZ=100000 for a long run."""
 
 
+def _is_known() -> bool:
+    """Whether it is Python's import that runs text (it makes namedtuples of it), or sympy's that writes functions for
+    monomials, which hold nothing but how many variables there are."""
+    frame = sys._getframe()
+    while frame is not None:
+        if "importlib._bootstrap" in frame.f_code.co_filename or frame.f_code.co_filename.endswith(
+            "polys/monomials.py"
+        ):
+            return True
+        frame = frame.f_back
+    return False
+
+
 class Watch:
-    """What Python does while a text is graded, by its own audit events: nothing but sympy's late imports."""
+    """What Python does while a text is graded, by its own audit events. No text may be run, nothing written, nothing started."""
 
     FORBIDDEN = ("os.system", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "subprocess.", "socket.", "shutil.", "os.remove", "os.rename", "os.mkdir", "os.putenv", "os.kill", "ctypes.dlopen", "urllib.")  # fmt: skip
 
@@ -111,9 +125,10 @@ class Watch:
         if not self.on:
             return
         writes = event == "open" and isinstance(arguments[1], str) and arguments[1][:1] in "wax+"
-        made_up = event == "exec" and getattr(arguments[0], "co_filename", "<")[:1] == "<"
+        made_up = event == "exec" and getattr(arguments[0], "co_filename", "<")[:1] == "<" and not _is_known()
         if writes or made_up or event.startswith(self.FORBIDDEN):
-            self.seen.append(f"{event} {arguments!r}"[:200])
+            where = " < ".join(f"{f.filename}:{f.lineno}" for f in traceback.extract_stack()[-6:-1][::-1])
+            self.seen.append(f"{event} {arguments!r:.100} {where}")
 
 
 WATCH = Watch()
