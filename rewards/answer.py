@@ -4,12 +4,13 @@
 know make an answer unreadable unless they are its unit, so "not 5" and "5 or more" never pass for 5.
 """
 
+import contextlib
 import re
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
-from rewards.exact import approximate
+from rewards.exact import approximate, variables
 from rewards.expression import (
     Call,
     Negative,
@@ -27,6 +28,8 @@ from rewards.normalize import KNOWN_WORDS, MAX_ANSWER_CHARS, MAX_DIGITS, normali
 
 MAX_ITEMS = 200
 MAX_NESTING = 5
+CLOSE, ROUGH = 1e-5, 0.05
+"""How far apart the sides of = and of ≈ may be, relatively: models write sqrt(2) = 1.41421 and 2/3 ≈ 0.7."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +111,22 @@ NOT_UNITS = words(
     "except over under above below nor neither never divided multiplied mod modulo squared cubed half halves "
     "third thirds quarter quarters fourth fourths fifth fifths tenth tenths hundredths base choose factorial "
     "dozen score gross pair pairs fewer thousandth thousandths millionth millionths "
-    "percent is are was were isn't aren't wrong incorrect false true also then with without approximately about"
+    "percent is are was were isn't aren't wrong incorrect false true also then with without approximately about "
+    "sixth sixths seventh sevenths eighth eighths ninth ninths twelfth twelfths tens grand k mil mils mill mille bn mn "
+    "mio mrd lakh lakhs crore crores tausend hundert millionen millones milliard milliards milliarden cientos permille "
+    "reject rejected extraneous invalid discard discarded excluded"
 )
+_CHANGED = re.compile(
+    r"\b(?:basis points?|(?-i:[KMBT])\b|(?:negative|opposite|inverse|reciprocal|negated|reversed|backwards|loss|debt|"
+    r"deficit|doubled?|tripled?|twice|thrice|root|power|remainder|recurring|repeating|repeated|hex|hexadecimal|binary|"
+    r"octal)\W*$)",
+    re.IGNORECASE,
+)
+"""What makes another number of the one before it. "5 negative integers" are five, "5 negative" is not."""
 SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 SHORT_UNITS = words(
     "cm mm km dm nm in ft yd mi kg mg lb oz hr hrs min mins sec ml cl dl kl mph kph km/h m/s cm/s ft/s am pm hz "
-    "kw mw kj ha sq cu pt qt gal lbs yds usd eur gbp cad rad deg units"
+    "kw mw kj ha sq cu pt qt gal lbs yds kgs usd eur gbp cad rad deg units yr yrs wk wks"
 )
 ALIASES = {
     "¤": "dollar", "$": "dollar", "usd": "dollar", "€": "euro", "eur": "euro", "£": "pound", "gbp": "pound", "¥": "yen",
@@ -122,16 +135,21 @@ ALIASES = {
     "yd": "yard", "mi": "mile", "cm": "centimeter", "centimetre": "centimeter", "mm": "millimeter", "metre": "meter",
     "km": "kilometer", "kilometre": "kilometer", "kg": "kilogram", "mg": "milligram", "lb": "pound", "oz": "ounce",
     "hr": "hour", "min": "minute", "sec": "second", "ml": "milliliter", "m": "meter", "g": "gram", "s": "second",
-    "sq": "square", "litre": "liter", "l": "liter", "h": "hour", "mph": "mile hour",
-    "kph": "kilometer hour", "cu": "cubic",
+    "yr": "year", "wk": "week", "rad": "radian", "lbs": "pound", "kgs": "kilogram", "hrs": "hour", "yds": "yard",
+    "yrs": "year", "wks": "week", "kilo": "kilogram",
+    "sq": "square", "litre": "liter", "l": "liter", "h": "hour", "mph": "mile /hour",
+    "kph": "kilometer /hour", "cu": "cubic",
 }  # fmt: skip
-MEASURES = frozenset(w for alias in ALIASES.values() for w in alias.split()) | words("day week month year unit")
-"""Units whose every word counts: miles are not miles per hour, and cm are not cm^2."""
+_MEASURES = frozenset(w for alias in ALIASES.values() for w in alias.split()) | words("day week month year unit")
+MEASURES = _MEASURES | {f"/{word}" for word in _MEASURES}
+"""Units whose every word counts: miles are not miles per hour, and cm are not cm^2. A measure below the line (per hour)
+begins with a slash."""
 _TWENTY = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen twenty"
 )
 NUMBER_WORDS = {word: n for n, word in enumerate(_TWENTY.split())}
+_FIGURES = words("thirty forty fifty sixty seventy eighty ninety") | NUMBER_WORDS.keys()
 FILLER = re.compile(
     r"^(?:(?:approximately|approx\.?|about|around|roughly|exactly|equal to|equals|simply|just|precisely|a total of|"
     r"(?:the |a )?(?:number|value|answer|result|total) (?:is|of)|in total) )+",
@@ -143,6 +161,9 @@ _COMMA_AT_ALL = re.compile(r"(?<=\d),(?=\d)")
 _CURRENCY = re.compile(r"^([+-]?) ?([¤€£¥₹]) ?(?=[-+.\d\\])|(?<=[\d}]) ?([¤€£¥₹¢])$")
 _UNIT_TEXT = re.compile(r"(?<=[^\s]) ?\\text\{([^{}]*)\} ?(?:\^ ?\{? ?([23]) ?\}?)?$")
 _UNIT_WORDS = re.compile(r"(?<=[\d}\])!%°π]) ?([A-Za-z][A-Za-z'/. -]*[A-Za-z])\.? ?(?:\^ ?\{? ?([23]) ?\}?)?$")
+_NO_UNIT = re.compile(r"[^\w\s'./()-]|\d|_|[^\W\d_A-Za-z\u00c0-\u024f]")
+"""What no unit holds: figures, signs, and letters that are not Latin."""
+_UNIT_SIGNS = frozenset("°¤€£¥₹¢$")
 _DEGREES = re.compile(r" ?° ?([CF]?)$")
 _BASED = re.compile(
     r"^\(?([0-9A-Fa-f]{1,200})\)? ?_ ?(?:\{ ?\(?(?:\\text\{)?([a-z0-9]{1,7})\}?\)? ?\}|([0-9])|\\text\{([a-z]{1,7})\})$"
@@ -250,6 +271,8 @@ def _words(text: str, nesting: int) -> Answer | None:
     if len(plain) < 2 or not _is_text(plain) or plain in KNOWN_WORDS or plain.split(" ")[0] in KNOWN_WORDS:
         return None
     word = " ".join(re.findall(r"\w+", plain.lower()))
+    if word in ("no solution", "no solutions", "empty set", "the empty set"):
+        return Items("{", "}", ())
     if word in NUMBER_WORDS:
         return Scalar(Number(Fraction(NUMBER_WORDS[word])))
     if (
@@ -303,7 +326,7 @@ def _collect(left: str, right: str, pieces: list[str], nesting: int) -> Items:
     found: list[Answer] = []
     for piece in pieces:
         item = parse_answer(piece, nesting + 1)
-        if isinstance(item, Items) and item.left == "{" and len(item.items) == 1:
+        if isinstance(item, Items) and item.left == "{" and (left == "{" or len(item.items) == 1):
             raise Unparsable("a set within a set")
         # 1 ± 2 in a list is two of its items.
         found.extend(item.items if isinstance(item, Items) and not item.left else (item,))
@@ -341,6 +364,7 @@ def _equation(pieces: list[str], marks: list[str], nesting: int) -> Answer:
     if "≈" in marks:
         at = marks.index("≈")
         if at > 0 or not _is_name(pieces[0]):
+            _agree(pieces[at:], ROUGH)
             pieces, marks = pieces[: at + 1], marks[:at]
     if len(pieces) == 1:
         return parse_answer(pieces[0], nesting + 1)
@@ -348,15 +372,29 @@ def _equation(pieces: list[str], marks: list[str], nesting: int) -> Answer:
         return _coordinates(pieces, nesting)
     if _is_name(pieces[0]):
         name = re.sub(r"\\text\{|[} ]", "", pieces[0])
+        _agree(pieces[1:], ROUGH if "≈" in marks else CLOSE)
         return Named(name, parse_answer(pieces[-1], nesting + 1))
     if len(pieces) == 2 and len(pieces[1]) == 1 and _is_name(pieces[1]):
         return Named(pieces[1], parse_answer(pieces[0], nesting + 1))
     first = parse_value(pieces[0])
-    if not _mentions_variables(first):
+    if not variables(first):
         return _arithmetic([first, *map(parse_value, pieces[1:-1])], parse_scalar(pieces[-1]))
     if len(pieces) != 2:
         raise Unparsable("a chain of equations")
     return Relation((first, parse_value(pieces[1])), ("=",))
+
+
+def _agree(pieces: list[str], tolerance: float) -> None:
+    """Raises `Unparsable` when two numbers in a chain of equals are not equal: x = 6 = 5 says nothing."""
+    values: list[complex] = []
+    for piece in pieces:
+        with contextlib.suppress(Unparsable):
+            scalar = parse_scalar(piece)
+            if isinstance(scalar, Scalar) and not variables(scalar.node):
+                values.append(approximate(scalar.node, {})[0])
+    whole = all(v == round(v.real) for v in values)  # nothing about 42 is approximately 43
+    if any(abs(v - values[0]) > (0 if whole else tolerance * max(abs(v), abs(values[0]))) for v in values[1:]):
+        raise Unparsable("sides that are not equal")
 
 
 def _coordinates(pieces: list[str], nesting: int) -> Answer:
@@ -371,13 +409,9 @@ def _coordinates(pieces: list[str], nesting: int) -> Answer:
     return point
 
 
-def _mentions_variables(node: Node) -> bool:
-    return any(isinstance(n, Symbol) and n.name not in ("π", "e", "i") for n in walk(node))
-
-
 def _arithmetic(sides: list[Node], last: Scalar | Items) -> Answer:
     """The value of a true statement about numbers; 5 = 6 says nothing."""
-    if not isinstance(last, Scalar) or any(_mentions_variables(n) for n in (*sides, last.node)):
+    if not isinstance(last, Scalar) or any(variables(n) for n in (*sides, last.node)):
         raise Unparsable("an equation whose first side has no variable")
     value, scale = approximate(last.node, {})
     if any(abs(approximate(s, {})[0] - value) > 1e-9 * max(scale, abs(value)) for s in sides):
@@ -497,7 +531,7 @@ def split_unit(text: str) -> tuple[str, frozenset[str], int]:
             if words is None:
                 break
             scale += sum(SCALES[w] for w in words if w in SCALES)
-            units.update(part for w in words if w not in SCALES for part in ALIASES.get(w, w).split())
+            units.update(w for w in words if w not in SCALES)
             if match[2]:
                 units.add("square" if match[2] == "2" else "cubic")
             text = text[: match.start()].strip()
@@ -506,23 +540,50 @@ def split_unit(text: str) -> tuple[str, frozenset[str], int]:
     return text, frozenset(units), scale
 
 
-def _unit_words(text: str, *, is_text: bool, spaced: bool) -> frozenset[str] | None:
-    """The words of a unit in the singular; None when they may be variables or functions beside the number."""
-    words = re.findall(r"[a-z']+", text.lower())
-    if not words:
-        return frozenset()
-    if words[0] in KNOWN_WORDS:
+def _unit_words(text: str, *, is_text: bool, spaced: bool) -> list[str] | None:
+    """The words of a unit in the singular, with a slash before a measure that something is counted per; None when they
+    may be variables or functions beside the number."""
+    for sign in _UNIT_SIGNS.intersection(text):
+        text = text.replace(sign, f" {ALIASES[sign]} ")
+    if _NO_UNIT.search(text.rstrip(" .,;:")):
+        raise Unparsable("signs or figures among the words")  # \\text{,000} and \\text{ cm 3} change what is said
+    found = re.findall(r"[^\W\d_][^\W\d_']*|/", text.lower())
+    if not found:
+        return []
+    if found[0] in KNOWN_WORDS - {"min"}:
         return None
-    if any(w in NOT_UNITS or w in KNOWN_WORDS for w in words) or "base" in words:
+    if "times" in found and (found[-1] == "times" or found[found.index("times") + 1] in ("a", "per", "each", "in")):
+        found.remove("times")  # it rang 22 times
+    if any(w in NOT_UNITS or w in KNOWN_WORDS - {"min"} for w in found) or "base" in found or _CHANGED.search(text):
         raise Unparsable("words that change what the number says")
-    short = len(words[0]) == 3 and words[0] not in SHORT_UNITS
-    if not all(_may_be_unit(w, is_text) for w in words) or (short and not spaced):
+    if not found:
+        return []
+    if found[-1] in _FIGURES or (found[0] in _FIGURES and "-" not in text):
+        raise Unparsable("a number in words beside one in figures")
+    short = len(found[0]) == 3 and found[0] not in SHORT_UNITS
+    plain = [w for at, w in enumerate(found) if w != "/" and not _is_article(found, at)]
+    if not all(_may_be_unit(w, is_text) for w in plain) or (short and not spaced):
         return None
-    if words == ["in"]:
-        return frozenset(words)  # inches
-    return frozenset(
-        _singular(w) for w in words if w not in ("of", "the", "a", "an", "per", "each", "in", "total", "long")
-    )
+    return ["inch"] if found == ["in"] else _counted(found)
+
+
+def _is_article(found: list[str], at: int) -> bool:
+    """Whether it is the "a" of "a day" or "times a week", and not a variable."""
+    return found[at] in ("a", "an") and len(found) > at + 1 and (at > 0 or _alias(found[1]) in _MEASURES)
+
+
+def _counted(found: list[str]) -> list[str]:
+    """The words that count, as `_unit_words` returns them."""
+    kept, below = list[str](), False
+    for word in found:
+        below = below or word in ("/", "per", "a", "an", "each")
+        if word not in ("of", "the", "a", "an", "per", "each", "in", "total", "long", "/"):
+            kept += [f"/{w}" if below and w in _MEASURES else w for w in _alias(_singular(word)).split()]
+    return kept
+
+
+def _alias(word: str) -> str:
+    return ALIASES.get(word, word)
 
 
 def _may_be_unit(word: str, is_text: bool) -> bool:

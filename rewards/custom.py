@@ -12,6 +12,7 @@ Each may be ``async``. What a function does wrong (an exception, NaN, a list of 
 """
 
 import asyncio
+import functools
 import importlib
 import importlib.util
 import inspect
@@ -19,11 +20,11 @@ import math
 import sys
 import sysconfig
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any, cast
 
 import cloudpickle
@@ -36,16 +37,9 @@ BUILT_IN: Mapping[str, Callable[..., Any]] = {"math_answer": math_answer}
 _VERL_ONE = ("data_source", "solution_str", "ground_truth", "extra_info")
 _VERL_MANY = ("data_sources", "solution_strs", "ground_truths", "extra_infos")
 _ANSWER_NAMES = (
-    "answer",
-    "answers",
-    "solution",
-    "solutions",
-    "ground_truth",
-    "ground_truths",
-    "target",
-    "label",
-    "labels",
-)
+    "answer", "answers", "solution", "solutions", "ground_truth", "ground_truths", "target", "targets", "label",
+    "labels", "expected", "expected_answer", "gold", "gold_answer", "reference", "reference_answer", "correct_answer",
+)  # fmt: skip
 """What reward files call the reference answer, in case the data set has no column of that name."""
 
 Score = float | Reward | None
@@ -104,7 +98,7 @@ def load_term(name: str, weight: float = 1.0, *, conversational: bool | None = N
     parameters = _parameters(name, function)
     convention = _convention(name, parameters)
     is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
-    chat = _wants_chat(parameters) if conversational is None else conversational
+    chat = _wants_chat(function, parameters) if conversational is None else conversational
     return Term(name, weight, function, convention, is_async, chat and convention is Convention.TRL, modules)
 
 
@@ -248,6 +242,8 @@ def _convention(name: str, parameters: Mapping[str, inspect.Parameter]) -> Conve
         found, known = Convention.VERL_BATCH, set(_VERL_MANY)
     elif "completions" in names:
         return Convention.TRL  # its other parameters are columns, known when there is a problem
+    elif "completion_ids" in names:
+        raise ValueError(f"{name} takes token ids, which no grading process has; let it take completions, their text")
     else:
         listed = "; ".join(Convention)
         raise ValueError(f"{name} takes ({', '.join(parameters)}); name its parameters as one of {listed}")
@@ -261,9 +257,37 @@ def _convention(name: str, parameters: Mapping[str, inspect.Parameter]) -> Conve
     return found
 
 
-def _wants_chat(parameters: Mapping[str, inspect.Parameter]) -> bool:
-    completions = parameters.get("completions")
-    return completions is not None and "dict" in str(completions.annotation).lower()
+def _wants_chat(function: Callable[..., Any], parameters: Mapping[str, inspect.Parameter]) -> bool:
+    """Whether completions are to be messages: their annotation says so, or the code takes "content" out of something.
+
+    Most of TRL's users write ``completion[0]["content"]`` and annotate nothing.
+    """
+    if "completions" not in parameters:
+        return False
+    annotation = str(parameters["completions"].annotation).lower()
+    if "dict" in annotation or "str" in annotation:
+        return "dict" in annotation
+    return any("content" in constants for constants in _constants(function, set()))
+
+
+def _constants(function: Any, seen: set[CodeType]) -> Iterator[tuple[Any, ...]]:
+    """The constants of a function, of those within it, and of the ones beside it that it calls."""
+    while isinstance(function, functools.partial):
+        function = cast(Any, function).func
+    function = inspect.unwrap(function)
+    method = function if inspect.isroutine(function) else getattr(function, "__call__", None)  # noqa: B004
+    namespace: dict[str, Any] = getattr(method, "__globals__", {})
+    codes = [getattr(method, "__code__", None)]
+    for code in codes:
+        if not isinstance(code, CodeType) or code in seen:
+            continue
+        seen.add(code)
+        yield code.co_consts
+        codes += [c for c in code.co_consts if isinstance(c, CodeType)]
+        for name in code.co_names:
+            called = namespace.get(name)
+            if inspect.isfunction(called) and called.__module__ == namespace.get("__name__"):
+                yield from _constants(called, seen)
 
 
 # Calling
@@ -318,9 +342,11 @@ def _trl(term: Term, problem: Problem, texts: list[str]) -> dict[str, Any]:
     replies: list[Any] = [[{"role": "assistant", "content": t}] for t in texts] if term.conversational else texts
     columns = {"id": problem.id, "question": problem.question, "answer": problem.answer, **problem.metadata}
     for name, parameter in inspect.signature(term.function).parameters.items():
-        if name in columns or name in ("prompts", "completions") or parameter.kind is parameter.VAR_KEYWORD:
+        if name in columns or name in ("prompts", "completions"):
             continue
-        if name in _ANSWER_NAMES:
+        if parameter.kind is parameter.VAR_KEYWORD:
+            columns = {**dict.fromkeys(_ANSWER_NAMES, problem.answer), **columns}
+        elif name in _ANSWER_NAMES:
             columns[name] = problem.answer
         elif parameter.default is parameter.empty:
             raise ValueError(f"{term.name} needs the column {name!r}; the data has: {', '.join(sorted(columns))}")
@@ -345,6 +371,8 @@ def _checked(term: Term, returned: Any, count: int) -> list[Score]:
     listed = cast(Sequence[Any], values)
     if len(listed) != count:
         raise _wrong(term, f"returned {len(listed)} rewards for {count} completions", "length")
+    if term.convention is Convention.VERL:  # a score, and what else is to be known of it
+        listed = [cast(Any, v)[0] if isinstance(v, tuple) and v else v for v in listed]
     return [_one(term, v) for v in listed]
 
 

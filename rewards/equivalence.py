@@ -74,7 +74,7 @@ def same(reference: Answer, answer: Answer, percent: bool = False) -> bool:
         case Items(), Items():
             return _same_items(reference, answer, percent)
         case Union(), Union():
-            return _same_in_any_order(_intervals(reference), _intervals(answer), percent)
+            return _same_union(reference, answer, percent)
         case Relation(), Relation():
             return _same_relation(reference, answer)
         case (Relation(), Items() | Union()) | (Items() | Union(), Relation()):
@@ -129,7 +129,7 @@ def _value(answer: Answer) -> Answer:
 
 def _is_variable(named: Named) -> bool:
     name = named.name
-    return len(name) == 1 or name.isupper() or "(" in name or "_" in name or name.startswith("\\")
+    return len(name.rstrip("'")) == 1 or name.isupper() or "(" in name or "_" in name or name.startswith("\\")
 
 
 def _crossed(left: Relation, right: Relation) -> bool:
@@ -203,13 +203,20 @@ def _same_in_any_order(left: Sequence[Answer], right: Sequence[Answer], percent:
     return not rest
 
 
-def _intervals(union: Union) -> tuple[Answer, ...]:
-    """The pieces, with conditions on one variable read as intervals of it."""
-    if all(isinstance(p, Relation) for p in union.pieces):
-        spans = [_span(p) for p in union.pieces if isinstance(p, Relation)]
-        if len({s[0] for s in spans if s is not None}) == 1 and all(s is not None for s in spans):
-            return tuple(s[1] for s in spans if s is not None)
-    return union.pieces
+def _same_union(reference: Union, answer: Union, percent: bool) -> bool:
+    left, right = _intervals(reference), _intervals(answer)
+    return left is not None and right is not None and _same_in_any_order(left, right, percent)
+
+
+def _intervals(union: Union) -> tuple[Answer, ...] | None:
+    """The pieces, with conditions on one variable read as intervals of it; None for conditions on several."""
+    relations = [p for p in union.pieces if isinstance(p, Relation)]
+    spans = [s for s in map(_span, relations) if s is not None]
+    if not relations:
+        return union.pieces
+    if len(spans) < len(union.pieces) or len({s[0] for s in spans}) > 1:
+        return None
+    return tuple(s[1] for s in spans)
 
 
 def _as_interval(answer: Answer) -> Answer | None:

@@ -14,9 +14,15 @@ MAX_TAIL = 30_000
 MAX_STATEMENTS = 100
 """Boxes and phrases looked at, from the end."""
 
-_THOUGHT = r"(?:think|thinking|thought|reasoning|analysis)"
-_OPEN = re.compile(rf"<\|?{_THOUGHT}\|?>", re.IGNORECASE)
-_CLOSE = re.compile(rf"</\|?{_THOUGHT}\|?>", re.IGNORECASE)
+_THOUGHT = r"(?:think|thinking|thoughts?|reasoning|analysis|reflection|scratchpad)"
+_OPEN = re.compile(
+    rf"<\|?(?:begin_of_|seed:)?{_THOUGHT}\s*\|?>|\[{_THOUGHT}\]|◁{_THOUGHT}▷|<\|channel\|>(?:analysis|commentary)",
+    re.IGNORECASE,
+)
+_CLOSE = re.compile(
+    rf"<(?:/\|?|\|/|\|?end_of_)(?:seed:)?{_THOUGHT}\s*\|?>|\[/{_THOUGHT}\]|◁/{_THOUGHT}▷|<\|channel\|>final",
+    re.IGNORECASE,
+)
 _PHRASE = re.compile(
     r"(?<!check our )(?<!check the )(?<!verify our )(?<!verify the )(?<!check this )(?<!verify this )"
     r"\b(?:answers?|(?:final|correct|right|best) (?:result|value|solution|option|choice))[\"']?"
@@ -29,7 +35,18 @@ _HEADING = re.compile(r"^[ \t]*####[ \t]*(?!#)(.*)$", re.MULTILINE)
 _TAG = re.compile(r"<answer>((?:(?!<answer>).){0,4000}?)</answer>", re.IGNORECASE | re.DOTALL)
 _OPEN_TAG = re.compile(r"<answer>", re.IGNORECASE)
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*(?=\{)")
-_BETWEEN = re.compile(r"[\s$]*(?:,|;|\band\b|\bor\b|,\s*and\b|,\s*or\b)?[\s$]*")
+_BETWEEN = re.compile(
+    r"[\s$]*(?:[,;/|&-]|[.,;(]*\s*\b(?:and|or)\b(?:,?\s*(?:maybe|perhaps|possibly|else|even|also|alternatively))*)?[\s$]*",
+    re.IGNORECASE,
+)
+"""What joins boxes to one statement: "43, or perhaps 42" is no answer of 42."""
+_NO = re.compile(
+    r"[\s$.)]*(?:\?|(?:is|was|would be|are|seems)\s+(?:wrong|incorrect|false|impossible|invalid|extraneous|"
+    r"not\s+(?:right|correct|valid|possible|(?:the|a|an|our)\s+(?:\w+\s+)?(?:answer|solution|result)))\b|"
+    r"\(?(?:wrong|incorrect|false|extraneous|rejected)\))",
+    re.IGNORECASE,
+)
+"""What follows a box that is only asked about, or taken back."""
 _NOT_A_STATEMENT = re.compile(
     r"^(?:step|part|case|solution|explanation|verification|check|note|conclusion|summary|method|approach|given)\b|:\s*$",
     re.IGNORECASE,
@@ -41,6 +58,8 @@ _CLAUSE = re.compile(
     r"hence|therefore|thus|and (?:we|I|it|this|that|the)\b)\b.*$|\s*\((?:since|because|as|where|which|from)\b.*$",
     re.IGNORECASE | re.DOTALL,
 )
+_CASES = re.compile(r"\b(?:if|when|where|after)\b.*\b(?:otherwise|else|or|and|but)\b", re.IGNORECASE | re.DOTALL)
+"""A clause that goes on to another case: "42 if x > 0, else 43" states no 42."""
 _REMARK = re.compile(
     r"^(?:\w+ly |indeed |also |not )*(?:correct|incorrect|right|wrong|valid|unique|reasonable|"
     r"obvious|clear|unknown|below|above|as follows)\b",
@@ -52,15 +71,30 @@ _MATH = re.compile(
     re.DOTALL,
 )
 _BOLD = re.compile(r"\*\*([^*\n]{1,300})\*\*")
+_HALF_BOLD = re.compile(r"(?<=[^\s*])\*\*(?=[\s.,]|$)")
+"""The end of bold text whose beginning was read with the words before it; 2**3 has no space."""
 _PROSE = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{3,}\s")
 _JOIN_LEFT = re.compile(r"(?:(?<=[\s(])|^)([^\s,;]{0,60}?[\w)}\]!%°.]\s*[-+*/^×÷·]\s*|[-+$]\s*)$")
 _FRACTIONS = "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"
 _BEFORE = re.compile(
     r"(?:(?<![A-Za-z])(?P<name>[A-Za-z]) ?= ?)?"
     r"(?P<item>\*\*[^*\n]{1,100}\*\*|\$[^$\n]{1,200}\$|\\\([^\n]{1,200}?\\\)|(?<![\w.,/])[-+$]{0,2}\d[\d.,/]{0,40}%?)"
-    r"\s*(?:,\s*(?:or|and)\s|,\s|\bor\s|\band\s)\s*(?:(?P<other>[A-Za-z]) ?= ?)?$"
+    r"\s*(?:,\s*(?:or|and)\s|[,;]\s|\bor\s|\band\s)\s*(?:(?:maybe|perhaps|possibly|else|even)\s+)?"
+    r"(?:(?P<other>[A-Za-z]) ?= ?)?$"
 )
-_TAKEN_BACK = re.compile(r"(?:\bnot|n't|\bnever|\bcannot)\s+(?:be\s+|equal(?:s|\s+to)?\s+)?[$*(]*$", re.IGNORECASE)
+_DENIED = re.compile(
+    r"(?:\bnot|n't|\bnever|\bcannot|\bexcept|\banything but)\s+(?:be\s+|equal(?:s|\s+to)?\s+)?[$*(]*$", re.IGNORECASE
+)
+"""What stands before a box that is not the answer."""
+_TAKEN_BACK = re.compile(
+    r"(?:\bnot|n't|\bnever|\bcannot|\bexcept|\bwithout|\b(?:all|anything) but|\bthan|\bat (?:least|most)|\bminus|"
+    r"\bnegative)\s+(?:be\s+|equal(?:s|\s+to)?\s+)?[$*(]*$",
+    re.IGNORECASE,
+)
+"""What stands before a number in a text without a statement, and makes another of it."""
+_GUESS = re.compile(r"[-+$]?\d[\d,.]*%?[;|?!]*|[;|]")
+_ASKED = re.compile(r"[^\n.!?]{0,40}\?")
+_NEXT_LINE = re.compile(r"[ \t]*\n\s*(\$?[-+]?\d[\d,./]*%?\$?)[ \t.]*(?=\n|$)")
 _CALCULATOR = re.compile(r"<<[^<>\n]{0,200}>>")
 """GSM8K's marks for its calculator: ``9 * 2 = $<<9*2=18>>18``."""
 _LONE = re.compile(r"[\W_]*(\(?[A-Ja-j]\)|[A-Za-z]|[A-Za-z]{2,20})[.!*\s]*")
@@ -129,6 +163,8 @@ def _boxes(text: str) -> Iterator[Statement]:
         end = _closing(text, match.end())
         if end is None:
             continue
+        if _DENIED.search(text, max(0, match.start() - 30), match.start()) or _NO.match(text, end + 1, end + 80):
+            continue
         inner = _LABEL.sub("", text[match.end() + 1 : end].strip())
         if group and not _BETWEEN.fullmatch(text[group[-1].end : match.start()]):
             group = []
@@ -182,6 +218,8 @@ def _sentence(text: str, start: int) -> tuple[str, bool]:
         at = formula.end()
     end = _SENTENCE_END.search(text, at)
     content = text[start : len(text) if end is None else end.start()][:2_000].strip()
+    if end is not None and end[0] == "\n" and (more := _NEXT_LINE.match(text, end.start())) is not None:
+        content = f"{content.rstrip(',;')}, {more[1]}"  # numbers one below the other are several answers
     return content, end is not None and end[0] == "?"
 
 
@@ -195,13 +233,17 @@ def _core(text: str) -> str:
     bold = _BOLD.match(text)
     if bold is not None:
         text = bold[1]
+    text = _HALF_BOLD.sub("", text)
     found = [m for m in _MATH.finditer(text) if not _PROSE.search(m[0])]
     if len(found) == 1 and not re.search(r"\d", text[: found[0].start()] + text[found[0].end() :]):
         before, after = text[: found[0].start()].strip(), text[found[0].end() :]
         inner = next(g for g in found[0].groups() if g)
         if not re.search(r"\b(?:not|less|more|least|most|or|and|between|than|except)\b", before + after):
             return inner.strip() + (" " + _unit(after) if _unit(after) else "")
-    return _CLAUSE.sub("", text).strip(" \t*`")
+    clause = _CLAUSE.search(text)
+    if clause is None or (_CASES.search(clause[0]) and re.search(r"\d|\b[A-J]\b", clause[0])):
+        return text.strip(" \t*`")
+    return text[: clause.start()].strip(" \t*`")
 
 
 def _unit(after: str) -> str:
@@ -219,7 +261,10 @@ def _last_bold(text: str) -> str | None:
 
 def _lone_word(text: str) -> str | None:
     """A text without numbers that is nothing but a letter or a word, or that ends in a short bold one."""
-    bold = [m[1].strip() for m in _BOLD.finditer(text)]
+    found = list(_BOLD.finditer(text))
+    bold = [m[1].strip() for m in found]
+    if len(found) > 1 and bold[-1] != bold[-2] and _BETWEEN.fullmatch(text[found[-2].end() : found[-1].start()]):
+        return None
     if bold and len(bold[-1]) <= 40 and not _NOT_A_STATEMENT.search(bold[-1]):
         return bold[-1].strip(".")
     alone = _LONE.fullmatch(text) if len(text) < 40 else None
@@ -230,13 +275,19 @@ def _last_value(text: str) -> str | None:
     """The last formula if the last number is in it, else the last number with what is written against it; and what is
     listed with it. None when that is taken back: "not 5"."""
     at = next((i for i in range(len(text) - 1, -1, -1) if text[i].isdecimal() or text[i] in _FRACTIONS), None)
-    if at is None:
+    if at is None or _ASKED.match(text, at + 1) or _is_spam(text):
         return None
     for match in reversed(list(_MATH.finditer(text, max(0, at - 2_100)))):
         if match.start() <= at < match.end() and not _PROSE.search(match[0]):
             return _listed(text, match.start(), next(g for g in match.groups() if g).strip())
     start, value = _written_against(text, at)
-    return _listed(text, start, value)
+    return None if "\\boxed" in value else _listed(text, start, value)  # a box that was taken back, or never closed
+
+
+def _is_spam(text: str) -> bool:
+    """Whether a text is nothing but several numbers: the last of many guesses is no answer."""
+    numbers = text.split()
+    return len(set(numbers)) > 1 and all(map(_GUESS.fullmatch, numbers))
 
 
 def _listed(text: str, start: int, value: str) -> str | None:

@@ -7,6 +7,7 @@ from rewards.answer import parse_answer
 from rewards.equivalence import equivalent
 from rewards.expression import Unparsable
 from rewards.extract import extract_answer, reference_answer
+from rewards.measure import fits_question, without_asked
 from rewards.normalize import MAX_ANSWER_CHARS, MAX_DIGITS, normalize
 from rewards.types import Outcome, Problem, Reward
 from rewards.worked import is_worked_out
@@ -25,9 +26,14 @@ def math_answer(problem: Problem, completion: str) -> Reward:
         answer = extract_answer(completion)
         if answer is None or not answer.strip():
             return Reward(0.0, Outcome.NO_ANSWER)
+        answer = without_asked(problem.question, answer)
         percent = _PERCENT.search(problem.question) is not None
         reference = reference_answer(problem.answer)
-        right = equivalent(reference, answer, percent=percent) and is_worked_out(problem.question, reference, answer)
+        right = (
+            equivalent(reference, answer, percent=percent)
+            and is_worked_out(problem.question, reference, answer)
+            and fits_question(problem.question, reference, answer)
+        )
     except (Unparsable, RecursionError):
         return Reward(0.0, Outcome.UNPARSABLE)
     return Reward(1.0, Outcome.CORRECT) if right else Reward(0.0, Outcome.WRONG)

@@ -28,6 +28,7 @@ COMMANDS = {
     "Bigl": "", "Bigr": "", "bigg": "", "Bigg": "", "biggl": "", "biggr": "", "middle": "", "displaystyle": "",
     "textstyle": "", "scriptstyle": "", "limits": "", "nolimits": "", "boldsymbol": "", "mathbf": "", "mathit": "",
     "rm": "", "bf": "", "it": "", "hfill": "", "thinspace": " ", "euro": "€", "pounds": "£", "imath": "i",
+    "large": "", "Large": "", "LARGE": "", "huge": "", "small": "", "underline": "", "checkmark": "",
     "percent": "%", "nicefrac": "\\frac", "sfrac": "\\frac", "langle": "⟨", "rangle": "⟩",
 }  # fmt: skip
 CHARACTERS = {
@@ -60,6 +61,8 @@ _TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|textup|textnormal|textsf|tex
 _ROMAN = re.compile(r"\\(?:mathrm|mathsf|mathtt|mathit|mathbf|operatorname\*?)\s*\{\s*([^{}]*?)\s*\}")
 _COLOR = re.compile(r"\\(?:color\s*\{\s*\w{1,20}\s*\}|textcolor\s*\{\s*\w{1,20}\s*\}(?=\s*\{))")
 _UPRIGHT_UNIT = re.compile(r"[A-Za-z]{1,4}\s*/\s*[A-Za-z]{1,4}")
+_NOT = re.compile(r"\\(?:not|cancel)\s*\{?\s*(=|\\in(?![A-Za-z]))\s*\}?")
+_TEXT_POWER = re.compile(r"(\\text\{[^{}]*[A-Za-z]) ?\^ ?(?:\{ ?([23]) ?\}|([23])) ?\}")
 _TEXT_SIGN = re.compile(r"\\text\{\s*(:|\d+)\s*\}(?=\s*[\d_])")
 _BOXED = re.compile(r"^\\(?:boxed|fbox)\s*\{(.*)\}$", re.DOTALL)
 _SPACING = re.compile(r"(?<!\\)\\[,;: >]|~")
@@ -80,8 +83,9 @@ def normalize(text: str) -> str:
     text = _delimiters(text)
     text = _SEPARATOR.sub("", text).replace("\\!", "")
     text = _SPACING.sub(" ", text)
-    text = _TEXT_SIGN.sub(r"\1", _TEXT.sub(lambda m: f"\\text{{{m[1]}}}", text))
-    text = _ROMAN.sub(_roman, text)
+    text = _TEXT_POWER.sub(r"\1}^{\2\3}", _TEXT.sub(lambda m: f"\\text{{{m[1]}}}", text))
+    text = _TEXT_SIGN.sub(r"\1", text)
+    text = _ROMAN.sub(_roman, _NOT.sub(lambda m: "≠" if m[1] == "=" else "∉", text))
     text = _PERCENT_TEXT.sub("%", text.replace("\\%", "%"))
     text = _COMMAND.sub(_command, text)
     text = _DEGREE.sub("°", text).replace("...", "…")

@@ -123,6 +123,8 @@ class Chunk:
     """Items for one worker, and the promise of their rewards."""
 
     items: Sequence[Item]
+    logs: bool = True
+    """Whether a failure is logged; whoever shows failures himself wants them once."""
     promise: "Future[list[Graded]]" = field(default_factory=lambda: Future[list[Graded]]())
 
 
@@ -182,12 +184,12 @@ class GraderPool:
             return [Item(problem, tuple(texts))] if texts else []
         return [Item(problem, (t,)) for t in texts]
 
-    async def grade_items(self, items: Sequence[Item]) -> list[Graded]:
-        """The items' rewards, in order."""
+    async def grade_items(self, items: Sequence[Item], *, logs: bool = True) -> list[Graded]:
+        """The items' rewards, in order. Failures are logged, unless the caller shows them."""
         if self._closed:
             raise RuntimeError("the grader is closed")
         size = max(1, min(MAX_CHUNK, -(-len(items) // (4 * len(self._threads)))))
-        chunks = [Chunk(items[i : i + size]) for i in range(0, len(items), size)]
+        chunks = [Chunk(items[i : i + size], logs) for i in range(0, len(items), size)]
         for chunk in chunks:
             self._chunks.put(chunk)
         done = await asyncio.gather(*[asyncio.wrap_future(c.promise) for c in chunks])
@@ -215,14 +217,14 @@ class GraderPool:
             if not chunk.promise.set_running_or_notify_cancel():
                 continue
             try:
-                graded = self._grade_chunk(slot, chunk.items)
+                graded = self._grade_chunk(slot, chunk.items, chunk.logs)
             except BaseException as error:
                 chunk.promise.set_exception(error)
             else:
                 chunk.promise.set_result(graded)
         self._retire(slot)
 
-    def _grade_chunk(self, slot: int, items: Sequence[Item]) -> list[Graded]:
+    def _grade_chunk(self, slot: int, items: Sequence[Item], logs: bool) -> list[Graded]:
         """Every item's rewards, with as many workers as it takes."""
         graded: list[Graded] = []
         killed_at = -1
@@ -242,7 +244,7 @@ class GraderPool:
                 while len(graded) < len(items):
                     started = time.perf_counter()
                     graded.append(worker.next_graded(self.config.deadline_s))
-                    self._report(graded[-1])
+                    self._report(graded[-1], logs)
                     if any(r.outcome is Outcome.TIMEOUT for r in graded[-1].rewards):
                         self._retire(slot)  # it ran out of memory and has ended itself
                         break
@@ -251,7 +253,7 @@ class GraderPool:
                 failure = None if self._built_in else self._hung(worker)
                 self._retire(slot)
                 graded.append(_lost(items[len(graded)], Outcome.TIMEOUT, seconds, failure))
-                self._report(graded[-1])
+                self._report(graded[-1], logs)
             except (EOFError, ConnectionError):
                 how = self._retire(slot, LAST_WORDS_SECONDS)
                 # Somebody outside killed it, perhaps for want of memory: an item that it happens to twice is to blame.
@@ -259,21 +261,21 @@ class GraderPool:
                     killed_at = len(graded)
                 else:
                     graded.append(self._died(items[len(graded)], how))
+                    self._report(graded[-1], logs)
         return graded
 
     def _hung(self, worker: WorkerProcess) -> tuple[str, str]:
         """What a worker that passed its deadline was doing: the kind of the failure, and where."""
         where = own_stack(worker.stack())
-        said = f"took more than deadline_s = {self.config.deadline_s} s" + (f", and was at:\n{where}" if where else "")
+        said = f"took more than deadline_s = {self.config.deadline_s} s, and was "
+        said += f"at:\n{where}" if where else "waiting for something:\n  " + "\n  ".join(self.sources)
         return f"time-out at {where.splitlines()[0].strip()}" if where else "time-out", said
 
     def _died(self, item: Item, how: str) -> Graded:
         """The item at which a worker's process ended: its memory ran out, or the user's function ended it."""
         if self._built_in or self._closed or "SIGKILL" in how:
             return _lost(item, Outcome.TIMEOUT)
-        lost = _lost(item, Outcome.CRASHED, failure=("process died", f"the grading process {how}"))
-        self._report(lost)
-        return lost
+        return _lost(item, Outcome.CRASHED, failure=("process died", f"the grading process {how}"))
 
     def _ready(self, slot: int) -> WorkerProcess:
         """A process that can grade. Raises RuntimeError when none will live until it can, ValueError when the reward
@@ -298,8 +300,8 @@ class GraderPool:
         worker = self._workers.pop(slot, None)
         return worker.kill(patience_s) if worker is not None else "was not there"
 
-    def _report(self, graded: Graded) -> None:
-        if graded.failure is not None and graded.failure[0] not in self._seen_failures:
+    def _report(self, graded: Graded, logs: bool) -> None:
+        if logs and graded.failure is not None and graded.failure[0] not in self._seen_failures:
             self._seen_failures.add(graded.failure[0])
             self._last_failure = graded.failure[1]
             _log.warning(

@@ -46,7 +46,7 @@ async def preflight(pool: GraderPool, problems: Sequence[Problem]) -> str:
     chosen = list(problems[:MAX_PROBLEMS])
     tried = [trials(p) for p in chosen]
     graded = await pool.grade_items(
-        [i for p, ts in zip(chosen, tried, strict=True) for i in pool.items(p, [t.text for t in ts])]
+        [i for p, ts in zip(chosen, tried, strict=True) for i in pool.items(p, [t.text for t in ts])], logs=False
     )
     _check_ran(pool, graded)
     rewards = [r for g in graded for r in g.rewards]

@@ -16,6 +16,7 @@ import signal
 import socket
 import struct
 import sys
+import sysconfig
 import time
 import traceback
 from collections.abc import Sequence
@@ -103,10 +104,16 @@ def main(descriptor: int, parent: int, stack: int) -> None:
 
 
 def own_stack(dumped: str) -> str:
-    """The lines of a dumped stack that are the user's: those before the grader's own, and not of the event loop."""
+    """The lines of a dumped stack that are the user's: before the grader's own, and not Python's. None are left of
+    a function that awaits something."""
     lines = [line for line in dumped.splitlines() if line.startswith("  File ")]
     ours = next((i for i, line in enumerate(lines) if "rewards/custom.py" in line), len(lines))
-    return "\n".join([line for line in lines[:ours] if "/asyncio/" not in line and "<frozen " not in line][-MAX_STACK:])
+    return "\n".join([line for line in lines[:ours] if not _is_pythons(line)][-MAX_STACK:])
+
+
+def _is_pythons(line: str) -> bool:
+    library = sysconfig.get_paths()["stdlib"]
+    return "<frozen " in line or (f'"{library}/' in line and "/site-packages/" not in line)
 
 
 def _die_with(parent: int) -> None:

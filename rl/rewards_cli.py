@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import os
+import stat
 import sys
+import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Annotated, BinaryIO
@@ -11,7 +13,15 @@ from typing import Annotated, BinaryIO
 import typer
 from pydantic import ValidationError
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from rewards.config import RewardConfig
 from rewards.math_answer import check_answers
@@ -75,11 +85,14 @@ def reward_try_command(
     """
     config = _config(function, deadline, 1, memory_mb)
     try:
-        typer.echo(asyncio.run(_try(config, *_rows(data, limit))))
+        report, failed = asyncio.run(_try(config, *_rows(data, limit)))
     except ValueError as error:
         raise _stopped(error) from error
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
+    typer.echo(report)
+    if failed:
+        raise _stopped(ValueError(f"the function failed on {failed} of the rows' own completions; see above"))
 
 
 def _config(function: str, deadline: float, workers: int | None, memory_mb: int) -> RewardConfig:
@@ -98,8 +111,8 @@ def _stopped(error: ValueError) -> typer.Exit:
 async def _grade(source: Path | None, config: RewardConfig) -> Summary:
     pool = GraderPool(config)
     try:
-        with _opened(source) as stream, _progress() as advance:
-            summary = await grade_stream(stream, pool, sys.stdout.write, _complain, advance)
+        with _opened(source) as stream, _progress(stream) as (advance, complain):
+            summary = await grade_stream(stream, pool, sys.stdout.write, complain, advance)
             sys.stdout.flush()
             return summary
     finally:
@@ -122,16 +135,35 @@ def _opened(source: Path | None) -> Generator[BinaryIO]:
 
 
 @contextlib.contextmanager
-def _progress() -> Generator[Callable[[int], object]]:
-    """Counts lines on stderr, when that is a terminal and the output does not go to the same one."""
+def _progress(stream: BinaryIO) -> Generator[tuple[Callable[[int], object], Callable[[str], object]]]:
+    """What to call with a count of lines that are done, and with a message: a bar on stderr, when that is a terminal
+    and the output does not go to the same one. Of a file it shows how far reading is; of a pipe, how many lines."""
     console = Console(stderr=True)
     if not console.is_terminal or sys.stdout.isatty():
-        yield lambda count: None
+        yield lambda count: None, _complain
         return
-    columns = SpinnerColumn(), TextColumn("graded {task.completed}"), BarColumn(), TaskProgressColumn(show_speed=True)
-    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True, redirect_stdout=False) as progress:
-        task = progress.add_task("grade", total=None)
-        yield lambda count: progress.advance(task, count)
+    size, started, lines = _size(stream), time.monotonic(), 0
+    columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn()
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True, redirect_stdout=False) as progress:
+        task = progress.add_task("graded 0", total=size)
+
+        def advance(count: int) -> None:
+            nonlocal lines
+            lines += count
+            read = os.lseek(stream.fileno(), 0, os.SEEK_CUR) if size else lines
+            speed = lines / (time.monotonic() - started)
+            progress.update(task, completed=read, description=f"graded {lines:,} ({speed:,.0f}/s)")
+
+        def complain(message: str) -> None:
+            progress.console.print(message, markup=False, highlight=False, soft_wrap=True)
+
+        yield advance, complain
+
+
+def _size(stream: BinaryIO) -> int | None:
+    """Bytes in a file; None for a pipe."""
+    status = os.fstat(stream.fileno())
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
 def _rows(data: Path, limit: int) -> tuple[list[Problem], list[Row]]:
@@ -151,7 +183,8 @@ def _rows(data: Path, limit: int) -> tuple[list[Problem], list[Row]]:
     return problems, rows
 
 
-async def _try(config: RewardConfig, problems: list[Problem], rows: list[Row]) -> str:
+async def _try(config: RewardConfig, problems: list[Problem], rows: list[Row]) -> tuple[str, int]:
+    """The report, and on how many of the rows' own completions the function crashed or hung."""
     pool = GraderPool(config)
     try:
         report = await preflight(pool, problems)
@@ -168,6 +201,5 @@ async def _try(config: RewardConfig, problems: list[Problem], rows: list[Row]) -
         lines.append(
             f"{len(unread)} reference answers cannot be parsed: " + "; ".join(f"{i}: {r}" for i, r in unread[:5])
         )
-    if any(reward.outcome is Outcome.CRASHED for ((reward, _),) in graded):
-        lines.append("some completions crashed the function; see the traceback above")
-    return "\n".join(lines)
+    failed = sum(reward.outcome in (Outcome.CRASHED, Outcome.TIMEOUT) for ((reward, _),) in graded)
+    return "\n".join(lines), failed

@@ -89,7 +89,9 @@ def test_a_long_stream_is_graded_at_constant_memory(tmp_path: Path) -> None:
 
 def test_progress_goes_to_the_terminal_and_the_lines_do_not(tmp_path: Path) -> None:
     file, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
-    file.write_text('{"answer": "1", "completion": "1"}\n' * 2_000)
+    file.write_text(
+        '{"answer": "1", "completion": "1"}\n' * 1_000 + "{broken\n" + '{"answer": "1", "completion": "1"}\n' * 1_000
+    )
     ours, theirs = pty.openpty()
     with out.open("wb") as stdout:
         process = subprocess.Popen(
@@ -101,8 +103,10 @@ def test_progress_goes_to_the_terminal_and_the_lines_do_not(tmp_path: Path) -> N
             while piece := os.read(ours, 4096):
                 shown += piece
         os.close(ours)
-    assert process.wait(60) == 0
-    assert b"\x1b" in shown
+    assert process.wait(60) == 2
+    assert b"graded 2,001" in shown
+    assert b"100%" in shown, "of a file it is known how much there is"
+    assert b"\x1b[2Kline 1001: not JSON" in shown, "on a line of its own, not behind the bar"
     assert b"2000 graded" in shown
     assert b"completion" not in shown
     assert out.read_bytes().count(b"\n") == 2_000
@@ -135,8 +139,17 @@ def test_trying_a_broken_reward_shows_its_line(tmp_path: Path) -> None:
     (tmp_path / "data.jsonl").write_text('{"question": "6 * 3?", "answer": "18"}\n')
     done = rankone("reward", "try", f"{tmp_path}/bad.py:f", "--data", f"{tmp_path}/data.jsonl")
     assert done.returncode == 2
-    assert b'bad.py", line 2, in f' in done.stderr
+    assert done.stderr.count(b'bad.py", line 2, in f') == 1
     assert b"worker.py" not in done.stderr
+
+
+def test_a_row_that_crashes_the_reward_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text("def f(problem, completion):\n    return 1 / (len(completion) - 4)\n")
+    (tmp_path / "data.jsonl").write_text('{"question": "6 * 3?", "answer": "18", "completion": "four"}\n')
+    done = rankone("reward", "try", f"{tmp_path}/bad.py:f", "--data", f"{tmp_path}/data.jsonl")
+    assert done.returncode == 2
+    assert b"crashed" in done.stdout
+    assert b"failed on 1 of the rows' own completions" in done.stderr
 
 
 def test_trying_on_broken_data_names_the_line(tmp_path: Path) -> None:

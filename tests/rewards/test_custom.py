@@ -165,3 +165,102 @@ def test_the_default_is_the_built_in() -> None:
     (term,) = pickle.loads(pack(load_terms(RewardConfig())))
     assert term.is_built_in
     assert not term.is_grouped
+
+
+# Written as the users of the other trainers write them, and without a word for this one.
+TRL_FILE = r"""
+import re
+
+def _text(completion):
+    return completion if isinstance(completion, str) else completion[0]["content"]
+
+def length(completions, **kwargs):
+    return [-abs(20 - len(completion)) / 20 for completion in completions]
+
+def chat_format(completions, **kwargs):
+    pattern = r"^<think>.*?</think>\s*<answer>.*?</answer>$"
+    contents = [completion[0]["content"] for completion in completions]
+    return [1.0 if re.match(pattern, content, re.DOTALL) else 0.0 for content in contents]
+
+def chat_accuracy(prompts, completions, solution, **kwargs):
+    assert prompts[0][-1]["role"] == "user" and "2 + 3" in prompts[0][-1]["content"]
+    return [2.0 if c[0]["content"].endswith(s) else 0.0 for c, s in zip(completions, solution)]
+
+def text_accuracy(completions, ground_truth, **kwargs):
+    found = [re.search(r"\\boxed\{(.*?)\}", completion) for completion in completions]
+    return [1.0 if m and m.group(1) == g else 0.0 for m, g in zip(found, ground_truth)]
+
+def either_kind(completions, answer, **kwargs):
+    return [float(a in _text(c)) for c, a in zip(completions, answer)]
+
+def from_the_columns(completions, **kwargs):
+    return [float(s in c) for c, s in zip(completions, kwargs["solution"])]
+
+def one_task_only(prompts, completions, data_source, **kwargs):
+    return [1.0 if d == "toy" else None for d in data_source]
+
+def scaled(weight):
+    def inner(completions, **kwargs):
+        return [weight * ("5" in c[-1]["content"]) for c in completions]
+    return inner
+
+made = scaled(0.5)
+
+async def judged(prompts, completions, **kwargs):
+    return [float("5" in c) for c in completions]
+"""
+TRL_TEXTS = ["<think>2 + 3</think> <answer>5</answer>", "\\boxed{5}", "it is 5", "6"]
+TRL_WANT = {
+    "chat_format": [1, 0, 0, 0], "chat_accuracy": [0, 0, 2, 0], "text_accuracy": [0, 1, 0, 0], "either_kind": [1, 1, 1, 0],
+    "from_the_columns": [1, 1, 1, 0], "one_task_only": [1, 1, 1, 1], "made": [0.5, 0.5, 0.5, 0], "judged": [1, 1, 1, 0],
+    "length": [-0.95, -0.55, -0.65, -0.95],
+}  # fmt: skip
+VERL_FILE = r"""
+import re
+
+def extract_solution(solution_str, method="strict"):
+    found = re.findall(r"#### (\-?[0-9\.\,]+)", solution_str)
+    return found[-1].replace(",", "") if found else None
+
+def compute_score(data_source, solution_str, ground_truth, extra_info=None, method="strict", format_score=0.1, score=1.0):
+    if data_source not in ("openai/gsm8k", "toy"):
+        raise NotImplementedError(data_source)
+    answer = extract_solution(solution_str, method)
+    return 0 if answer is None else score if answer == ground_truth else format_score
+
+def as_dict(data_source, solution_str, ground_truth, extra_info=None, **kwargs) -> dict:
+    return {"score": float(solution_str == f"#### {ground_truth}"), "acc": True, "level": extra_info["level"]}
+
+def with_extras(data_source, solution_str, ground_truth, extra_info):
+    return float(ground_truth in solution_str), {"seen": 1}
+
+def batched(data_sources, solution_strs, ground_truths, extra_infos, **kwargs):
+    return [compute_score(*row) for row in zip(data_sources, solution_strs, ground_truths, extra_infos, strict=True)]
+
+async def judged(data_source, solution_str, ground_truth, extra_info=None):
+    return {"score": float(ground_truth in solution_str)}
+"""
+VERL_TEXTS = ["2 + 3 = 5\n#### 5", "#### 5", "#### 6", "no 5 here"]
+VERL_WANT = {
+    "compute_score": [1, 1, 0.1, 0], "as_dict": [0, 1, 0, 0], "with_extras": [1, 1, 0, 1], "batched": [1, 1, 0.1, 0],
+    "judged": [1, 1, 0, 1],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TRL_WANT)
+def test_a_trl_users_file_works_unchanged(name: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(TRL_FILE)
+    (term,) = pickle.loads(pack(load_terms(RewardConfig(function=f"{tmp_path}/mine.py:{name}"))))
+    assert score(term, PROBLEM, TRL_TEXTS) == pytest.approx(TRL_WANT[name])
+
+
+@pytest.mark.parametrize("name", VERL_WANT)
+def test_a_verl_users_file_works_unchanged(name: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(VERL_FILE)
+    (term,) = pickle.loads(pack(load_terms(RewardConfig(function=f"{tmp_path}/mine.py:{name}"))))
+    assert score(term, PROBLEM, VERL_TEXTS) == pytest.approx(VERL_WANT[name])
+
+
+def test_a_function_of_token_ids_is_told_what_to_take(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="let it take completions"):
+        load_term(write(tmp_path, "def f(completion_ids, **kwargs): return [len(c) for c in completion_ids]"))

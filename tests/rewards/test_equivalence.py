@@ -49,6 +49,9 @@ EQUAL = [
     ("5", "5\\,\\mathrm{m/s}"), ("60 \\text{ miles per hour}", "60 mph"), ("2", "AB = 2"), ("2", "[ABC] = 2"), ("2", "\\angle ABC = 2^\\circ"), ("(1,2)", "(x,y) = (1,2)"),
     ("13:16", "13 : 16"), ("2:3", "2 \\text{ to } 3"), ("2:3", "2\\text{:}3"), ("18", "1\u200b8\u200d"), ("18", "\\textcolor{red}{18}"), ("42", "\\textbf{(C)}\\ 42"), ("\\textbf{(C)}\\ 42", "C"),
     ("1101_2", "\\text{1101}_{2}"), ("y = 5x - 5", "5x - y - 5 = 0"), ("(x-5)^2 + (y+5)^2 = 49", "x^2 + y^2 - 10x + 10y + 1 = 0"),
+    ("\\emptyset", "no solution"), ("\\text{no solution}", "\\text{No solutions}"), ("42", "42 \\checkmark"), ("42", "\\underline{42}"), ("42", "\\large 42"),
+    ("5 \\text{ cm}^2", "5 \\text{ cm²}"), ("5 \\text{ cm}^2", "5 \\text{ cm^2}"), ("5", "5 min"), ("5", "5 times"), ("5", "5 times a week"), ("5", "$5 a day"), ("5", "5 kgs"), ("5", "5 negative integers"),
+    ("5", "5\\text{.}"), ("30", "30\\text{°}"), ("4", "4 two-liter bottles"), ("2/3", "2/3 \\approx 0.7"), ("3", "x = \\sqrt{9} = 3"), ("2", "x = 4/2 = 2"), ("5 \\text{ lbs}", "5 pounds"),
     ("\\text{ellipse}", "an ellipse"), ("\\text{east}", "East."),
 ]  # fmt: skip
 
@@ -91,6 +94,13 @@ DIFFERENT = [
     ("\\text{(C)}", "(B)"), ("C", "B"), ("C", "(B) or (C)"), ("C", "A) 1 C) 2"), ("no", "on"), ("(C)", "A, B, C"), ("D", "(C)"), ("\\text{east}", "west"), ("C", "(C) D"), ("C", "C: D"), ("x", "(C)x"), ("b", "(a)(b)"), ("C", "\\text{C is wrong}"), ("B", "(B) is wrong"),
     # measures
     ("5 \\text{ cm}", "5 \\text{ cm}^2"), ("5 \\text{ cm}^2", "5 \\text{ cm}"), ("5 \\text{ cm}^2", "5 \\text{ cm}^3"), ("60 \\text{ miles per hour}", "60 miles"), ("5 \\text{ units}", "5 \\text{ square units}"),
+    # what stands in \\text beside a number counts, figures and signs too
+    ("5", "5\\text{,000}"), ("5", "5\\text{ apples 6 pears}"), ("5", "5\\text{ + 1}"), ("5", "5\\text{½}"), ("5", "5\\text{!}"), ("5", "5\\text{ 万}"), ("5", "5 \\text{ или 6}"),
+    ("5", "5\\text{M}"), ("5", "5 \\text{ ten}"), ("5", "5 six"), ("5", "5 mil"), ("5", "5 lakh"), ("5", "5 grand"), ("5", "5 sevenths"), ("5", "5 negative"), ("5", "5 doubled"), ("5", "5 hex"),
+    ("0.5", "0.5 repeating"), ("5", "5 basis points"), ("5 \\text{ cm}", "5 \\text{ cm^2}"), ("5 \\text{ cm}", "5 \\text{ cm 3}"), ("5 \\text{ cm}", "5 \\text{ per cm}"),
+    ("60 \\text{ miles per hour}", "60 \\text{ hours per mile}"), ("1, -2", "x=1 \\text{ (reject)}, x=-2"), ("5", "\\not= 5"), ("5", "5 \\approx 6"), ("x=5", "x=6=5"),
+    ("y = 2x + 3", "y' = 2x + 3"), ("(-\\infty, 2) \\cup (3, \\infty)", "x<2 or y>3"), ("\\{1,2,3\\}", "\\{\\{1,2,3\\}\\}"),
+    ("\\emptyset", "0"), ("\\emptyset", "\\{0\\}"), ("0", "no solution"), ("\\text{no solution}", "no real solution"),
     # sets within sets, names, stacks
     ("\\{1, 2\\}", "\\{{1}, \\{2\\}\\}"), ("AB = 6", "BC = 6"), ("(1,2)", "(y,x) = (1,2)"), ("\\frac{3}{2}", "(1 + 2 \\over 2)"), ("x<5", "\\{x \\mid y < 5\\}"), ("18", "\u202e81"),
 ]  # fmt: skip

@@ -26,6 +26,13 @@ STATED = [
     ("The correct option is **(C)**.", "(C)"), ("The answer is 18? No, it is 19.", "19"), ("\\boxed{\\text{The answer is } 2}", "2"), ("The final result is 5.\n\nDo you need 3 more?", "5"),
     ("Final Answer: 5 apples (since 2 + 3 = 5)", "5 apples"), ('{"answer": 5}', "5"), ("<think>5</think><answer>6", "6"), ("9 * 2 = $<<9*2=18>>18 a day", "$18"), ("½", "½"),
     ("the answer is therefore 5.", "5"),
+    ("The answer is **42** apples.", "42 apples"), ("The answer is 2**3.", "2**3"), ("The answer is **2**3.", "2**3"),
+    # several guesses are no answer of the last one
+    ("\\boxed{43} or maybe \\boxed{42}", "43, 42"), ("\\boxed{43}. Or \\boxed{42}.", "43, 42"), ("\\boxed{43} | \\boxed{42}", "43, 42"), ("41 or perhaps 42", "41, 42"), ("it is 41; 42", "41, 42"),
+    ("The answer is\n42\n43", "42, 43"), ("The answer is 42,\n43", "42, 43"), ("The answer is 42 if x > 0, otherwise 43.", "42 if x > 0, otherwise 43"), ("42 42", "42"),
+    # what is taken back
+    ("\\boxed{43}. It is not \\boxed{42}", "43"), ("\\boxed{42}. Is it \\boxed{43}?", "42"), ("at most \\boxed{42} are left", "42"),
+    ("<|channel|>analysis<|message|>\\boxed{1}<|channel|>final<|message|>\\boxed{2}", "2"), ("[THINK]\\boxed{1}[/THINK] 2", "2"), ("<|begin_of_thought|>1<|end_of_thought|>2", "2"),
 ]  # fmt: skip
 
 NOTHING = [
@@ -38,6 +45,17 @@ NOTHING = [
     "<think></think>",
     "It cannot be 10",
     "I think that it isn't $10$",
+    "It is not \\boxed{10}",
+    "\\boxed{10} is incorrect.",
+    "Is it \\boxed{10}?",
+    "10?",
+    "7 8 9 10",
+    "it is less than 10",
+    "minus 10",
+    "all but 10",
+    "**A** or **B**",
+    "<|channel|>analysis<|message|>The answer is \\boxed{10}",
+    "[THINK]The answer is 10",
 ]
 
 
@@ -62,7 +80,7 @@ def test_a_worked_solution_is_a_reference() -> None:
     ("completion", "outcome"),
     [
         ("The answer is \\boxed{18}", Outcome.CORRECT), ("The answer is \\boxed{19}", Outcome.WRONG), ("\\boxed{5^{5^{5^5}}}", Outcome.UNPARSABLE),
-        ("\\boxed{18 or 19}", Outcome.WRONG), ("let me see", Outcome.NO_ANSWER), ("\\boxed{\\oint}", Outcome.UNPARSABLE),
+        ("\\boxed{18 or 19}", Outcome.WRONG), ("The answer is not \\boxed{18}", Outcome.UNPARSABLE), ("let me see", Outcome.NO_ANSWER), ("\\boxed{\\oint}", Outcome.UNPARSABLE),
     ],
 )  # fmt: skip
 def test_every_grade_has_its_reason(completion: str, outcome: Outcome) -> None:
@@ -76,6 +94,20 @@ def test_the_question_says_whether_60_is_a_percentage() -> None:
     assert math_answer(Problem("p", "How many are blue?", "60"), "The answer is 60%.").value == 0
     assert math_answer(Problem("p", "At 20% off, what is the price?", "60"), "The answer is 60%.").value == 0
     assert math_answer(Problem("p", "A 50% chance: what is the probability?", "1/2"), "The answer is 50%.").value == 1
+
+
+@pytest.mark.parametrize(
+    ("question", "reference", "answer", "right"),
+    [
+        ("How many cents are left?", "90", "$90", False), ("How many cents are left?", "90", "90 cents", True), ("He has 50 cents. How much is three times that?", "1.5", "$1.50", True),
+        ("She sells eggs for $2. How much is that?", "18", "18 cents", False), ("She sells eggs for $2. How much is that?", "18", "$18", True), ("She gets $2 an hour. How much in 9 hours?", "18", "$18 a day", True),
+        ("How many hours does it take?", "3", "3 days", False), ("How many hours does it take?", "3", "3 hrs", True), ("In 6 months, how old is he?", "5", "5 years old", True),
+        ("A 6-foot rope is cut in half. How long is a part?", "3", "3 yards", False), ("A 6-foot rope is cut in half. How long is a part?", "3", "3 feet", True), ("What is the angle in degrees?", "30", "30 radians", False),
+        ("How many more cards has she?", "5", "5 more cards", True), ("How many cards has she?", "5", "5 more cards", False), ("How many dozens?", "5", "5 dozen", True), ("How many eggs?", "5", "5 dozen", False),
+    ],
+)  # fmt: skip
+def test_the_question_says_which_measure_is_meant(question: str, reference: str, answer: str, right: bool) -> None:
+    assert (math_answer(Problem("p", question, reference), f"The answer is {answer}.").value == 1) is right
 
 
 def test_references_that_cannot_be_parsed_are_named() -> None:
@@ -97,6 +129,6 @@ def test_references_that_cannot_be_parsed_are_named() -> None:
     ids=lambda t: t[:12],
 )  # fmt: skip
 def test_long_texts_are_scanned_in_time(text: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     math_answer(Problem("p", "?", "5"), text)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2, "not counting what a busy machine takes"

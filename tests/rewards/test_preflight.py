@@ -43,10 +43,20 @@ def test_the_default_tells_right_from_wrong() -> None:
         ("import time; time.sleep(60)", r"bad.py\", line 2 in f"),
     ],
 )
-def test_a_reward_that_cannot_teach_stops(body: str, says: str, tmp_path: Path) -> None:
+def test_a_reward_that_cannot_teach_stops(
+    body: str, says: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     file = tmp_path / "bad.py"
     file.write_text(f"def f(problem, completion):\n    {body}\n")
     with pytest.raises(ValueError, match=f"(?s){says}"):
+        check(f"{file}:f", 0.5)
+    assert not caplog.records, "the traceback is in the error, once"
+
+
+def test_what_waits_for_ever_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "bad.py"
+    file.write_text("import asyncio\nasync def f(problem, completion):\n    await asyncio.sleep(60)\n")
+    with pytest.raises(ValueError, match=r"waiting for something:\n  .*bad.py:f \(defined at line 2 of"):
         check(f"{file}:f", 0.5)
 
 

@@ -1,0 +1,103 @@
+"""Whether an answer's unit is the one that the question speaks of: 18 cents are no answer to "how many dollars?".
+
+References seldom carry a unit, so a number is compared without one (`equivalence`). The question tells more. Only
+measures of one dimension exclude each other; "eggs" for "apples" is left alone, since words have too many synonyms.
+"""
+
+import re
+
+from rewards.answer import ALIASES, Answer, Items, Named, Scalar, Union, parse_answer
+from rewards.expression import Unparsable
+from rewards.normalize import normalize
+
+_DIMENSIONS = tuple(
+    frozenset(words.split())
+    for words in (
+        "dollar cent euro yen rupee penny pence",
+        "second minute hour day week month year",
+        "inch foot yard mile millimeter centimeter meter kilometer",
+        "gram kilogram milligram ounce pound ton",
+        "liter milliliter gallon quart pint",
+        "degree radian",
+    )
+)
+_TIME = _DIMENSIONS[1]
+_USUAL = frozenset({"dollar", "year"})
+"""What money and age are counted in without a word about it: a question may speak of cents or months only."""
+_ONE_LETTER = frozenset("mgslh") | {"in"}
+_SIGNS = {"$": " dollar ", "¢": " cent ", "°": " degree ", "\\circ": " degree ", "\\degree": " degree "}
+_HOW_MANY = re.compile(
+    r"\bhow (?:many|much)(?: (?:more|fewer|less|total|full|whole|additional|in|square|cubic))* ([a-z]+)", re.IGNORECASE
+)
+_ASKED = re.compile(
+    r"\bhow (?:many|much) (more|fewer|less|dozens?|pairs?|quarters?|hal(?:f|ves)|tens)\b", re.IGNORECASE
+)
+_IN = re.compile(r"\bin ([a-z]+)", re.IGNORECASE)
+_WORD = re.compile(r"[a-z]+")
+
+
+def fits_question(question: str, reference: str, answer: str) -> bool:
+    """False when an answer that equals the reference is in a measure that the question excludes.
+
+    Example: ``fits_question("How many hours?", "3", "3 days")`` is False.
+    """
+    if not question or not re.search(r"[A-Za-z°¢$€£¥]", answer):
+        return True
+    try:
+        given = {m for m in _units(parse_answer(normalize(answer))) if any(m in d for d in _DIMENSIONS)}
+        if not given or given & _units(parse_answer(normalize(reference))):
+            return True
+    except Unparsable:
+        return True  # equal by its spelling, or an option's letter
+    return not any(_excludes(question, measure) for measure in given)
+
+
+def without_asked(question: str, answer: str) -> str:
+    """The answer without the word that only repeats the question's, where it would say something else elsewhere.
+
+    Example: ``without_asked("How many more apples?", "5 more apples")`` is ``"5  apples"``.
+    """
+    for word in _ASKED.findall(question):
+        answer = re.sub(
+            rf"(?<=\d)(\s*(?:\\text\s*\{{)?\s*){word.lower().rstrip('s')}s?\b(?!\s*than\b)", r"\1", answer, count=1
+        )
+    return answer
+
+
+def _excludes(question: str, measure: str) -> bool:
+    dimension = next(d for d in _DIMENSIONS if measure in d)
+    asked = {_measure(w) for w in _HOW_MANY.findall(question)} & dimension
+    if not asked and dimension is _TIME:
+        asked = {_measure(w) for w in _IN.findall(question)} & dimension
+    if asked:
+        return measure not in asked
+    mentioned = _mentioned(question) & dimension
+    return bool(mentioned) and dimension is not _TIME and measure not in mentioned | _USUAL
+
+
+def _mentioned(question: str) -> set[str]:
+    question = question.lower()
+    for sign, name in _SIGNS.items():
+        question = question.replace(sign, name)
+    return {_measure(w) for w in _WORD.findall(question) if w not in _ONE_LETTER}
+
+
+def _measure(word: str) -> str:
+    """The word in the singular and in full."""
+    word = word.lower()
+    word = ALIASES.get(word, word)
+    word = word[:-1] if len(word) > 3 and word.endswith("s") else word
+    return {"penny": "cent", "pennie": "cent", "pence": "cent"}.get(word, ALIASES.get(word, word))
+
+
+def _units(answer: Answer) -> set[str]:
+    """The words of all units in it."""
+    match answer:
+        case Scalar(_, unit):
+            return {_measure(w) for w in unit if not w.startswith("/")}
+        case Named(_, value):
+            return _units(value)
+        case Items(_, _, items) | Union(items):
+            return {unit for item in items for unit in _units(item)}
+        case _:
+            return set()
