@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 # A GPU that answers chooses the `gpu` extra.
 EXTRA := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
+# Without cached bytecode every process would compile torch, ray and transformers anew, for about ten seconds.
+unexport PYTHONDONTWRITEBYTECODE
 # uv does not read pip's wheel directory; without one it knows by itself where a CPU's torch comes from.
 ifdef PIP_FIND_LINKS
 export UV_FIND_LINKS := $(PIP_FIND_LINKS)

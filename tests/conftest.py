@@ -2,6 +2,9 @@
 
 import os
 
+# Without cached bytecode each process that a test starts would compile torch, ray and transformers anew, for about ten
+# seconds.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin steal the cores from each other
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # what a test needs is on this machine or made on the fly
