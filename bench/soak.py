@@ -3,10 +3,11 @@
     python bench/soak.py                                     2,000 tiny steps on two torch workers, a kill every 8 s or so
     python bench/soak.py --engine vllm --workers 1 --every 0 the same work on vLLM, nothing killed: what a worker gathers
 
-The run is a real one on Ray actors: a learner, rollout workers and grading processes. Every kill is a SIGKILL to one of
-them, or a SIGSTOP that leaves it silent. At the end every step must stand in the metrics once, every completion must have
-been graded, and memory, file handles, threads, files in /dev/shm, Ray objects and processes must be where they were after
-the first quarter. The table goes to standard output, the figures to `bench/soak.json`. Exit status 1 if anything is wrong.
+The run is a real one on Ray actors: a learner, rollout workers and grading processes, and all that a run is told to by
+default. Every kill is a SIGKILL to one of them, or a SIGSTOP that leaves it silent. At the end every step must stand in the
+metrics once, every completion must have been graded, and memory, file handles, threads, files in /dev/shm, Ray objects and
+processes must be where they were after the first quarter. The table goes to standard output, the figures to
+`bench/soak.json`. Exit status 1 if anything is wrong.
 """
 
 import argparse
@@ -34,10 +35,10 @@ from lora.files import read_peft
 from rl.cluster import disconnect, open_parts
 from rl.config import RunConfig
 from rl.evaluate import Evaluation
-from rl.launch import prepare, train_through_deaths
+from rl.launch import prepare, telling, train_through_deaths
 from rl.run_directory import RunDirectory
 from rl.settings import load_config
-from rl.sinks import Ended, Sink, Sinks
+from rl.sinks import Ended, Sink
 from rl.train import Parts
 from rl.types import Group
 
@@ -56,6 +57,9 @@ class Sample:
     kills: int
     driver_mib: float
     """Memory of this process alone, which is never restarted (resident)."""
+    learner_mib: float
+    workers_mib: float
+    """Of the actors that are there at this moment (resident)."""
     total_mib: float
     """Memory of all processes of the run, shared pages counted once (PSS)."""
     file_handles: int
@@ -89,6 +93,8 @@ def sample(started: float, steps: int, kills: int) -> Sample:
         steps,
         kills,
         round(this.memory_info().rss / 2**20, 1),
+        round(sum(_rss(process) for process in family if _is(process, "ray::LearnerActor")) / 2**20, 1),
+        round(sum(_rss(process) for process in family if _is(process, "ray::EngineActor")) / 2**20, 1),
         round(sum(_pss(process) for process in family) / 2**20, 1),
         this.num_fds(),
         this.num_threads(),
@@ -106,6 +112,18 @@ def shared_files(family: set[int]) -> set[Path]:
         path for path, maker in makers.items()
         if maker is not None and (int(maker[1]) in family or not psutil.pid_exists(int(maker[1])))
     }  # fmt: skip
+
+
+def _is(process: psutil.Process, title: str) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return title in " ".join(process.cmdline())
+    return False
+
+
+def _rss(process: psutil.Process) -> int:
+    with contextlib.suppress(psutil.Error):
+        return process.memory_info().rss
+    return 0
 
 
 def _pss(process: psutil.Process) -> int:
@@ -187,7 +205,8 @@ async def soak(options: argparse.Namespace, out: Path) -> tuple[RunConfig, list[
         ]
         started = time.monotonic()
         try:
-            await train_through_deaths(prepared, parts, directory, Sinks([counting]), resume=False)
+            async with telling(prepared.config, directory, counting) as sinks:
+                await train_through_deaths(prepared, parts, directory, sinks, resume=False)
         finally:
             for task in beside:
                 task.cancel()

@@ -12,7 +12,7 @@ from lora.config import LoraConfig
 from rewards.pool import GraderPool
 from rewards.types import Problem
 from rl.config import RunConfig
-from rl.connect import join
+from rl.connect import join, start
 from rl.learner import TorchLearner
 from rl.liveness import Watchman
 from rl.remote_learner import RayLearner
@@ -23,9 +23,6 @@ from rollout.actor import AdapterStore, RayEngine
 from rollout.create import create_engine
 from rollout.pool import Admit, EnginePool
 from rollout.types import Engine
-
-OBJECT_STORE_BYTES = 512 * 2**20
-"""For a cluster of our own on this machine: adapters and batches are small."""
 
 
 @asynccontextmanager
@@ -120,6 +117,7 @@ def connect() -> None:
 
     Raises:
         ValueError: nothing answers at `RAY_ADDRESS`, or it is another version.
+        ClusterStartError: Ray would not start.
     """
     if ray.is_initialized():
         return
@@ -127,8 +125,7 @@ def connect() -> None:
     if os.environ.get("RAY_ADDRESS"):
         join(os.environ["RAY_ADDRESS"], **quiet)
     else:
-        os.environ.setdefault("RAY_worker_niceness", "0")  # the run is what the user is waiting for
-        ray.init("local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
+        start(**quiet)
 
 
 def disconnect() -> None:

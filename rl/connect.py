@@ -1,5 +1,6 @@
-"""Joining a Ray cluster that is there already, with one clear line where that cannot be."""
+"""Joining a Ray cluster that is there already, or starting one, with one clear line where that cannot be."""
 
+import os
 import re
 import socket
 from typing import Any
@@ -10,6 +11,31 @@ from rl.cluster_token import settle_token
 
 PATIENCE_S = 10.0
 """Ray itself tries for minutes where nothing listens."""
+OBJECT_STORE_BYTES = 512 * 2**20
+"""For a cluster of our own on this machine: adapters and batches are small."""
+TOO_BUSY = "this machine is too busy to start Ray; end what else runs here (also what `ray stop` ends), and try again"
+
+
+class ClusterStartError(RuntimeError):
+    """Ray would not start."""
+
+
+def start(**options: Any) -> None:
+    """`ray.init` of a cluster that is this process's own, and ends with it.
+
+    Raises:
+        ClusterStartError: Ray says no, or does not come up in its time.
+    """
+    os.environ.setdefault("RAY_worker_niceness", "0")  # the run is what the user is waiting for
+    # If this process is killed, Ray's agents look for the head that died with it for a minute, by Ray's own setting.
+    os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
+    try:
+        ray.init("local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **options)
+    except Exception as error:  # Ray's own are of many kinds, bare `Exception` among them
+        ray.shutdown()
+        said = " ".join(str(error).split())
+        why = TOO_BUSY if "timed out" in said else f"Ray would not start: {said[:300] or type(error).__name__}"
+        raise ClusterStartError(why) from error
 
 
 def join(address: str, **options: Any) -> None:

@@ -14,11 +14,14 @@ from ray.util.placement_group import placement_group, placement_group_table, rem
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from rl.config import RunConfig
+from rl.lifeline import Anchor, held_by
 from rl.placement import Request, Resources, refuse, request
 from rollout.place import Place
 
 log = logging.getLogger(__name__)
 
+GONE_S, BACK_S = 4.0, 45.0
+"""How long what does not come back may be silent, and a head that may be set up to. Ray's patience is a minute."""
 REMIND_S = 60.0
 """How often a run that waits for a cluster says so."""
 _REPORT = "__autoscaling_status"
@@ -62,7 +65,7 @@ class Reservation:
         home = homes.get(bundle)
         learns = bundle < self._learners
         beside = sum(1 for other, node in homes.items() if (other < self._learners) == learns and node == home)
-        return max(1, cores.get(home or "", min(cores.values())) // max(1, beside))
+        return max(1, cores.get(home or "", min(cores.values(), default=1)) // max(1, beside))
 
 
 @asynccontextmanager
@@ -71,14 +74,28 @@ async def reserve(config: RunConfig, *, learner: bool) -> AsyncGenerator[Reserva
 
     Raises:
         PlacementError: the cluster can never hold the run.
+        ClusterLost: the cluster is gone.
     """
-    wanted = await asyncio.to_thread(_wanted, config, learner=learner)
-    group: Any = placement_group(wanted.bundles(), strategy=wanted.strategy)
-    try:
-        await _granted(group, config, learner=learner, wanted=wanted)
-        yield Reservation(wanted, group)
-    finally:
-        remove_placement_group(group)
+    async with held_by(await asyncio.to_thread(_anchors)):
+        wanted = await asyncio.to_thread(_wanted, config, learner=learner)
+        group: Any = placement_group(wanted.bundles(), strategy=wanted.strategy)
+        try:
+            await _granted(group, config, learner=learner, wanted=wanted)
+            yield Reservation(wanted, group)
+        finally:
+            remove_placement_group(group)
+
+
+def _anchors() -> list[Anchor]:
+    """What this process cannot do without: the cluster's head, and the raylet of its own node."""
+    context = ray.get_runtime_context()
+    host, _, port = context.gcs_address.rpartition(":")
+    here = next(node for node in _alive() if node["NodeID"] == context.get_node_id())
+    is_own = cast(Any, ray)._private.worker._global_node.is_head()
+    return [
+        Anchor("Ray's head", host, int(port), GONE_S if is_own else BACK_S),
+        Anchor("this node's raylet", here["NodeManagerAddress"], here["NodeManagerPort"], GONE_S),
+    ]
 
 
 async def _granted(group: Any, config: RunConfig, *, learner: bool, wanted: Request) -> None:

@@ -107,7 +107,11 @@ async def train(config: RunConfig, problems: Split, parts: Parts, journal: Journ
             scale = lr_scale(config.learner, step, config.num_steps) * guard.lr_scale
             metrics |= await learn(config, rollout, adapter, parts.learner, scale, watch)
             metrics["rollout/workers"] = float(len(parts.engine.replicas()))
-            metrics |= await _heed(guard, step, metrics, parts.learner, journal)
+            try:
+                await _heed(guard, step, metrics, parts.learner, journal)
+            except Collapse:
+                journal.stepped(step, metrics | watch.metrics(), groups)
+                raise
             if ROLLED_BACK in metrics:
                 await coming.drop()
             with watch.phase("publish"):
@@ -178,10 +182,8 @@ async def _check(
     return await parts.watchman.check(reference, parts.engine)
 
 
-async def _heed(
-    guard: Guard, step: int, metrics: Mapping[str, float], learner: Learner, journal: Journal
-) -> dict[str, float]:
-    """Do what the guard wants; the metrics of that.
+async def _heed(guard: Guard, step: int, metrics: dict[str, float], learner: Learner, journal: Journal) -> None:
+    """Do what the guard wants, and add that to the step's metrics.
 
     Raises:
         Collapse: it wants the run to stop.
@@ -189,13 +191,18 @@ async def _heed(
     alarms = guard.watch(metrics)
     if alarms:
         journal.alarmed(step, alarms)
-    seen = {"guard/alarms": float(len(alarms)), LR_SCALE: guard.lr_scale}
+    metrics |= {"guard/alarms": float(len(alarms)), LR_SCALE: guard.lr_scale}
     if not guard.collapsed:
-        return seen
+        return
     if not guard.may_roll_back or not await journal.roll_back(learner):
-        raise Collapse(f"stopped at step {step}, where the run collapses: {'; '.join(alarms)}")
+        again = f", rolled back {guard.roll_backs} times" if guard.roll_backs else ""
+        raise Collapse(
+            f"stopped at step {step}, where the run collapses{again}: {'; '.join(alarms)}; adapters/best is its best "
+            "policy: begin a new run from it (lora.init) with a lower learner.lr, or go on with --resume and other "
+            "[guard] settings"
+        )
     guard.rolled_back()
-    return seen | {ROLLED_BACK: 1.0}
+    metrics[ROLLED_BACK] = 1.0
 
 
 def _seeds(seed: int, step: int, count: int) -> list[int]:

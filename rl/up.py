@@ -13,18 +13,12 @@ from typing import Any
 import ray
 
 from rl.cluster_token import MODE, make_token, use_token
-from rl.connect import join, mismatch, require_head
+from rl.connect import TOO_BUSY, ClusterStartError, join, mismatch, require_head
 from rl.dashboard.host import NAMESPACE, start_host
 
 AGENT_PORT = 52365
 """Ray's own choice."""
-TOO_BUSY = "this machine is too busy to start Ray within 15 s; end what is left with `ray stop`, and try again"
-"""A raylet gives its node's agent 15 s to load all that it imports, and then dies."""
 QUIET: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": "ERROR"}
-
-
-class ClusterStartError(RuntimeError):
-    """Ray would not start."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,12 @@
 """Tells the cluster's page host what happens in a run. Nothing here can slow a step down or stop a run."""
 
 import logging
+import math
 import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import ray
@@ -13,6 +15,7 @@ from ray.exceptions import RayError
 from rl.dashboard.host import find_host
 from rl.dashboard.types import News, Row, RunInfo, State
 from rl.evaluate import Evaluation
+from rl.jsonl import read_objects
 from rl.run_directory import RunDirectory, sample_rows
 from rl.sinks import Ended, Sink
 from rl.types import Group
@@ -23,16 +26,21 @@ BEAT_S = 5.0
 """News are told this often at least, though there are none: a run that is silent for a minute is shown as that."""
 PATIENCE_S = 10.0
 NUM_SAMPLES = 16
+ROWS_KEPT = 256
+"""In memory, while they wait to be told: more are waiting only where nobody has answered for long."""
 NO_PAGE = "this cluster has no page of curves: start it with `rankone up`, or run `rankone page` on its head"
 
 
 class PageTeller(Sink):
-    """Keeps what was not told yet; a thread of its own tells it."""
+    """Keeps what was not told yet; a thread of its own tells it. What has to be told again is in the run's files."""
 
     def __init__(self, info: RunInfo, directory: RunDirectory) -> None:
         self._info = info
         self._best = directory.adapters / "best"
-        self._rows: list[Row] = list(directory.metrics())
+        self._metrics_file = directory.metrics_file
+        self._untold: deque[Row] = deque(maxlen=ROWS_KEPT)
+        self._last, self._count = self._written()
+        self._nobody_listens = False
         self._samples: deque[Row] = deque(maxlen=NUM_SAMPLES)
         self._state: State = "running"
         self._told = 0
@@ -47,11 +55,15 @@ class PageTeller(Sink):
             self._samples.extend(sample_rows(step, "held out", evaluation.groups)[: NUM_SAMPLES // 2])
 
     def stepped(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None:
+        if self._nobody_listens:
+            return
         with self._lock:
-            while self._rows and self._rows[-1]["step"] >= step:  # done again, after a restart of the learner
-                self._rows.pop()
-            self._told = min(self._told, len(self._rows))
-            self._rows.append({"step": step, "time": time.time(), **metrics})
+            if step <= self._last:  # done again, after a restart of the learner
+                self._untold.clear()
+                _, self._count = self._written(before=step)
+                self._told = min(self._told, self._count)
+            self._untold.append({"step": step, "time": time.time(), **metrics})
+            self._last, self._count = step, self._count + 1
             self._samples.extend(row for group in groups[:4] for row in sample_rows(step, "train", [group])[:2])
         self._wake.set()
 
@@ -69,6 +81,8 @@ class PageTeller(Sink):
                 found = found or self._begin()
                 if found is None:
                     log.info(NO_PAGE)
+                    self._nobody_listens = True
+                    self._untold.clear()
                     return
                 self._tell(*found)
                 warned = False
@@ -89,17 +103,31 @@ class PageTeller(Sink):
             return None
         run, known = ray.get(host.begin.remote(self._info), timeout=PATIENCE_S)
         with self._lock:
-            self._told, self._adapter_told = 0 if known > len(self._rows) else min(known, self._told), 0.0
+            self._told, self._adapter_told = 0 if known > self._count else min(known, self._told), 0.0
         return host, run
 
     def _tell(self, host: Any, run: str) -> None:
         with self._lock:
-            first, rows = self._told, self._rows[self._told :]
+            first, rows = self._told, self._since(self._told)
             changed, adapter = self._new_adapter()
             news = News(first, rows, list(self._samples), self._state, adapter)
-        known = ray.get(host.tell.remote(run, news), timeout=PATIENCE_S)
+        known: int = ray.get(host.tell.remote(run, news), timeout=PATIENCE_S)
         with self._lock:
             self._told, self._adapter_told = min(known, first + len(rows), self._told + len(rows)), changed
+            for _ in range(min(len(self._untold), self._told - (self._count - len(self._untold)))):
+                self._untold.popleft()
+
+    def _since(self, first: int) -> list[Row]:
+        """The rows from that one on."""
+        kept = self._count - len(self._untold)
+        if first >= kept:
+            return list(self._untold)[first - kept :]
+        return list(islice(read_objects(self._metrics_file), first, self._count))
+
+    def _written(self, before: float = math.inf) -> tuple[int, int]:
+        """The last step before that one in the run's files, or -1, and how many there are."""
+        steps = [row["step"] for row in read_objects(self._metrics_file) if row["step"] < before]
+        return max(steps, default=-1), len(steps)
 
     def _new_adapter(self) -> tuple[float, dict[str, bytes]]:
         """The best adapter's files, if they changed since they were told, and when they did."""

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import requests
 
-from rl.up import TOO_BUSY
+from rl.connect import TOO_BUSY
 
 ROOT = Path(__file__).parents[2]
 RANKONE = Path(sys.executable).with_name("rankone")

@@ -21,11 +21,12 @@ import torch
 from lora.files import read_peft, unpack
 from rl.cli import app
 from rl.cluster import open_parts
-from rl.launch import prepare, train_through_deaths
+from rl.launch import Prepared, prepare, train_through_deaths
 from rl.remote_learner import RayLearner
 from rl.run_directory import RunDirectory
 from rl.settings import load_config
 from rl.sinks import Ended, Sink, Sinks
+from rl.train import Parts
 from rl.types import Group, LearnerDied
 from rollout.actor import RayEngine
 
@@ -70,11 +71,19 @@ def children_of(pid: int) -> list[int]:
     return [int(word) for word in listed.stdout.split()]
 
 
+IMPORTED_BY_A_RUN = (
+    "rl.launch", "rl.run_command", "torch", "transformers.models.auto.modeling_auto",
+    "transformers.models.auto.tokenization_auto", "transformers.models.llama.modeling_llama", "accelerate",
+    "torch.utils.tensorboard", "matplotlib.figure", "matplotlib.backends.backend_agg",
+)  # fmt: skip
+"""What a start spends most of its time on, and nothing that a kill could hit: the processes are forked with it."""
+
+
 def test_a_run_killed_at_twenty_random_points_ends_as_one_that_never_was(tmp_path: Path) -> None:
     """Bit for bit, on a CPU with the torch engine; the processes that grade end with it. Every fourth kill is a SIGTERM,
     which ends a run in order."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["rl.launch", "transformers", "torch"])
+    context.set_forkserver_preload(list(IMPORTED_BY_A_RUN))
     settings = overrides(num_steps="80")
 
     def start(out: Path) -> Any:
@@ -93,7 +102,7 @@ def test_a_run_killed_at_twenty_random_points_ends_as_one_that_never_was(tmp_pat
             time.sleep(0.005)
         time.sleep(moment)
         graders = children_of(process.pid)
-        with suppress(ProcessLookupError):  # it has ended meanwhile
+        with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
             os.kill(process.pid, signal.SIGTERM if kills % 4 == 3 else signal.SIGKILL)
         process.join(60)
         assert not process.is_alive()
@@ -121,7 +130,7 @@ def test_a_run_killed_at_twenty_random_points_ends_as_one_that_never_was(tmp_pat
 
 
 class Reaper(Sink):
-    """Kills the learner and a rollout worker, each after a step of its own."""
+    """Kills the learner or a rollout worker, each after a step of its own."""
 
     def __init__(self, at: Mapping[int, int]) -> None:
         self._at = dict(at)
@@ -137,38 +146,55 @@ class Reaper(Sink):
         """Nothing to release."""
 
 
-async def run_and_kill(out: Path, kills: str, **settings: str) -> None:
-    """A run on actors in which `kills` says whom to kill after each step: `l`earner, `w`orker or nobody."""
-    config = load_config(
-        EXAMPLE, overrides(runtime="ray", num_steps="8", **{"evaluate.every": "4", "liveness.every": "1"} | settings)
-    )
-    prepared = prepare(config, EXAMPLE.parent)
-    directory = RunDirectory.create(out, prepared.config)
-    async with open_parts(prepared.config, "killed", prepared.encode) as parts:
-        learner, worker = parts.learner, parts.engine.replicas()[0]
-        assert isinstance(learner, RayLearner)
-        assert isinstance(worker, RayEngine)
-        whom = {"l": await learner.pid(), "w": await worker.pid()}
-        sink = Reaper({step: whom[letter] for step, letter in enumerate(kills) if letter in whom})
-        await train_through_deaths(prepared, parts, directory, Sinks([sink]), resume=False)
+def prepared(runtime: str, **settings: str) -> Prepared:
+    fixed = {"runtime": runtime, "num_steps": "12", "evaluate.every": "4", "liveness.every": "1"}
+    return prepare(load_config(EXAMPLE, overrides(**fixed | settings)), EXAMPLE.parent)
 
 
-@pytest.mark.usefixtures("ray_cluster")
+async def pids(parts: Parts) -> dict[str, int]:
+    """Of the learner and of the worker."""
+    learner, worker = parts.learner, parts.engine.replicas()[0]
+    assert isinstance(learner, RayLearner)
+    assert isinstance(worker, RayEngine)
+    return {"learner": await learner.pid(), "worker": await worker.pid()}
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """As many as the learner and the worker have on `ray_cluster`: with others, sums are taken in another order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("ray_cluster", "two_threads")
 async def test_a_run_outlives_its_learner_and_its_only_worker(tmp_path: Path) -> None:
-    await run_and_kill(tmp_path / "calm", "")
-    await run_and_kill(tmp_path / "killed", "..l..w..")
-    assert steps(tmp_path / "killed") == list(range(9))
-    one, other = weights(tmp_path / "killed"), weights(tmp_path / "calm")
+    """Both are killed in turn; then the learner for good, which ends the run, and the run is resumed: it ends bit for
+    bit as a run in one process that nobody killed."""
+    whole = prepared("local")
+    async with open_parts(whole.config, "run", whole.encode) as parts:
+        await train_through_deaths(whole, parts, RunDirectory.create(tmp_path / "calm", whole.config), Sinks([]), resume=False)  # fmt: skip
+    mortal, out = prepared("ray"), tmp_path / "killed"
+    directory = RunDirectory.create(out, mortal.config)
+    async with open_parts(mortal.config, "run", mortal.encode) as parts:
+        process = await pids(parts)
+        kills = Sinks([Reaper({2: process["learner"], 5: process["worker"]})])
+        first = prepared("ray", num_steps="8")
+        await train_through_deaths(first, parts, directory, kills, resume=False)
+        assert steps(out) == list(range(9))
+        now = await pids(parts)
+        assert not set(process.values()) & set(now.values()), "both are new ones"
+        last = prepared("ray", **{"learner.max_restarts": "0"})
+        with pytest.raises(LearnerDied, match="the learner died"):
+            await train_through_deaths(last, parts, directory, Sinks([Reaper({9: now["learner"]})]), resume=True)
+        assert steps(out) == list(range(len(steps(out))))
+        assert 10 <= len(steps(out)) < 13
+        await parts.learner.restart()
+        await train_through_deaths(last, parts, directory, Sinks([]), resume=True)
+    assert steps(out) == list(range(13))
+    one, other = weights(out), weights(tmp_path / "calm")
     assert all(torch.equal(one[name], other[name]) for name in one)
-
-
-@pytest.mark.usefixtures("ray_cluster")
-async def test_a_learner_that_cannot_be_brought_back_ends_the_run_so_that_it_can_be_resumed(tmp_path: Path) -> None:
-    with pytest.raises(LearnerDied, match="the learner died"):
-        await run_and_kill(tmp_path / "run", ".l", **{"learner.max_restarts": "0"})
-    done = steps(tmp_path / "run")
-    assert done == list(range(len(done)))
-    assert len(done) >= 2
 
 
 @contextlib.contextmanager

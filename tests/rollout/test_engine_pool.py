@@ -221,25 +221,12 @@ def tokens(groups: list[list[Completion]]) -> list[list[tuple[int, ...]]]:
     return [[completion.token_ids for completion in group] for group in groups]
 
 
-async def killed_at_work(pool: EnginePool, victims: int, sampling: Callable[[], Awaitable[Any]]) -> Any:
-    """What comes of sampling while that many of the pool's workers are killed."""
-    engines = [engine for engine in pool.replicas() if isinstance(engine, RayEngine)]
-    pids = [await engine.pid() for engine in engines[:victims]]
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)  # so that it is surely at work when it is killed
-    at_work = asyncio.ensure_future(sampling())
-    await asyncio.sleep(1)
-    assert not at_work.done()
-    for pid in pids:
-        os.kill(pid, signal.SIGKILL)
-    return await at_work
-
-
 @pytest.mark.usefixtures("ray_cluster")
 async def test_workers_that_are_killed_or_silent_cost_no_prompt_and_change_no_completion(
     tiny_model: ModelConfig, make_adapter: Callable[..., Adapter]
 ) -> None:
-    """One of two is killed, then both at once, then one is silent. Each new one shows the policy before it serves."""
+    """One of two is killed; then both go at once, one killed and one silent. Each new one shows the policy before it
+    serves."""
     adapter = make_adapter(tiny_model, LORA, version=4)
     expected = tokens(await TorchEngine(tiny_model, LORA).sample(PROMPTS, adapter, SAMPLING, seeds=SEEDS))
     learner = TorchLearner("gate", tiny_model, LORA, LearnerConfig(), temperature=1.0, seed=0)
@@ -253,23 +240,37 @@ async def test_workers_that_are_killed_or_silent_cost_no_prompt_and_change_no_co
     workers = Workers(tiny_model)
     pool = await workers.pool(2, admit=admit)
 
-    def sampling() -> Awaitable[list[list[Completion]]]:
-        return pool.sample(PROMPTS, adapter, SAMPLING, seeds=SEEDS)
+    async def sampled_while(killed: RayEngine, silent: RayEngine | None = None) -> list[list[tuple[int, ...]]]:
+        """What comes of sampling while these two end."""
+        pid = await killed.pid()
+        pids = [pid] if silent is None else [pid, await silent.pid()]
+        for each in pids:
+            os.kill(each, signal.SIGSTOP)  # so that it is surely at work when it ends
+        sampling = asyncio.ensure_future(pool.sample(PROMPTS, adapter, SAMPLING, seeds=SEEDS))
+        await asyncio.sleep(1)
+        assert not sampling.done()
+        os.kill(pid, signal.SIGKILL)
+        found = tokens(await asyncio.wait_for(sampling, 120))
+        assert await gone(pids), "a stalled worker must not keep its memory or GPU"
+        return found
 
     try:
-        for victims in (1, 2):
-            assert tokens(await killed_at_work(pool, victims, sampling)) == expected
-            await settled(pool, 2)
-        assert (len(workers.started), let_in) == (5, workers.started[2:])
-        silent = workers.started[-1]
-        pid = await silent.pid()
+        first, second = workers.started
+        assert await sampled_while(first) == expected
+        await settled(pool, 2)
+        silent = workers.started[2]
         silent._stall_timeout = 2  # pyright: ignore[reportPrivateUsage]
-        os.kill(pid, signal.SIGSTOP)
-        assert tokens(await asyncio.wait_for(sampling(), 60)) == expected
-        for _ in range(100):
-            if not Path(f"/proc/{pid}").exists():
-                break
-            await asyncio.sleep(0.1)
-        assert not Path(f"/proc/{pid}").exists(), "a stalled worker must not keep its memory or GPU"
+        assert await sampled_while(second, silent) == expected
+        await settled(pool, 2)
+        assert (len(workers.started), set(let_in)) == (5, set(workers.started[2:]))
     finally:
         await pool.close()
+
+
+async def gone(pids: Sequence[int]) -> bool:
+    """Whether these processes end soon."""
+    for _ in range(100):
+        if not any(Path(f"/proc/{pid}").exists() for pid in pids):
+            return True
+        await asyncio.sleep(0.1)
+    return False
