@@ -12,7 +12,7 @@ from lora.config import LoraConfig
 from rewards.pool import GraderPool
 from rewards.types import Problem
 from rl.config import RunConfig
-from rl.connect import join, start
+from rl.connect import join, join_here, start
 from rl.learner import TorchLearner
 from rl.liveness import Watchman
 from rl.remote_learner import RayLearner
@@ -113,7 +113,9 @@ async def open_workers(
 
 
 def connect() -> None:
-    """Join the cluster that `RAY_ADDRESS` or a head on this machine offers, else start one for this run alone.
+    """Join the cluster that `RAY_ADDRESS` names, else the one that `rankone up` made this machine a node of.
+
+    Where there is none, or `RAY_ADDRESS` is "local", start one for this run alone.
 
     Raises:
         ValueError: nothing answers at `RAY_ADDRESS`, or it is another version.
@@ -122,9 +124,10 @@ def connect() -> None:
     if ray.is_initialized():
         return
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "rankone"}
-    if os.environ.get("RAY_ADDRESS"):
-        join(os.environ["RAY_ADDRESS"], **quiet)
-    else:
+    address = os.environ.get("RAY_ADDRESS", "")
+    if address not in ("", "local"):
+        join(address, **quiet)
+    elif address == "local" or not join_here(**quiet):
         start(**quiet)
 
 

@@ -77,27 +77,28 @@ def page_command(
 
 @one_line_errors
 def submit_command(
-    config: Annotated[Path, typer.Argument(help="The run's TOML file.", show_default=False)],
+    config: Annotated[Path, typer.Argument(help="The TOML file of a run, or of a sweep.", show_default=False)],
     address: Address = None,
     override: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting; repeatable.")
     ] = None,
+    sft: Annotated[bool, typer.Option("--sft", help="Run it as `rankone sft` does, on given completions.")] = False,
     name: Annotated[str | None, typer.Option(help="The job's name in the dashboard; by default the run's.")] = None,
     follow: Annotated[bool, typer.Option(help="Follow the logs, and end with the run's exit status.")] = True,
 ) -> None:
-    """Send a run to a Ray cluster as a job."""
+    """Send a run, or a sweep, to a Ray cluster as a job."""
     from rl.jobs import Cluster
-    from rl.launch import prepare
-    from rl.settings import load_config
+    from rl.work import read_work
 
-    settings = load_config(config, override or [])
-    prepare(settings, config.parent)  # every mistake in data, prompts and answers shows here, not on the cluster
+    work = read_work(config, override or [], sft=sft)  # every mistake shows here, not on the cluster
     cluster = Cluster(_address(address))
-    name = name or settings.name
+    name = name or work.name
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "run"  # it goes into addresses and paths
-    if Path(settings.model.name).is_dir():
-        print(f"the model is not sent: every node needs {Path(settings.model.name).resolve()}", file=sys.stderr)
-    job = cluster.submit(settings, config.parent, name, f"{plain}-{datetime.now():%Y%m%d-%H%M%S}-{os.getpid():x}")
+    for model in work.models:
+        print(f"the model is not sent: every node needs {model}", file=sys.stderr)
+    if work.moves:
+        print('runtime = "local" is not heeded: a job runs on the cluster', file=sys.stderr)
+    job = cluster.submit(work, name, f"{plain}-{datetime.now():%Y%m%d-%H%M%S}-{os.getpid():x}")
     print(f"job {job}\npage {cluster.address}/#/jobs/{job}\nstop it with: rankone stop {job}", flush=True)
     if follow:
         _follow(cluster, job)

@@ -1,5 +1,6 @@
 """Joining a Ray cluster that is there already, or starting one, with one clear line where that cannot be."""
 
+import logging
 import os
 import re
 import socket
@@ -8,16 +9,19 @@ from typing import Any
 import ray
 
 from rl.cluster_token import settle_token
+from rl.dashboard.host import find_host
+
+log = logging.getLogger(__name__)
 
 PATIENCE_S = 10.0
 """Ray itself tries for minutes where nothing listens."""
 OBJECT_STORE_BYTES = 512 * 2**20
 """For a cluster of our own on this machine: adapters and batches are small."""
-TOO_BUSY = "this machine is too busy to start Ray; end what else runs here (also what `ray stop` ends), and try again"
+TOO_BUSY = "this machine is too busy to start Ray; end what else runs here, and try again"
 
 
 class ClusterStartError(RuntimeError):
-    """Ray would not start."""
+    """Ray would not start; nothing of it is left."""
 
 
 def start(**options: Any) -> None:
@@ -56,6 +60,26 @@ def join(address: str, **options: Any) -> None:
         raise ValueError(found) from None
 
 
+def join_here(**options: Any) -> bool:
+    """Join the cluster that `rankone up` made this machine a node of, if there is one and it lets us in.
+
+    One that does not show the curves of runs is somebody's for something else, and left alone.
+    """
+    address = _found()
+    if address is None or not _listens(address):
+        return False
+    try:
+        join(address, **options)
+    except ValueError as error:
+        log.warning("%s; so this run gets a cluster of its own", error)
+        return False
+    if find_host() is None:
+        ray.shutdown()
+        return False
+    log.info("on the Ray cluster at %s, of which this machine is a node (RAY_ADDRESS=local stays out of it)", address)
+    return True
+
+
 def mismatch(said: str) -> str | None:
     """Ray's words about two versions that do not fit, as one line; None if that is not what they are about."""
     versions = re.findall(r"Ray: (\S+)\s+Python: (\S+)", said)
@@ -81,21 +105,37 @@ def require_head(address: str) -> None:
     Raises:
         ValueError: nothing answers, what answers is no head, or it wants a token that is not here.
     """
-    host, colon, port = address.rpartition(":")
-    if not colon or not port.isdecimal() or "/" in host:
+    if not _is_host_and_port(address):
         return  # Ray's own words: local, ray://...
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), PATIENCE_S).close()
-    except OSError:
-        raise ValueError(no_cluster(address)) from None
+    if not _listens(address):
+        raise ValueError(no_cluster(address))
     settle_token(address)
 
 
-def _current() -> str:
-    """The head that `ray start` began on this machine, HOST:PORT. Raises ValueError if there is none."""
-    from ray._private.services import find_bootstrap_address
+def _is_host_and_port(address: str) -> bool:
+    host, colon, port = address.rpartition(":")
+    return bool(colon) and port.isdecimal() and "/" not in host
 
-    found: str | None = find_bootstrap_address(None)
+
+def _listens(address: str) -> bool:
+    """Whether anything does at HOST:PORT."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), PATIENCE_S).close()
+    except OSError:
+        return False
+    return True
+
+
+def _current() -> str:
+    """The head of the cluster that `ray start` made this machine a node of, HOST:PORT. Raises ValueError if none is."""
+    found = _found()
     if found is None:
         raise ValueError(no_cluster("auto"))
     return found
+
+
+def _found() -> str | None:
+    from ray._private.services import find_bootstrap_address
+
+    return find_bootstrap_address(None)

@@ -12,7 +12,7 @@ from lora.config import LoraConfig
 from lora.files import write_peft
 from rewards.config import RewardConfig
 from rewards.custom import load_terms
-from rl.config import DataConfig, RunConfig
+from rl.config import RunConfig
 from rl.data.files import locate, with_paths
 from rl.export import find_adapter
 from rl.settings import dump_config
@@ -30,60 +30,87 @@ def write_job(config: RunConfig, base: Path, folder: Path) -> None:
     Raises:
         ValueError: the reward function cannot be loaded, or the files are more than Ray takes.
     """
-    data = copy_data(config.data, base, folder)
-    reward = copy_reward(config.reward, folder)
-    model = config.model
-    if (here := Path(model.name)).is_dir():  # one that all nodes share, or each has: its place does not depend on ours
-        model = model.model_copy(update={"name": str(here.resolve())})
-    lora = copy_init(absolute_init(config.lora, base), folder)
-    resolved = config.model_copy(update={"model": model, "data": data, "reward": reward, "lora": lora})
+    resolved = Parcel(folder, base).take(config)
     (folder / "config.toml").write_text(dump_config(resolved), encoding="utf-8")
     check_size(folder)
 
 
-def copy_data(data: DataConfig, base: Path, folder: Path) -> DataConfig:
-    """The files and directories that the data consists of, and its configuration with their new paths."""
-    taken: set[str] = set()
+class Parcel:
+    """A folder that fills with what runs need. What several of them need is in it once."""
 
-    def copied(path: str) -> str:
-        found = locate(path, base)
+    def __init__(self, folder: Path, base: Path) -> None:
+        """Relative paths in the runs' configurations start at `base`."""
+        self._folder = folder
+        self._base = base
+        self._places: dict[Path, str] = {}
+        """Where in the folder a file or directory went."""
+
+    def take(self, config: RunConfig) -> RunConfig:
+        """Put in what a run needs; its configuration with the new places.
+
+        Raises:
+            ValueError: as `write_job`, or two different files would have one place.
+        """
+        data = with_paths(config.data, self._copied)
+        reward = self._take_reward(config.reward)
+        model = config.model
+        if (
+            here := Path(model.name)
+        ).is_dir():  # one that all nodes share, or each has: its place is not ours to choose
+            model = model.model_copy(update={"name": str(here.resolve())})
+        lora = self._take_init(absolute_init(config.lora, self._base))
+        return config.model_copy(update={"model": model, "data": data, "reward": reward, "lora": lora})
+
+    def _copied(self, path: str) -> str:
+        """The new place of a file or directory of data."""
+        found = locate(path, self._base)
         if found is None:
             return path  # a hub's id
-        name = found.name
-        while name in taken:
-            name = f"_{name}"
-        taken.add(name)
-        check_size(found)
-        target = folder / "data" / name
-        if found.is_dir():
-            shutil.copytree(found, target, ignore=shutil.ignore_patterns(*NOT_SENT))
+        source = found.resolve()
+        if source in self._places:
+            return self._places[source]
+        check_size(source)
+        place = self._place_of(source, f"data/{source.name}")
+        target = self._folder / place
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns(*NOT_SENT))
         else:
             target.parent.mkdir(exist_ok=True)
-            shutil.copy(found, target)
-        return f"data/{name}"
+            shutil.copy(source, target)
+        return place
 
-    return with_paths(data, copied)
+    def _take_init(self, lora: LoraConfig) -> LoraConfig:
+        """The adapter that the run begins from, and the configuration with its new place."""
+        if lora.init is None:
+            return lora
+        source = Path(lora.init)
+        if source not in self._places:
+            write_peft(find_adapter(source), self._folder / self._place_of(source, "init"))
+        return lora.model_copy(update={"init": self._places[source]})
 
+    def _take_reward(self, reward: RewardConfig) -> RewardConfig:
+        """The user's own modules that the reward functions are made of, and the configuration with their new places."""
+        for term in load_terms(reward):
+            for name in term.modules:
+                source = Path(sys.modules[name].__file__ or "")
+                if source.is_file():
+                    self._copy_module(source, self._folder / _place(name, source))
+        terms = tuple(term.model_copy(update={"function": _beside(term.function)}) for term in reward.terms)
+        return reward.model_copy(update={"function": _beside(reward.function), "terms": terms})
 
-def copy_init(lora: LoraConfig, folder: Path) -> LoraConfig:
-    """The adapter that the run begins from, and the configuration with its new place."""
-    if lora.init is None:
-        return lora
-    write_peft(find_adapter(Path(lora.init)), folder / "init")
-    return lora.model_copy(update={"init": "init"})
+    def _copy_module(self, source: Path, target: Path) -> None:
+        if target.exists() and target.read_bytes() != source.read_bytes():
+            raise ValueError(f"two reward files of this job would both be {target.name} there; rename {source}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, target)
 
-
-def copy_reward(reward: RewardConfig, folder: Path) -> RewardConfig:
-    """The user's own modules that the reward functions are made of, and the configuration with their new places."""
-    for term in load_terms(reward):
-        for name in term.modules:
-            source = Path(sys.modules[name].__file__ or "")
-            if source.is_file():
-                target = folder / _place(name, source)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(source, target)
-    terms = tuple(term.model_copy(update={"function": _beside(term.function)}) for term in reward.terms)
-    return reward.model_copy(update={"function": _beside(reward.function), "terms": terms})
+    def _place_of(self, source: Path, wanted: str) -> str:
+        """A place that nothing else has, near the one that is wanted."""
+        place = Path(wanted)
+        while str(place) in self._places.values():
+            place = place.with_name(f"_{place.name}")
+        self._places[source] = str(place)
+        return str(place)
 
 
 def _place(name: str, source: Path) -> Path:

@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from rl.cluster_token import refusal, token_headers
-from rl.config import RunConfig
 from rl.curve import draw_curve
-from rl.job_files import write_job
 from rl.jsonl import read_objects
+from rl.loss_curve import draw_loss_curve
+from rl.sweep.findings import write_findings
+from rl.sweep.results import read_all
+from rl.work import Work
 
 STOP_WAIT_S = 120
 """A stopped run may take this long to close what it opened. Ray's own 3 s would kill it half-way."""
@@ -83,8 +85,8 @@ class Cluster:
             raise ValueError(refusal(self.address))
         return headers
 
-    def submit(self, config: RunConfig, base: Path, name: str, submission_id: str) -> str:
-        """Send a run, whose relative paths start at `base`; its submission id.
+    def submit(self, work: Work, name: str, submission_id: str) -> str:
+        """Send a job; its submission id.
 
         Raises:
             ValueError: it is too large, a file that it needs is not there, or the cluster's Ray is another one.
@@ -92,14 +94,14 @@ class Cluster:
         self._require_our_ray()
         with tempfile.TemporaryDirectory(prefix="rankone-job-") as scratch:
             folder = Path(scratch)
-            write_job(config, base, folder)
+            work.write(folder)
             environment = {
                 "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S),
                 "RANKONE_SUBMISSION_ID": submission_id,
                 "PYTHONUNBUFFERED": "1",
             }
             request = {
-                "entrypoint": f'rankone train config.toml --out "$HOME/.rankone/runs/{submission_id}" --resume',
+                "entrypoint": f'rankone {work.verb} {work.file} --out "$HOME/.rankone/runs/{submission_id}" --resume',
                 "submission_id": submission_id,
                 "runtime_env": {"working_dir": str(folder), "env_vars": environment},
                 "metadata": {"job_name": name},
@@ -178,9 +180,10 @@ class Cluster:
         return json.loads(self._get("runs.json"))
 
     def fetch(self, submission_id: str, out: Path) -> bool:
-        """Write a run's metrics, their curve and its best adapter to `out`, from the cluster's page of curves.
+        """Write a job's metrics, their curve and the best adapter to `out`, from the cluster's page of curves.
 
-        Whether it has an adapter yet.
+        Of a sweep each run gets a directory of its own, and the sweep's results stand beside them. Whether there is an
+        adapter yet.
 
         Raises:
             ValueError: `out` is not empty, or the cluster's page knows no such run.
@@ -188,14 +191,26 @@ class Cluster:
         if out.exists() and any(out.iterdir()):
             raise ValueError(f"{out} is not empty; choose another --out")
         runs = self.runs()
-        run = next((run["id"] for run in runs if submission_id in (run["submission_id"], run["id"])), None)
-        if run is None:
-            known = ", ".join(run["submission_id"] or run["id"] for run in runs[:5]) or "none"
+        mine = [run for run in runs if submission_id in (run["submission_id"], run["id"])]
+        if not mine:
+            known = ", ".join(dict.fromkeys(run["submission_id"] or run["id"] for run in runs[:5])) or "none"
             raise ValueError(f"the cluster's page knows no run {submission_id}; the latest it knows: {known}")
+        results = self._get(f"sweeps/{submission_id}.json", empty=410)
+        if len(mine) == 1 and not results:
+            return self._fetch_run(mine[0]["id"], out)
+        adapters = [self._fetch_run(run["id"], out / Path(run["place"]).name) for run in mine]
+        if results:
+            write_findings(read_all(results), submission_id, out)
+        return any(adapters)
+
+    def _fetch_run(self, run: str, out: Path) -> bool:
+        """One run's part of `fetch`; whether it has an adapter yet."""
         metrics, adapter = self._get(f"runs/{run}/metrics.jsonl"), self._get(f"runs/{run}/adapter.zip", empty=409)
         out.mkdir(parents=True, exist_ok=True)
         (out / "metrics.jsonl").write_bytes(metrics)
-        draw_curve(list(read_objects(out / "metrics.jsonl")), run, out / "curve.png")
+        rows = list(read_objects(out / "metrics.jsonl"))
+        supervised = any("eval/log_loss" in row for row in rows)
+        (draw_loss_curve if supervised else draw_curve)(rows, run, out / "curve.png")
         if adapter:
             with zipfile.ZipFile(io.BytesIO(adapter)) as archive:
                 archive.extractall(out / "adapter")

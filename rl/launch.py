@@ -203,9 +203,10 @@ async def through_deaths(
             alive, resume = False, True
 
 
-def told(config: RunConfig, directory: RunDirectory, first: int) -> list[Sink]:
-    """Those who are told of a run besides the one who sits in front of it; its first step from now is `first`."""
-    info = run_info(config, directory.path)
+def told(config: RunConfig, directory: RunDirectory, first: int, name: str | None = None) -> list[Sink]:
+    """Those who are told of a run besides the one who sits in front of it; its first step from now is `first`, and its
+    name by default its directory's."""
+    info = run_info(config, directory.path, name)
     more: dict[str, Callable[[], Sink]] = {
         name: partial(tracker, config, info) for name, tracker in TRACKERS.items() if getattr(config, name) is not None
     }

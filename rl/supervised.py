@@ -83,6 +83,16 @@ async def fine_tune(
     return await learner.publish()
 
 
+def as_the_learner_sees_it(config: RunConfig) -> RunConfig:
+    """Its objective is cross-entropy, at the model's own temperature."""
+    return config.model_copy(
+        update={
+            "learner": config.learner.model_copy(update={"objective": "cross_entropy"}),
+            "sampling": config.sampling.model_copy(update={"temperature": 1.0}),
+        }
+    )
+
+
 async def learn(
     config: RunConfig, lesson: Sequence[Demonstration], learner: Learner, step: int, watch: Stopwatch
 ) -> dict[str, float]:

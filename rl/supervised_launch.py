@@ -29,7 +29,7 @@ from rl.policy import first_state
 from rl.prompts import Encoder
 from rl.reservation import reserve
 from rl.run_directory import FileJournal, RunDirectory
-from rl.supervised import Examiner, fine_tune
+from rl.supervised import Examiner, as_the_learner_sees_it, fine_tune
 from rl.trackers import check_trackers
 from rl.train import Parts
 from rl.types import Learner
@@ -119,7 +119,7 @@ async def _run(prepared: SupervisedRun, directory: RunDirectory, console: Consol
 @asynccontextmanager
 async def open_school(prepared: SupervisedRun, run: str) -> AsyncGenerator[tuple[Learner, Parts | None]]:
     """The learner, and the parts that examine it if the configuration asks for accuracy."""
-    config = _as_the_learner_sees_it(prepared.config)
+    config = as_the_learner_sees_it(prepared.config)
     if config.sft.accuracy:
         async with open_parts(config, run, prepared.encode) as parts:
             yield parts.learner, parts
@@ -148,7 +148,7 @@ async def _train(
         else LossLines(console, config.num_steps)
     )
     begin = None if prepared.begin is None else first_state(directory.path.name, prepared.begin)
-    async with telling(config, directory, display) as sinks:
+    async with telling(as_the_learner_sees_it(config), directory, display) as sinks:
 
         async def attempt(resume: bool) -> None:
             journal = FileJournal(directory, sinks, resume=resume, begin=begin, score=_score)
@@ -179,16 +179,6 @@ class Examination(Examiner):
         )
         self._journal.examined(step, evaluation)
         return alive | evaluation.metrics()
-
-
-def _as_the_learner_sees_it(config: RunConfig) -> RunConfig:
-    """Its objective is cross-entropy, at the model's own temperature."""
-    return config.model_copy(
-        update={
-            "learner": config.learner.model_copy(update={"objective": "cross_entropy"}),
-            "sampling": config.sampling.model_copy(update={"temperature": 1.0}),
-        }
-    )
 
 
 def _score(metrics: Mapping[str, Any]) -> float | None:

@@ -1,5 +1,6 @@
 """Ray clusters of our own: a head whose dashboard shows accuracy curves, and nodes for it."""
 
+import logging
 import os
 import re
 import socket
@@ -15,9 +16,14 @@ import ray
 from rl.cluster_token import MODE, make_token, use_token
 from rl.connect import TOO_BUSY, ClusterStartError, join, mismatch, require_head
 from rl.dashboard.host import NAMESPACE, start_host
+from rl.marked import end_marked, ended_on_failure
+
+log = logging.getLogger(__name__)
 
 AGENT_PORT = 52365
 """Ray's own choice."""
+TRIES = 2
+"""What was read from the disk for the first one need not be read again."""
 QUIET: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": "ERROR"}
 
 
@@ -63,13 +69,14 @@ def start_head(
         "--head", f"--port={port}", f"--dashboard-host={dashboard_host}", f"--dashboard-port={dashboard_port}",
         "--include-dashboard=true", f"--proxy-server-url={place}",
     ]  # fmt: skip
-    _ray_start(arguments, environment, temp_dir)
-    address = f"{_own_address()}:{port}"
-    ray.init(address, **QUIET)
-    try:
-        start_host(page)
-    finally:
-        ray.shutdown()
+    with ended_on_failure() as mark:
+        _ray_start(arguments, environment, temp_dir, mark)
+        address = f"{_own_address()}:{port}"
+        ray.init(address, **QUIET)
+        try:
+            start_host(page)
+        finally:
+            ray.shutdown()
     shown = "127.0.0.1" if dashboard_host in ("0.0.0.0", "127.0.0.1", "localhost") else dashboard_host
     return Head(address, f"http://{shown}:{dashboard_port}", token)
 
@@ -82,7 +89,8 @@ def join_cluster(address: str, temp_dir: str | None = None) -> None:
         ClusterStartError: Ray says no.
     """
     require_head(address)
-    _ray_start([f"--address={address}"], {"RAY_worker_niceness": "0"}, temp_dir)
+    with ended_on_failure() as mark:
+        _ray_start([f"--address={address}"], {"RAY_worker_niceness": "0"}, temp_dir, mark)
 
 
 def attach_page(port: int) -> str:
@@ -94,7 +102,26 @@ def attach_page(port: int) -> str:
         ray.shutdown()
 
 
-def _ray_start(arguments: Sequence[str], environment: Mapping[str, str], temp_dir: str | None) -> None:
+def _ray_start(
+    arguments: Sequence[str], environment: Mapping[str, str], temp_dir: str | None, mark: Mapping[str, str]
+) -> None:
+    """`ray start`, again if the machine was too busy for the first time; what is started has the mark."""
+    for tries_left in reversed(range(TRIES)):
+        said = _try_ray_start(arguments, {**environment, **mark}, temp_dir)
+        if said is None:
+            return
+        if found := mismatch(said):
+            raise ValueError(found)
+        if "timed out during startup" not in said:
+            raise ClusterStartError(f"ray start failed: {_telling(said)}")
+        if tries_left:
+            log.warning("this machine was too busy for Ray to start within its 15 s; trying again")
+            end_marked(mark)
+    raise ClusterStartError(TOO_BUSY)
+
+
+def _try_ray_start(arguments: Sequence[str], environment: Mapping[str, str], temp_dir: str | None) -> str | None:
+    """What it said, if it failed."""
     beside = Path(sys.executable).parent
     # Jobs run `rankone` and `python` from the path that the node was started with.
     path = os.pathsep.join([str(beside), os.environ.get("PATH", "")])
@@ -105,15 +132,14 @@ def _ray_start(arguments: Sequence[str], environment: Mapping[str, str], temp_di
     ended = subprocess.run(
         command, env={**os.environ, **environment, "PATH": path}, capture_output=True, text=True, check=False
     )
-    if ended.returncode:
-        said = ended.stdout + ended.stderr
-        if found := mismatch(said):
-            raise ValueError(found)
-        if "timed out during startup" in said:
-            raise ClusterStartError(TOO_BUSY)
-        lines = [line.strip() for line in said.splitlines() if line.strip()]
-        telling = [line for line in lines if re.search(r"error|fail|unable|cannot|can't", line, re.IGNORECASE)] or lines
-        raise ClusterStartError(f"ray start failed: {telling[-1] if telling else ended.returncode}")
+    return ended.stdout + ended.stderr if ended.returncode else None
+
+
+def _telling(said: str) -> str:
+    """The line that says what went wrong."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    telling = [line for line in lines if re.search(r"error|fail|unable|cannot|can't", line, re.IGNORECASE)] or lines
+    return telling[-1] if telling else "it said nothing"
 
 
 def _require_free(port: int) -> None:

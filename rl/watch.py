@@ -43,20 +43,20 @@ def watch(cluster: Cluster, job: str | None, console: Console, every: float | No
 
 
 def view(runs: Sequence[dict[str, Any]], width: int = 80) -> RenderableType:
-    """A line a run: its state, its held-out accuracy as a curve and in numbers, and how far it is."""
+    """A line a run: its state, its curve as bars and in numbers, and how far it is.
+
+    The curve is of held-out accuracy, or of log-loss, in nats a token, where a supervised run has nothing else.
+    """
     wide = width >= WIDE
     name = Column("run", no_wrap=True)  # whoever wants to stop it needs it whole
-    curve = Column("accuracy", no_wrap=True)  # its end is the latest
+    curve = Column("curve", no_wrap=True)  # its end is the latest
     table = Table(name, "state", curve, "now", "best", "step", *(["settings"] if wide else []), box=None)
     for run in runs[:MOST_RUNS]:
-        values = [accuracy for _, _, accuracy in run["curve"]]
         settings = run["settings"]
         table.add_row(
             run["id"],
             Text(run["state"], STYLES[run["state"]]),
-            sparkline(values, CURVE_WIDTH),
-            f"{values[-1]:.3f}" if values else "",
-            f"{run['best']:.3f}" if values else "",
+            *_curve(run),
             f"{run['step']}/{run['num_steps']}",
             *([f"rank {settings['rank']}, lr {settings['lr']:g}, {settings['model']}"] if wide else []),
         )
@@ -65,6 +65,17 @@ def view(runs: Sequence[dict[str, Any]], width: int = 80) -> RenderableType:
     if len(runs) > MOST_RUNS:
         return Group(table, Text(f"and {len(runs) - MOST_RUNS} older runs", "dim"))
     return table
+
+
+def _curve(run: dict[str, Any]) -> tuple[str, str, str]:
+    """The bars, the latest value and the best one."""
+    if values := [accuracy for _, _, accuracy in run["curve"]]:
+        return sparkline(values, CURVE_WIDTH), f"{values[-1]:.3f}", f"{run['best']:.3f}"
+    if values := [nats for _, _, nats in run["loss"] if nats is not None]:
+        highest = max(*values, 1e-9)
+        bars = sparkline([nats / highest for nats in values], CURVE_WIDTH)
+        return bars, f"{values[-1]:.3f} nats", f"{run['least']:.3f} nats"
+    return "", "", ""
 
 
 def _look(cluster: Cluster, job: str | None) -> list[dict[str, Any]]:

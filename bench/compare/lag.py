@@ -43,9 +43,7 @@ def run(repeats: int) -> list[Row]:
     with _two_nodes():
         pairs = [(_train(seed, lag=0), _train(seed, lag=1)) for seed in range(repeats)]
     waits, ahead = [one for one, _ in pairs], [other for _, other in pairs]
-    hidden = [
-        (one.seconds - other.seconds) / min(one.phase("sample"), one.phase("update")) for one, other in pairs
-    ]
+    hidden = [(one.seconds - other.seconds) / min(one.phase("sample"), one.phase("update")) for one, other in pairs]
     return [
         Row("lag", "a step, rollouts of the learner's policy", median(r.seconds for r in waits), "s"),
         Row("lag", "of which sample, on one core", median(r.phase("sample") for r in waits), "s"),

@@ -50,6 +50,10 @@ class PageHost:
         """How many rows of the run are known now; the next news have to begin there. KeyError for an unknown run."""
         return self._store.tell(run, news)
 
+    async def keep(self, job: str, results: bytes) -> None:
+        """What a job's sweep has found so far."""
+        self._store.keep(job, results)
+
     async def pid(self) -> int:
         return os.getpid()
 

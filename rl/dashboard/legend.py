@@ -4,31 +4,57 @@ import json
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 from rl.config import RunConfig
 from rl.dashboard.types import RunInfo
+from rl.sweep.points import layers_word
 
 
-def run_info(config: RunConfig, directory: Path) -> RunInfo:
-    """The run's name and what may tell it from others."""
-    reward = ", ".join(term.function for term in config.reward.terms) or config.reward.function
+def run_info(config: RunConfig, directory: Path, name: str | None = None) -> RunInfo:
+    """The run's name, by default its directory's, and what may tell it from others."""
     return RunInfo(
-        name=directory.resolve().name,
+        name=name or directory.resolve().name,
         place=f"{socket.gethostname()}:{directory.resolve()}",
         num_steps=config.num_steps,
-        settings={
-            "rank": config.lora.rank,
-            "lr": config.learner.lr,
-            "alpha": config.lora.alpha,
-            "seed": config.seed,
-            "model": config.model.name,
-            "reward": reward,
-            "objective": config.learner.objective,
-            "group size": config.sampling.group_size,
-            "temperature": config.sampling.temperature,
-        },
+        settings=_policy(config) | (_given(config) if _is_supervised(config) else _sampled(config)),
         submission_id=submission_id(),
     )
+
+
+def _policy(config: RunConfig) -> dict[str, Any]:
+    """What every run has."""
+    return {
+        **_trained(config),
+        "lr": config.learner.lr,
+        "batch": config.problems_per_step,
+        "seed": config.seed,
+        "model": config.model.name,
+        "objective": config.learner.objective,
+    }
+
+
+def _trained(config: RunConfig) -> dict[str, Any]:
+    if config.learner.weights == "full":
+        return {"rank": "full"}
+    return {"rank": config.lora.rank, "alpha": config.lora.alpha, "layers": layers_word(config.lora.targets)}
+
+
+def _sampled(config: RunConfig) -> dict[str, Any]:
+    reward = ", ".join(term.function for term in config.reward.terms) or config.reward.function
+    return {
+        "reward": reward,
+        "group size": config.sampling.group_size,
+        "temperature": config.sampling.temperature,
+    }
+
+
+def _given(config: RunConfig) -> dict[str, Any]:
+    return {"completion": config.sft.completion}
+
+
+def _is_supervised(config: RunConfig) -> bool:
+    return config.learner.objective == "cross_entropy"
 
 
 def submission_id() -> str:

@@ -5,11 +5,16 @@
 const query = new URLSearchParams(location.search);
 const inside = document.getElementById("data") && JSON.parse(document.getElementById("data").textContent);
 const solo = location.pathname.includes("/d-solo/");
-const COLOURS = ["#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#17becf", "#bcbd22", "#7f7f7f"];
+const COLOURS = {
+  light: ["#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#17becf", "#bcbd22", "#7f7f7f"],
+  dark: ["#5aa9e6", "#ffa94d", "#69db7c", "#ff8787", "#b197fc", "#c9a58f", "#faa2c1", "#66d9e8", "#d8d34f", "#b5bdc6"],
+};
+const DASHES = ["solid", "dash", "dot"];
+const FEW = 12, MOST_IN_LEGEND = 60;
 const EVERY_MS = 3000;
 const byId = (id) => document.getElementById(id);
 
-const state = { axis: "step", runs: [], shown: new Map(), chosen: null, detail: null, colours: new Map(), drawn: "" };
+const state = { axis: "step", runs: [], shown: new Map(), chosen: null, detail: null, looks: new Map(), drawn: "" };
 
 function dark() {
   const asked = query.get("theme");
@@ -23,6 +28,8 @@ function element(tag, text, className) {
   return made;
 }
 
+const nats = (value) => (value == null ? "" : value.toFixed(3) + " nats");
+
 const percent = (value) => (value == null ? "" : (100 * value).toFixed(1) + " %");
 
 function lasted(seconds) {
@@ -32,11 +39,12 @@ function lasted(seconds) {
 
 // What differs between the runs tells them apart; what they share only fills the legend.
 function differing(runs) {
-  const names = runs.length ? Object.keys(runs[0].settings) : [];
-  return names.filter((name) => new Set(runs.map((run) => JSON.stringify(run.settings[name]))).size > 1);
+  const names = [...new Set(runs.flatMap((run) => Object.keys(run.settings)))];
+  const values = (name) => runs.map((run) => JSON.stringify(run.settings[name])).filter((value) => value !== undefined);
+  return names.filter((name) => new Set(values(name)).size > 1);
 }
 
-const settingsOf = (run, names) => names.map((name) => name + " " + run.settings[name]).join(", ");
+const settingsOf = (run, names) => names.filter((name) => name in run.settings).map((name) => name + " " + run.settings[name]).join(", ");
 
 // In a legend the settings alone, where they tell the runs apart: names with dates in them are long.
 function labels(runs) {
@@ -49,13 +57,21 @@ function escaped(text) { // plotly reads a little markup in labels
   return text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 }
 
-// Colours belong to runs in the order in which they began, so that a new one changes nobody's.
-function giveColours() {
+// Where there are many runs, those that differ in their seed alone look the same, and are one line of the legend.
+const many = () => state.runs.length > FEW;
+const kind = (run) => (many() ? JSON.stringify({ ...run.settings, seed: null }) : run.id);
+
+// A colour and a kind of line for each, in the order in which they began, so that a new one changes nobody's.
+function giveLooks() {
   const order = [...state.runs].sort((a, b) => a.started - b.started || (a.id < b.id ? -1 : 1));
-  state.colours = new Map(order.map((run, index) => [run.id, COLOURS[index % COLOURS.length]]));
+  const kinds = [...new Set(order.map(kind))];
+  const colours = COLOURS[dark() ? "dark" : "light"];
+  state.looks = new Map(kinds.map((one, index) => [one, {
+    color: colours[index % colours.length], dash: DASHES[Math.floor(index / colours.length) % DASHES.length],
+  }]));
 }
 
-const colour = (run) => state.colours.get(run.id);
+const look = (run) => state.looks.get(kind(run));
 
 const visible = (run) => state.shown.get(run.id) ?? true;
 
@@ -84,27 +100,94 @@ function inRange(run) {
   return !(solo && query.get("panelId") === "24" && from) || (run.heard * 1000 >= from && !(to && run.started * 1000 > to + 60000));
 }
 
-function drawAccuracy() {
-  const runs = state.runs.filter((run) => visible(run) && inRange(run) && run.curve.length);
-  const names = labels(runs), small = solo && innerHeight < 400;
-  byId("empty").hidden = runs.length > 0;
-  byId("accuracy").style.display = runs.length ? "" : "none";
-  if (!runs.length) return Plotly.purge("accuracy");
-  const traces = runs.map((run, index) => ({
-    x: run.curve.map(([step, time]) => (state.axis === "step" ? step : minutes(run, time))),
-    y: run.curve.map((point) => point[2]),
-    name: escaped(names[index]),
-    mode: (run.curve.length > 60 ? "lines" : "lines+markers") + (runs.length > (small ? 2 : 4) ? "" : "+text"), // a dot for each would be a band
-    text: run.curve.map((point, i) => (i === run.curve.length - 1 ? percent(point[2]) : "")), textposition: "top left", cliponaxis: false,
-    textfont: { color: colour(run), size: 12 }, line: { color: colour(run), width: run.id === state.chosen ? 3 : 2 }, marker: { size: 5 },
-    hovertemplate: (state.axis === "step" ? "%{y:.1%} at step %{x}" : "%{y:.1%} after %{x:.1f} min") + "<extra>" + escaped(run.id + "\n" + names[index]).replace("\n", "<br>") + "</extra>",
-  }));
-  const legend = runs.length > 1 && runs.length <= (small ? 6 : 12); // more are told apart in the table
-  const best = Math.max(...runs.map((run) => run.best)), top = best > 0.4 ? 1.02 : Math.max(0.05, 1.3 * best);
-  Plotly.react("accuracy", traces, layout({
-    xaxis: small ? {} : horizontal(), yaxis: { tickformat: top < 0.1 ? ".1%" : ".0%", range: [0, top] }, showlegend: legend,
+const PLOTS = {
+  accuracy: { curve: "curve", shown: percent, hover: "%{y:.1%}", better: 1 },
+  loss: { curve: "loss", shown: nats, hover: "%{y:.4f} nats", better: -1 },
+};
+
+// A frame of Ray's has room for one plot: accuracy, unless its runs have nothing but log-loss.
+function drawCurves() {
+  const runs = state.runs.filter((run) => visible(run) && inRange(run));
+  const having = (plot) => runs.filter((run) => run[PLOTS[plot].curve].length);
+  const supervised = having("loss").length > 0, sampled = having("accuracy").length > 0;
+  byId("loss-card").hidden = !supervised || (solo && sampled);
+  byId("accuracy-card").hidden = supervised && !sampled;
+  byId("empty").hidden = sampled || supervised;
+  byId("accuracy").style.display = sampled ? "" : "none";
+  for (const plot of ["accuracy", "loss"]) {
+    if (having(plot).length && !byId(plot + "-card").hidden) drawCurve(plot, having(plot));
+    else Plotly.purge(plot);
+  }
+}
+
+function drawCurve(plot, runs) {
+  const { curve, shown, hover } = PLOTS[plot], small = solo && innerHeight < 400, crowd = runs.length > FEW;
+  const names = labels(runs), lines = crowd ? crowdLines(plot, runs) : runs.map((run, index) => ({ run, text: names[index] }));
+  const labelled = runs.length > (small ? 2 : 4) ? new Set() : ends(plot, runs);
+  const traces = lines.map(({ run, text, mean, faint }) => {
+    const points = mean ?? run[curve], chosen = run.id === state.chosen && !solo && !mean;
+    return {
+      x: points.map(([step, time]) => (state.axis === "step" ? step : minutes(run, time))),
+      y: points.map((point) => point[2]),
+      name: escaped(text ?? ""), legendgroup: kind(run), showlegend: text != null, opacity: faint && !chosen ? 0.3 : 1,
+      mode: (points.length > 60 || crowd ? "lines" : "lines+markers") + (labelled.has(run.id) ? "+text" : ""), // a dot for each would be a band
+      text: points.map((point, i) => (i === points.length - 1 ? shown(point[2]) : "")), textposition: "top left", cliponaxis: false,
+      textfont: { color: look(run).color, size: 12 }, marker: { size: 5 },
+      line: { ...look(run), width: chosen ? 3.5 : faint ? 1 : 2 },
+      hovertemplate: hover + (state.axis === "step" ? " at step %{x}" : " after %{x:.1f} min")
+        + "<extra>" + (mean ? "mean of the seeds" : escaped(run.id)) + "<br>" + escaped(mean ? text : names[runs.indexOf(run)]) + "</extra>",
+    };
+  });
+  const wide = innerWidth >= 700, entries = lines.filter((one) => one.text != null).length;
+  const legend = runs.length > 1 && (crowd ? wide && !small && entries <= MOST_IN_LEGEND : entries <= (small ? 6 : FEW));
+  byId(plot).classList.toggle("crowd", legend && entries > 16);
+  Plotly.react(plot, traces, layout({
+    xaxis: small ? {} : horizontal(), yaxis: vertical(plot, runs), showlegend: legend,
+    ...(crowd && { legend: { orientation: "v", x: 1.01, xanchor: "left", y: 1, yanchor: "top", font: { size: 11 }, tracegroupgap: 0, itemwidth: 34 } }),
     ...(small && { margin: { l: 40, r: 8, t: 4, b: 22 } }),
   }), CONFIG);
+}
+
+// For each setting, the best first, one line of the legend, and where it has several seeds their mean, with them faint.
+function crowdLines(plot, runs) {
+  const { curve, better } = PLOTS[plot], names = differing(runs).filter((name) => name !== "seed");
+  const groups = [...Map.groupBy(runs, kind).values()].map((members) => ({
+    members, mean: state.axis === "step" ? meanCurve(members.map((run) => run[curve])) : [],
+    latest: members.reduce((sum, run) => sum + run[curve].at(-1)[2], 0) / members.length,
+    text: cut(settingsOf(members[0], names) || members[0].id, 44) + (members.length > 1 ? ", " + members.length + " seeds" : ""),
+  }));
+  return groups.sort((a, b) => better * (b.latest - a.latest)).flatMap(({ members, mean, text }) => {
+    const averaged = members.length > 1 && mean.length > 1;
+    const each = members.map((run, index) => ({ run, faint: averaged, text: averaged || index ? null : text }));
+    return averaged ? [{ run: members[0], mean, text }, ...each] : each;
+  });
+}
+
+// Where all of them were measured.
+function meanCurve(curves) {
+  const known = curves.map((curve) => new Map(curve.map(([step, , value]) => [step, value])));
+  const steps = curves[0].map(([step]) => step).filter((step) => known.every((values) => values.has(step)));
+  return steps.map((step) => [step, 0, known.reduce((sum, values) => sum + values.get(step), 0) / known.length]);
+}
+
+// Runs whose latest value can be written at the end of its curve without standing on another's.
+function ends(plot, runs) {
+  const { curve } = PLOTS[plot], most = Math.max(...runs.flatMap((run) => run[curve].map((point) => point[2]))), taken = [], free = new Set();
+  for (const run of runs) {
+    const value = run[curve].at(-1)[2];
+    if (taken.some((other) => Math.abs(other - value) < 0.06 * most)) continue;
+    taken.push(value);
+    free.add(run.id);
+  }
+  return free;
+}
+
+const cut = (text, most) => (text.length > most ? text.slice(0, most - 1) + "…" : text);
+
+function vertical(plot, runs) {
+  if (plot === "loss") return { rangemode: "tozero" };
+  const best = Math.max(...runs.map((run) => run.best)), top = best > 0.4 ? 1.02 : Math.max(0.05, 1.3 * best);
+  return { tickformat: top < 0.1 ? ".1%" : ".0%", range: [0, top] };
 }
 
 function drawRuns() {
@@ -113,16 +196,16 @@ function drawRuns() {
   byId("runs").tBodies[0].replaceChildren(...rows.map((run) => {
     const row = element("tr", undefined, run.id === state.chosen ? "chosen" : "");
     const swatch = element("button", undefined, "swatch" + (visible(run) ? "" : " off"));
-    swatch.style.background = colour(run);
+    swatch.style.borderTop = "4px " + { solid: "solid", dash: "dashed", dot: "dotted" }[look(run).dash] + " " + look(run).color;
     swatch.title = "show or hide " + run.id;
     swatch.onclick = (event) => { event.stopPropagation(); state.shown.set(run.id, !visible(run)); draw(true); };
     const cell = (content, className) => { const made = element("td", undefined, className); made.append(content); row.append(made); };
     cell(swatch);
     cell(run.id, "name");
     cell(element("span", run.state, run.state));
-    const values = run.curve.map((point) => point[2]);
-    cell(percent(values.at(-1)));
-    cell(percent(run.best), "wide");
+    const [curve, best, shown] = run.loss.length && !run.curve.length ? [run.loss, run.least, nats] : [run.curve, run.best, percent];
+    cell(shown(curve.at(-1)?.[2]));
+    cell(shown(best), "wide");
     cell(run.step + "/" + run.num_steps);
     cell(lasted(run.heard - run.started), "wide");
     cell(settingsOf(run, names), "wide");
@@ -160,7 +243,10 @@ function drawDetail() {
   };
   const line = (name, metric, more) => series(run, name, metric, more);
   const dotted = { line: { width: 1.2, dash: "dot" } };
-  plot("reward", [
+  const supervised = run.loss.length > 0;
+  byId("reward-title").textContent = supervised ? "Loss, nats a token" : "Reward and answers";
+  if (supervised) plot("reward", [line("of each step's completions", "update/loss"), line("held out", "eval/log_loss", { mode: "lines+markers" })]);
+  else plot("reward", [
     line("mean reward", "reward/mean"),
     line("groups without signal", "group/no_signal_fraction"),
     line("no answer", "reward/outcome/no_answer", dotted),
@@ -191,8 +277,8 @@ function draw(again) {
   state.drawn = now;
   document.documentElement.classList.toggle("dark", dark());
   byId("count").textContent = state.runs.length + (state.runs.length === 1 ? " run" : " runs");
-  giveColours();
-  drawAccuracy();
+  giveLooks();
+  drawCurves();
   if (!solo) drawRuns();
   drawDetail();
 }

@@ -8,11 +8,12 @@ from typing import Any
 from rl.dashboard.legend import run_info
 from rl.dashboard.page import page, plotly_script
 from rl.dashboard.server import detail, finite
-from rl.dashboard.store import Outline, RunRecord
+from rl.dashboard.store import LOG_LOSS, Outline, RunRecord
 from rl.dashboard.types import Row
 from rl.jsonl import read_objects
 from rl.run_directory import RunDirectory
 from rl.settings import load_config
+from rl.supervised import as_the_learner_sees_it
 
 NUM_SAMPLES = 24
 
@@ -31,6 +32,8 @@ def _told(path: Path, index: int) -> tuple[RunRecord, Sequence[Row]]:
     directory = RunDirectory.open(path)
     config = load_config(path / "config.toml", [])
     rows = directory.metrics()
+    if any(LOG_LOSS in row for row in rows):
+        config = as_the_learner_sees_it(config)
     samples = list(read_objects(directory.samples_file))[-NUM_SAMPLES:]
     ended = bool(rows) and rows[-1]["step"] >= config.num_steps
     heard = rows[-1]["time"] if rows else 0.0

@@ -45,6 +45,7 @@ def application(store: RunStore) -> web.Application:
         "/runs/{run}.json": routes.run,
         "/runs/{run}/metrics.jsonl": routes.metrics,
         "/runs/{run}/adapter.zip": routes.adapter,
+        "/sweeps/{job}.json": routes.sweep,
         "/d/rayDefaultDashboard/": routes.page,
         "/d-solo/rayDefaultDashboard/{name}": routes.page,
         "/api/health": routes.grafana_health,
@@ -101,6 +102,12 @@ class Routes:
         if packed is None:
             raise web.HTTPConflict(text="this run has no adapter yet\n")
         return web.Response(body=packed, content_type="application/zip", headers=_named(f"{record.id}.zip"))
+
+    async def sweep(self, request: web.Request) -> web.Response:
+        kept = self._store.kept(request.match_info["job"])
+        if kept is None:
+            raise web.HTTPGone(text="there is no such sweep, or none of its runs is done\n")
+        return web.Response(body=kept, content_type="application/json")
 
     async def grafana_health(self, request: web.Request) -> web.Response:
         return _json(request, {"database": "ok", "version": "none: rankone's page is in Grafana's place"})

@@ -17,7 +17,9 @@ from rl.jsonl import append_objects, read_objects
 SILENT_AFTER = 60.0
 """Seconds without news after which a running run counts as silent."""
 
-CURVE = ("step", "time", "eval/accuracy")
+ACCURACY, LOG_LOSS = "eval/accuracy", "eval/log_loss"
+SWEEPS = ".sweeps"
+"""The directory of their results; no run's name begins with a dot."""
 MOST_POINTS = 20_000
 """On the curves of all runs together: they are asked for every few seconds."""
 ROWS_KEPT = 4
@@ -33,14 +35,17 @@ class Outline:
     step: int = 0
     curve: list[list[float]] = field(default_factory=list[list[float]])
     """Step, time and held-out accuracy of each evaluation."""
+    loss: list[list[float]] = field(default_factory=list[list[float]])
+    """Step, time and held-out log-loss, in nats a token, of each evaluation of a supervised run."""
 
     def add(self, rows: Sequence[Row]) -> "Outline":
         for row in rows:
             self.started = row["time"] if self.started is None else self.started
             self.step = row["step"]
             self.count += 1
-            if CURVE[-1] in row:
-                self.curve.append([row[name] for name in CURVE])
+            for curve, metric in ((self.curve, ACCURACY), (self.loss, LOG_LOSS)):
+                if metric in row:
+                    curve.append([row["step"], row["time"], row[metric]])
         return self
 
 
@@ -58,7 +63,7 @@ class RunRecord:
     def summary(self, points: int = MOST_POINTS) -> dict[str, Any]:
         """What the list of all runs and the plot of their accuracy need; at most that many points of the curve."""
         silent = self.state == "running" and time.time() - self.heard > SILENT_AFTER
-        curve = self.outline.curve
+        curve, loss = self.outline.curve, self.outline.loss
         return {
             "id": self.id,
             **self.info.to_json(),
@@ -68,6 +73,8 @@ class RunRecord:
             "step": self.outline.step,
             "best": max((accuracy for *_, accuracy in curve), default=None),
             "curve": spaced(curve, points),
+            "least": min((nats for *_, nats in loss), default=None),
+            "loss": spaced(loss, points),
         }
 
 
@@ -137,6 +144,17 @@ class RunStore:
             del self._rows[next(iter(self._rows))]
         return rows
 
+    def keep(self, job: str, results: bytes) -> None:
+        """What a job's sweep has found so far, in place of what it had found before."""
+        file = self._sweep_file(job)
+        file.parent.mkdir(exist_ok=True)
+        _replace(file, results.decode())
+
+    def kept(self, job: str) -> bytes | None:
+        """What `keep` kept of a job."""
+        file = self._sweep_file(job)
+        return file.read_bytes() if file.exists() else None
+
     def adapter_zip(self, run: str) -> bytes | None:
         """The best adapter's files, if there is one."""
         files = sorted((self._directory / run / "adapter").glob("*"))
@@ -148,11 +166,14 @@ class RunStore:
                 archive.write(file, file.name)
         return packed.getvalue()
 
+    def _sweep_file(self, job: str) -> Path:
+        return self._directory / SWEEPS / f"{_plain(job)}.json"
+
     def _metrics_file(self, run: str) -> Path:
         return self._directory / run / "metrics.jsonl"
 
     def _free_id(self, name: str) -> str:
-        plain = re.sub(r"[^A-Za-z0-9_.-]", "-", name).lstrip(".") or "run"
+        plain = _plain(name)
         taken, count, free = self._runs, 2, plain
         while free in taken:
             free, count = f"{plain}-{count}", count + 1
@@ -173,6 +194,11 @@ class RunStore:
             except (OSError, ValueError, KeyError, TypeError):
                 continue  # half-written by a kill: its teller begins it anew
             yield RunRecord(place.name, info, outline, about["samples"], about["state"], about["heard"])
+
+
+def _plain(name: str) -> str:
+    """A name as it may stand in a path and in an address."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", name).lstrip(".") or "run"
 
 
 def _mended(file: Path) -> list[Row]:

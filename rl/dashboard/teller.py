@@ -31,6 +31,19 @@ ROWS_KEPT = 256
 NO_PAGE = "this cluster has no page of curves: start it with `rankone up`, or run `rankone page` on its head"
 
 
+def keep_on_page(job: str, results: bytes) -> None:
+    """Give the page what a job's sweep has found so far, to be fetched from there; nothing if it is no job, or there is
+    no page."""
+    if not job or not ray.is_initialized():
+        return
+    try:
+        host = find_host()
+        if host is not None:
+            ray.get(host.keep.remote(job, results), timeout=PATIENCE_S)
+    except (RayError, TimeoutError) as error:
+        log.warning("the page host does not keep the sweep's results: %s", str(error).splitlines()[0])
+
+
 class PageTeller(Sink):
     """Keeps what was not told yet; a thread of its own tells it. What has to be told again is in the run's files."""
 

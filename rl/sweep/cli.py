@@ -22,10 +22,9 @@ def sweep_command(
 ) -> None:
     """Train many adapters on one base model, and say and draw which settings were best."""
     from rl.launch import default_directory
-    from rl.sweep.pictures import draw_all
+    from rl.sweep.findings import write_findings
     from rl.sweep.points import load_sweep
     from rl.sweep.run import newest_sweep, open_directory, prepare_sweep, run_sweep
-    from rl.sweep.words import conclusions
 
     console = Console()
     asked = load_sweep(sweep, override or [])
@@ -42,11 +41,10 @@ def sweep_command(
             soft_wrap=True,
         )
         raise typer.Exit(130) from None
-    said = conclusions(results)
-    (path / "conclusions.txt").write_text("\n".join(said) + "\n", encoding="utf-8")
+    said, files = write_findings(results, asked.name, path)
     for line in said:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    for file in (path / "sweep.json", *draw_all(results, asked.name, path)):
+    for file in files:
         console.print(f"  {file}", markup=False, highlight=False, soft_wrap=True)
     if any(result.ended == "failed" for result in results):
         raise typer.Exit(1)

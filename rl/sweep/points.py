@@ -4,11 +4,12 @@ import copy
 import itertools
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import tomlkit
 from pydantic import ValidationError
 
 from lora.config import LoraConfig
@@ -80,6 +81,25 @@ def dump_base(config: RunConfig) -> Table:
     import tomllib
 
     return tomllib.loads(dump_config(config))
+
+
+def dump_sweep(config: SweepConfig, name: str, base: RunConfig) -> str:
+    """A sweep's file with its base in it."""
+    table = config.model_dump(mode="json", exclude={"base"}, exclude_none=True)
+    return tomlkit.dumps({**table, "name": name, "base": dump_base(base)})
+
+
+def with_values(config: SweepConfig, change: Callable[[str, Any], Any]) -> SweepConfig:
+    """The same sweep with every value that a setting takes, given with the setting's name, changed."""
+
+    def changed(table: Mapping[str, Any]) -> Settings:
+        flat = _flat(Path(), table)
+        return {
+            name: [change(name, one) for one in value] if _is_axis(name, value) else change(name, value)
+            for name, value in flat.items()
+        }
+
+    return config.model_copy(update={"axes": changed(config.axes), "also": tuple(map(changed, config.also))})
 
 
 def layers_word(targets: Sequence[str]) -> str:

@@ -86,17 +86,25 @@ def keep(result: Result, path: Path) -> None:
 def kept(path: Path) -> Result | None:
     """What `keep` wrote, if the run is done for good."""
     try:
-        fields: dict[str, Any] = json.loads((path / FILE).read_text())
+        result = _result(json.loads((path / FILE).read_text()))
     except (OSError, json.JSONDecodeError):
         return None
-    fields["curve"] = [(step, accuracy) for step, accuracy in fields["curve"]]
-    result = Result(**fields)
     return result if result.final else None
 
 
 def write_all(results: Sequence[Result], path: Path) -> None:
     """`sweep.json`: a list with one object a run."""
     _write(path, json.dumps([asdict(result) for result in results], indent=1))
+
+
+def read_all(text: bytes) -> list[Result]:
+    """What `write_all` wrote."""
+    return [_result(fields) for fields in json.loads(text)]
+
+
+def _result(fields: dict[str, Any]) -> Result:
+    told: dict[str, Any] = {**fields, "curve": [(step, accuracy) for step, accuracy in fields["curve"]]}
+    return Result(**told)
 
 
 def _write(file: Path, text: str) -> None:

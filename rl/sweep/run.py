@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import tomlkit
 from rich.console import Console
 
 from lora.inject import inject
@@ -22,6 +21,8 @@ from rewards.preflight import preflight
 from rl.cluster import connect, disconnect, open_grader, open_parts
 from rl.config import RunConfig
 from rl.curve import draw_curve
+from rl.dashboard.legend import submission_id
+from rl.dashboard.teller import keep_on_page
 from rl.data import absolute_paths
 from rl.errors import one_line
 from rl.guard import Collapse
@@ -32,11 +33,13 @@ from rl.shared_parts import SharedParts, open_shared, shared_settings
 from rl.sinks import Ended as SinkEnded
 from rl.sinks import Sink, Sinks
 from rl.sweep.display import Board, BoardSink, NameRuns, speaking
-from rl.sweep.points import Point, Sweep, dump_base
+from rl.sweep.findings import RESULTS
+from rl.sweep.points import Point, Sweep, dump_sweep
 from rl.sweep.results import Result, keep, kept, result_of, write_all
 from rl.sweep.stopping import StoppedEarly, Stopper
 from rl.train import Parts
 from rl.types import Group, Learner, LearnerDied
+from rl.warm_start import absolute_init
 
 log = logging.getLogger(__name__)
 
@@ -49,13 +52,18 @@ def prepare_sweep(sweep: Sweep) -> list[Prepared]:
     found: list[Prepared] = []
     for point in sweep.points:
         config = point.config
-        key = repr((config.seed, config.data, config.model, config.prompt, config.sampling.max_tokens, config.reward))
+        lora = absolute_init(config.lora, sweep.directory)
+        begins = lora if lora.init else None
+        key = repr(
+            (config.seed, config.data, config.model, config.prompt, config.sampling.max_tokens, config.reward, begins)
+        )
         if key not in known:
             try:
                 known[key] = prepare(config, sweep.directory)
             except ValueError as error:
                 raise ValueError(f"{point.name}: {error}") from None
-        found.append(replace(known[key], config=config.model_copy(update={"data": known[key].config.data})))
+        placed = {"data": known[key].config.data, "lora": lora}
+        found.append(replace(known[key], config=config.model_copy(update=placed)))
     _check_layers(sweep.points)
     return found
 
@@ -210,7 +218,7 @@ class _Runner:
         self, point: Point, prepared: Prepared, parts: Parts, directory: RunDirectory, *, resume: bool
     ) -> None:
         first = min(len(directory.metrics()), prepared.config.num_steps)
-        sinks = [BoardSink(self._board, point.name), *told(prepared.config, directory, first)]
+        sinks = [BoardSink(self._board, point.name), *told(prepared.config, directory, first, prepared.config.name)]
         judged = _Judged(sinks, self._stopper, point)
         ended: SinkEnded = "failed"
         try:
@@ -225,7 +233,8 @@ class _Runner:
     def _note(self, result: Result) -> None:
         self._results[result.directory] = result
         self._board.ends(result.directory, result.ended, [accuracy for _, accuracy in result.curve], result.reason)
-        write_all(self._ordered(), self._path / "sweep.json")
+        write_all(self._ordered(), self._path / RESULTS)
+        keep_on_page(submission_id(), (self._path / RESULTS).read_bytes())
 
     def _ordered(self) -> list[Result]:
         return [self._results[point.name] for point in self._points if point.name in self._results]
@@ -266,6 +275,10 @@ def _groups(points: Sequence[Point]) -> list[list[Point]]:
 
 def _resolved(sweep: Sweep) -> str:
     """The sweep's file with its base in it, whose relative paths would lead elsewhere."""
-    base: RunConfig = sweep.base.model_copy(update={"data": absolute_paths(sweep.base.data, sweep.directory)})
-    table = sweep.config.model_dump(mode="json", exclude={"base"}, exclude_none=True)
-    return tomlkit.dumps({**table, "name": sweep.name, "base": dump_base(base)})
+    base: RunConfig = sweep.base.model_copy(
+        update={
+            "data": absolute_paths(sweep.base.data, sweep.directory),
+            "lora": absolute_init(sweep.base.lora, sweep.directory),
+        }
+    )
+    return dump_sweep(sweep.config, sweep.name, base)

@@ -1,6 +1,5 @@
 """Rollout workers on two nodes answer as one would."""
 
-import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -25,7 +24,9 @@ def two_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Two raylets on this machine with room for a worker each, which runs join through `RAY_ADDRESS`."""
     node = {"num_cpus": 1, "resources": {"worker": 1}, "object_store_memory": 128 * 2**20}
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as directory:
-        cluster = Cluster(initialize_head=True, head_node_args={**node, "temp_dir": directory, "include_dashboard": False})
+        cluster = Cluster(
+            initialize_head=True, head_node_args={**node, "temp_dir": directory, "include_dashboard": False}
+        )
         try:
             cluster.add_node(**node)
             monkeypatch.setenv("RAY_ADDRESS", cluster.address)
@@ -38,9 +39,7 @@ def two_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 async def first_groups(prepared: Prepared) -> tuple[list[Group], int]:
     """The groups of the first step, and how many nodes the workers were on."""
     async with open_parts(prepared.config, "run", prepared.encode) as parts:
-        rollout = await roll_out(
-            prepared.config, prepared.problems.train, parts, 0, await parts.learner.publish()
-        )
+        rollout = await roll_out(prepared.config, prepared.problems.train, parts, 0, await parts.learner.publish())
         (held,) = [g for g in cast("dict[str, Any]", placement_group_table()).values() if g["state"] == "CREATED"]
         homes = held["bundles_to_node_id"]
         return list(rollout.groups), len({homes[bundle] for bundle in homes if bundle > 0})  # 0 is the learner's

@@ -13,7 +13,7 @@ def run(name: str, accuracies: list[float]) -> dict[str, Any]:
     curve = [[step, 0.0, accuracy] for step, accuracy in enumerate(accuracies)]
     best = max(accuracies, default=None)
     return {
-        "id": name, "state": "running", "curve": curve, "best": best, "step": 9, "num_steps": 60, "settings": settings
+        "id": name, "state": "running", "curve": curve, "best": best, "loss": [], "least": None, "step": 9, "num_steps": 60, "settings": settings
     }  # fmt: skip
 
 
