@@ -2,10 +2,12 @@
 
 import logging
 import math
+import os
 import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from functools import cache
 from itertools import islice
 from typing import Any
 
@@ -29,6 +31,13 @@ NUM_SAMPLES = 16
 ROWS_KEPT = 256
 """In memory, while they wait to be told: more are waiting only where nobody has answered for long."""
 NO_PAGE = "this cluster has no page of curves: start it with `rankone up`, or run `rankone page` on its head"
+
+
+@cache
+def _say_there_is_no_page() -> None:
+    """Once, however many runs a sweep has; a cluster of the run's own has none, and needs none."""
+    if os.environ.get("RAY_ADDRESS", "local") != "local":
+        log.info(NO_PAGE)
 
 
 def keep_on_page(job: str, results: bytes) -> None:
