@@ -218,7 +218,8 @@ def _sentence(text: str, start: int) -> tuple[str, bool]:
         at = formula.end()
     end = _SENTENCE_END.search(text, at)
     content = text[start : len(text) if end is None else end.start()][:2_000].strip()
-    if end is not None and end[0] == "\n" and (more := _NEXT_LINE.match(text, end.start())) is not None:
+    more = _NEXT_LINE.match(text, end.start()) if end is not None and end[0] == "\n" else None
+    if more is not None and more[1].strip("$") != content.strip("$* "):
         content = f"{content.rstrip(',;')}, {more[1]}"  # numbers one below the other are several answers
     return content, end is not None and end[0] == "?"
 

@@ -29,7 +29,7 @@ STATED = [
     ("The answer is **42** apples.", "42 apples"), ("The answer is 2**3.", "2**3"), ("The answer is **2**3.", "2**3"),
     # several guesses are no answer of the last one
     ("\\boxed{43} or maybe \\boxed{42}", "43, 42"), ("\\boxed{43}. Or \\boxed{42}.", "43, 42"), ("\\boxed{43} | \\boxed{42}", "43, 42"), ("41 or perhaps 42", "41, 42"), ("it is 41; 42", "41, 42"),
-    ("The answer is\n42\n43", "42, 43"), ("The answer is 42,\n43", "42, 43"), ("The answer is 42 if x > 0, otherwise 43.", "42 if x > 0, otherwise 43"), ("42 42", "42"),
+    ("The answer is\n42\n43", "42, 43"), ("The answer is 42,\n43", "42, 43"), ("The answer is 42\n\n$42$", "42"), ("The answer is 42 if x > 0, otherwise 43.", "42 if x > 0, otherwise 43"), ("42 42", "42"),
     # what is taken back
     ("\\boxed{43}. It is not \\boxed{42}", "43"), ("\\boxed{42}. Is it \\boxed{43}?", "42"), ("at most \\boxed{42} are left", "42"),
     ("<|channel|>analysis<|message|>\\boxed{1}<|channel|>final<|message|>\\boxed{2}", "2"), ("[THINK]\\boxed{1}[/THINK] 2", "2"), ("<|begin_of_thought|>1<|end_of_thought|>2", "2"),
