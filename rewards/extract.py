@@ -74,7 +74,7 @@ _BOLD = re.compile(r"\*\*([^*\n]{1,300})\*\*")
 _HALF_BOLD = re.compile(r"(?<=[^\s*])\*\*(?=[\s.,]|$)")
 """The end of bold text whose beginning was read with the words before it; 2**3 has no space."""
 _PROSE = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{3,}\s")
-_JOIN_LEFT = re.compile(r"(?:(?<=[\s(])|^)([^\s,;]{0,60}?[\w)}\]!%°.]\s*[-+*/^×÷·]\s*|[-+$]\s*)$")
+_JOIN_LEFT = re.compile(r"(?:(?<=[\s(])|^)([^\s,;]{0,60}?[\w)}\]!%°.]\s*[-+*/^×÷·]\s*|(?:[-+$±∓]|\\pm|\\mp)\s*)$")
 _FRACTIONS = "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"
 _BEFORE = re.compile(
     r"(?:(?<![A-Za-z])(?P<name>[A-Za-z]) ?= ?)?"
