@@ -546,7 +546,7 @@ def _unit_words(text: str, *, is_text: bool, spaced: bool) -> list[str] | None:
     for sign in _UNIT_SIGNS.intersection(text):
         text = text.replace(sign, f" {ALIASES[sign]} ")
     if _NO_UNIT.search(text.rstrip(" .,;:")):
-        raise Unparsable("signs or figures among the words")  # \\text{,000} and \\text{ cm 3} change what is said
+        raise Unparsable("signs or figures among the words")  # \text{,000} and \text{ cm 3} change what is said
     found = re.findall(r"[^\W\d_][^\W\d_']*|/", text.lower())
     if not found:
         return []

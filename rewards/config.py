@@ -22,7 +22,7 @@ class RewardConfig(BaseModel):
     terms: tuple[RewardTerm, ...] = ()
     """Several functions, added with their weights, in place of `function`."""
     conversational: bool | None = None
-    """Whether TRL functions get completions as lists of messages; by default as their annotations say, else as text."""
+    """Whether TRL functions get completions as lists of messages; by default as their code expects them."""
     deadline_s: float = Field(default=5.0, gt=0)
     """Seconds one completion may take before its grader is killed and the outcome is `timeout`."""
     workers: int | None = Field(default=None, ge=1)

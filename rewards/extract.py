@@ -74,7 +74,7 @@ _BOLD = re.compile(r"\*\*([^*\n]{1,300})\*\*")
 _HALF_BOLD = re.compile(r"(?<=[^\s*])\*\*(?=[\s.,]|$)")
 """The end of bold text whose beginning was read with the words before it; 2**3 has no space."""
 _PROSE = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{3,}\s")
-_JOIN_LEFT = re.compile(r"(?:(?<=[\s(])|^)([^\s,;]{0,60}?[\w)}\]!%°.]\s*[-+*/^×÷·]\s*|[-+$]\s*)$")
+_JOIN_LEFT = re.compile(r"(?:(?<=[\s(])|^)([^\s,;]{0,60}?[\w)}\]!%°.]\s*[-+*/^×÷·]\s*|(?:[-+$±∓]|\\pm|\\mp)\s*)$")
 _FRACTIONS = "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"
 _BEFORE = re.compile(
     r"(?:(?<![A-Za-z])(?P<name>[A-Za-z]) ?= ?)?"
@@ -218,7 +218,8 @@ def _sentence(text: str, start: int) -> tuple[str, bool]:
         at = formula.end()
     end = _SENTENCE_END.search(text, at)
     content = text[start : len(text) if end is None else end.start()][:2_000].strip()
-    if end is not None and end[0] == "\n" and (more := _NEXT_LINE.match(text, end.start())) is not None:
+    more = _NEXT_LINE.match(text, end.start()) if end is not None and end[0] == "\n" else None
+    if more is not None and more[1].strip("$") != content.strip("$* "):
         content = f"{content.rstrip(',;')}, {more[1]}"  # numbers one below the other are several answers
     return content, end is not None and end[0] == "?"
 

@@ -103,6 +103,10 @@ class WorkerProcess:
                 return written
         return ""
 
+    def stop(self) -> None:
+        """Ends the process, from any thread; whoever waits for it sees that it died."""
+        self._process.kill()
+
     def kill(self, patience_s: float = 0.0) -> str:
         """Ends the process and says what had become of it. One that is ending by itself gets ``patience_s`` to do so:
         its socket closes before its exit status is there."""
@@ -201,7 +205,7 @@ class GraderPool:
         for _ in self._threads:
             self._chunks.put(None)
         for worker in list(self._workers.values()):
-            os.kill(worker.pid, signal.SIGKILL)
+            worker.stop()
         for thread in self._threads:
             await asyncio.to_thread(thread.join, 10.0)
 
@@ -283,6 +287,9 @@ class GraderPool:
         for attempt in range(1, START_ATTEMPTS + 1):
             if slot not in self._workers:
                 self._workers[slot] = WorkerProcess(self._setup)
+            if self._closed:  # in the meantime, so `close` may not have seen this one
+                self._retire(slot)
+                raise RuntimeError("the grader is closed")
             try:
                 self._workers[slot].wait_ready()
             except (TimeoutError, EOFError, ConnectionError) as error:

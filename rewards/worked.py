@@ -38,6 +38,8 @@ def is_worked_out(question: str, reference: str, answer: str) -> bool:
 def _calculations(answer: Answer) -> set[str]:
     """The kinds of arithmetic on plain numbers that are left to do in it."""
     found: set[str] = set()
+    if isinstance(answer, Ratio) and len(answer.terms) == 2 and not answer.clock:
+        answer = Scalar(Quotient(*answer.terms))  # 10:2 for 5
     for node in _nodes(answer):
         for part in walk(node):
             if isinstance(part, Sum) and _rational_count(part.terms) > 1:

@@ -20,7 +20,7 @@ STATED = [
     ("She has **18 eggs** in the end, I think.", "18 eggs"), ("2 + 3 = 5", "5"), ("so x = 5", "5"), ("it costs $1,250.50.", "$1,250.50"),
     ("thus the area is $\\frac{3}{4}$.", "\\frac{3}{4}"), ("She sells 9 eggs and makes 9 * 2 = $18 every day", "$18"), ("so 3/4 of them", "3/4"),
     ("5 hours * 60 = 300 minutes in total", "300"), ("\\boxed{5}. The answer is 6.", "6"), ("that is 25 %", "25 %"), ("about 5 million people", "5 million"),
-    ("Final answer: A", "A"), ("The correct answer is (C).", "(C)"), ("The answer is option B.", "B"), ("it is 1 1/2 cups", "1 1/2"), ("so -5", "-5"), ("\\boxed{44}. Let us check our answer: $17 * 2 = 34$.", "44"), ("\\boxed{44}, so our answer is correct.", "44"),
+    ("Final answer: A", "A"), ("The correct answer is (C).", "(C)"), ("The answer is option B.", "B"), ("it is 1 1/2 cups", "1 1/2"), ("so -5", "-5"), ("so x is \\pm 5", "\\pm 5"), ("so ± 5", "± 5"), ("\\boxed{44}. Let us check our answer: $17 * 2 = 34$.", "44"), ("\\boxed{44}, so our answer is correct.", "44"),
     ("The answer is 5. Thus the answer is indeed right.", "5"),
     ("The answers are 1 and 2.", "1 and 2"), ("So it is 17 or 18", "17, 18"), ("so $x=1$ or $x = 2$.", "x=1, x = 2"), ("x = 3 and y = 5", "5"), ("**18** or **19**", "18, 19"), ("C", "C"), ("**Yes**", "Yes"),
     ("The correct option is **(C)**.", "(C)"), ("The answer is 18? No, it is 19.", "19"), ("\\boxed{\\text{The answer is } 2}", "2"), ("The final result is 5.\n\nDo you need 3 more?", "5"),
@@ -29,7 +29,7 @@ STATED = [
     ("The answer is **42** apples.", "42 apples"), ("The answer is 2**3.", "2**3"), ("The answer is **2**3.", "2**3"),
     # several guesses are no answer of the last one
     ("\\boxed{43} or maybe \\boxed{42}", "43, 42"), ("\\boxed{43}. Or \\boxed{42}.", "43, 42"), ("\\boxed{43} | \\boxed{42}", "43, 42"), ("41 or perhaps 42", "41, 42"), ("it is 41; 42", "41, 42"),
-    ("The answer is\n42\n43", "42, 43"), ("The answer is 42,\n43", "42, 43"), ("The answer is 42 if x > 0, otherwise 43.", "42 if x > 0, otherwise 43"), ("42 42", "42"),
+    ("The answer is\n42\n43", "42, 43"), ("The answer is 42,\n43", "42, 43"), ("The answer is 42\n\n$42$", "42"), ("The answer is 42 if x > 0, otherwise 43.", "42 if x > 0, otherwise 43"), ("42 42", "42"),
     # what is taken back
     ("\\boxed{43}. It is not \\boxed{42}", "43"), ("\\boxed{42}. Is it \\boxed{43}?", "42"), ("at most \\boxed{42} are left", "42"),
     ("<|channel|>analysis<|message|>\\boxed{1}<|channel|>final<|message|>\\boxed{2}", "2"), ("[THINK]\\boxed{1}[/THINK] 2", "2"), ("<|begin_of_thought|>1<|end_of_thought|>2", "2"),

@@ -25,6 +25,7 @@ from rewards.types import Outcome, Problem
         ("Evaluate $\\sin 30^\\circ$.", "\\frac12", r"\boxed{\sin(\pi/6)}"),
         ("Evaluate $\\sqrt{16}$.", "4", r"\boxed{\sqrt{2^4}}"),
         ("What is 46 * 10?", "460", r"\boxed{46 \cdot 10}"),
+        ("Half of ten?", "5", r"\boxed{10:2}"),
     ],
 )
 def test_an_unworked_answer_is_wrong(question: str, answer: str, completion: str) -> None:
@@ -50,6 +51,9 @@ def test_an_unworked_answer_is_wrong(question: str, answer: str, completion: str
         ("Which? (A) 1 (B) 42", "B", r"\boxed{\textbf{(B)}\ 42}"),
         ("Which? (A) 1 (B) 42", "42", r"\boxed{\textbf{(B)}\ 42}"),
         ("How long?", "0.693147", r"\boxed{\ln 2}"),
+        ("Ratio?", "3:4", r"\boxed{6:8}"),
+        ("Ratio?", "2:1", r"\boxed{4:2}"),
+        ("Ratio?", "3/4", r"\boxed{3:4}"),
     ],
 )
 def test_a_worked_out_answer_is_right(question: str, answer: str, completion: str) -> None:
