@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from rl.errors import one_line_errors
 
@@ -109,9 +109,10 @@ def jobs_command(address: Address = None) -> None:
     """List the cluster's jobs."""
     from rl.jobs import Cluster
 
-    table = Table("ID", "name", "status", "started", "lasted", box=None)
+    whole = Column("ID", no_wrap=True)  # whoever wants to stop it needs it whole
+    table = Table(whole, "name", "status", "started", "lasted", box=None)
     for job in Cluster(_address(address)).jobs():
-        began = datetime.fromtimestamp(job.started).strftime("%Y-%m-%d %H:%M:%S") if job.started else ""
+        began = datetime.fromtimestamp(job.started).strftime("%m-%d %H:%M") if job.started else ""
         lasted = f"{((job.ended or time.time()) - job.started) / 60:.1f} min" if job.started else ""
         table.add_row(job.id, job.name, job.status, began, lasted)
     Console().print(table)

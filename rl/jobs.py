@@ -227,7 +227,10 @@ class Cluster:
         if answer.status_code in (401, 403):
             raise ValueError(refusal(self.address))
         if answer.status_code == 404:
-            raise ValueError(f"{self.address} shows no page of curves; copy the run's directory from its node instead")
+            raise ValueError(
+                f"{self.address} shows no page of curves: `rankone page` on its head makes one for runs to come, "
+                "`rankone logs` has the curve of one that was a job, and its directory is on its driver's node"
+            )
         if answer.status_code == empty:
             return b""
         if not answer.ok:

@@ -59,7 +59,8 @@ def _run(config: RunConfig, base: Path, *, sft: bool) -> Work:
     prepare(config, base)
     sent = config.model_copy(update={"runtime": "ray"})
     verb: Verb = "sft" if sft else "train"
-    return Work(verb, config.name, "config.toml", lambda folder: write_job(sent, base, folder), [config])
+    name = f"{config.name}-sft" if sft else config.name
+    return Work(verb, name, "config.toml", lambda folder: write_job(sent, base, folder), [config])
 
 
 def _sweep(path: Path, overrides: Sequence[str]) -> Work:

@@ -141,7 +141,7 @@ def started_head(*more: str) -> Generator[Head]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _start(directory: str, more: tuple[str, ...], tries: int = 3) -> Head:
+def _start(directory: str, more: tuple[str, ...], tries: int = 2) -> Head:
     dashboard = free_port()
     started = run_as(
         untold(RANKONE_PAGE_DIR=str(Path(directory, "pages")), HOME=directory),

@@ -202,6 +202,27 @@ def test_a_page_that_is_opened_before_the_first_step_and_one_with_200_runs(
         assert took < 3000, "milliseconds to draw everything again"
 
 
+def test_a_sweep_has_a_legend_line_for_each_setting_and_supervised_runs_a_plot_of_their_own(
+    tmp_path: Path, look: Callable[..., Seen]
+) -> None:
+    with served(tmp_path) as (store, address):
+        for i in range(15):
+            settings = {"rank": 2 ** (i // 3), "lr": 1e-3, "seed": i % 3}
+            run = store.begin(RunInfo(f"sweep-p{i:03d}", f"node:/runs/{i}", 20, settings, "job"))
+            rows = [{"step": 10 * k, "time": 1e9 + k, "eval/accuracy": 0.2 * k + 0.01 * i} for k in range(3)]
+            store.tell(run, News(0, rows))
+        seen = look(address + "/rankone/", theme="dark")
+        legend = seen.page.locator("#accuracy .legend .legendtext")
+        wait(seen, lambda: legend.count() == 5)
+        assert legend.first.text_content() == "rank 16, 3 seeds", "the best first"
+        assert seen.traces() == 15 + 5, "each run, and the mean of each setting"
+        assert seen.page.locator("#loss-card").is_hidden()
+        run = store.begin(RunInfo("taught", "node:/taught", 20, {"rank": 1, "lr": 1e-3, "seed": 0}))
+        store.tell(run, News(0, [{"step": 10 * k, "time": 1e9 + k, "eval/log_loss": 4.0 - k} for k in range(3)]))
+        wait(seen, lambda: seen.traces(plot="#loss") == 1)
+        assert "2.000 nats" in seen.page.locator("#runs").inner_text()
+
+
 @contextmanager
 def served(directory: Path) -> Iterator[tuple[RunStore, str]]:
     """A store and its page, on a thread of their own: the browser's driver runs a loop in this one."""

@@ -4,11 +4,26 @@ import json
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 import pytest
-from clusters import RANKONE, ROOT, SMALL, Head, actors, free_port, processes_of, quietly, rankone, started_head, until
+from clusters import (
+    RANKONE,
+    ROOT,
+    SMALL,
+    Head,
+    actors,
+    free_port,
+    processes_of,
+    quietly,
+    rankone,
+    run_as,
+    started_head,
+    until,
+    untold,
+)
 
 from lora.files import read_peft, unpack
 
@@ -85,7 +100,7 @@ def test_a_stopped_job_ends_in_order_and_its_processes_are_gone(head: Head) -> N
     assert (ended.returncode, "STOPPED" in ended.stdout) == (0, True), ended.stdout + ended.stderr
     assert head.rankone("status", job).returncode == 130
     assert until(lambda: (head.run_of(job) or {}).get("state") == "stopped")
-    until(lambda: not actors(head.directory, "EngineActor"))
+    until(lambda: not actors(head.directory, "EngineActor") and not actors(head.directory, "LearnerActor"))
     kept = Path(head.directory, ".rankone", "runs", job)
     assert unpack(read_peft(kept / "adapters" / "last").payload)[1].rank == 8
     assert sorted((kept / "checkpoints").glob("step-*"))
@@ -98,6 +113,31 @@ def test_a_job_that_fails_gives_its_own_exit_status(head: Head, tmp_path: Path) 
     ended = head.rankone("submit", config, *sets, "--set", "reward.function=bad.py:bad", cwd=tmp_path)
     assert ended.returncode not in (0, 130)
     assert "no judge" in ended.stdout
+
+
+def test_a_supervised_run_and_a_sweep_are_jobs_too(head: Head, tmp_path: Path) -> None:
+    """Both at once: log-loss is on the page, and every run of the sweep is fetched with what the sweep found."""
+    (tmp_path / "sweep.toml").write_text(f'base = "{ROOT}/examples/tiny.toml"\naxes."lora.rank" = [1, 4]\n')
+    short = [part for name, value in (SMALL | {"num_steps": "2"}).items() for part in ("--set", f"{name}={value}")]
+    jobs: list[str] = []
+    for arguments in (["--sft", ROOT / "examples" / "sft-tiny.toml"], [tmp_path / "sweep.toml"]):
+        sent = head.rankone("submit", *arguments, "--no-follow", *short)
+        assert sent.returncode == 0, sent.stderr
+        jobs.append(sent.stdout.split()[1])
+    supervised, sweep = jobs
+    for job in jobs:
+        until(lambda job=job: head.get(f"api/jobs/{job}").json()["status"] not in ("PENDING", "RUNNING"), 240)
+        assert head.rankone("status", job).returncode == 0, head.rankone("logs", job).stdout
+    run = until(lambda: head.run_of(supervised))
+    assert ([point[0] for point in run["loss"]], run["curve"]) == ([0, 2], [])
+    assert "nats" in head.rankone("watch", supervised, "--once", COLUMNS="160").stdout
+    for job in jobs:
+        assert head.rankone("fetch", job, "--out", tmp_path / job).returncode == 0
+    assert unpack(read_peft(tmp_path / supervised / "adapter").payload)[1].rank == 8
+    found = json.loads((tmp_path / sweep / "sweep.json").read_text())
+    assert [(one["rank"], one["ended"]) for one in found] == [(1, "finished"), (4, "finished")]
+    for one in found:
+        assert unpack(read_peft(tmp_path / sweep / one["directory"] / "adapter").payload)[1].rank == one["rank"]
 
 
 @pytest.mark.parametrize("command", ["status", "logs", "stop"])
@@ -113,6 +153,45 @@ def test_a_wrong_address_is_one_line(tmp_path: Path) -> None:
         ended = rankone("jobs", "--address", address)
         assert (ended.returncode, len(ended.stderr.splitlines())) == (code, 1), ended.stderr
         assert address in ended.stderr
+
+
+def test_a_start_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    """Ray itself starts, and then the page cannot keep its runs."""
+    directory = tempfile.mkdtemp(prefix="ro-", dir="/tmp")
+    try:
+        ended = run_as(
+            untold(RANKONE_PAGE_DIR="/proc/none", HOME=directory),
+            "up", "--port", free_port(), "--dashboard-port", free_port(), "--temp-dir", directory,
+        )  # fmt: skip
+        assert ended.returncode == 1, ended.stderr
+        assert processes_of(directory) == []
+    finally:
+        for process in processes_of(directory):
+            process.kill()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def test_a_run_joins_the_machines_own_cluster_unless_it_is_told_not_to(head: Head) -> None:
+    """Ray keeps the latest one's address in its directory."""
+    place = tempfile.mkdtemp(prefix="ro-", dir="/tmp")  # short, as sockets below it have to be
+    script = "from rl.cluster import connect; connect(); import ray; print(ray.get_runtime_context().gcs_address)"
+
+    def joined(**more: str) -> str:
+        environment = untold(HOME=head.directory, RAY_TMPDIR=place, **more)
+        ended = subprocess.run(
+            [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False, timeout=120
+        )
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout.split()[-1]
+
+    try:
+        known = Path(place, "ray", "ray_current_cluster")
+        known.parent.mkdir()
+        known.write_text(head.address)
+        assert joined() == head.address
+        assert joined(RAY_ADDRESS="local") != head.address
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def test_a_taken_port_is_one_line(head: Head) -> None:
