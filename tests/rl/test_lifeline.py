@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -19,9 +21,14 @@ from rl.lifeline import Anchor, ClusterLost, held_by
 
 
 @pytest.fixture
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+def hasty(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Runs, unlike these tests, end with their process: here it must outlive the clusters that are lost."""
     monkeypatch.setattr(lifeline, "PROBE_S", 0.02)
-    monkeypatch.setattr(lifeline, "UNWIND_S", 60.0)  # what hangs is not to end this process
+    monkeypatch.setattr(lifeline, "UNWIND_S", 60.0)
+    yield
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer):
+            thread.cancel()
 
 
 async def listener(port: int) -> asyncio.Server:
