@@ -23,6 +23,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any, cast
@@ -156,12 +157,20 @@ def _find(name: str) -> tuple[Callable[..., Any], tuple[str, ...]]:
     return cast(Callable[..., Any], function), _own_modules(module, before)
 
 
+class _FromSource(SourceFileLoader):
+    """Reads the file itself: kept bytecode is taken for the same if the file has its size and was written in the same
+    second, and would leave its folder in the user's."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
 def _from_file(path: Path) -> ModuleType:
     path = path.expanduser().absolute()
     if not path.is_file():
         raise ValueError(f"reward file {path} does not exist")
     module_name = f"rankone_reward_{path.stem}"
-    spec = importlib.util.spec_from_file_location(module_name, path)
+    spec = importlib.util.spec_from_file_location(module_name, path, loader=_FromSource(module_name, str(path)))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
