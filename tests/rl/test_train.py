@@ -96,7 +96,7 @@ def weights(directory: RunDirectory, which: str) -> dict[str, list[list[float]]]
     return {n: t.tolist() for n, t in unpack(read_peft(directory.adapters / which).payload)[0].items()}
 
 
-@pytest.mark.parametrize("seed", [0, 2])
+@pytest.mark.parametrize("seed", [0, 4])
 async def test_the_loop_learns_the_larger_of_two_digits_from_nothing(tmp_path: Path, seed: int) -> None:
     """Graded in processes, by the real grader. Guessing the commonest answer would be right at most every fifth time."""
     config = configuration("num_steps=60", "evaluate.every=60", f"seed={seed}")
