@@ -211,7 +211,8 @@ def test_close_leaves_no_process_and_ends_what_is_under_way(tmp_path: Path) -> N
 
 
 DRIVER = """
-import asyncio, sys, time
+import asyncio, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 from rewards.config import RewardConfig
 from rewards.pool import GraderPool
 from rewards.types import Problem
