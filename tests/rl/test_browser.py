@@ -108,7 +108,7 @@ def test_the_curve_is_there_and_moves_without_a_reload(head: Head, job: str, loo
     wait(seen, lambda: seen.points() >= 2)
     before = seen.points()
     wait(seen, lambda: seen.points() > before)
-    assert seen.traces() == 1
+    assert seen.traces() >= 1
     for plot in ("#reward", "#policy", "#phases", "#workers"):
         assert seen.traces(plot=plot) >= 1, plot
     assert seen.page.locator("#samples li").count() > 0
