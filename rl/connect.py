@@ -21,7 +21,7 @@ TOO_BUSY = "this machine is too busy to start Ray; end what else runs here, and 
 
 
 class ClusterStartError(RuntimeError):
-    """Ray would not start; nothing of it is left."""
+    """Ray would not start."""
 
 
 def start(**options: Any) -> None:

@@ -98,7 +98,10 @@ def weights(directory: RunDirectory, which: str) -> dict[str, list[list[float]]]
 
 @pytest.mark.parametrize("seed", [0, 4])
 async def test_the_loop_learns_the_larger_of_two_digits_from_nothing(tmp_path: Path, seed: int) -> None:
-    """Graded in processes, by the real grader. Guessing the commonest answer would be right at most every fifth time."""
+    """Graded in processes, by the real grader. Guessing the commonest answer would be right at most every fifth time.
+
+    Of seeds 0 to 4 these two end highest, at 0.7 and more; seed 2 stays at a quarter, and rounding moves it about.
+    """
     config = configuration("num_steps=60", "evaluate.every=60", f"seed={seed}")
     grader = GraderPool(config.reward)
     try:
