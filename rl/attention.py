@@ -13,7 +13,7 @@ from torch import Tensor, nn
 NAME = "rankone_packed"
 LONGEST = 1024
 """Inputs of a row whose scores, [heads, inputs, inputs] in float32, are still made at once."""
-SCORES_AT_ONCE = 2**19
+SCORES_AT_ONCE = 2**20
 """Of several rows, beyond that of one: few, so that the passes over them stay near a core's cache."""
 
 
