@@ -313,20 +313,37 @@ def compare(count: int, workers: int, show: int) -> None:
         )
     )
     print("\n".join(totals))
-    print(f"rankone on worked GSM8K answers: {asyncio.run(throughput(workers)):,.0f} grades/s with {workers} processes")
+    print(asyncio.run(worked(workers, every_bomb=0)))
+    print(asyncio.run(worked(workers, every_bomb=10)))
 
 
-async def throughput(workers: int) -> float:
+async def worked(workers: int, every_bomb: int) -> str:
+    """GSM8K's own worked answers, 8 times each, every so many of them replaced by a bomb: how many are right, how fast."""
     rows = [json.loads(r) for r in (DATA / "gsm8k" / "test.jsonl").read_text().splitlines()]
     problems = [Problem(str(i), r["question"], r["answer"]) for i, r in enumerate(rows)]
+    texts = [[row["answer"]] * 8 for row in rows]
+    bombs = list[tuple[int, int]]()
+    if every_bomb:
+        bombs = [divmod(i, 8) for i in range(0, 8 * len(rows), every_bomb)]
+        for i, (group, place) in enumerate(bombs):
+            texts[group][place] = f"#### {BOMBS[i % len(BOMBS)]}"
     pool = GraderPool(RewardConfig(workers=workers))
     try:
         await pool.grade(problems[:32], [[r["answer"]] for r in rows[:32]])
         start = time.perf_counter()
-        await pool.grade(problems, [[r["answer"]] * 8 for r in rows])
-        return 8 * len(rows) / (time.perf_counter() - start)
+        groups = await pool.grade_timed(problems, texts)
+        seconds = time.perf_counter() - start
     finally:
         await pool.close()
+    at = set(bombs)
+    real = [one for g, group in enumerate(groups) for i, one in enumerate(group) if (g, i) not in at]
+    times = sorted(1000 * s for _, s in real)
+    return (
+        f"worked GSM8K answers, {len(bombs)} of {8 * len(rows)} replaced by bombs: {8 * len(rows) / seconds:,.0f} grades/s "
+        f"with {workers} processes; {sum(r.value == 1 for r, _ in real)} of {len(real)} others right, "
+        f"{times[int(0.99 * len(times))]:.1f} ms at the 99th percentile, {times[-1]:.0f} ms at most; "
+        f"{sum(groups[g][i][0].value == 1 for g, i in bombs)} bombs accepted"
+    )
 
 
 # Fuzzing
