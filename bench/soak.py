@@ -147,7 +147,8 @@ async def victim(kind: str, parts: Parts, rng: random.Random) -> int | None:
         return rng.choice(graders() or [0]) or None
     actors: list[Any] = [parts.learner] if kind == "learner" else list(parts.engine.replicas())
     with contextlib.suppress(Exception):  # it is being restarted: no victim this time
-        return await asyncio.wait_for(rng.choice(actors).pid(), timeout=2)
+        async with asyncio.timeout(2):
+            return await rng.choice(actors).pid()
     return None
 
 

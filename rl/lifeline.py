@@ -34,7 +34,8 @@ class Anchor:
     async def answers(self) -> bool:
         """Whether something accepts connections there. Busy processes do; the kernel sees to that."""
         with contextlib.suppress(OSError, TimeoutError):
-            _, writer = await asyncio.wait_for(asyncio.open_connection(self.host, self.port), ANSWER_S)
+            async with asyncio.timeout(ANSWER_S):
+                _, writer = await asyncio.open_connection(self.host, self.port)
             writer.close()
             return True
         return False

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any, Self
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from rl.policy_host import Host, HostSpec
 from rl.types import LearnerDied
+from rollout.actor import STORE_FULL, account
 from rollout.place import Place
 
 
@@ -72,11 +73,15 @@ class RayHost(Host):
 
     async def _reply(self, reference: Any) -> Any:
         try:
-            return await asyncio.wait_for(reference, timeout=self._stall_timeout)
+            async with asyncio.timeout(self._stall_timeout):
+                return await reference
         except RayTaskError as error:
             raise error.cause from error
-        except RayActorError as error:
-            raise LearnerDied(f"the learner died: {str(error).splitlines()[0]}") from error
+        except STORE_FULL:
+            raise
+        except RayError as error:  # its process or node is gone, or can no longer be reached, or what it answered is
+            await self.close()
+            raise LearnerDied(f"the learner died: {account(error)}") from error
         except TimeoutError as error:
             await self.close()
             raise LearnerDied(f"the learner said nothing for {self._stall_timeout:g} s") from error

@@ -117,7 +117,8 @@ class RayEngine(Engine):
             device = "cuda" if on_gpu else "cpu"
             with engine._translated_errors(config.start_timeout):
                 ready = handle.start.remote(model, lora, config, seed, device, place.threads)
-                await asyncio.wait_for(ready, timeout=config.start_timeout)
+                async with asyncio.timeout(config.start_timeout):
+                    await ready
         except EngineDied as died:
             engine.kill()
             raise EngineDied(
@@ -144,7 +145,8 @@ class RayEngine(Engine):
             answers = method.remote(*arguments)
             left = len(prompts)
             while left:
-                reference = await asyncio.wait_for(anext(answers), timeout=self._stall_timeout)
+                async with asyncio.timeout(self._stall_timeout):
+                    reference = await anext(answers)
                 answer: tuple[int, list[Completion]] | None = await reference
                 if answer is not None:
                     left -= 1
@@ -163,7 +165,8 @@ class RayEngine(Engine):
 
     async def close(self) -> None:
         with contextlib.suppress(RayError, TimeoutError):  # it is gone already, or is made to go now
-            await asyncio.wait_for(self._handle.close.remote(), timeout=10)
+            async with asyncio.timeout(10):
+                await self._handle.close.remote()
         self.kill()
 
     def kill(self) -> None:
@@ -172,7 +175,8 @@ class RayEngine(Engine):
 
     async def _call(self, method: Any, *arguments: Any) -> Any:
         with self._translated_errors(self._stall_timeout):
-            return await asyncio.wait_for(method.remote(*arguments), timeout=self._stall_timeout)
+            async with asyncio.timeout(self._stall_timeout):
+                return await method.remote(*arguments)
 
     @contextlib.contextmanager
     def _translated_errors(self, timeout: float) -> Generator[None]:

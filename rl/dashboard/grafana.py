@@ -34,6 +34,7 @@ RUN = "{{run}} {{policy}}"
 PHASES = ("sample", "grade", "update", "publish")
 PANELS = (
     Panel("Held-out accuracy", {RUN: gauge("eval/accuracy")}, "percentunit"),
+    Panel("Held-out log-loss, nats a token", {RUN: gauge("eval/log_loss")}),
     Panel("Mean reward", {RUN: gauge("reward/mean")}),
     Panel("Step", {RUN: gauge("step")}),
     Panel("Outcomes", {f"{RUN} {{{{outcome}}}}": gauge("reward/outcome", "outcome")}, "percentunit"),

@@ -203,7 +203,8 @@ def test_close_leaves_no_process_and_ends_what_is_under_way(tmp_path: Path) -> N
             await asyncio.sleep(0.05)
         pids = pool.pids
         await pool.close()
-        graded = await asyncio.wait_for(grading, 10)
+        async with asyncio.timeout(10):
+            graded = await grading
         assert {r.outcome for r, _ in graded[0]} == {Outcome.TIMEOUT}
         return pids
 

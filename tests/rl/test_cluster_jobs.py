@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ from clusters import (
 )
 
 from lora.files import read_peft, unpack
+from rl.jobs import STOP_WAIT_S
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +140,23 @@ def test_a_supervised_run_and_a_sweep_are_jobs_too(head: Head, tmp_path: Path) -
     assert [(one["rank"], one["ended"]) for one in found] == [(1, "finished"), (4, "finished")]
     for one in found:
         assert unpack(read_peft(tmp_path / sweep / one["directory"] / "adapter").payload)[1].rank == one["rank"]
+
+
+def test_a_sweep_that_is_stopped_leaves_the_adapters_of_its_runs(head: Head, tmp_path: Path) -> None:
+    (tmp_path / "sweep.toml").write_text(f'base = "{ROOT}/examples/tiny.toml"\naxes."lora.rank" = [1, 4]\n')
+    endless = [part for name, value in (SMALL | {"num_steps": "5000"}).items() for part in ("--set", f"{name}={value}")]
+    sent = head.rankone("submit", tmp_path / "sweep.toml", "--no-follow", *endless)
+    assert sent.returncode == 0, sent.stderr
+    job = sent.stdout.split()[1]
+    until(lambda: [run["step"] >= 2 for run in head.runs() if run["submission_id"] == job] == [True, True], 240)
+    began = time.monotonic()
+    ended = head.rankone("stop", job)
+    assert (ended.returncode, "STOPPED" in ended.stdout) == (0, True), ended.stdout + ended.stderr
+    assert time.monotonic() - began < STOP_WAIT_S / 2, "in order, and not killed when its time was over"
+    until(lambda: not actors(head.directory, "EngineActor") and not actors(head.directory, "LearnerActor"))
+    assert head.rankone("fetch", job, "--out", tmp_path / job).returncode == 0
+    left = sorted(unpack(read_peft(one).payload)[1].rank for one in (tmp_path / job).glob("*/adapter"))
+    assert left == [1, 4]
 
 
 @pytest.mark.parametrize("command", ["status", "logs", "stop"])

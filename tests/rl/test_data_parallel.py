@@ -85,7 +85,8 @@ async def test_the_death_of_one_is_the_death_of_both_and_they_go_on_from_what_wa
         saved = await two.state()
         os.kill(await two.pid(1), signal.SIGKILL)
         with pytest.raises(LearnerDied):
-            await asyncio.wait_for(two.update(batch(1)), timeout=60)
+            async with asyncio.timeout(60):
+                await two.update(batch(1))
         await two.restart()
         await two.load_state(saved)
         await two.update(batch(1))

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 import requests
-from clusters import Head, free_port, quietly, rankone, until
+from clusters import ROOT, Head, free_port, quietly, rankone, until
 
+from lora.files import read_peft, unpack
 from rl.dashboard.grafana import PANELS, VARIABLES, grafana_dashboard
 
 PROMETHEUS = shutil.which("prometheus")
@@ -64,6 +65,16 @@ def job(head: Head, prometheus: Prometheus) -> Iterator[str]:
     head.rankone("stop", job)
 
 
+@pytest.fixture(scope="module")
+def lesson(head: Head, prometheus: Prometheus) -> Iterator[str]:
+    """A supervised job, for what only those measure."""
+    endless = ["--set", "num_steps=100000", "--set", "evaluate.every=100000", "--set", "checkpoint_every=100000"]
+    sent = head.rankone("submit", "--sft", ROOT / "examples" / "sft-tiny.toml", "--no-follow", *endless)
+    assert sent.returncode == 0, sent.stderr
+    yield (lesson := sent.stdout.split()[1])
+    head.rankone("stop", lesson)
+
+
 def filled(expression: str) -> str:
     """A panel's query with every variable at "all", as Grafana would send it."""
     for name in VARIABLES:
@@ -76,13 +87,13 @@ def expressions() -> list[str]:
     return [target["expr"] for panel in board["panels"] for target in panel["targets"]]
 
 
-def test_every_query_of_the_dashboard_returns_data(prometheus: Prometheus, job: str) -> None:
+def test_every_query_of_the_dashboard_returns_data(prometheus: Prometheus, job: str, lesson: str) -> None:
     assert len(expressions()) == sum(len(panel.queries) for panel in PANELS) > 20
     for expression in expressions():
         assert until(lambda e=expression: prometheus.query(filled(e))), expression
 
 
-def test_every_variable_of_the_dashboard_has_values(prometheus: Prometheus, job: str) -> None:
+def test_every_variable_of_the_dashboard_has_values(prometheus: Prometheus, job: str, lesson: str) -> None:
     board = json.loads(grafana_dashboard())
     queries = [v["query"] for v in board["templating"]["list"] if v["type"] == "query"]
     assert len(queries) == len(VARIABLES)
@@ -92,7 +103,7 @@ def test_every_variable_of_the_dashboard_has_values(prometheus: Prometheus, job:
         assert parts is not None
         found[parts[2]] = prometheus.values(parts[1], parts[2])
     assert job in found["run"]
-    assert job in found["submission_id"]
+    assert {job, lesson} <= set(found["submission_id"])
     assert (found["policy"], found["model"]) == (["0"], ["tiny-random"])
 
 
@@ -108,6 +119,16 @@ def test_the_counters_agree_with_the_runs_own_numbers(head: Head, prometheus: Pr
     (outcomes,) = prometheus.query(f'sum(ray_rankone_outcomes_total{{run="{job}"}})')
     assert float(completions["value"][1]) == float(outcomes["value"][1]) > 0
     assert float(completions["value"][1]) % 32 == 0, "8 problems of 4 completions a step"
+
+
+def test_a_supervised_job_that_is_stopped_leaves_its_adapter(head: Head, lesson: str, tmp_path: Path) -> None:
+    until(lambda: (head.run_of(lesson) or {"step": 0})["step"] >= 2)
+    ended = head.rankone("stop", lesson)
+    assert (ended.returncode, "STOPPED" in ended.stdout) == (0, True), ended.stdout + ended.stderr
+    assert head.rankone("fetch", lesson, "--out", tmp_path).returncode == 0
+    assert unpack(read_peft(tmp_path / "adapter").payload)[1].rank == 8
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(len(rows)))
 
 
 def test_the_dashboard_is_written_beside_rays_own(head: Head, tmp_path: Path) -> None:

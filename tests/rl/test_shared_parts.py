@@ -11,12 +11,14 @@ import torch
 
 from lora.files import read_peft, unpack
 from rl.launch import Prepared, prepare, train_through_deaths
+from rl.policy_host import HostSpec
 from rl.remote_host import RayHost
 from rl.run_directory import RunDirectory
 from rl.settings import load_config
 from rl.shared_parts import open_shared
 from rl.sinks import Ended, Sink, Sinks
 from rl.types import Group
+from rollout.place import Place
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "tiny.toml"
 EAGER = "def digits(problem, completion):\n    return sum(map(str.isdigit, completion)) / max(1, len(completion))\n"
@@ -83,3 +85,15 @@ async def test_runs_that_share_a_learner_outlive_it(tmp_path: Path) -> None:
         one, other = weights(tmp_path / "calm" / f"{index}"), weights(tmp_path / "killed" / f"{index}")
         for name in one:
             assert (one[name] - other[name]).norm() <= 1e-2 * one[name].norm(), name
+
+
+async def test_an_interruption_that_comes_with_an_answer_is_not_lost() -> None:
+    """Lost, the run would go on until it is killed: it is asked to stop only once."""
+    host = RayHost(HostSpec(load_config(EXAMPLE).model, "cpu", 1024, False), Place, stall_timeout=60)
+    answer = asyncio.get_running_loop().create_future()
+    asking = asyncio.ensure_future(host._reply(answer))  # pyright: ignore[reportPrivateUsage]
+    await asyncio.sleep(0)
+    answer.set_result(1)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking

@@ -250,7 +250,8 @@ async def test_workers_that_are_killed_or_silent_cost_no_prompt_and_change_no_co
         await asyncio.sleep(1)
         assert not sampling.done()
         os.kill(pid, signal.SIGKILL)
-        found = tokens(await asyncio.wait_for(sampling, 120))
+        async with asyncio.timeout(120):
+            found = tokens(await sampling)
         assert await gone(pids), "a stalled worker must not keep its memory or GPU"
         return found
 
