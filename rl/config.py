@@ -185,12 +185,14 @@ class GuardConfig(Strict):
     action: Literal["off", "warn", "stop", "roll_back"] = "warn"
     """`roll_back` goes on from the best checkpoint at `lr_factor` times the learning rate."""
     patience: int = Field(default=3, ge=1)
-    """Steps in a row with an alarm before the run stops or rolls back: one bad step is no collapse."""
+    """Steps in a row with an alarm before the run stops or rolls back: one bad step is no collapse. So many steps in a
+    row in which all completions fail alike are an alarm."""
     window: int = Field(default=10, ge=2)
     max_kl: float = Field(default=0.1, gt=0)
     """Highest `update/kl_sampler_learner`, in nats a token. On policy it is rounding, about 0.001."""
     max_growth: float = Field(default=4.0, gt=1)
-    """Highest entropy, completion length and gradient norm, as multiples of their usual values."""
+    """Highest entropy, completion length and gradient norm, as multiples of their usual values; and the smallest
+    completion length is the usual one divided by it."""
     min_entropy: float = Field(default=1e-4, ge=0)
     """Lowest entropy, in nats a token: below it nothing is left to explore."""
     max_truncated_rise: float = Field(default=0.3, gt=0)

@@ -11,9 +11,11 @@ from typing import Any
 
 from rl.config import GuardConfig
 
+LENGTH = "completion/length_mean"
+NO_SIGNAL = "group/no_signal_fraction"
 GROWING = {
     "update/entropy": "entropy",
-    "completion/length_mean": "mean completion length",
+    LENGTH: "mean completion length",
     "update/grad_norm": "gradient norm",
 }
 """Metrics that are compared with their usual value, and what to call them."""
@@ -38,6 +40,8 @@ class Guard:
     _accuracy: float = 0.0
     _best: float = 0.0
     _alarmed: int = 0
+    _silent: int = 0
+    """Steps in a row that taught nothing, because all completions of a problem failed alike."""
 
     def recall(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Take in the metrics of a run that is resumed."""
@@ -52,11 +56,12 @@ class Guard:
             return []
         self._accuracy = metrics.get("eval/accuracy", self._accuracy)
         self._best = max(self._best, self._accuracy)
+        self._silent = self._silent + 1 if self._is_silent(metrics) else 0
         found = self._alarms(metrics)
         self._alarmed = self._alarmed + 1 if found else 0
         if self.config.action == "warn" and self._alarmed >= self.config.window:
             self._usual = []  # a new level that lasts, and that nobody is to act on, is the usual one from now on
-        if not found and "reward/mean" in metrics:
+        if not found and not self._silent and "reward/mean" in metrics:
             self._usual = [*self._usual, metrics][-self.config.window :]
         return found
 
@@ -74,7 +79,7 @@ class Guard:
         """The run goes on from its best checkpoint, more slowly; what is usual is to be learned anew."""
         self.lr_scale *= self.config.lr_factor
         self.roll_backs += 1
-        self._usual, self._alarmed, self._accuracy = [], 0, self._best
+        self._usual, self._alarmed, self._silent, self._accuracy = [], 0, 0, self._best
 
     def _alarms(self, metrics: Mapping[str, Any]) -> list[str]:
         config = self.config
@@ -91,6 +96,15 @@ class Guard:
             usual = self._median(name)
             if usual is not None and metrics.get(name, 0.0) > config.max_growth * usual:
                 found.append(f"the {words} is {metrics[name]:.3g}, usually {usual:.3g}")
+        usual, length = self._median(LENGTH), metrics.get(LENGTH)
+        if usual is not None and length is not None and length * config.max_growth < usual:
+            found.append(f"the {GROWING[LENGTH]} is {length:.3g}, usually {usual:.3g}")
+        if self._silent >= config.patience:
+            reward, usual = metrics["reward/mean"], self._median("reward/mean")
+            found.append(
+                f"no problem taught anything for {self._silent} steps: its completions all fail alike (mean reward "
+                f"{reward:.3g}, usually {usual:.3g})"
+            )
         usual = self._median("completion/truncated_fraction")
         truncated = metrics.get("completion/truncated_fraction", 0.0)
         if usual is not None and truncated > usual + config.max_truncated_rise:
@@ -98,6 +112,11 @@ class Guard:
         if self._accuracy < self._best - config.max_accuracy_drop:
             found.append(f"held-out accuracy is {self._accuracy:.2f}, and was {self._best:.2f}")
         return found
+
+    def _is_silent(self, metrics: Mapping[str, Any]) -> bool:
+        """A policy that solves everything teaches nothing, either: the mean reward tells the two from each other."""
+        usual = self._median("reward/mean")
+        return metrics.get(NO_SIGNAL) == 1.0 and usual is not None and metrics.get("reward/mean", math.inf) < usual
 
     def _median(self, name: str) -> float | None:
         values = [row[name] for row in self._usual if name in row]

@@ -43,6 +43,7 @@ def warmed(**settings: Any) -> Guard:
         ("update/entropy", 0.0, "nothing is left to explore"),
         ("update/grad_norm", 5.0, "gradient norm is 5"),
         ("completion/length_mean", 200.0, "completion length is 200"),
+        ("completion/length_mean", 1.0, "completion length is 1,"),
         ("completion/truncated_fraction", 0.6, "60% of the completions are cut off"),
         ("update/nonfinite", 1.0, "the gradient is not finite"),
         ("update/entropy", math.nan, "update/entropy: not finite"),
@@ -80,6 +81,25 @@ def test_what_is_unusual_at_the_beginning_is_unknown() -> None:
 
 def test_a_step_without_signal_is_no_alarm() -> None:
     assert warmed().watch({"reward/mean": 1.0, "update/skipped": 1.0, "completion/length_mean": 20.0}) == []
+
+
+def test_a_policy_that_fails_always_alike_is_alarming_though_no_step_of_it_can_be_learned_from() -> None:
+    guard = warmed(action="stop", patience=3)
+    failing = {"reward/mean": 0.1, "update/skipped": 1.0, "completion/length_mean": 20.0, "group/no_signal_fraction": 1.0}
+    found = [guard.watch(failing) for _ in range(4)]
+    assert found[:2] == [[], []]
+    assert "all fail alike (mean reward 0.1" in found[2][0]
+    assert not guard.collapsed
+    guard.watch(failing)
+    assert guard.collapsed
+
+
+def test_a_policy_that_solves_everything_and_one_that_never_solved_anything_are_left_alone() -> None:
+    solved = {"reward/mean": 1.0, "group/no_signal_fraction": 1.0}
+    guard = warmed()
+    assert not any(guard.watch(solved) for _ in range(50))
+    new = Guard(GuardConfig())
+    assert not any(new.watch({"reward/mean": 0.0, "group/no_signal_fraction": 1.0}) for _ in range(50))
 
 
 def test_one_bad_step_is_no_collapse_but_several_in_a_row_are() -> None:
