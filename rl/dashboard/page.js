@@ -131,7 +131,8 @@ function drawCurve(plot, runs) {
       y: points.map((point) => point[2]),
       name: escaped(text ?? ""), legendgroup: kind(run), showlegend: text != null, opacity: faint && !chosen ? 0.3 : 1,
       mode: (points.length > 60 || crowd ? "lines" : "lines+markers") + (labelled.has(run.id) ? "+text" : ""), // a dot for each would be a band
-      text: points.map((point, i) => (i === points.length - 1 ? shown(point[2]) : "")), textposition: "top left", cliponaxis: false,
+      text: points.map((point, i) => (i === points.length - 1 ? shown(point[2]) : "")), cliponaxis: false,
+      textposition: points.length < 2 || early(runs, curve) ? "middle right" : plot === "accuracy" && points.at(-1)[2] > 0.95 ? "bottom left" : "top left",
       textfont: { color: look(run).color, size: 12 }, marker: { size: 5 },
       line: { ...look(run), width: chosen ? 3.5 : faint ? 1 : 2 },
       hovertemplate: hover + (state.axis === "step" ? " at step %{x}" : " after %{x:.1f} min")
@@ -142,11 +143,14 @@ function drawCurve(plot, runs) {
   const legend = runs.length > 1 && (crowd ? wide && !small && entries <= MOST_IN_LEGEND : entries <= (small ? 6 : FEW));
   byId(plot).classList.toggle("crowd", legend && entries > 16);
   Plotly.react(plot, traces, layout({
-    xaxis: small ? {} : horizontal(), yaxis: vertical(plot, runs), showlegend: legend,
+    xaxis: { ...(!small && horizontal()), ...(early(runs, curve) && { dtick: 1, range: [0, 8] }) }, yaxis: vertical(plot, runs), showlegend: legend,
     ...(crowd && { legend: { orientation: "v", x: 1.01, xanchor: "left", y: 1, yanchor: "top", font: { size: 11 }, tracegroupgap: 0, itemwidth: 34 } }),
     ...(small && { margin: { l: 40, r: 8, t: 4, b: 22 } }),
   }), CONFIG);
 }
+
+// Steps are whole, which Plotly does not know of the first few.
+const early = (runs, curve) => state.axis === "step" && runs.every((run) => run[curve].at(-1)[0] < 8);
 
 // For each setting, the best first, one line of the legend, and where it has several seeds their mean, with them faint.
 function crowdLines(plot, runs) {
