@@ -7,7 +7,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from functools import cache
 from itertools import islice
 from typing import Any
 
@@ -33,10 +32,13 @@ ROWS_KEPT = 256
 NO_PAGE = "this cluster has no page of curves: start it with `rankone up`, or run `rankone page` on its head"
 
 
-@cache
+_SAYING = threading.Lock()
+"""Whoever says that there is no page takes it, and keeps it."""
+
+
 def _say_there_is_no_page() -> None:
     """Once, however many runs a sweep has; a cluster of the run's own has none, and needs none."""
-    if os.environ.get("RAY_ADDRESS", "local") != "local":
+    if os.environ.get("RAY_ADDRESS", "local") != "local" and _SAYING.acquire(blocking=False):
         log.info(NO_PAGE)
 
 
@@ -102,7 +104,7 @@ class PageTeller(Sink):
             try:
                 found = found or self._begin()
                 if found is None:
-                    log.info(NO_PAGE)
+                    _say_there_is_no_page()
                     self._nobody_listens = True
                     self._untold.clear()
                     return

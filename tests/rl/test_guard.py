@@ -85,7 +85,12 @@ def test_a_step_without_signal_is_no_alarm() -> None:
 
 def test_a_policy_that_fails_always_alike_is_alarming_though_no_step_of_it_can_be_learned_from() -> None:
     guard = warmed(action="stop", patience=3)
-    failing = {"reward/mean": 0.1, "update/skipped": 1.0, "completion/length_mean": 20.0, "group/no_signal_fraction": 1.0}
+    failing = {
+        "reward/mean": 0.1,
+        "update/skipped": 1.0,
+        "completion/length_mean": 20.0,
+        "group/no_signal_fraction": 1.0,
+    }
     found = [guard.watch(failing) for _ in range(4)]
     assert found[:2] == [[], []]
     assert "all fail alike (mean reward 0.1" in found[2][0]

@@ -1,5 +1,6 @@
 """What a run tells the page, whatever happens to either: the store has every step once, and the run keeps few rows."""
 
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from ray.exceptions import ActorDiedError
 from rl.config import RunConfig
 from rl.dashboard import teller
 from rl.dashboard.store import RunStore
-from rl.dashboard.teller import ROWS_KEPT, PageTeller
+from rl.dashboard.teller import NO_PAGE, ROWS_KEPT, PageTeller
 from rl.dashboard.types import News, RunInfo
 from rl.jsonl import append_objects
 from rl.run_directory import RunDirectory
@@ -129,3 +130,15 @@ def test_where_nobody_listens_nothing_is_kept(tmp_path: Path, monkeypatch: pytes
     run.step(0)
     assert run.waiting == 0
     run.teller.close()
+
+
+@pytest.mark.parametrize(("address", "said"), [("10.0.0.1:6379", 1), ("local", 0)])
+def test_a_sweep_says_once_that_the_cluster_it_joined_has_no_page_and_never_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, address: str, said: int
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setattr(teller, "_SAYING", threading.Lock())
+    with caplog.at_level("INFO"):
+        for run in [Told(tmp_path / f"{index}", None, monkeypatch) for index in range(4)]:
+            run.teller.close()
+    assert [record.message for record in caplog.records if record.name == teller.__name__] == [NO_PAGE] * said
