@@ -24,7 +24,7 @@ from rewards.expression import (
     signs,
     walk,
 )
-from rewards.normalize import KNOWN_WORDS, MAX_ANSWER_CHARS, MAX_DIGITS, normalize, words
+from rewards.normalize import KNOWN_WORDS, MAX_ANSWER_CHARS, words
 
 MAX_ITEMS = 200
 MAX_NESTING = 5
@@ -193,13 +193,6 @@ _OPEN, _CLOSE = "([{⟨", ")]}⟩"
 _CHOICE = re.compile(r"^\(? ?([A-Ja-j]) ?\)?$")
 _JOINERS = re.compile(r"\\text\{ ?(?:,? ?(and|or)) ?\}|,? (and|or) (?=[^ ])")
 _SIGNS = "=<>≤≥≠≈"
-
-
-def readable(text: str) -> Answer:
-    """`parse_answer` of a raw answer. Raises `Unparsable`."""
-    if len(text) > 4 * MAX_ANSWER_CHARS + MAX_DIGITS:
-        raise Unparsable("longer than an answer")
-    return parse_answer(normalize(text))
 
 
 @lru_cache(8192)

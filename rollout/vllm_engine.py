@@ -106,10 +106,6 @@ class VllmEngine(Engine):
         await asyncio.to_thread(self._thread.join)
         self._home.close()
 
-    def loaded_versions(self) -> list[str]:
-        """Names of the adapters that are loaded now."""
-        return list(self._loaded)
-
     async def _submit(self, call: _Call) -> list[Any]:
         self._inbox.put(call)
         try:
