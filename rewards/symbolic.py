@@ -4,6 +4,7 @@ No text reaches sympy (its parsers call ``eval``), no Float is made (its compari
 equal means proved equal: agreement of digits is never enough, or ``5 + 1/2004!`` would pass for 5.
 """
 
+import math
 from collections.abc import Callable
 from fractions import Fraction
 from functools import lru_cache
@@ -26,6 +27,10 @@ from rewards.expression import (
     Symbol,
     Unparsable,
 )
+
+MAX_DEGREE = 64
+"""Of a root, and of an algebraic number whose minimal polynomial is looked for: sympy would compute 3**10**30 on the way
+to that of 3**(1/10**30)."""
 
 # sympy ships no complete annotations; everything of it stays behind this one name.
 _s = cast(Any, sympy)
@@ -113,11 +118,15 @@ def _is_zero(difference: Any) -> bool:
         joined = _s.together(difference)
         # sympy's `cancel` alone may leave a sum that nobody evaluated, such as 648 - 648.
         return bool(_s.expand(_s.fraction(joined)[0]) == 0 or _s.cancel(joined) == 0)
-    if _s.expand(difference) == 0 or _s.radsimp(difference) == 0:
+    if _s.expand(difference) == 0:
         return True
-    if _s.simplify(difference) == 0:
+    degrees = [int(power.exp.q) for power in difference.atoms(_s.Pow) if power.exp.is_Rational]
+    if max(degrees, default=1) > MAX_DEGREE:
+        return False
+    if _s.radsimp(difference) == 0 or _s.simplify(difference) == 0:
         return True
-    return bool(difference.is_number and difference.is_algebraic and _is_algebraic_zero(difference))
+    algebraic = difference.is_number and difference.is_algebraic and math.prod(degrees) <= MAX_DEGREE
+    return bool(algebraic and _is_algebraic_zero(difference))
 
 
 def _is_algebraic_zero(difference: Any) -> bool:
