@@ -29,8 +29,8 @@ from rewards.expression import (
 )
 
 MAX_DEGREE = 64
-"""Of a root, and of an algebraic number whose minimal polynomial is looked for: sympy would compute 3**10**30 on the way
-to that of 3**(1/10**30)."""
+"""Of a root, and of an algebraic number whose minimal polynomial is looked for: sympy would compute 3**10**30 on its
+way to that of 3**(1/10**30)."""
 
 # sympy ships no complete annotations; everything of it stays behind this one name.
 _s = cast(Any, sympy)
