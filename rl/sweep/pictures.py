@@ -6,9 +6,11 @@ from statistics import fmean
 from typing import Any
 
 from rl.sweep.results import Result
-from rl.sweep.words import Setting, alike, best, by_batch, by_kind, by_layers, settings_of
+from rl.sweep.words import Setting, alike, best, by_batch, by_kind, by_layers, counted, settings_of
 
 ACCURACY = "held-out accuracy"
+MOST_LEVEL = 6
+"""Numbers below an axis that are written level."""
 
 
 def draw_all(results: Sequence[Result], title: str, directory: Path) -> list[Path]:
@@ -42,7 +44,7 @@ def _by_step(settings: Sequence[Setting], title: str, file: Path) -> Path | None
         if chosen is None:
             continue
         steps, low, mean, high = _band(chosen)
-        label = f"{name}, lr {chosen.one.lr:g} ({len(chosen.results)} seeds)"
+        label = f"{name}, lr {chosen.one.lr:g} ({counted(len(chosen.results), 'seed')})"
         axes.plot(steps, mean, color=colour, linewidth=2, label=label, linestyle="--" if colour == "black" else "-")
         axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
     return _saved(figure, axes, file) if settings else None
@@ -106,8 +108,8 @@ def _by_batch(settings: Sequence[Setting], title: str, file: Path) -> Path | Non
 
 
 def _ticks(axes: Any, values: Sequence[float]) -> None:
-    """At the values that there are, in plain numbers."""
-    axes.set_xticks(values, [f"{value:g}" for value in values])
+    """At the values that there are, in plain numbers; where they are many, those of neighbours must not meet."""
+    axes.set_xticks(values, [f"{value:g}" for value in values], rotation=45 if len(values) > MOST_LEVEL else 0)
     axes.set_xticks([], minor=True)
 
 

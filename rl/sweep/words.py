@@ -42,9 +42,8 @@ class Setting:
 
     def figures(self) -> str:
         """Mean, least and most."""
-        return (
-            f"{self.mean:.3f} ({min(self.accuracies):.3f} to {max(self.accuracies):.3f}, {len(self.accuracies)} seeds)"
-        )
+        least, most, seeds = min(self.accuracies), max(self.accuracies), counted(len(self.accuracies), "seed")
+        return f"{self.mean:.3f} ({least:.3f} to {most:.3f}, {seeds})"
 
 
 def settings_of(results: Sequence[Result]) -> list[Setting]:
@@ -128,7 +127,7 @@ def conclusions(results: Sequence[Result]) -> list[str]:
         lines.append(f"best of {len(settings)} settings: {winner}: final held-out accuracy {winner.figures()}")
         if close := [other for other in settings if other is not winner and not _below(other, winner)]:
             lines.append(
-                f"not told apart from it, because their seeds' ranges overlap: {_count(len(close), 'setting')}"
+                f"not told apart from it, because their seeds' ranges overlap: {counted(len(close), 'setting')}"
             )
         lines += _each("", {name: best(mine) for name, mine in by_kind(alike(settings)).items()})
         lines += _each("layers ", by_layers(settings))
@@ -137,12 +136,12 @@ def conclusions(results: Sequence[Result]) -> list[str]:
         lines += _rates(alike(settings))
     if few := len(everything) - len(settings):
         lines.append(
-            f"too few seeds: {_count(few, 'setting')} with fewer than {SEEDS} of them, of which nothing is said"
+            f"too few seeds: {counted(few, 'setting')} with fewer than {SEEDS} of them, of which nothing is said"
         )
     ends = {
         ended: sum(result.ended == ended for result in results) for ended in ("stopped_early", "collapsed", "failed")
     }
-    lines += [f"{_count(count, 'run')} {ended.replace('_', ' ')}" for ended, count in ends.items() if count]
+    lines += [f"{counted(count, 'run')} {ended.replace('_', ' ')}" for ended, count in ends.items() if count]
     return lines
 
 
@@ -174,7 +173,7 @@ def _below(one: Setting, other: Setting) -> bool:
     return max(one.accuracies) < min(other.accuracies)
 
 
-def _count(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
