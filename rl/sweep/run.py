@@ -7,6 +7,7 @@ are done, and goes on with the others from their checkpoints.
 import asyncio
 import contextlib
 import logging
+import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -207,11 +208,13 @@ class _Runner:
         except Collapse as error:
             ended, reason = "collapsed", str(error)
         except Exception as error:  # the others go on
-            ended, reason = "failed", str(error) or type(error).__name__
+            ended, reason = "failed", one_line(error) or str(error) or type(error).__name__
             log.warning("failed: %s", reason, exc_info=one_line(error) is None)
         draw_curve(directory.metrics(), point.name, path / "curve.png")
         result = result_of(point, directory, trained, ended, reason)
         keep(result, path)
+        if result.final and prepared.config.learner.weights == "full":  # gigabytes a run, and never gone on with
+            shutil.rmtree(directory.checkpoints, ignore_errors=True)
         self._note(result)
 
     async def _train(

@@ -81,6 +81,7 @@ def test_a_sweep_ends_with_one_object_a_policy_and_pictures(finished: tuple[Path
         curve = [one["eval/accuracy"] for one in metrics(out / row["directory"]) if "eval/accuracy" in one]
         assert (row["final_accuracy"], row["best_accuracy"]) == (curve[-1], max(curve))
         assert (out / row["directory"] / "curve.png").exists()
+        assert (out / row["directory"] / "checkpoints").exists() == (row["weights"] == "lora")
     assert rows[2]["trained_parameters"] == 8 * rows[0]["trained_parameters"]
     for picture in ("by-step.png", "by-rate.png"):
         assert (out / picture).read_bytes().startswith(b"\x89PNG")
