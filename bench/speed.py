@@ -19,13 +19,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin steal the cores from what is measured
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.compare.table import Row, render
 from bench.compare.work import asked
+from rollout.environment import OPENMP
 
+os.environ.update(OPENMP)
 RESULTS = Path(__file__).with_name("results.json")
 COMPARISONS = {"rollout": 7, "learner": 7, "step": 7, "full": 3, "trl": 3, "lag": 3}
 """And how often each is repeated."""

@@ -1,20 +1,23 @@
-"""Attention over packed rows on a CPU: scores of a whole row at once, or a few, computed anew for the gradient.
+"""Attention over packed rows on a CPU: a block of queries at a time, against the keys that any of them sees.
 
-torch's own CPU kernel takes several times as long to go back through short rows with a mask, and saves no more: what is
-kept here, too, is queries, keys and values. On a GPU, and for rows whose scores would be large, torch's kernel is used.
+In a packed row a completion sees the prompt and itself, so most of a row's scores are hidden ones, and most of those are
+never made. torch's own CPU kernel makes them all: it takes two to five times as long. What is kept for the gradient is
+queries, keys and values, as there. On a GPU torch's kernel is used.
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 NAME = "rankone_packed"
-LONGEST = 1024
-"""Inputs of a row whose scores, [heads, inputs, inputs] in float32, are still made at once."""
+QUERIES = 64
+"""Of a block. Fewer would see fewer keys in common, but every operation has its price."""
 SCORES_AT_ONCE = 2**20
-"""Of several rows, beyond that of one: few, so that the passes over them stay near a core's cache."""
+"""Rows are taken together up to so many: enough that operations are large, few enough to stay near a core's cache."""
 
 
 def use_packed_attention(model: nn.Module) -> None:
@@ -42,21 +45,52 @@ def packed_attention(
     """What transformers asks of an attention; `attention_mask` is bool, [rows, 1, inputs, inputs]."""
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-    inputs = query.shape[2]
-    if softcap is None and (attention_mask is None or inputs > LONGEST or query.device.type != "cpu"):
+    if softcap is None and (attention_mask is None or query.device.type != "cpu"):
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **more
         )
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    inputs = query.shape[2]
     if attention_mask is None:
         attention_mask = torch.ones(1, 1, inputs, inputs, dtype=torch.bool, device=query.device).tril()
-    bias = torch.zeros((), device=query.device).where(attention_mask, -torch.inf).expand(len(query), -1, -1, -1)
-    out: Tensor = _PackedAttention.apply(query, key, value, bias, scale, softcap)  # pyright: ignore[reportAssignmentType]
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    mask = attention_mask.expand(len(query), -1, -1, -1)
+    out: Tensor = _PackedAttention.apply(query, key, value, mask, scale, softcap)  # pyright: ignore[reportAssignmentType]
     return out.transpose(1, 2), None
 
 
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Some queries of some rows, and all that they see."""
+
+    rows: slice
+    queries: slice
+    keys: Int[Tensor, " keys"]
+    hidden: Bool[Tensor, "rows 1 queries keys"]
+
+    def of_queries(self, tensor: Tensor) -> Float[Tensor, "rows heads queries width"]:
+        return tensor[self.rows, :, self.queries]
+
+    def of_keys(self, tensor: Tensor) -> Float[Tensor, "rows kv_heads keys width"]:
+        return tensor[self.rows].index_select(2, self.keys)
+
+    def add(self, total: Tensor, part: Tensor) -> None:
+        """To the keys' own, in a total of all keys."""
+        total[self.rows].index_add_(2, self.keys, part.to(total.dtype))
+
+
+def _blocks(mask: Bool[Tensor, "rows 1 inputs inputs"], heads: int) -> Iterator[_Block]:
+    rows, _, inputs, _ = mask.shape
+    together = max(1, SCORES_AT_ONCE // (heads * min(QUERIES, inputs) * inputs))
+    for row in range(0, rows, together):
+        for query in range(0, inputs, QUERIES):
+            some, queries = slice(row, row + together), slice(query, query + QUERIES)
+            seen = mask[some, :, queries]
+            keys = seen.flatten(0, 2).any(0).nonzero()[:, 0]
+            yield _Block(some, queries, keys, ~seen.index_select(3, keys))
+
+
 class _PackedAttention(torch.autograd.Function):
-    """softmax(cap tanh(q k^T scale / cap) + bias) v, several query heads to a key head.
+    """softmax(cap tanh(q k^T scale / cap), where seen) v, several query heads to a key head.
 
     Scores and their gradient are float32; probabilities are rounded to the inputs' type where they multiply, as in the
     usual GPU kernels.
@@ -64,41 +98,38 @@ class _PackedAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, bias: Tensor, scale: float, softcap: float | None
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float, softcap: float | None
     ) -> Tensor:
-        ctx.save_for_backward(query, key, value, bias)
-        ctx.scale, ctx.softcap = scale, softcap
+        ctx.save_for_backward(query, key, value)
+        ctx.blocks, ctx.scale, ctx.softcap = list(_blocks(mask, query.shape[1])), scale, softcap
         out = torch.empty_like(query)
-        for some in _rows_at_once(query):
-            probabilities, _ = _probabilities(query[some], key[some], bias[some], scale, softcap)
-            mixed = probabilities.to(value.dtype) @ _by_key_head(value[some], key[some])
-            out[some] = mixed.view(out[some].shape)
+        for block in ctx.blocks:
+            q, k, v = block.of_queries(query), block.of_keys(key), block.of_keys(value)
+            probabilities, _ = _probabilities(q, k, block.hidden, scale, softcap)
+            out[block.rows, :, block.queries] = (probabilities.to(v.dtype) @ _by_key_head(v, k)).view(q.shape)
         return out
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None, None]:
-        query, key, value, bias = ctx.saved_tensors
-        grads = [torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)]
-        for some in _rows_at_once(query):
-            found = _gradients(
-                query[some], key[some], value[some], bias[some], grad_outputs[0][some], ctx.scale, ctx.softcap
-            )
-            for grad, part in zip(grads, found, strict=True):
-                grad[some] = part.view(grad[some].shape)
-        return grads[0], grads[1], grads[2], None, None, None
-
-
-def _rows_at_once(query: Tensor) -> list[slice]:
-    rows, heads, inputs, _ = query.shape
-    count = max(1, SCORES_AT_ONCE // (heads * inputs**2))
-    return [slice(start, start + count) for start in range(0, rows, count)]
+        query, key, value = ctx.saved_tensors
+        grad_query = torch.empty_like(query)
+        # Blocks share keys: their parts add up in float32.
+        grad_key, grad_value = (torch.zeros(t.shape, dtype=torch.float32, device=t.device) for t in (key, value))
+        for block in ctx.blocks:
+            q, k, v = block.of_queries(query), block.of_keys(key), block.of_keys(value)
+            grad = block.of_queries(grad_outputs[0])
+            of_query, of_key, of_value = _gradients(q, k, v, block.hidden, grad, ctx.scale, ctx.softcap)
+            grad_query[block.rows, :, block.queries] = of_query.view(q.shape)
+            block.add(grad_key, of_key.view(k.shape))
+            block.add(grad_value, of_value.view(v.shape))
+        return grad_query, grad_key.to(key.dtype), grad_value.to(value.dtype), None, None, None
 
 
 def _gradients(
-    query: Tensor, key: Tensor, value: Tensor, bias: Tensor, grad: Tensor, scale: float, softcap: float | None
+    query: Tensor, key: Tensor, value: Tensor, hidden: Tensor, grad: Tensor, scale: float, softcap: float | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Of query, key and value, each as its key heads see it."""
-    probabilities, slope = _probabilities(query, key, bias, scale, softcap)
+    probabilities, slope = _probabilities(query, key, hidden, scale, softcap)
     grad = _by_key_head(grad, key)
     grad_value = probabilities.to(grad.dtype).transpose(1, 2) @ grad
     grad_scores = grad.float() @ _by_key_head(value, key).float().transpose(1, 2)
@@ -109,16 +140,16 @@ def _gradients(
 
 
 def _probabilities(
-    query: Tensor, key: Tensor, bias: Tensor, scale: float, softcap: float | None
-) -> tuple[Float[Tensor, "rows_kv_heads group_inputs inputs"], Tensor | None]:
+    query: Tensor, key: Tensor, hidden: Tensor, scale: float, softcap: float | None
+) -> tuple[Float[Tensor, "rows_kv_heads group_queries keys"], Tensor | None]:
     """And, with a soft cap, its derivative."""
     scores = (_by_key_head(query, key).float() @ _by_key_head(key, key).float().transpose(1, 2)).mul_(scale)
     slope = None
     if softcap is not None:
         bent = torch.tanh(scores / softcap)
         scores, slope = bent * softcap, 1 - bent.square()
-    rows, heads, inputs, _ = query.shape
-    scores.view(rows, heads, inputs, inputs).add_(bias)
+    rows, heads, queries, _ = query.shape
+    scores.view(rows, heads, queries, -1).masked_fill_(hidden, -torch.inf)
     return scores.softmax(-1), slope
 
 

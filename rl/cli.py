@@ -12,10 +12,10 @@ from rl.cluster_cli import COMMANDS
 from rl.errors import one_line_errors
 from rl.rewards_cli import grade_command, reward_try_command
 from rl.sweep.cli import sweep_command
+from rollout.environment import OPENMP
 
-# Read when torch loads. Its threads then sleep between two operations; spinning, they make a small model's step fifteen
-# times slower wherever a core has other work to do.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+for name, value in OPENMP.items():
+    os.environ.setdefault(name, value)
 
 app = typer.Typer(
     name="rankone",

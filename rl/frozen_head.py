@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-CHUNK_ON_CPU = 64
+CHUNK_ON_CPU = 128
 """Positions whose logits exist at once: few, so that a CPU's passes over them stay near its caches."""
 CHUNK = 512
 
@@ -32,17 +32,23 @@ class _FrozenHead(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, temperatures: Tensor
     ) -> tuple[Tensor, Tensor]:
-        chunk = CHUNK_ON_CPU if hidden.device.type == "cpu" else CHUNK
+        chunk = min(CHUNK_ON_CPU if hidden.device.type == "cpu" else CHUNK, len(hidden))
         parts = [part.split(chunk) for part in (hidden, targets, temperatures[:, None])]
+        # All chunks are computed in the same memory: a CPU's new pages would take as long as the products.
+        rounded = weight.new_empty(chunk, len(weight))
+        one, other = (torch.empty_like(rounded, dtype=torch.float32) for _ in range(2))
         logprobs, entropies, gradients = [], [], []
         for h, target, temperature in zip(*parts, strict=True):
-            all_logprobs = (h @ weight.T).float().div_(temperature).log_softmax(-1)
-            probabilities = all_logprobs.exp()
+            r, logits = rounded[: len(h)], one[: len(h)]
+            torch.mm(h, weight.T, out=r)
+            logits.copy_(r).div_(temperature)
+            all_logprobs = torch.log_softmax(logits, -1, out=other[: len(h)])
+            probabilities = torch.exp(all_logprobs, out=logits)
             logprobs.append(all_logprobs.gather(1, target[:, None])[:, 0])
-            entropies.append(-torch.linalg.vecdot(probabilities, all_logprobs))
             if ctx.needs_input_grad[0]:
-                mean = probabilities.to(weight.dtype) @ weight
+                mean = r.copy_(probabilities) @ weight
                 gradients.append((weight[target] - mean) / temperature.to(mean.dtype))
+            entropies.append(-all_logprobs.mul_(probabilities).sum(-1))
         if gradients:
             ctx.save_for_backward(torch.cat(gradients))
         entropy = torch.cat(entropies)

@@ -11,6 +11,7 @@ from ray.exceptions import RayError, RayTaskError
 from rl.policy_host import Host, HostSpec
 from rl.types import LearnerDied
 from rollout.actor import STORE_FULL, account
+from rollout.environment import torch_environment
 from rollout.place import Place
 
 
@@ -52,7 +53,7 @@ class RayHost(Host):
         await self.close()
         actor: Any = ray.remote(HostActor)
         place = self._place()
-        environment = {"OMP_WAIT_POLICY": "passive", "TOKENIZERS_PARALLELISM": "false"}
+        environment = torch_environment(on_gpu=bool(place.gpus))
         self._handle = actor.options(runtime_env={"env_vars": environment}, **place.actor_options()).remote()
         try:
             await self._reply(self._handle.start.remote(place.threads, self._spec))

@@ -14,6 +14,7 @@ from lora.types import Adapter
 from rl.batch import split_rows
 from rl.types import Learner, LearnerDied, TrainBatch
 from rollout.actor import STORE_FULL, account
+from rollout.environment import torch_environment
 from rollout.place import Place
 
 NOT_DEATHS = (RayTaskError, *STORE_FULL)
@@ -178,20 +179,9 @@ class RayLearner(Learner):
         return [one.result() for one in waiting]
 
 
-ENVIRONMENT = {
-    "OMP_WAIT_POLICY": "passive",
-    "TOKENIZERS_PARALLELISM": "false",
-    # The C library returns large tensors' memory to the system and fetches it anew, zeroed, page by page: as long as
-    # a pass over them takes. Kept, and in large pages, it costs nothing.
-    "GLIBC_TUNABLES": ":".join(
-        f"glibc.malloc.{name}" for name in ("hugetlb=1", f"mmap_threshold={4 * 2**30}", f"trim_threshold={8 * 2**30}")
-    ),
-}
-
-
 def _actor(place: Place) -> Any:
     actor: Any = ray.remote(LearnerActor)
-    environment = {name: value for name, value in ENVIRONMENT.items() if name != "GLIBC_TUNABLES" or not place.gpus}
+    environment = torch_environment(on_gpu=bool(place.gpus))
     return actor.options(runtime_env={"env_vars": environment}, **place.actor_options()).remote()
 
 

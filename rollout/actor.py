@@ -13,7 +13,7 @@ from lora.config import LoraConfig, ModelConfig
 from lora.types import Adapter
 from rollout.config import RolloutConfig, SamplingConfig
 from rollout.create import create_engine
-from rollout.environment import tidy_openmp, worker_environment
+from rollout.environment import tidy_openmp, torch_environment, worker_environment
 from rollout.place import Place
 from rollout.types import Completion, Engine, EngineDied
 from rollout.vllm_engine import MEMORY_HINT
@@ -105,9 +105,10 @@ class RayEngine(Engine):
             ValueError: the worker's set-up was refused, e.g. there is no such model.
         """
         on_gpu = place.gpus > 0
-        environment = (
-            worker_environment(config, threads=place.threads, on_gpu=on_gpu) if config.engine == "vllm" else {}
-        )
+        if config.engine == "vllm":
+            environment = worker_environment(config, threads=place.threads, on_gpu=on_gpu)
+        else:
+            environment = torch_environment(on_gpu=on_gpu)
         actor: Any = ray.remote(EngineActor)
         handle = actor.options(
             runtime_env={"env_vars": environment}, max_concurrency=64, **place.actor_options()

@@ -5,6 +5,7 @@ from statistics import median
 from bench.compare.child import Child
 from bench.compare.table import Row, paired
 from bench.compare.work import load_work, step_prompts
+from rollout.environment import torch_environment
 
 
 def run(repeats: int) -> list[Row]:
@@ -16,7 +17,7 @@ def run(repeats: int) -> list[Row]:
         "learner": config["learner"] | {"weights": "full", "lr": 1e-6},
         "rollout": config["rollout"] | {"engine": "torch"},
     }
-    environment = {"OMP_WAIT_POLICY": "passive"}
+    environment = torch_environment(on_gpu=False)
     with (
         Child("learner_child", {"config": config, "prompts": prompts}, environment) as lora,
         Child("learner_child", {"config": full, "prompts": prompts}, environment) as every,

@@ -9,6 +9,7 @@ from statistics import median
 from bench.compare.child import Child
 from bench.compare.table import Row, paired
 from bench.compare.work import load_work, step_prompts
+from rollout.environment import torch_environment
 
 STATE = 3 * 4
 """Bytes a trained number needs: its gradient and Adam's two moments, in float32."""
@@ -17,7 +18,7 @@ STATE = 3 * 4
 def run(repeats: int) -> list[Row]:
     work = load_work()
     job = {"config": work.config.model_dump(mode="json"), "prompts": step_prompts(work)}
-    with Child("learner_child", job, {"OMP_WAIT_POLICY": "passive"}) as child:
+    with Child("learner_child", job, torch_environment(on_gpu=False)) as child:
         facts = child.answer()
         turns = [child.go() for _ in range(repeats)]
     updates = [facts["lora_flops"] / turn["seconds"] for turn in turns]

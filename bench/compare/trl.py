@@ -25,6 +25,7 @@ from rewards.types import Outcome, Problem
 from rl.data import draw
 from rl.launch import Prepared
 from rl.prompts import chat
+from rollout.environment import torch_environment
 
 VERSION = "1.16.0"
 PACKAGES = (f"trl=={VERSION}", "torch==2.13.0", "transformers", "peft", "datasets", "accelerate", "sympy")
@@ -44,7 +45,7 @@ SETTINGS: dict[str, Any] = {
 
 def run(repeats: int) -> list[Row]:
     work = load_work(f"num_steps={repeats + 1}")
-    with Child("trl_child", _job(work), {"OMP_WAIT_POLICY": "passive"}, python=str(_environment())) as trl:
+    with Child("trl_child", _job(work), torch_environment(on_gpu=False), python=str(_environment())) as trl:
         trl.answer()
         ours, theirs, accuracy = asyncio.run(_take_turns(work, trl))
         texts = trl.answer()["texts"]
