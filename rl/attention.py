@@ -1,8 +1,8 @@
 """Attention over packed rows on a CPU: a block of queries at a time, against the keys that any of them sees.
 
-In a packed row a completion sees the prompt and itself, so most of a row's scores are hidden ones, and most of those are
-never made. torch's own CPU kernel makes them all: it takes two to five times as long. What is kept for the gradient is
-queries, keys and values, as there. On a GPU torch's kernel is used.
+In a packed row a completion sees the prompt and itself, so most of a row's scores are hidden ones, and most of those
+are never made. torch's own CPU kernel makes them all, which takes two to five times as long. What is kept for the
+gradient is queries, keys and values, as there. On a GPU torch's kernel is used.
 """
 
 from collections.abc import Iterator

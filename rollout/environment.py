@@ -1,4 +1,4 @@
-"""The environment variables that processes with a model in them need on this machine, so that no user has to set them."""
+"""The environment variables that a process with a model in it needs on this machine, so that no user has to set them."""
 
 import contextlib
 import importlib.metadata
@@ -7,11 +7,10 @@ from pathlib import Path
 
 from rollout.config import RolloutConfig
 
-
 OPENMP = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "20000"}
-"""For torch's threads; read when torch loads. They wait less than a millisecond for the next operation, then sleep: to wake
-them for each of thousands of small ones costs a fifth of an update, and threads that spin make a small model's step fifteen
-times slower wherever a core has other work to do."""
+"""For torch's threads; read when torch loads. They wait less than a millisecond for the next operation, then sleep:
+waking them for each of thousands of small ones costs a fifth of an update, and threads that spin for long make a small
+model's step fifteen times slower wherever a core has other work to do."""
 
 
 def torch_environment(*, on_gpu: bool) -> dict[str, str]:

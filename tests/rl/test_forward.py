@@ -72,10 +72,12 @@ def test_a_packed_target_has_the_logprob_and_entropy_of_its_completion_alone(
 
 
 @pytest.mark.parametrize("scores_at_once", [10**9, 10**4, 1], ids=["rows together", "a few rows", "rows alone"])
+@pytest.mark.parametrize("queries", [10**9, 7, 1], ids=["all queries", "blocks of queries", "queries alone"])
 def test_gradients_reach_the_hidden_states_as_from_all_logits_at_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scores_at_once: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scores_at_once: int, queries: int
 ) -> None:
     monkeypatch.setattr("rl.attention.SCORES_AT_ONCE", scores_at_once)
+    monkeypatch.setattr("rl.attention.QUERIES", queries)
     save_tiny("llama", tmp_path)
     model: Any = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32, attn_implementation="eager")
     layers = inject(model, LoraConfig(rank=2))
