@@ -1,4 +1,4 @@
-"""The environment variables that a process with a model in it needs on this machine, so that no user has to set them."""
+"""The environment variables that a process with a model in it needs here, so that no user has to set them."""
 
 import contextlib
 import importlib.metadata
