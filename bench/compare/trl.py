@@ -117,7 +117,9 @@ def _environment() -> Path:
     home = cache_directory() / f"bench-trl-{VERSION}"
     if not (home / "ready").exists():
         venv.create(home, clear=True)
-        backend = {} if os.environ.get("UV_FIND_LINKS") else {"UV_TORCH_BACKEND": "cpu"}
+        # As in the Makefile: uv does not read pip's wheel directory.
+        wheels = os.environ.get("UV_FIND_LINKS") or os.environ.get("PIP_FIND_LINKS")
+        backend = {"UV_FIND_LINKS": wheels} if wheels else {"UV_TORCH_BACKEND": "cpu"}
         subprocess.run(
             [*UV, "--python", str(home / "bin" / "python"), "-c", "constraints.txt", *PACKAGES],
             cwd=ROOT,
