@@ -1,12 +1,11 @@
-"""What an answer can be: a number with its unit, a list, a set, a pair or interval, a relation, a matrix, words ...
+"""Reads an answer: a number with its unit, a list, a set, a pair or interval, a relation, a matrix, words ...
 
-`parse_answer` decides the shape by the outermost signs; `equivalence` compares shapes. Words that the grammar does not
+`parse_answer` decides the shape (`rewards.shapes`) by the outermost signs. Words that the grammar does not
 know make an answer unreadable unless they are its unit, so "not 5" and "5 or more" never pass for 5.
 """
 
 import contextlib
 import re
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
@@ -20,11 +19,13 @@ from rewards.expression import (
     Product,
     Symbol,
     Unparsable,
-    parse_expression,
     signs,
     walk,
 )
-from rewards.normalize import KNOWN_WORDS, MAX_ANSWER_CHARS, words
+from rewards.normalize import KNOWN_WORDS, MAX_ANSWER_CHARS
+from rewards.parser import parse_expression
+from rewards.shapes import Answer, Based, Items, Matrix, Named, Ratio, Relation, Scalar, Union, Words
+from rewards.unit import NOT_UNITS, NUMBER_WORDS, split_unit
 
 MAX_ITEMS = 200
 MAX_NESTING = 5
@@ -32,124 +33,6 @@ CLOSE, ROUGH = 1e-5, 0.05
 """How far apart the sides of = and of ≈ may be, relatively: models write sqrt(2) = 1.41421 and 2/3 ≈ 0.7."""
 
 
-@dataclass(frozen=True, slots=True)
-class Scalar:
-    """One value. ``unit`` is the set of its unit's words, if any. Example: ``Scalar(18, {"dollar"})``."""
-
-    node: Node
-    unit: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Items:
-    """Values side by side: ``1, -2`` (``left`` is empty, any order), ``{1, 2}``, ``(1, 2)`` or ``[1, 2)`` (in order).
-
-    A pair in round or square brackets may be a point or an interval; both compare the same way.
-    """
-
-    left: str
-    right: str
-    items: "tuple[Answer, ...]"
-
-
-@dataclass(frozen=True, slots=True)
-class Union:
-    """Intervals and sets joined by ∪, in any order."""
-
-    pieces: "tuple[Answer, ...]"
-
-
-@dataclass(frozen=True, slots=True)
-class Relation:
-    """``sides[0] signs[0] sides[1] signs[1] ...``. Example: ``-2 ≤ x < 7``."""
-
-    sides: tuple[Node, ...]
-    signs: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Named:
-    """``x = 5``, ``f(x) = 2x``, ``Area = 12``: a value with what it is the value of."""
-
-    name: str
-    value: "Answer"
-
-
-@dataclass(frozen=True, slots=True)
-class Matrix:
-    rows: tuple[tuple[Node, ...], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Based:
-    """Digits in a base other than ten: ``2516_8`` is not 2516, nor is its value in base ten the answer asked for."""
-
-    digits: str
-    base: int
-
-
-@dataclass(frozen=True, slots=True)
-class Ratio:
-    """``3:4``. A time of day is one too (``clock``), and then only equal to itself."""
-
-    terms: tuple[Node, ...]
-    clock: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Words:
-    """Text: a name, a direction, yes or no, the letter of a choice. Lower case, without punctuation."""
-
-    text: str
-
-
-Answer = Scalar | Items | Union | Relation | Named | Matrix | Based | Ratio | Words
-
-# Words that turn a number into another statement. None of these is a unit.
-NOT_UNITS = words(
-    "or and if not when for otherwise plus minus times more less than to between at least most until unless but "
-    "except over under above below nor neither never divided multiplied mod modulo squared cubed half halves "
-    "third thirds quarter quarters fourth fourths fifth fifths tenth tenths hundredths base choose factorial "
-    "dozen score gross pair pairs fewer thousandth thousandths millionth millionths "
-    "percent is are was were isn't aren't wrong incorrect false true also then with without approximately about "
-    "sixth sixths seventh sevenths eighth eighths ninth ninths twelfth twelfths tens grand k mil mils mill mille bn mn "
-    "mio mrd lakh lakhs crore crores tausend hundert millionen millones milliard milliards milliarden cientos permille "
-    "reject rejected extraneous invalid discard discarded excluded"
-)
-_CHANGED = re.compile(
-    r"\b(?:basis points?|(?-i:[KMBT])\b|(?:negative|opposite|inverse|reciprocal|negated|reversed|backwards|loss|debt|"
-    r"deficit|doubled?|tripled?|twice|thrice|root|power|remainder|recurring|repeating|repeated|hex|hexadecimal|binary|"
-    r"octal)\W*$)",
-    re.IGNORECASE,
-)
-"""What makes another number of the one before it. "5 negative integers" are five, "5 negative" is not."""
-SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
-SHORT_UNITS = words(
-    "cm mm km dm nm in ft yd mi kg mg lb oz hr hrs min mins sec ml cl dl kl mph kph km/h m/s cm/s ft/s am pm hz "
-    "kw mw kj ha sq cu pt qt gal lbs yds kgs usd eur gbp cad rad deg units yr yrs wk wks"
-)
-ALIASES = {
-    "¤": "dollar", "$": "dollar", "usd": "dollar", "€": "euro", "eur": "euro", "£": "pound", "gbp": "pound", "¥": "yen",
-    "₹": "rupee", "¢": "cent", "°": "degree", "deg": "degree", "in": "inch", "inche": "inch", "ft": "foot",
-    "feet": "foot",
-    "yd": "yard", "mi": "mile", "cm": "centimeter", "centimetre": "centimeter", "mm": "millimeter", "metre": "meter",
-    "km": "kilometer", "kilometre": "kilometer", "kg": "kilogram", "mg": "milligram", "lb": "pound", "oz": "ounce",
-    "hr": "hour", "min": "minute", "sec": "second", "ml": "milliliter", "m": "meter", "g": "gram", "s": "second",
-    "yr": "year", "wk": "week", "rad": "radian", "lbs": "pound", "kgs": "kilogram", "hrs": "hour", "yds": "yard",
-    "yrs": "year", "wks": "week", "kilo": "kilogram",
-    "sq": "square", "litre": "liter", "l": "liter", "h": "hour", "mph": "mile /hour",
-    "kph": "kilometer /hour", "cu": "cubic",
-}  # fmt: skip
-_MEASURES = frozenset(w for alias in ALIASES.values() for w in alias.split()) | words("day week month year unit")
-MEASURES = _MEASURES | {f"/{word}" for word in _MEASURES}
-"""Units whose every word counts: miles are not miles per hour, and cm are not cm^2. A measure below the line (per hour)
-begins with a slash."""
-_TWENTY = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen twenty"
-)
-NUMBER_WORDS = {word: n for n, word in enumerate(_TWENTY.split())}
-_FIGURES = words("thirty forty fifty sixty seventy eighty ninety") | NUMBER_WORDS.keys()
 FILLER = re.compile(
     r"^(?:(?:approximately|approx\.?|about|around|roughly|exactly|equal to|equals|simply|just|precisely|a total of|"
     r"(?:the |a )?(?:number|value|answer|result|total) (?:is|of)|in total) )+",
@@ -158,13 +41,6 @@ FILLER = re.compile(
 
 _COMMA_NUMBER = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
 _COMMA_AT_ALL = re.compile(r"(?<=\d),(?=\d)")
-_CURRENCY = re.compile(r"^([+-]?) ?([¤€£¥₹]) ?(?=[-+.\d\\])|(?<=[\d}]) ?([¤€£¥₹¢])$")
-_UNIT_TEXT = re.compile(r"(?<=[^\s]) ?\\text\{([^{}]*)\} ?(?:\^ ?\{? ?([23]) ?\}?)?$")
-_UNIT_WORDS = re.compile(r"(?<=[\d}\])!%°π]) ?([A-Za-z][A-Za-z'/. -]*[A-Za-z])\.? ?(?:\^ ?\{? ?([23]) ?\}?)?$")
-_NO_UNIT = re.compile(r"[^\w\s'./()-]|\d|_|[^\W\d_A-Za-z\u00c0-\u024f]")
-"""What no unit holds: figures, signs, and letters that are not Latin."""
-_UNIT_SIGNS = frozenset("°¤€£¥₹¢$")
-_DEGREES = re.compile(r" ?° ?([CF]?)$")
 _BASED = re.compile(
     r"^\(?([0-9A-Fa-f]{1,200})\)? ?_ ?(?:\{ ?\(?(?:\\text\{)?([a-z0-9]{1,7})\}?\)? ?\}|([0-9])|\\text\{([a-z]{1,7})\})$"
 )
@@ -506,87 +382,3 @@ def parse_scalar(text: str) -> Scalar | Items:
     if len(readings) == 1:
         return Scalar(readings[0], unit)
     return Items("", "", tuple(Scalar(r, unit) for r in readings))
-
-
-def split_unit(text: str) -> tuple[str, frozenset[str], int]:
-    """The text without its unit, the unit's words, and the power of ten that words like ``million`` stand for."""
-    units, scale = set[str](), 0
-    for _ in range(3):
-        if (money := _CURRENCY.search(text)) is not None:
-            units.add(ALIASES[money[2] or money[3]])
-            text = (text[: money.start()] + (money[1] or "") + text[money.end() :]).strip()
-        elif (degrees := _DEGREES.search(text)) is not None:
-            units.add("degree")
-            text = text[: degrees.start()].strip()
-        elif (match := _UNIT_TEXT.search(text) or _UNIT_WORDS.search(text)) is not None:
-            written = text[match.start() : match.start() + 1]
-            words = _unit_words(match[1], is_text="\\text" in match[0], spaced=written in " \\")
-            if words is None:
-                break
-            scale += sum(SCALES[w] for w in words if w in SCALES)
-            units.update(w for w in words if w not in SCALES)
-            if match[2]:
-                units.add("square" if match[2] == "2" else "cubic")
-            text = text[: match.start()].strip()
-        else:
-            break
-    return text, frozenset(units), scale
-
-
-def _unit_words(text: str, *, is_text: bool, spaced: bool) -> list[str] | None:
-    """The words of a unit in the singular, with a slash before a measure that something is counted per; None when they
-    may be variables or functions beside the number."""
-    for sign in _UNIT_SIGNS.intersection(text):
-        text = text.replace(sign, f" {ALIASES[sign]} ")
-    if _NO_UNIT.search(text.rstrip(" .,;:")):
-        raise Unparsable("signs or figures among the words")  # \text{,000} and \text{ cm 3} change what is said
-    found = re.findall(r"[^\W\d_][^\W\d_']*|/", text.lower())
-    if not found:
-        return []
-    if found[0] in KNOWN_WORDS - {"min"}:
-        return None
-    if "times" in found and (found[-1] == "times" or found[found.index("times") + 1] in ("a", "per", "each", "in")):
-        found.remove("times")  # it rang 22 times
-    if any(w in NOT_UNITS or w in KNOWN_WORDS - {"min"} for w in found) or "base" in found or _CHANGED.search(text):
-        raise Unparsable("words that change what the number says")
-    if not found:
-        return []
-    if found[-1] in _FIGURES or (found[0] in _FIGURES and "-" not in text):
-        raise Unparsable("a number in words beside one in figures")
-    short = len(found[0]) == 3 and found[0] not in SHORT_UNITS
-    plain = [w for at, w in enumerate(found) if w != "/" and not _is_article(found, at)]
-    if not all(_may_be_unit(w, is_text) for w in plain) or (short and not spaced):
-        return None
-    return ["inch"] if found == ["in"] else _counted(found)
-
-
-def _is_article(found: list[str], at: int) -> bool:
-    """Whether it is the "a" of "a day" or "times a week", and not a variable."""
-    return found[at] in ("a", "an") and len(found) > at + 1 and (at > 0 or _alias(found[1]) in _MEASURES)
-
-
-def _counted(found: list[str]) -> list[str]:
-    """The words that count, as `_unit_words` returns them."""
-    kept, below = list[str](), False
-    for word in found:
-        below = below or word in ("/", "per", "a", "an", "each")
-        if word not in ("of", "the", "a", "an", "per", "each", "in", "total", "long", "/"):
-            kept += [f"/{w}" if below and w in _MEASURES else w for w in _alias(_singular(word)).split()]
-    return kept
-
-
-def _alias(word: str) -> str:
-    return ALIASES.get(word, word)
-
-
-def _may_be_unit(word: str, is_text: bool) -> bool:
-    """Whether a word is not rather a product of variables: 5 x y, 5ab and 5 xyz have no unit."""
-    if len(word) == 1:
-        return is_text and word in ALIASES
-    if len(word) == 2:
-        return word in SHORT_UNITS or word in ("of", "in", "on", "at", "an", "to", "by")
-    return len(word) > 3 or word in SHORT_UNITS or re.search("[aeiou]", word) is not None
-
-
-def _singular(word: str) -> str:
-    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word

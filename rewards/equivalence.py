@@ -11,24 +11,13 @@ from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
 
-from rewards.answer import (
-    MEASURES,
-    Answer,
-    Based,
-    Items,
-    Matrix,
-    Named,
-    Ratio,
-    Relation,
-    Scalar,
-    Union,
-    Words,
-    parse_answer,
-)
+from rewards.answer import parse_answer
 from rewards.choice import without_choice
 from rewards.exact import approximate, check_size, rational, variables
 from rewards.expression import Negative, Node, Number, Percent, Product, Quotient, Sum, Symbol, Unparsable, rebuild
 from rewards.normalize import MAX_ANSWER_CHARS, MAX_DIGITS, normalize
+from rewards.shapes import Answer, Based, Items, Matrix, Named, Ratio, Relation, Scalar, Union, Words
+from rewards.unit import MEASURES
 
 MIN_DIGITS = 6
 """Significant digits a rounded decimal has to show; trailing zeros do not count."""

@@ -6,9 +6,11 @@ measures of one dimension exclude each other; "eggs" for "apples" is left alone,
 
 import re
 
-from rewards.answer import ALIASES, Answer, Items, Named, Scalar, Union, parse_answer
+from rewards.answer import parse_answer
 from rewards.expression import Unparsable
 from rewards.normalize import normalize
+from rewards.shapes import Answer, Items, Named, Scalar, Union
+from rewards.unit import ALIASES
 
 _DIMENSIONS = tuple(
     frozenset(words.split())

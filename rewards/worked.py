@@ -6,12 +6,13 @@ must not contain a calculation that the reference does not contain, and must not
 
 import re
 
-from rewards.answer import Answer, Items, Matrix, Named, Ratio, Relation, Scalar, Union, parse_answer
+from rewards.answer import parse_answer
 from rewards.choice import without_choice
 from rewards.exact import rational
 from rewards.expression import Call, Node, Number, Power, Product, Quotient, Sum, Symbol, Unparsable, walk
 from rewards.extract import formulas
 from rewards.normalize import normalize
+from rewards.shapes import Answer, Items, Matrix, Named, Ratio, Relation, Scalar, Union
 
 MAX_FORMULAS = 20
 """Formulas of a question that are looked at."""

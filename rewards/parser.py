@@ -1,0 +1,379 @@
+"""The parser of mathematical expressions: text goes in, a bounded tree comes out.
+
+It is ours, not sympy's or a LaTeX package's, for three reasons: it never calls ``eval``; its tree is bounded in length,
+nesting and digits before anything is computed; and where a notation has two readings (``1/2x``, ``x2``) it refuses
+instead of guessing, since a guess that a policy can find is worth more to it than a right answer.
+"""
+
+import re
+from collections.abc import Callable
+from fractions import Fraction
+
+from rewards.expression import (
+    Call,
+    Negative,
+    Node,
+    Number,
+    Percent,
+    PlusMinus,
+    Power,
+    Product,
+    Quotient,
+    Sum,
+    Symbol,
+    Unparsable,
+)
+from rewards.normalize import FUNCTIONS, KNOWN_WORDS, MAX_ANSWER_CHARS, MAX_DIGITS, words
+
+MAX_DEPTH = 40
+"""Brackets within brackets; the recursion below takes about eight Python frames a level."""
+
+INVERSES = {name: f"arc{name}" for name in ("sin", "cos", "tan", "cot", "sec", "csc")}
+GREEK = words(
+    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau "
+    "upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega ell hbar"
+)
+UNARY_FUNCTIONS = FUNCTIONS - {"sqrt", "gcd", "lcm", "det", "max", "min", "lim", "deg", "arg", "dim", "ker", "mod"}
+
+_NUMBER = re.compile(r"(\d+(?: \d{3})+(?![\d.])|\d+)?(\.\d+)?(?:[eE]([+-]?\d{1,3})(?![\dA-Za-z]))?")
+_PLAIN_MIXED = re.compile(r" (\d{1,9}) ?/ ?(\d{1,9})(?![\d.])")
+_LATEX_MIXED = re.compile(r" ?\\frac ?\{ ?(\d{1,9}) ?\} ?\{ ?(\d{1,9}) ?\}")
+_SHORT_MIXED = re.compile(r" ?\\frac ?(\d) ?(\d)(?!\d)")
+_REPEATING = re.compile(r"(\d{0,20})(\.\d{0,20})\\overline ?\{ ?(\d{1,20}) ?\}")
+_WORD = re.compile(r"[A-Za-z]+")
+_COMMAND = re.compile(r"\\([A-Za-z]+) ?")
+_SUBSCRIPT = re.compile(r" ?_ ?(?:\{ ?([A-Za-z0-9,]{1,12}) ?\}|([A-Za-z0-9]))")
+_STACKED = re.compile(r" ?\\(over|choose) ?")
+_NO_FACTOR = ("\\}", "\\text", "\\end", "\\\\", "\\rfloor", "\\rceil", "\\over ", "\\choose ")
+_OPENERS = {"(": ")", "[": "]", "{": "}"}
+
+
+def parse_expression(text: str) -> Node:
+    """The tree of one scalar expression in normalised spelling. Raises `Unparsable` for everything else."""
+    digits = text.lstrip("+-")
+    if len(text) > MAX_ANSWER_CHARS and not (digits.isdecimal() and len(digits) <= MAX_DIGITS):
+        raise Unparsable("longer than an answer")
+    parser = _Parser(text)
+    node = parser.stacked()
+    parser.skip()
+    if parser.at < len(text):
+        raise Unparsable(f"cannot read {text[parser.at : parser.at + 20]!r}")
+    return node
+
+
+class _Parser:
+    """Recursive descent over characters; ``at`` is the next one. Each method reads one construct."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.at = 0
+        self.depth = 0
+        self.in_bars = 0
+
+    def skip(self) -> None:
+        while self.at < len(self.text) and self.text[self.at] == " ":
+            self.at += 1
+
+    def peek(self) -> str:
+        self.skip()
+        return self.text[self.at] if self.at < len(self.text) else ""
+
+    def take(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
+        match = pattern.match(self.text, self.at)
+        if match is not None:
+            self.at = match.end()
+        return match
+
+    def expect(self, character: str) -> None:
+        if self.peek() != character:
+            raise Unparsable(f"{character!r} is missing")
+        self.at += 1
+
+    def nested(self, read: "Callable[[], Node]") -> Node:
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise Unparsable("nested too deep")
+        node = read()
+        self.depth -= 1
+        return node
+
+    def sum(self) -> Node:
+        terms = [self.signed_term()]
+        while self.peek() in ("+", "-", "±", "∓") and self.peek():
+            terms.append(self.signed_term())
+        return terms[0] if len(terms) == 1 else Sum(tuple(terms))
+
+    def stacked(self) -> Node:
+        """A sum, or TeX's own ``p \\over q`` and ``n \\choose k``, which take all that stands in their group."""
+        top = self.sum()
+        match = self.take(_STACKED)
+        if match is None:
+            return top
+        bottom = self.sum()
+        return Quotient(top, bottom) if match[1] == "over" else Call("binom", (top, bottom))
+
+    def signed_term(self) -> Node:
+        sign = self.peek()
+        if sign in ("+", "-", "±", "∓") and sign:
+            self.at += 1
+            term = self.product() if self.peek() not in ("+", "-") else self.nested(self.signed_term)
+            return term if sign == "+" else Negative(term) if sign == "-" else PlusMinus(term, 1 if sign == "±" else -1)
+        return self.product()
+
+    def product(self) -> Node:
+        node = self.factor()
+        divided = False
+        while True:
+            operator = self.peek()
+            if operator == "*":
+                self.at += 1
+                node, divided = Product((node, self.signed_factor())), False
+            elif operator == "/":
+                if divided:
+                    raise Unparsable("a/b/c has two readings")
+                self.at += 1
+                node, divided = Quotient(node, self.signed_factor()), True
+            elif self.starts_factor(operator):
+                if divided:
+                    raise Unparsable("1/2x has two readings")
+                node = Product((node, self.factor()))
+            else:
+                return node
+
+    def starts_factor(self, character: str) -> bool:
+        """Whether a factor begins here with no sign between. A digit does not: x2 and 2 3 have two readings."""
+        if character == "|":
+            return not self.in_bars
+        if character == "\\":
+            return not self.text.startswith(_NO_FACTOR, self.at)
+        return bool(character) and (character in "([{π∞" or (character.isascii() and character.isalpha()))
+
+    def signed_factor(self) -> Node:
+        if self.peek() == "-":
+            self.at += 1
+            return Negative(self.nested(self.signed_factor))
+        if self.peek() == "+":
+            self.at += 1
+        return self.factor()
+
+    def factor(self) -> Node:
+        node = self.postfixed(self.nested(self.atom))
+        if self.peek() != "^":
+            return node
+        self.at += 1
+        return self.postfixed(Power(node, self.nested(self.exponent)))
+
+    def postfixed(self, node: Node) -> Node:
+        while (mark := self.peek()) in ("!", "%") and mark:
+            self.at += 1
+            if mark == "!" and self.peek() == "!":
+                raise Unparsable("double factorial")
+            node = Call("factorial", (node,)) if mark == "!" else Percent(node)
+        return node
+
+    def exponent(self) -> Node:
+        """What stands after ``^``: a group, a signed number (``2^10`` is the tenth power), or a factor."""
+        if self.peek() == "{":
+            return self.group()
+        if self.peek() == "-":
+            self.at += 1
+            return Negative(self.nested(self.exponent))
+        return self.factor()
+
+    def atom(self) -> Node:
+        character = self.peek()
+        if character.isdecimal() or character == ".":
+            return self.number()
+        if character in _OPENERS:
+            return self.group()
+        if character == "|":
+            return self.bars()
+        if character in ("π", "∞") and character:
+            self.at += 1
+            return Symbol(character)
+        if character == "\\":
+            return self.command()
+        if character.isascii() and character.isalpha():
+            return self.word()
+        raise Unparsable(f"cannot read {self.text[self.at : self.at + 20]!r}" if character else "something is missing")
+
+    def group(self) -> Node:
+        opener = self.peek()
+        self.at += 1
+        bars, self.in_bars = self.in_bars, 0
+        node = self.nested(self.stacked if opener == "{" else self.sum)
+        self.in_bars = bars
+        self.expect(_OPENERS[opener])
+        return node
+
+    def bars(self) -> Node:
+        if self.in_bars:
+            raise Unparsable("bars within bars")
+        self.at += 1
+        self.in_bars = 1
+        node = self.nested(self.sum)
+        self.in_bars = 0
+        self.expect("|")
+        return Call("abs", (node,))
+
+    def number(self) -> Node:
+        if (match := self.take(_REPEATING)) is not None:
+            return Number(_repeating(match[1], match[2][1:], match[3]))
+        match = self.take(_NUMBER)
+        if match is None or not match[0]:
+            raise Unparsable("not a number")
+        whole, fraction = (match[1] or "").replace(" ", ""), match[2] or ""
+        if len(whole) + len(fraction) > MAX_DIGITS or self.text.startswith(("_", " _"), self.at):
+            raise Unparsable("too many digits, or digits with a subscript")
+        if fraction or match[3]:
+            return _decimal(whole, fraction, int(match[3] or 0))
+        return self.mixed(int(whole))
+
+    def mixed(self, whole: int) -> Node:
+        """``1 4/5`` and ``1\\frac{4}{5}`` are mixed numbers; with an improper fraction they have two readings."""
+        match = self.take(_PLAIN_MIXED) or self.take(_LATEX_MIXED) or self.take(_SHORT_MIXED)
+        if match is None:
+            if self.peek().isdecimal():
+                raise Unparsable("two numbers side by side")
+            return Number(Fraction(whole))
+        top, bottom = int(match[1]), int(match[2])
+        if not 0 < top < bottom or self.peek() == "^":
+            raise Unparsable("a whole number beside a fraction that is not proper")
+        if self.starts_factor(self.peek()) and match.re is _PLAIN_MIXED:
+            raise Unparsable("1 1/2x has two readings")
+        return Number(Fraction(whole * bottom + top, bottom))
+
+    def word(self) -> Node:
+        """A known name, or a product of one-letter variables. Longer unknown words are not mathematics."""
+        match = self.take(_WORD)
+        assert match is not None
+        name = match[0]
+        if name in ("pi", "inf", "infty", "infinity"):
+            return Symbol("π" if name == "pi" else "∞")
+        if name in KNOWN_WORDS:
+            return self.function(name)
+        for known in ("sin", "cos", "tan", "cot", "sec", "csc", "ln"):
+            if name.startswith(known) and len(name) == len(known) + 1:
+                self.at -= 1
+                return self.function(known)
+        if len(name) > 3:
+            raise Unparsable(f"{name[:20]!r} is a word")
+        # One letter at a time, so that the exponent in ab^2 and the subscript in ab_1 belong to b.
+        self.at -= len(name) - 1
+        return Symbol(name[0] + self.subscript())
+
+    def subscript(self) -> str:
+        match = self.take(_SUBSCRIPT)
+        return "" if match is None else f"_{match[1] or match[2]}"
+
+    def command(self) -> Node:
+        match = self.take(_COMMAND)
+        if match is None:
+            raise Unparsable(f"cannot read {self.text[self.at : self.at + 20]!r}")
+        name = match[1]
+        if name in GREEK:
+            return Symbol(name + self.subscript())
+        if name == "frac":
+            return Quotient(self.argument(), self.argument())
+        if name == "binom":
+            return Call("binom", (self.argument(), self.argument()))
+        if name == "sqrt" or name in UNARY_FUNCTIONS:
+            return self.function(name)
+        if name in ("lfloor", "lceil"):
+            inner = self.nested(self.sum)
+            self.skip()
+            if self.take(re.compile(r"\\r(?:floor|ceil) ?")) is None:
+                raise Unparsable("an open floor or ceiling")
+            return Call("floor" if name == "lfloor" else "ceil", (inner,))
+        raise Unparsable(f"\\{name} is not in the grammar")
+
+    def argument(self) -> Node:
+        """A command's argument: a group, or one character, as in ``\\frac43``."""
+        if self.peek() == "{":
+            return self.group()
+        if self.peek().isdecimal():
+            self.at += 1
+            return Number(Fraction(int(self.text[self.at - 1])))
+        if self.peek() == "\\":
+            return self.nested(self.atom)
+        if self.peek() == "π" or (self.peek().isascii() and self.peek().isalpha()):
+            self.at += 1
+            return Symbol(self.text[self.at - 1])
+        raise Unparsable("an argument is missing")
+
+    def function(self, name: str) -> Node:
+        if name == "sqrt":
+            return self.square_root()
+        if name == "abs":
+            return Call("abs", (self.bracketed(),))
+        if name not in UNARY_FUNCTIONS:
+            raise Unparsable(f"{name} is not in the grammar")
+        base = self.log_base() if name == "log" else None
+        power = self.function_power()
+        if power == Negative(Number(Fraction(1))):
+            name, power = INVERSES.get(name, name), None if name in INVERSES else power
+        inner = self.nested(self.function_argument)
+        call: Node = Call("ln" if base is not None or name == "ln" else name, (inner,))
+        call = call if base is None else Quotient(call, Call("ln", (base,)))
+        return call if power is None else Power(call, power)
+
+    def square_root(self) -> Node:
+        degree: Node = Number(Fraction(2))
+        if self.peek() == "[":
+            degree = self.group()
+        if self.peek() == "(":
+            return Call("root", (self.group(), degree))
+        return Call("root", (self.argument() if not self.peek().isdecimal() else self.radicand(), degree))
+
+    def radicand(self) -> Node:
+        """A number right after the root: one digit, as LaTeX reads it. ``\\sqrt13`` has two readings."""
+        if self.text[self.at + 1 : self.at + 2].isdecimal() or self.text[self.at + 1 : self.at + 2] == ".":
+            raise Unparsable("\\sqrt12 has two readings")
+        return self.argument()
+
+    def log_base(self) -> Node | None:
+        if self.peek() != "_":
+            return None
+        self.at += 1
+        return self.argument()
+
+    def function_power(self) -> Node | None:
+        if self.peek() != "^":
+            return None
+        self.at += 1
+        return self.group() if self.peek() == "{" else self.argument() if self.peek() != "-" else self.exponent()
+
+    def bracketed(self) -> Node:
+        if self.peek() not in ("(", "[", "{"):
+            raise Unparsable("a bracket is missing")
+        return self.group()
+
+    def function_argument(self) -> Node:
+        """``\\sin(x)``: the bracket. ``\\sin 2x``: the factors that follow, up to a sign or another function."""
+        if self.peek() in ("(", "{", "["):
+            return self.group()
+        node = self.factor()
+        while (character := self.peek()) and (character == "π" or character.isalpha() or self.greek_ahead()):
+            word = _WORD.match(self.text, self.at)
+            if word is not None and word[0] in KNOWN_WORDS - {"pi"}:
+                break
+            node = Product((node, self.factor()))
+        return node
+
+    def greek_ahead(self) -> bool:
+        match = _COMMAND.match(self.text, self.at)
+        return match is not None and match[1] in GREEK
+
+
+def _decimal(whole: str, fraction: str, exponent: int) -> Number:
+    """``12.50`` keeps how many digits it shows: a rounded number stands for another only if it shows enough of them."""
+    places = len(fraction) - 1 if fraction else 0
+    unscaled = int((whole + fraction[1:]) or "0")
+    shown = str(unscaled).rstrip("0") if fraction else ""
+    value = Fraction(unscaled, 10**places) * Fraction(10) ** exponent
+    return Number(value, digits=len(shown), places=places - exponent)
+
+
+def _repeating(whole: str, fixed: str, cycle: str) -> Fraction:
+    base = Fraction(int((whole + fixed) or "0"), 10 ** len(fixed))
+    return base + Fraction(int(cycle), (10 ** len(cycle) - 1) * 10 ** len(fixed))
