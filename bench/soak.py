@@ -199,7 +199,10 @@ async def soak(options: argparse.Namespace, out: Path) -> tuple[RunConfig, list[
     directory, counting = RunDirectory.create(out, prepared.config), Counting()
     samples: list[Sample] = []
     kills: Counter[str] = Counter()
-    async with open_parts(prepared.config, out.name, prepared.encode) as parts:
+    stack = contextlib.AsyncExitStack()
+    stack.callback(disconnect)  # in the loop, whose thread the cluster dies with; left afterwards, Ray ends the process
+    async with stack:
+        parts = await stack.enter_async_context(open_parts(prepared.config, out.name, prepared.encode))
         beside = [
             asyncio.create_task(havoc(parts, options.every, kills, random.Random(options.seed))),
             asyncio.create_task(observe(samples, counting, kills, options.report)),
@@ -256,10 +259,7 @@ def main() -> int:
     shm = shared_files(set())
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch, "soak")
-        try:
-            config, samples, kills, seconds = asyncio.run(soak(options, out))
-        finally:
-            disconnect()
+        config, samples, kills, seconds = asyncio.run(soak(options, out))
         wrong = wrong_bookkeeping(config, RunDirectory.open(out))
     figures = grown(samples)
     wrong += [f"{name} grew from {a:g} to {b:g}" for name, (a, b) in figures.items() if b > a * GROWTH + 8]

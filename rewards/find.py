@@ -1,0 +1,111 @@
+"""Finds a reward function by name: in a file, in a package, or built in."""
+
+import importlib
+import importlib.util
+import inspect
+import sys
+import sysconfig
+import traceback
+from collections.abc import Callable, Mapping
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any, cast
+
+from rewards.math_answer import math_answer
+
+BUILT_IN: Mapping[str, Callable[..., Any]] = {"math_answer": math_answer}
+
+
+def find_function(name: str) -> tuple[Callable[..., Any], tuple[str, ...]]:
+    """The function that ``file.py:name``, ``package.module:name`` or a built-in's name stands for, and the names of the
+    modules that a process elsewhere would lack.
+
+    Raises:
+        ValueError: one line that says what there is not, or what the file failed of.
+    """
+    if name in BUILT_IN:
+        return BUILT_IN[name], ()
+    place, _, attribute = name.rpartition(":")
+    if not place or not attribute:
+        raise ValueError(
+            f"reward function {name!r} is not 'file.py:name', 'package.module:name' or one of: {', '.join(BUILT_IN)}"
+        )
+    before = set(sys.modules)
+    module = _from_file(Path(place)) if place.endswith(".py") else _from_package(place)
+    function: object = getattr(module, attribute, None)
+    if not callable(function) or inspect.isclass(function):
+        defined = [n for n, v in vars(module).items() if inspect.isfunction(v) and v.__module__ == module.__name__]
+        raise ValueError(f"{place} has no function {attribute!r}; it defines: {', '.join(defined) or 'none'}")
+    return cast(Callable[..., Any], function), _own_modules(module, before)
+
+
+class _FromSource(SourceFileLoader):
+    """Reads the file itself: kept bytecode is taken for the same if the file has its size and was written in the same
+    second, and would leave its folder in the user's."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
+def _from_file(path: Path) -> ModuleType:
+    path = path.expanduser().absolute()
+    if not path.is_file():
+        raise ValueError(f"reward file {path} does not exist")
+    module_name = f"rankone_reward_{path.stem}"
+    spec = importlib.util.spec_from_file_location(module_name, path, loader=_FromSource(module_name, str(path)))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))  # so that it can import its neighbours, as a script can
+    try:
+        spec.loader.exec_module(module)
+    except BaseException as error:
+        del sys.modules[module_name]
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        raise ValueError(f"cannot load {path}: {_one_line(error, str(path))}") from error
+    return module
+
+
+def _from_package(name: str) -> ModuleType:
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)  # a console script does not look there by itself
+    try:
+        return importlib.import_module(name)
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        raise ValueError(f"cannot import {name}: {_one_line(error, name.replace('.', '/'))}") from error
+
+
+def _one_line(error: BaseException, place: str) -> str:
+    """The error with the last line of the user's file that it passed through."""
+    if isinstance(error, SyntaxError):
+        return f"line {error.lineno}: {error.msg}"
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if place in f.filename]
+    where = f"line {lines[-1]}: " if lines else ""
+    return f"{where}{type(error).__name__}: {error}".splitlines()[0]
+
+
+def _own_modules(module: ModuleType, before: set[str]) -> tuple[str, ...]:
+    """The module and what it newly imported from beside it: not installed, so not to be expected on a worker."""
+    if not _is_own(module) or module.__name__.split(".")[0] == "rewards":
+        return ()
+    new = [m for n, m in list(sys.modules.items()) if n not in before and _is_own(m)]
+    parent = Path(module.__file__ or ".").parent
+    top = module.__name__.split(".")[0]
+    beside = [m.__name__ for m in new if Path(m.__file__ or "/").is_relative_to(parent)]
+    package = [n for n, m in list(sys.modules.items()) if (n == top or n.startswith(f"{top}.")) and _is_own(m)]
+    return tuple(dict.fromkeys([module.__name__, *beside, *package]))
+
+
+def _is_own(module: object) -> bool:
+    file = getattr(module, "__file__", None)
+    if not isinstance(file, str):
+        return False
+    installed = ("purelib", "platlib", "stdlib", "platstdlib")
+    return not any(Path(file).is_relative_to(sysconfig.get_paths()[p]) for p in installed)
