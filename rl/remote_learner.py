@@ -124,7 +124,7 @@ class RayLearner(Learner):
         parts = [TrainBatch(rows, batch.num_tokens) for rows in split_rows(batch.rows, self._count)]
         metrics = await self._replies(
             handle.call.remote("update", part, lr_scale=lr_scale)
-            for handle, part in zip(self._handles, parts, strict=True)
+            for handle, part in zip(self._started(), parts, strict=True)
         )
         return metrics[0]
 
@@ -151,10 +151,16 @@ class RayLearner(Learner):
 
     async def pid(self, rank: int = 0) -> int:
         """An actor's process id, on its node."""
-        return (await self._replies([self._handles[rank].pid.remote()]))[0]
+        return (await self._replies([self._started()[rank].pid.remote()]))[0]
+
+    def _started(self) -> list[Any]:
+        """The actors. Another caller may have heard of their death first, and closed them."""
+        if not self._handles:
+            raise LearnerDied("the learner died, and has not been started again")
+        return self._handles
 
     async def _call(self, method: str, *arguments: Any, everybody: bool = False, **options: Any) -> Any:
-        asked = self._handles if everybody else self._handles[:1]
+        asked = self._started() if everybody else self._started()[:1]
         return (await self._replies(handle.call.remote(method, *arguments, **options) for handle in asked))[0]
 
     async def _replies(self, references: Any) -> list[Any]:

@@ -87,6 +87,9 @@ async def test_the_death_of_one_is_the_death_of_both_and_they_go_on_from_what_wa
         with pytest.raises(LearnerDied):
             async with asyncio.timeout(60):
                 await two.update(batch(1))
+        for late in (two.update(batch(1)), two.score([[5, 6, 7]]), two.state(), two.pid()):
+            with pytest.raises(LearnerDied, match="not been started again"):  # whoever asks next hears of it, too
+                await late
         await two.restart()
         await two.load_state(saved)
         await two.update(batch(1))
