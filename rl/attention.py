@@ -2,7 +2,7 @@
 
 In a packed row a completion sees the prompt and itself, so most of a row's scores are hidden ones, and most of those
 are never made. torch's own CPU kernel makes them all, which takes two to five times as long. What is kept for the
-gradient is queries, keys and values, as there. On a GPU torch's kernel is used.
+gradient is queries, keys and values, as there. On a GPU torch's kernel is used, unless there is a soft cap.
 """
 
 from collections.abc import Iterator
@@ -18,6 +18,8 @@ QUERIES = 64
 """Of a block. Fewer would see fewer keys in common, but every operation has its price."""
 SCORES_AT_ONCE = 2**20
 """Rows are taken together up to so many: enough that operations are large, few enough to stay near a core's cache."""
+LARGER_ON_GPU = 16
+"""How many times as large both are there, where an operation's price is higher."""
 
 
 def use_packed_attention(model: nn.Module) -> None:
@@ -80,10 +82,12 @@ class _Block:
 
 def _blocks(mask: Bool[Tensor, "rows 1 inputs inputs"], heads: int) -> Iterator[_Block]:
     rows, _, inputs, _ = mask.shape
-    together = max(1, SCORES_AT_ONCE // (heads * min(QUERIES, inputs) * inputs))
+    larger = 1 if mask.device.type == "cpu" else LARGER_ON_GPU
+    tall = min(larger * QUERIES, inputs)
+    together = max(1, larger * SCORES_AT_ONCE // (heads * tall * inputs))
     for row in range(0, rows, together):
-        for query in range(0, inputs, QUERIES):
-            some, queries = slice(row, row + together), slice(query, query + QUERIES)
+        for query in range(0, inputs, tall):
+            some, queries = slice(row, row + together), slice(query, query + tall)
             seen = mask[some, :, queries]
             keys = seen.flatten(0, 2).any(0).nonzero()[:, 0]
             yield _Block(some, queries, keys, ~seen.index_select(3, keys))
