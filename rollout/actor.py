@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import re
 from collections.abc import AsyncGenerator, Generator, Sequence
 from typing import Any, Self
 
@@ -76,6 +77,12 @@ class AdapterStore:
             for name in list(self._references)[: -self._keep]:
                 del self._references[name]
         return self._references[adapter.name]
+
+
+_SHORT_OF_MEMORY = re.compile(
+    r"low on memory.{0,80}?node \(IP: ([^,]+),.{0,120}?was ([\d.]+ ?GB) used / ([\d.]+ ?GB) limit", re.DOTALL
+)
+"""In the page of figures that Ray gives of that."""
 
 
 class RayEngine(Engine):
@@ -200,6 +207,8 @@ class RayEngine(Engine):
 
 def account(error: RayError) -> str:
     """What Ray knows of an actor's end, in one line: which process it was, and how it ended."""
+    if (short := _SHORT_OF_MEMORY.search(str(error))) is not None:
+        return f"Ray ended it because its node {short[1]} was short of memory, {short[2]} of {short[3]} in use"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     facts = dict(line.split(": ", 1) for line in lines[1:] if line.startswith(("pid: ", "ip: ")))
     where = f"process {facts['pid']} on {facts['ip']}: " if len(facts) == 2 else ""

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.exceptions import OutOfMemoryError
 
 from lora.config import LoraConfig, ModelConfig
 from lora.types import Adapter
 from rl.config import LearnerConfig, LivenessConfig
 from rl.learner import TorchLearner
 from rl.liveness import Reference, StalePolicyError, Watchman
-from rollout.actor import AdapterStore, RayEngine
+from rollout.actor import AdapterStore, RayEngine, account
 from rollout.config import RolloutConfig, SamplingConfig
 from rollout.place import Place
 from rollout.pool import EnginePool
@@ -275,3 +276,17 @@ async def gone(pids: Sequence[int]) -> bool:
             return True
         await asyncio.sleep(0.1)
     return False
+
+
+SHORT_OF_MEMORY = """1 worker(s) were killed due to the node running low on memory. Memory on the node (IP: 10.0.0.7, ID: \
+9ccd289aa70af943e9e11e42ea063d2693c6e5e7390de6327663872a) was 22.11GB used / 23.54GB limit (0.939276)
+OOM kill reason: Memory usage 24056627200B exceeded threshold of 24012687360B (95.0% of 25276514304B limit)
+Object store memory usage: [- objects spillable: 4
+Refer to the documentation on how to address the out of memory issue: https://docs.ray.io/en/latest/. Consider \
+provisioning more memory on this node."""
+"""Ray's own words (2.60), shortened."""
+
+
+def test_a_worker_that_ray_ended_for_its_nodes_memory_is_said_to_be_that() -> None:
+    said = account(OutOfMemoryError(SHORT_OF_MEMORY))
+    assert said == "Ray ended it because its node 10.0.0.7 was short of memory, 22.11GB of 23.54GB in use"
