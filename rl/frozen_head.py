@@ -32,7 +32,7 @@ class _FrozenHead(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, temperatures: Tensor
     ) -> tuple[Tensor, Tensor]:
-        chunk = min(CHUNK_ON_CPU if hidden.device.type == "cpu" else CHUNK, len(hidden))
+        chunk = max(1, min(CHUNK_ON_CPU if hidden.device.type == "cpu" else CHUNK, len(hidden)))
         parts = [part.split(chunk) for part in (hidden, targets, temperatures[:, None])]
         # All chunks are computed in the same memory: a CPU's new pages would take as long as the products.
         rounded = weight.new_empty(chunk, len(weight))
