@@ -198,9 +198,8 @@ async def soak(options: argparse.Namespace, out: Path) -> tuple[RunConfig, list[
     directory, counting = RunDirectory.create(out, prepared.config), Counting()
     samples: list[Sample] = []
     kills: Counter[str] = Counter()
-    stack = contextlib.AsyncExitStack()
-    stack.callback(disconnect)  # in the loop, whose thread the cluster dies with; left afterwards, Ray ends the process
-    async with stack:
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(disconnect)  # in the loop, with whose thread the cluster dies: left later, Ray ends the process
         parts = await stack.enter_async_context(open_parts(prepared.config, out.name, prepared.encode))
         beside = [
             asyncio.create_task(havoc(parts, options.every, kills, random.Random(options.seed))),

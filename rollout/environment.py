@@ -8,7 +8,7 @@ from pathlib import Path
 from rollout.config import RolloutConfig
 
 OPENMP = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "20000"}
-"""For torch's threads; read when torch loads. They wait less than a millisecond for the next operation, then sleep:
+"""For torch's threads; read when torch loads. They wait briefly for the next operation, then sleep:
 waking them for each of thousands of small ones costs a fifth of an update, and threads that spin for long make a small
 model's step fifteen times slower wherever a core has other work to do."""
 
