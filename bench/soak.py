@@ -13,6 +13,7 @@ processes must be where they were in the second quarter. The table goes to stand
 import argparse
 import asyncio
 import contextlib
+import ctypes
 import json
 import os
 import random
@@ -56,6 +57,8 @@ class Sample:
     kills: int
     driver_mib: float
     """Memory of this process alone, which is never restarted (resident)."""
+    driver_used_mib: float
+    """What this process has asked of its C allocator and not given back: without holes between allocations."""
     learner_mib: float
     workers_mib: float
     """Of the actors that are there at this moment (resident)."""
@@ -92,6 +95,7 @@ def sample(started: float, steps: int, kills: int) -> Sample:
         steps,
         kills,
         round(this.memory_info().rss / 2**20, 1),
+        round(used_heap() / 2**20, 1),
         round(sum(_rss(process) for process in family if _is(process, "ray::LearnerActor")) / 2**20, 1),
         round(sum(_rss(process) for process in family if _is(process, "ray::EngineActor")) / 2**20, 1),
         round(sum(_pss(process) for process in family) / 2**20, 1),
@@ -101,6 +105,22 @@ def sample(started: float, steps: int, kills: int) -> Sample:
         len(shared_files({process.pid for process in family})),
         len(core.get_all_reference_counts()),
     )
+
+
+class MallocFigures(ctypes.Structure):
+    """`struct mallinfo2` of the GNU C library, in bytes."""
+
+    _fields_ = [(name, ctypes.c_size_t) for name in (
+        "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"
+    )]  # fmt: skip
+
+
+def used_heap() -> int:
+    """Bytes in use from `malloc` in this process, of all arenas and in maps of their own."""
+    figures = ctypes.CDLL(None).mallinfo2
+    figures.restype = MallocFigures
+    found = figures()
+    return int(found.uordblks + found.hblkhd)
 
 
 def shared_files(family: set[int]) -> set[Path]:
