@@ -22,6 +22,7 @@ from lora.files import unpack, write_peft
 from lora.types import Adapter
 from rollout.config import RolloutConfig, SamplingConfig
 from rollout.memory_disk import MemoryDirectory
+from rollout.older_first import OlderFirst
 from rollout.types import Completion, Engine, EngineDied
 
 MEMORY_HINT = (
@@ -47,6 +48,8 @@ class _Call:
     prompts: list[list[int]]
     parameters: list[Any]
     adapter: Adapter
+    samples: bool = False
+    """Rather than scores, which is short and waited for by itself."""
     future: "Future[list[Any]]" = field(default_factory=Future)
     outputs: dict[int, Any] = field(default_factory=dict)
     unwanted: bool = False
@@ -66,6 +69,7 @@ class VllmEngine(Engine):
         self._ids = itertools.count(1)
         self._request_ids = itertools.count()
         self._inbox: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
+        self._older_first: OlderFirst[_Call] | None = OlderFirst() if _on_cpu() else None
         self._open: dict[str, tuple[_Call, int]] = {}
         self._steps = 0
         self._thread = threading.Thread(target=self._run, name="vllm-engine", daemon=True)
@@ -75,7 +79,7 @@ class VllmEngine(Engine):
         self, prompts: Sequence[Sequence[int]], adapter: Adapter, sampling: SamplingConfig, *, seeds: Sequence[int]
     ) -> list[list[Completion]]:
         parameters = [_sampling_params(sampling, seed) for seed in seeds]
-        outputs = await self._submit(_Call([list(p) for p in prompts], parameters, adapter))
+        outputs = await self._submit(_Call([list(p) for p in prompts], parameters, adapter, samples=True))
         return [[_completion(o, adapter.version) for o in output.outputs] for output in outputs]
 
     async def stream(
@@ -129,13 +133,24 @@ class VllmEngine(Engine):
     def _receive(self) -> bool:
         """Take in new calls; sleep while there is nothing to do. False when the engine is to end."""
         while True:
+            self._admit_in_turn()
             try:
                 call = self._inbox.get(block=not self._open)
             except queue.Empty:
                 return True
             if call is None:
                 return False
-            self._admit(call)
+            if call.samples and self._older_first is not None:
+                self._older_first.put(call)
+            else:
+                self._admit(call)
+
+    def _admit_in_turn(self) -> None:
+        if self._older_first is None:
+            return
+        while calls := self._older_first.take(owner for owner, _ in self._open.values() if owner.samples):
+            for call in calls:  # where all are refused, nothing is under way, and the next in line is asked for
+                self._admit(call)
 
     def _admit(self, call: _Call) -> None:
         if not call.future.set_running_or_notify_cancel():
@@ -183,7 +198,8 @@ class VllmEngine(Engine):
         died.__cause__ = error
         calls = {id(call): call for call, _ in self._open.values()}
         self._open.clear()
-        for call in calls.values():
+        waiting = [] if self._older_first is None else self._older_first.drop()
+        for call in [*calls.values(), *waiting]:
             if not call.future.done():
                 call.future.set_exception(died)
 
@@ -214,6 +230,12 @@ class VllmEngine(Engine):
                 shutil.rmtree(idle.directory, ignore_errors=True)
 
 
+def _on_cpu() -> bool:
+    from vllm.platforms import current_platform
+
+    return current_platform.is_cpu()
+
+
 def _start(arguments: Any) -> Any:
     """Raises ValueError where vLLM cannot start, most often for want of memory."""
     from vllm import LLMEngine
@@ -230,9 +252,8 @@ def _reason(error: Exception) -> str:
 
 def _engine_args(model: str, model_config: ModelConfig, lora: LoraConfig, config: RolloutConfig, seed: int) -> Any:
     from vllm import EngineArgs
-    from vllm.platforms import current_platform
 
-    on_cpu = current_platform.is_cpu()
+    on_cpu = _on_cpu()
     logging.getLogger("vllm.logging_utils.dump_input").setLevel(logging.CRITICAL)  # it prints every prompt on a failure
     if on_cpu:
         from rollout import cpu_experts, cpu_lora, cpu_ops, cpu_sampler

@@ -2,7 +2,8 @@
 
 Learner and engine each get a node with one core, two raylets on this machine, so that neither waits for the other's
 device. Runs with and without lag take turns, a pair for each seed; a pair has the same problems and the same adapter to
-begin with.
+begin with. Steps differ in what there is to learn from, so the run that is ahead is held to what its own steps would take
+one phase after the other: the other run's seconds of sampling, and its seconds of updating for each token.
 """
 
 import asyncio
@@ -15,11 +16,12 @@ from statistics import fmean, median
 from ray.cluster_utils import Cluster
 
 from bench.compare.our_run import Step, open_run
-from bench.compare.table import Row, paired
+from bench.compare.table import Row
 from bench.compare.work import load_work
 
-STEPS = 9
-WARM_UP = 2
+STEPS = 10
+WARM_UP = 3
+"""The first two steps are both sampled by the first policy, and together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,31 +32,72 @@ class Run:
     accuracy: float
 
     @property
+    def counted(self) -> Sequence[Step]:
+        """All is warm, and another step can be sampled beside it."""
+        return self.steps[WARM_UP:-1]
+
+    @property
     def seconds(self) -> float:
-        """Of a step when all is warm; the last has no rollout beside it."""
-        return median(step.seconds for step in self.steps[WARM_UP:-1])
+        """Of a step, on average."""
+        return fmean(step.seconds for step in self.counted)
+
+    @property
+    def update_tokens(self) -> float:
+        return fmean(step.metrics["update/tokens"] for step in self.counted)
 
     def phase(self, name: str) -> float:
-        """Seconds of a phase in such a step."""
-        return median(step.metrics[f"time/{name}_s"] for step in self.steps[WARM_UP:-1])
+        """Seconds of a phase in a step, on average."""
+        return fmean(step.metrics[f"time/{name}_s"] for step in self.counted)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A run that waits for its rollouts, and one whose rollouts are a step ahead."""
+
+    waits: Run
+    ahead: Run
+
+    def in_turn(self, step: Step) -> tuple[float, float]:
+        """Seconds of sampling and of updating that a step of the run ahead would take, one after the other."""
+        per_token = self.waits.phase("update") / self.waits.update_tokens
+        return self.waits.phase("sample"), per_token * step.metrics["update/tokens"]
+
+    @property
+    def hidden(self) -> float:
+        """Share of the shorter phase's seconds that the run ahead did not take."""
+        rest = self.waits.seconds - self.waits.phase("sample") - self.waits.phase("update")
+        phases = [self.in_turn(step) for step in self.ahead.counted]
+        saved = sum(map(sum, phases)) + rest * len(phases) - self.ahead.seconds * len(phases)
+        return saved / sum(map(min, phases))
+
+    @property
+    def share(self) -> float:
+        """Of a step's seconds that a step of the run ahead takes, both having as many tokens to learn from."""
+        rest = self.waits.seconds - self.waits.phase("sample") - self.waits.phase("update")
+        return self.ahead.seconds / (rest + fmean(sum(self.in_turn(step)) for step in self.ahead.counted))
 
 
 def run(repeats: int) -> list[Row]:
     with _two_nodes():
-        pairs = [(_train(seed, lag=0), _train(seed, lag=1)) for seed in range(repeats)]
-    waits, ahead = [one for one, _ in pairs], [other for _, other in pairs]
-    hidden = [(one.seconds - other.seconds) / min(one.phase("sample"), one.phase("update")) for one, other in pairs]
+        pairs = [Pair(_train(seed, lag=0), _train(seed, lag=1)) for seed in range(repeats)]
+    waits, ahead = [pair.waits for pair in pairs], [pair.ahead for pair in pairs]
     return [
         Row("lag", "a step, rollouts of the learner's policy", median(r.seconds for r in waits), "s"),
         Row("lag", "of which sample, on one core", median(r.phase("sample") for r in waits), "s"),
         Row("lag", "of which update, on another", median(r.phase("update") for r in waits), "s"),
+        Row("lag", "tokens of an update", median(r.update_tokens for r in waits), "tokens"),
         Row("lag", "a step, rollouts one step ahead", median(r.seconds for r in ahead), "s"),
         Row("lag", "of which the learner waits for rollouts", median(r.phase("wait") for r in ahead), "s"),
-        Row("lag", "step, ahead / not", paired([r.seconds for r in ahead], [r.seconds for r in waits])),
-        Row("lag", "share of the shorter phase that is hidden", median(hidden), "", "lag_hides_of_shorter_phase"),
+        Row("lag", "of which update", median(r.phase("update") for r in ahead), "s"),
+        Row("lag", "tokens of an update, ahead", median(r.update_tokens for r in ahead), "tokens"),
+        Row("lag", "step, ahead / not, for the same tokens", median(pair.share for pair in pairs)),
+        Row(
+            "lag", "share of the shorter phase that is hidden", median(pair.hidden for pair in pairs), "",
+            "lag_hides_of_shorter_phase",
+        ),
         *_accuracies("not ahead", waits, "accuracy_at_lag_0"),
         *_accuracies("ahead", ahead, "accuracy_at_lag_1"),
-    ]
+    ]  # fmt: skip
 
 
 def _accuracies(name: str, runs: Sequence[Run], key: str) -> list[Row]:
@@ -71,7 +114,9 @@ def _train(seed: int, lag: int) -> Run:
 
 
 async def _steps(seed: int, lag: int) -> Run:
-    work = load_work(f"num_steps={STEPS}", f"seed={seed}", f"max_off_policy_steps={lag}")
+    work = load_work(
+        f"num_steps={STEPS}", f"seed={seed}", f"max_off_policy_steps={lag}", "liveness.every=1000"
+    )  # it would be a third phase
     async with open_run(work) as ours:
         steps = [await ours.step() for _ in range(work.config.num_steps)]
         return Run(steps, await ours.finish())
