@@ -9,8 +9,9 @@ from lora.accounting import LinearKind, advice, advised_lr, linear_kinds, model_
 from lora.load import load_skeleton
 from rl.config import RunConfig
 
-BITS_PER_PARAMETER = 2.0
-"""What a network can store (Allen-Zhu and Li, "Physics of Language Models: Part 3.3", 2024)."""
+BITS_PER_PARAMETER = 1.0
+"""What an adapter holds with ease: rank 1 was full at 1.1 (docs/study.md, `bench/capacity.py`). A network that is
+trained for long can store about 2 (Allen-Zhu and Li, "Physics of Language Models: Part 3.3", 2024)."""
 BITS_PER_EPISODE = 1.0
 """What an advantage can tell, at most in order of magnitude ("LoRA Without Regret", 2025)."""
 ADAPTER_BYTES, FULL_BYTES = 4 + 4 + 8, 2 + 4 + 4 + 8

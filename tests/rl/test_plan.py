@@ -83,7 +83,7 @@ def test_memory_is_the_weights_and_little_more() -> None:
 def test_it_says_when_the_rank_is_too_small_or_more_than_is_needed() -> None:
     assert planned(learner=LearnerConfig(lr=5e-4)).warnings() == []
     long = planned(num_steps=10_000, problems_per_step=64, sampling=SamplingConfig(group_size=16))
-    assert any("raise lora.rank to 17" in said for said in long.warnings()), long.warnings()
+    assert any("raise lora.rank to 34" in said for said in long.warnings()), long.warnings()
     high = planned(rank=8, learner=LearnerConfig(lr=5e-4))
     assert any("rank 1 is enough" in said for said in high.warnings())
     attention = planned(lora={"targets": ("q_proj", "v_proj")}, learner=LearnerConfig(lr=5e-5))
