@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 import os
 import re
+import shutil
 from collections.abc import AsyncGenerator, Generator, Sequence
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import ray
 from ray.exceptions import ObjectStoreFullError, OutOfDiskError, RayError, RayTaskError
@@ -19,6 +20,8 @@ from rollout.place import Place
 from rollout.types import Completion, Engine, EngineDied
 from rollout.vllm_engine import MEMORY_HINT
 
+RAY_STOPS_AT = 0.95
+"""Share of a disk from which on Ray writes no more objects to it."""
 STORE_FULL = (ObjectStoreFullError, OutOfDiskError)
 """No worker's fault, and not mended by another one."""
 
@@ -213,4 +216,19 @@ def account(error: RayError) -> str:
     facts = dict(line.split(": ", 1) for line in lines[1:] if line.startswith(("pid: ", "ip: ")))
     where = f"process {facts['pid']} on {facts['ip']}: " if len(facts) == 2 else ""
     reason = (lines or [type(error).__name__])[-1]
-    return where + reason.partition(" Some common causes")[0].rpartition("Worker exit detail: ")[2][:300]
+    told = reason.partition(" Some common causes")[0].rpartition("Worker exit detail: ")[2][:300]
+    return where + told + _of_a_full_disk()
+
+
+def _of_a_full_disk() -> str:
+    """A process of Ray's dies without a word where its logs and objects find no room."""
+    if not ray.is_initialized():
+        return ""
+    directory = cast(Any, ray)._private.worker._global_node.get_session_dir_path()
+    disk = shutil.disk_usage(directory)
+    if disk.free > disk.total * (1 - RAY_STOPS_AT):
+        return ""
+    return (
+        f" (the disk below {directory} is full, where Ray keeps its logs and what its object store has no room for: "
+        "make room there, and go on with --resume)"
+    )

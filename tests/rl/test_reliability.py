@@ -273,7 +273,8 @@ def test_a_full_object_store_ends_the_run_in_one_line_and_room_lets_it_go_on(
             ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
             said = [line for line in ended.stderr.splitlines() if line.startswith("rankone: ")]
             assert (ended.returncode, len(said)) == (1, 1), ended.stdout + ended.stderr
-            assert "object store is full" in said[0]
+            # The store's own error comes first, or the learner's process, whose logs are on that disk, is dead before.
+            assert "object store is full" in said[0] or f"disk below {disk / 'ray'}" in said[0], said[0]
     finally:
         shutil.rmtree(place, ignore_errors=True)
     assert steps(tmp_path / "run") == [0, 1, 2, 3]

@@ -4,14 +4,17 @@ import asyncio
 import itertools
 import os
 import random
+import re
+import shutil
 import signal
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ray.exceptions import OutOfMemoryError
+from ray.exceptions import OutOfMemoryError, RayError
 
 from lora.config import LoraConfig, ModelConfig
 from lora.types import Adapter
@@ -290,3 +293,12 @@ provisioning more memory on this node."""
 def test_a_worker_that_ray_ended_for_its_nodes_memory_is_said_to_be_that() -> None:
     said = account(OutOfMemoryError(SHORT_OF_MEMORY))
     assert said == "Ray ended it because its node 10.0.0.7 was short of memory, 22.11GB of 23.54GB in use"
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_process_that_died_where_rays_disk_is_full_is_said_to_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    died = RayError("The actor died.\nWorker unexpectedly exits with a connection error code 2. End of file.")
+    assert account(died) == "Worker unexpectedly exits with a connection error code 2. End of file."
+    whole = shutil.disk_usage("/tmp").total
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(total=whole, free=int(whole * 0.04)))
+    assert re.search(r"End of file\. \(the disk below /.*session_.* is full, .*make room there", account(died))
