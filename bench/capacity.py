@@ -1,6 +1,6 @@
 """What an adapter can hold, and what large batches cost it: supervised runs on answers that cannot be guessed.
 
-    python bench/capacity.py                 a quarter of an hour on one core
+    python bench/capacity.py                 36 minutes on one of two busy cores
     python bench/capacity.py --seeds 1       a third of that
 
 Every problem has a key for its question and random digits for its answer, log2(10) bits each, so what a policy has

@@ -225,10 +225,13 @@ def _of_a_full_disk() -> str:
     if not ray.is_initialized():
         return ""
     directory = cast(Any, ray)._private.worker._global_node.get_session_dir_path()
-    disk = shutil.disk_usage(directory)
+    try:
+        disk = shutil.disk_usage(directory)
+    except OSError:  # it is gone, which is not to hide the death
+        return ""
     if disk.free > disk.total * (1 - RAY_STOPS_AT):
         return ""
     return (
-        f" (the disk below {directory} is full, where Ray keeps its logs and what its object store has no room for: "
-        "make room there, and go on with --resume)"
+        f" (this node's disk below {directory} is full, where Ray keeps its logs and what its object store has no room "
+        "for: make room there, and go on with --resume)"
     )

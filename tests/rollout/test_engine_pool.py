@@ -301,4 +301,6 @@ def test_a_process_that_died_where_rays_disk_is_full_is_said_to_have(monkeypatch
     assert account(died) == "Worker unexpectedly exits with a connection error code 2. End of file."
     whole = shutil.disk_usage("/tmp").total
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(total=whole, free=int(whole * 0.04)))
-    assert re.search(r"End of file\. \(the disk below /.*session_.* is full, .*make room there", account(died))
+    assert re.search(r"End of file\. \(this node's disk below /.*session_.* is full, .*make room there", account(died))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Path("/no such directory").stat())
+    assert account(died) == "Worker unexpectedly exits with a connection error code 2. End of file."
