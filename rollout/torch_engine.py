@@ -35,22 +35,15 @@ class TorchEngine(Engine):
         self._ends = _end_tokens(self._model, self._tokenizer)
         self._device = device
 
-    @torch.no_grad()
     async def sample(
         self, prompts: Sequence[Sequence[int]], adapter: Adapter, sampling: SamplingConfig, *, seeds: Sequence[int]
     ) -> list[list[Completion]]:
         with self._served.policy(adapter):
             return self._sample(prompts, sampling, seeds, adapter.version)
 
-    @torch.no_grad()
     async def score(self, sequences: Sequence[Sequence[int]], adapter: Adapter) -> list[list[float]]:
-        scores: list[list[float]] = []
         with self._served.policy(adapter):
-            for sequence in sequences:
-                ids = torch.tensor([list(sequence)], device=self._device)
-                logprobs = self._model(ids).logits[0, :-1].float().log_softmax(-1)
-                scores.append(logprobs.gather(1, ids[0, 1:, None])[:, 0].tolist())
-        return scores
+            return [self._score(sequence) for sequence in sequences]
 
     def replicas(self) -> Sequence[Engine]:
         return [self]
@@ -58,6 +51,13 @@ class TorchEngine(Engine):
     async def close(self) -> None:
         """Nothing to release."""
 
+    @torch.no_grad()
+    def _score(self, sequence: Sequence[int]) -> list[float]:
+        ids = torch.tensor([list(sequence)], device=self._device)
+        logprobs = self._model(ids).logits[0, :-1].float().log_softmax(-1)
+        return logprobs.gather(1, ids[0, 1:, None])[:, 0].tolist()
+
+    @torch.no_grad()
     def _sample(
         self, prompts: Sequence[Sequence[int]], sampling: SamplingConfig, seeds: Sequence[int], version: int
     ) -> list[list[Completion]]:
