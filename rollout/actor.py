@@ -15,7 +15,8 @@ from lora.config import LoraConfig, ModelConfig
 from lora.types import Adapter
 from rollout.config import RolloutConfig, SamplingConfig
 from rollout.create import create_engine
-from rollout.environment import tidy_openmp, torch_environment, worker_environment
+from rollout.environment import torch_environment, worker_environment
+from rollout.memory_disk import remove_openmp_files
 from rollout.place import Place
 from rollout.types import Completion, Engine, EngineDied
 from rollout.vllm_engine import MEMORY_HINT
@@ -35,7 +36,7 @@ class EngineActor:
         import torch
 
         torch.set_num_threads(threads)
-        tidy_openmp()
+        remove_openmp_files()
         self._engine = create_engine(model, lora, config, seed=seed, device=device)
 
     async def stream(
@@ -60,7 +61,7 @@ class EngineActor:
 
     async def close(self) -> None:
         await self._engine.close()
-        tidy_openmp(own=True)  # its handle kills the process next
+        remove_openmp_files(own=True)  # its handle kills the process next
 
     async def pid(self) -> int:
         return os.getpid()

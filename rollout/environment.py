@@ -1,9 +1,7 @@
 """The environment variables that a process with a model in it needs here, so that no user has to set them."""
 
-import contextlib
 import importlib.metadata
 import os
-from pathlib import Path
 
 from rollout.config import RolloutConfig
 
@@ -42,16 +40,6 @@ def worker_environment(config: RolloutConfig, *, threads: int, on_gpu: bool) -> 
     }
     library = _intel_openmp()
     return shared | cpu | ({"LD_PRELOAD": library} if library else {})
-
-
-def tidy_openmp(*, own: bool = False) -> None:
-    """Remove what Intel's OpenMP leaves in shared memory for processes that were killed; with ``own`` this one's too,
-    which is about to be."""
-    for file in Path("/dev/shm").glob("__KMP_REGISTERED_LIB_*_*"):
-        pid = file.name.split("_")[-2]
-        if not Path("/proc", pid).exists() or (own and pid == str(os.getpid())):
-            with contextlib.suppress(OSError):
-                file.unlink()
 
 
 def _intel_openmp() -> str | None:
