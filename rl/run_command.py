@@ -52,12 +52,12 @@ def run_to_its_end(
     name = settings.name if verb == "train" else f"{settings.name}-{verb}"
     path = out or (newest_directory(name) if resume else default_directory(name))
     prepared = prepare(settings, config.parent)
-    exists = (path / "config.toml").exists()
-    directory = RunDirectory.open(path) if resume and exists else RunDirectory.create(path, prepared.config)
-    if (other := made_by(directory)) not in (None, verb):
-        raise ValueError(f"{path} holds a run of `rankone {other}`, which goes on with that command")
     try:
-        with directory.held():
+        with RunDirectory(path).held():
+            exists = (path / "config.toml").exists()
+            directory = RunDirectory.open(path) if resume and exists else RunDirectory.create(path, prepared.config)
+            if (other := made_by(directory)) not in (None, verb):
+                raise ValueError(f"{path} holds a run of `rankone {other}`, which goes on with that command")
             if resume:
                 changes = directory.reconfigure(prepared.config) if exists else [f"{path} is new: nothing to resume"]
                 console.print(*changes, sep="\n", end="\n" * bool(changes), markup=False, highlight=False)

@@ -1,12 +1,9 @@
 """A run as a directory: `config.toml`, `metrics.jsonl`, `samples.jsonl`, `adapters/`, `checkpoints/`, and the curve."""
 
-import fcntl
 import json
 import logging
 import math
-import os
 import shutil
-import socket
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +17,7 @@ from lora.types import Adapter
 from rl import checkpoint
 from rl.checkpoint import Checkpoint
 from rl.config import RunConfig
+from rl.directory_lock import locked, outside_a_sweep
 from rl.evaluate import Evaluation
 from rl.jsonl import append_objects, read_objects
 from rl.settings import dump_config, load_config
@@ -71,27 +69,12 @@ class RunDirectory:
 
     @contextmanager
     def held(self) -> Generator[None]:
-        """Keep other processes, on any node that sees this directory, from writing to it meanwhile.
-
-        The kernel lets go of it when this process ends, however it ends.
+        """Keep other processes, on any node that sees this directory, from writing to it; it is made if need be.
 
         Raises:
-            ValueError: another process has it.
+            ValueError: another process has it, or the sweep that this run is part of; or it cannot be made.
         """
-        with (self.path / ".lock").open("a+") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                lock.seek(0)
-                raise ValueError(
-                    f"another run writes to {self.path} ({lock.read().strip() or 'it has just begun'}); stop it first, "
-                    "or choose another --out"
-                ) from None
-            except OSError as error:
-                log.warning("%s cannot be locked (%s): see to it that no other run writes to it", self.path, error)
-            lock.truncate(0)
-            lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-            lock.flush()
+        with outside_a_sweep(self.path), locked(self.path):
             yield
 
     def reconfigure(self, config: RunConfig) -> list[str]:

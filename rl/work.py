@@ -64,9 +64,10 @@ def _run(config: RunConfig, base: Path, *, sft: bool) -> Work:
 
 
 def _sweep(path: Path, overrides: Sequence[str]) -> Work:
+    from rl.sweep.directory import FILE
     from rl.sweep.job_files import write_sweep_job
     from rl.sweep.points import load_sweep
-    from rl.sweep.run import FILE, prepare_sweep
+    from rl.sweep.run import prepare_sweep
 
     sweep = load_sweep(path, overrides)
     prepare_sweep(sweep)

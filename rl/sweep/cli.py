@@ -21,18 +21,22 @@ def sweep_command(
     ] = None,
 ) -> None:
     """Train many adapters on one base model, and say and draw which settings were best."""
+    from rl.directory_lock import sweep_locked
     from rl.launch import default_directory
+    from rl.sweep.directory import newest_sweep, open_directory
     from rl.sweep.findings import write_findings
     from rl.sweep.points import load_sweep
-    from rl.sweep.run import newest_sweep, open_directory, prepare_sweep, run_sweep
+    from rl.sweep.run import prepare_sweep, run_sweep
 
     console = Console()
     asked = load_sweep(sweep, override or [])
     path = out or (newest_sweep(asked.name) if resume else default_directory(asked.name))
     prepared = prepare_sweep(asked)
-    open_directory(asked, prepared, path, resume=resume)
     try:
-        results = run_sweep(asked, prepared, path, console)
+        with sweep_locked(path):
+            open_directory(asked, prepared, path, resume=resume)
+            results = run_sweep(asked, prepared, path, console)
+            said, files = write_findings(results, asked.name, path)
     except (KeyboardInterrupt, asyncio.CancelledError):
         console.print(
             f"\nstopped; go on with: rankone sweep {path / 'sweep.toml'} --out {path} --resume",
@@ -41,7 +45,6 @@ def sweep_command(
             soft_wrap=True,
         )
         raise typer.Exit(130) from None
-    said, files = write_findings(results, asked.name, path)
     for line in said:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     for file in files:

@@ -5,8 +5,8 @@ from typing import Any
 
 from rl.config import RunConfig
 from rl.job_files import Parcel, check_size
+from rl.sweep.directory import FILE
 from rl.sweep.points import Sweep, dump_sweep, load_sweep, with_values
-from rl.sweep.run import FILE
 
 
 def write_sweep_job(sweep: Sweep, folder: Path) -> None:

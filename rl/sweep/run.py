@@ -20,22 +20,20 @@ from lora.inject import inject
 from lora.load import load_skeleton
 from rewards.preflight import preflight
 from rl.cluster import connect, disconnect, open_grader, open_parts
-from rl.config import RunConfig
 from rl.curve import draw_curve
 from rl.dashboard.legend import submission_id
 from rl.dashboard.teller import keep_on_page
-from rl.data import absolute_paths
+from rl.directory_lock import InUse, locked
 from rl.errors import one_line
 from rl.guard import Collapse
 from rl.launch import Prepared, end_on_signals, log_to, prepare, told, train_through_deaths
 from rl.run_directory import RunDirectory
-from rl.settings import load_config
 from rl.shared_parts import SharedParts, open_shared, shared_settings
 from rl.sinks import Ended as SinkEnded
 from rl.sinks import Sink, Sinks
 from rl.sweep.display import Board, BoardSink, NameRuns, speaking
 from rl.sweep.findings import RESULTS
-from rl.sweep.points import Point, Sweep, dump_sweep
+from rl.sweep.points import Point, Sweep
 from rl.sweep.results import Result, keep, kept, result_of, write_all
 from rl.sweep.stopping import StoppedEarly, Stopper
 from rl.train import Parts
@@ -43,8 +41,6 @@ from rl.types import Group, Learner, LearnerDied
 from rl.warm_start import absolute_init
 
 log = logging.getLogger(__name__)
-
-FILE = "sweep.toml"
 
 
 def prepare_sweep(sweep: Sweep) -> list[Prepared]:
@@ -80,34 +76,6 @@ def _check_layers(points: Sequence[Point]) -> None:
             inject(skeleton, lora)
         except ValueError as error:
             raise ValueError(f"{point.name}: {error}") from None
-
-
-def open_directory(sweep: Sweep, prepared: Sequence[Prepared], path: Path, *, resume: bool) -> None:
-    """A sweep's directory, new or to be gone on with.
-
-    Raises:
-        ValueError: there is a sweep in it already, or another one than this.
-    """
-    if (path / FILE).exists() and not resume:
-        raise ValueError(f"{path} holds a sweep already; continue it with --resume, or choose another --out")
-    for point, one in zip(sweep.points, prepared, strict=True):
-        file = path / point.name / "config.toml"
-        if file.exists() and load_config(file) != one.config:
-            raise ValueError(f"{path / point.name} was run with other settings; choose another --out")
-    if not (path / FILE).exists():
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            (path / FILE).write_text(_resolved(sweep), encoding="utf-8")
-        except OSError as error:
-            raise ValueError(f"cannot write {path}: {error.strerror}; choose another --out") from error
-
-
-def newest_sweep(name: str) -> Path:
-    """The newest sweep of that name below `runs/`. Raises ValueError if there is none."""
-    found = sorted(path.parent for path in Path("runs").glob(f"{name}-*/{FILE}"))
-    if not found:
-        raise ValueError(f"there is no sweep named {name!r} in runs/ to resume; name its directory with --out")
-    return found[-1]
 
 
 def run_sweep(
@@ -191,10 +159,22 @@ class _Runner:
     async def _run_point(self, point: Point, shared: SharedParts | None) -> None:
         """One run to its end; only an interruption goes further than this."""
         speaking.set(point.name)
-        prepared = self._prepared[point.name]
-        path = self._path / point.name
-        resume = (path / "config.toml").exists()
-        directory = RunDirectory.open(path) if resume else RunDirectory.create(path, prepared.config)
+        directory = RunDirectory(self._path / point.name)
+        try:
+            with locked(directory.path):
+                result = await self._result(point, directory, shared)
+                draw_curve(directory.metrics(), point.name, directory.path / "curve.png")
+                keep(result, directory.path)
+                if result.final and result.weights == "full":  # gigabytes a run, and never gone on with
+                    shutil.rmtree(directory.checkpoints, ignore_errors=True)
+        except InUse as error:  # nothing is written there
+            result = result_of(point, directory, 0, "failed", str(error))
+        self._note(result)
+
+    async def _result(self, point: Point, directory: RunDirectory, shared: SharedParts | None) -> Result:
+        prepared, resume = self._prepared[point.name], (directory.path / "config.toml").exists()
+        if not resume:
+            RunDirectory.create(directory.path, prepared.config)
         self._board.begins(point.name, [accuracy for _, accuracy in directory.curve()])
         trained, ended, reason = 0, "finished", ""
         try:
@@ -210,12 +190,7 @@ class _Runner:
         except Exception as error:  # the others go on
             ended, reason = "failed", one_line(error) or str(error) or type(error).__name__
             log.warning("failed: %s", reason, exc_info=one_line(error) is None)
-        draw_curve(directory.metrics(), point.name, path / "curve.png")
-        result = result_of(point, directory, trained, ended, reason)
-        keep(result, path)
-        if result.final and prepared.config.learner.weights == "full":  # gigabytes a run, and never gone on with
-            shutil.rmtree(directory.checkpoints, ignore_errors=True)
-        self._note(result)
+        return result_of(point, directory, trained, ended, reason)
 
     async def _train(
         self, point: Point, prepared: Prepared, parts: Parts, directory: RunDirectory, *, resume: bool
@@ -274,14 +249,3 @@ def _groups(points: Sequence[Point]) -> list[list[Point]]:
     for point in points:
         groups.setdefault(shared_settings(point.config), []).append(point)
     return list(groups.values())
-
-
-def _resolved(sweep: Sweep) -> str:
-    """The sweep's file with its base in it, whose relative paths would lead elsewhere."""
-    base: RunConfig = sweep.base.model_copy(
-        update={
-            "data": absolute_paths(sweep.base.data, sweep.directory),
-            "lora": absolute_init(sweep.base.lora, sweep.directory),
-        }
-    )
-    return dump_sweep(sweep.config, sweep.name, base)

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 
 from lora.files import read_peft, unpack
 from rl.cli import app
+from rl.run_directory import RunDirectory
 from rl.settings import load_config
 from rl.sweep.config import StopConfig
 from rl.sweep.pictures import draw_all
@@ -110,6 +112,10 @@ def test_the_sweeps_own_file_repeats_it_and_finished_runs_are_left_alone(finishe
     again = rankone("sweep", out / "sweep.toml", "--out", out, "--resume")
     assert again.exit_code == 0, again.output
     assert {file: file.stat().st_mtime_ns for file in before} == before
+    with RunDirectory(out / "p001-rank1-lr0.003").held():
+        beside = rankone("sweep", out / "sweep.toml", "--out", out, "--resume")
+    assert (beside.exit_code, len(beside.stderr.strip().splitlines())) == (2, 1), beside.output
+    assert f"another run writes to {out / 'p001-rank1-lr0.003'} (process {os.getpid()} on" in beside.stderr
     assert "already" in rankone("sweep", out / "sweep.toml", "--out", out).output
     other = rankone("sweep", out / "sweep.toml", "--out", out, "--resume", "--set", "num_steps=9")
     assert other.exit_code == 2
@@ -143,6 +149,19 @@ def test_a_killed_sweep_ends_as_one_that_never_was(tmp_path: Path) -> None:
         assert time.monotonic() < deadline
         assert killed.is_alive()
         time.sleep(0.02)
+    os.kill(killed.pid, signal.SIGSTOP)
+    before = {file: file.read_bytes() for file in (tmp_path / "killed").rglob("*") if file.is_file()}
+    (under_way,) = (tmp_path / "killed").glob("p002*")
+    refused = [
+        rankone("sweep", file, "--out", tmp_path / "killed", "--resume", *settings),
+        rankone("train", under_way / "config.toml", "--out", under_way, "--resume"),
+        rankone("train", under_way / "config.toml", "--out", tmp_path / "killed" / "p003-new"),
+    ]
+    for other in refused:
+        said = f"another run writes to {tmp_path / 'killed'} (process {killed.pid} on"
+        assert (other.exit_code, said in other.stderr) == (2, True), other.output
+        assert len(other.stderr.strip().splitlines()) == 1
+    assert {file: file.read_bytes() for file in (tmp_path / "killed").rglob("*") if file.is_file()} == before
     killed.kill()
     killed.join()
     done = [path.parent.name for path in (tmp_path / "killed").glob("p*/result.json")]
