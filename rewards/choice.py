@@ -9,8 +9,9 @@ _OPTION = re.compile(
     re.DOTALL,
 )
 _NAMED = re.compile(r"^(?i:option|choice) ([A-J])$")
-_ANOTHER = re.compile(r"\b(?:or|and|not|isn't|wrong|incorrect|false)\b|\b[B-J]\b|\bA\b(?! [a-z])")
+_ANOTHER = re.compile(r"\b(?:or|and|not|isn't|wrong|incorrect|false)\b|\b[B-J]\b|\bA\b(?! [a-z])|\b[A-Z]\}? ?:")
 """A second letter, or words that take back the first: such an answer chooses nothing."""
+_LABELLED = re.compile(r"^[A-J] ?: ?[^A-Za-z]*\d")
 _VALUE = re.compile(r"[¤$]?\d|\\(?:frac|sqrt|text)|[A-Za-z]{3}")
 """What an option's own text begins with. (C)x and (C) - 4 are products and differences of C."""
 
@@ -21,6 +22,10 @@ def without_choice(reference: str, answer: str) -> tuple[str, str]:
     Example: ``("C", "(C) 42")`` becomes ``("C", "C")``, and ``("42", "(C) 42")`` becomes ``("42", "42")``.
     """
     asked, given = _option(reference), _option(answer)
+    if asked and _LABELLED.match(reference):
+        return reference, answer  # C: 12 is a value with its name
+    if asked and given and asked[0] == given[0] and all(re.search(r"\d", o[1]) for o in (asked, given)):
+        return asked[1], given[1]
     wanted = _letter(reference) or (asked[0] if asked else None)
     chosen = _letter(answer) or (given[0] if given else None)
     if wanted and chosen:

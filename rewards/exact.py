@@ -6,6 +6,7 @@ two different trees with the same value to nine digits, is worth a symbolic proo
 
 import cmath
 import math
+import zlib
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 
@@ -227,7 +228,19 @@ def _approximate_call(name: str, values: list[complex]) -> complex:
     if name == "binom":
         top, bottom = (v.real for v in values)
         return complex(math.gamma(top + 1) / math.gamma(bottom + 1) / math.gamma(top - bottom + 1))
-    return complex(_FUNCTIONS[name](values[0]))
+    return complex(_FUNCTIONS[name](values[0])) if name in _FUNCTIONS else _stand_in(name, values)
+
+
+def is_known(name: str) -> bool:
+    """Whether a call's function is one of mathematics, and not one of the problem's own, such as f."""
+    return name in _FUNCTIONS or name in ("root", "binom")
+
+
+def _stand_in(name: str, values: list[complex]) -> complex:
+    """Some function in place of an unknown one: it has no period, no parity, and is neither additive nor constant."""
+    seed = zlib.crc32(name.encode()) % 997 / 997
+    place = sum(value * (1 + 0.37 * at) for at, value in enumerate(values))
+    return cmath.sin(place * (0.3 + seed) + seed) + (0.21 + seed) * place * place + 1.7 * seed
 
 
 def variables(node: Node) -> frozenset[str]:
@@ -244,12 +257,20 @@ def check_size(node: Node) -> None:
                 value = rational(inner)
                 if value is not None and max(abs(value.numerator), value.denominator).bit_length() > MAX_RADICAND_BITS:
                     raise Unparsable("a root of a number too large to look at")
-            case Call("factorial" | "binom", _) if rational(each) is None:
-                raise Unparsable("a factorial of an expression")
+            case Call("factorial" | "binom", _) if rational(each) is None and not variables(each):
+                raise Unparsable("a factorial of a number that is not whole")
+            case Call("factorial" | "binom", arguments) if any(map(_is_counted, arguments)):
+                raise Unparsable("a factorial of a factorial")
             case _:
                 pass
     if monomials(node) > MAX_TERMS:
         raise Unparsable("too many terms when multiplied out")
+
+
+def _is_counted(node: Node) -> bool:
+    """Whether an argument of a factorial is more than a short polynomial."""
+    nodes = walk(node)
+    return len(nodes) > 20 or any(isinstance(n, Call | Power) for n in nodes)
 
 
 def monomials(node: Node) -> int:

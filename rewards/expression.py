@@ -1,7 +1,7 @@
 """A small language of mathematical expressions: a bounded tree, and ways to go through it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 
@@ -19,6 +19,8 @@ class Number:
     value: Fraction
     digits: int = 0
     places: int = 0
+    notation: str = field(default="", compare=False)
+    """``repeating`` or ``mixed`` for a number written so; equal to the same number without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +73,7 @@ class PlusMinus:
 @dataclass(frozen=True, slots=True)
 class Call:
     """A function of its arguments: the elementary ones, ``factorial``, ``binom``, ``root``, ``abs``, ``floor``,
-    ``ceil``,
-    and ``log`` (no base given: its base is left open, so it is not ``ln``).
+    ``ceil``, ``log`` (no base given: its base is left open, so it is not ``ln``), and unknown ones such as ``f``.
     """
 
     name: str

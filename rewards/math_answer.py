@@ -1,16 +1,23 @@
 """The default reward: 1 when the completion's final answer equals the problem's, else 0, always with the reason."""
 
+import contextlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from rewards.answer import parse_answer
+from rewards.choice import without_choice
 from rewards.equivalence import equivalent
 from rewards.expression import Unparsable
-from rewards.extract import extract_answer, reference_answer
+from rewards.extract import as_list, extract_statements, reference_answer
+from rewards.form import has_form
 from rewards.measure import fits_question, without_asked
 from rewards.normalize import MAX_ANSWER_CHARS, MAX_DIGITS, normalize
+from rewards.restatement import is_restatement
+from rewards.rules import STRICT, Rules
+from rewards.statement import Statement
 from rewards.types import Outcome, Problem, Reward
-from rewards.worked import is_worked_out
+from rewards.unevaluated import is_evaluated
 
 _PERCENT = re.compile(
     r"(?:\b(?:what|which|find|determine|calculate|compute|express|give|write|how|nearest|answer|whole|by)\b[^.?!\d%]*?"
@@ -18,25 +25,61 @@ _PERCENT = re.compile(
     re.IGNORECASE,
 )
 """A question that asks for a percentage, not one that only gives some."""
+_NUMERAL = re.compile(r"[-+$\s]*[\d,]+[\s.]*")
 
 
-def math_answer(problem: Problem, completion: str) -> Reward:
+def math_answer(problem: Problem, completion: str, rules: Rules = STRICT) -> Reward:
     """Grades one completion. Never raises for its text; how long it may take is for whoever calls it (`GraderPool`)."""
     try:
-        answer = extract_answer(completion)
-        if answer is None or not answer.strip():
+        stated = extract_statements(completion)
+        if not any(s.text.strip() for s in stated):
             return Reward(0.0, Outcome.NO_ANSWER)
-        answer = without_asked(problem.question, answer)
-        percent = _PERCENT.search(problem.question) is not None
-        reference = reference_answer(problem.answer)
-        right = (
-            equivalent(reference, answer, percent=percent)
-            and is_worked_out(problem.question, reference, answer)
-            and fits_question(problem.question, reference, answer)
-        )
+        right = _states_answer(problem, stated, rules)
     except (Unparsable, RecursionError):
         return Reward(0.0, Outcome.UNPARSABLE)
     return Reward(1.0, Outcome.CORRECT) if right else Reward(0.0, Outcome.WRONG)
+
+
+def _states_answer(problem: Problem, stated: Sequence[Statement], rules: Rules) -> bool:
+    """Whether statements that belong together are the reference as one list, or each of them is the reference."""
+    if len({s.text for s in stated}) == 1:
+        return _is_stated(problem, stated[-1], rules)
+    with contextlib.suppress(Unparsable):
+        if is_right(problem, as_list(stated), rules):
+            return True
+    return all(_is_stated(problem, s, rules) for s in stated)
+
+
+def _is_stated(problem: Problem, statement: Statement, rules: Rules) -> bool:
+    """A percent sign behind a box belongs to it or not, whichever the reference has."""
+    if statement.after and is_right(problem, statement.text + statement.after, rules):
+        return True
+    return is_right(problem, statement.text, rules)
+
+
+def is_right(problem: Problem, answer: str, rules: Rules = STRICT) -> bool:
+    """Whether an answer, taken out of its completion, is right. Raises `Unparsable` when it cannot be read."""
+    question, reference = problem.question, reference_answer(problem.answer)
+    answer = without_asked(question, answer)
+    rules = replace(rules, question=question, percent=_PERCENT.search(question) is not None)
+    return (
+        equivalent(reference, answer, rules=rules)
+        and _is_answer(question, reference, answer, rules)
+        and fits_question(question, reference, answer)
+    )
+
+
+def _is_answer(question: str, reference: str, answer: str, rules: Rules) -> bool:
+    """Whether an equal answer is one at all: worked out, in the form asked for, and not the question again."""
+    if _NUMERAL.fullmatch(answer):
+        return True
+    expected_text, text = without_choice(normalize(reference), normalize(answer))
+    if expected_text == text:
+        return True
+    expected, given = parse_answer(expected_text), parse_answer(text)
+    return (rules.unevaluated == "accept" or is_evaluated(expected, given)) and (
+        rules.form == "any" or (has_form(question, expected, given) and not is_restatement(question, expected, given))
+    )
 
 
 def check_answers(problems: Iterable[Problem]) -> list[tuple[str, str]]:

@@ -23,7 +23,8 @@ COMMANDS = {
     "ldots": "…", "dots": "…", "cdots": "…", "vdots": "…", "dotsc": "…", "dotsb": "…", "lbrace": "\\{", "rbrace": "\\}",
     "lvert": "|", "rvert": "|", "vert": "|", "mid": "|", "lbrack": "[", "rbrack": "]", "colon": ":", "land": " and ",
     "wedge": " and ", "lor": " or ", "vee": " or ", "dfrac": "\\frac", "tfrac": "\\frac", "cfrac": "\\frac",
-    "dbinom": "\\binom", "tbinom": "\\binom", "emptyset": "∅", "varnothing": "∅", "setminus": "∖", "backslash": "∖",
+    "dbinom": "\\binom", "tbinom": "\\binom", "emptyset": "∅", "oslash": "∅", "equiv": "≡", "bigcup": "∪",
+    "forall": "∀", "varnothing": "∅", "setminus": "∖", "backslash": "∖",
     "quad": " ", "qquad": " ", "space": " ", "left": "", "right": "", "big": "", "Big": "", "bigl": "", "bigr": "",
     "Bigl": "", "Bigr": "", "bigg": "", "Bigg": "", "biggl": "", "biggr": "", "middle": "", "displaystyle": "",
     "textstyle": "", "scriptstyle": "", "limits": "", "nolimits": "", "boldsymbol": "", "mathbf": "", "mathit": "",
@@ -67,6 +68,8 @@ _TEXT_SIGN = re.compile(r"\\text\{\s*(:|\d+)\s*\}(?=\s*[\d_])")
 _BOXED = re.compile(r"^\\(?:boxed|fbox)\s*\{(.*)\}$", re.DOTALL)
 _SPACING = re.compile(r"(?<!\\)\\[,;: >]|~")
 _SEPARATOR = re.compile(r"(?<=\d)(?:\{,\}|,\\!|\\,)\s*(?=\d{3}(?!\d))")
+_ADJACENT = re.compile(r"(\\text\{[^{}]*)\} ?/ ?\\text\{\s*")
+_METRES = re.compile(r"(?<=\d) ?(mm|cm|dm|km|m|ft)([²³])")
 _DEGREE = re.compile(r"\^\s*(?:\{\s*°\s*\}|°)")
 _WHOLE_TEXT = re.compile(r"^\\text\{([^{}]*)\}$")
 _SPACES = re.compile(r"\s+")
@@ -86,6 +89,7 @@ def normalize(text: str) -> str:
     text = _TEXT_POWER.sub(r"\1}^{\2\3}", _TEXT.sub(lambda m: f"\\text{{{m[1]}}}", text))
     text = _TEXT_SIGN.sub(r"\1", text)
     text = _ROMAN.sub(_roman, _NOT.sub(lambda m: "≠" if m[1] == "=" else "∉", text))
+    text = _ADJACENT.sub(r"\1/", text)
     text = _PERCENT_TEXT.sub("%", text.replace("\\%", "%"))
     text = _COMMAND.sub(_command, text)
     text = _DEGREE.sub("°", text).replace("...", "…")
@@ -98,9 +102,14 @@ def _unicode(text: str) -> str:
     """Ordinary characters for typographic ones. Superscripts go first: NFKC would make 5² into 52."""
     if text.isascii():
         return text
+    text = _METRES.sub(r"\\text{ \1}\2", text)
     text = _SUPERSCRIPT.sub(lambda m: "^{" + "".join(SUPERSCRIPTS[c] for c in m[0]) + "}", text)
     text = _ROOT_SIGN.sub(r"\\sqrt{\1}", text).replace("√", "\\sqrt ")
     text = _SUBSCRIPT.sub(lambda m: "_{" + "".join(SUBSCRIPTS[c] for c in m[0]) + "}", text)
+    if any(
+        unicodedata.category(c) in ("No", "So") and unicodedata.decomposition(c).startswith("<circle>") for c in text
+    ):
+        return "?"  # a digit in a circle is no digit
     text = unicodedata.normalize("NFKC", text.translate(_TRANSLATE)).translate(_TRANSLATE)
     # Joiners and marks of direction cannot be seen, and say nothing.
     return "".join(c for c in text if unicodedata.category(c) != "Cf")
@@ -119,7 +128,7 @@ def _delimiters(text: str) -> str:
 def _roman(match: re.Match[str]) -> str:
     """Upright letters: a function's name, one symbol, or words."""
     inner = match[1]
-    if inner in FUNCTIONS:
+    if inner in FUNCTIONS and not (inner in ("min", "sec") and re.search(r"[\d}] ?$", match.string[: match.start()])):
         return f"\\{inner} "
     is_words = len(inner) > 1 and (inner.replace(" ", "").isalpha() or _UPRIGHT_UNIT.fullmatch(inner) is not None)
     return f"\\text{{{inner}}}" if is_words else inner

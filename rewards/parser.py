@@ -6,7 +6,6 @@ instead of guessing, since a guess that a policy can find is worth more to it th
 """
 
 import re
-from collections.abc import Callable
 from fractions import Fraction
 
 from rewards.expression import (
@@ -24,27 +23,31 @@ from rewards.expression import (
     Unparsable,
 )
 from rewards.normalize import FUNCTIONS, KNOWN_WORDS, MAX_ANSWER_CHARS, MAX_DIGITS, words
-
-MAX_DEPTH = 40
-"""Brackets within brackets; the recursion below takes about eight Python frames a level."""
+from rewards.numeral import read_mixed, read_number
+from rewards.scanner import Scanner
 
 INVERSES = {name: f"arc{name}" for name in ("sin", "cos", "tan", "cot", "sec", "csc")}
 GREEK = words(
     "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau "
     "upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega ell hbar"
 )
+APPLIED = re.compile(
+    r"(?P<name>[fgFG]|\\(?:phi|varphi|psi|sigma|tau|Gamma|Phi|Psi|Lambda|zeta|mu) |[A-Za-z](?='))"
+    r"(?P<prime>'{1,3}| ?\^ ?\{ ?(?:\\prime ?){1,3}\})?(?P<inverse> ?\^ ?\{ ?-1 ?\})? ?(?=\()"
+    r"|(?P<letter>[hpqPQHNTVRCSAEL])(?= ?\( ?(?:[xyzntuv]|-?\d{1,3}) ?\))"
+)
+"""A function of the problem's own applied to something: f(0) is not f times 0. Other letters before a bracket are
+factors, and of those that are both (the height h, the polynomial P) the argument decides."""
+ANGLE_FUNCTIONS = words("sin cos tan cot sec csc")
 UNARY_FUNCTIONS = FUNCTIONS - {"sqrt", "gcd", "lcm", "det", "max", "min", "lim", "deg", "arg", "dim", "ker", "mod"}
 
-_NUMBER = re.compile(r"(\d+(?: \d{3})+(?![\d.])|\d+)?(\.\d+)?(?:[eE]([+-]?\d{1,3})(?![\dA-Za-z]))?")
-_PLAIN_MIXED = re.compile(r" (\d{1,9}) ?/ ?(\d{1,9})(?![\d.])")
-_LATEX_MIXED = re.compile(r" ?\\frac ?\{ ?(\d{1,9}) ?\} ?\{ ?(\d{1,9}) ?\}")
-_SHORT_MIXED = re.compile(r" ?\\frac ?(\d) ?(\d)(?!\d)")
-_REPEATING = re.compile(r"(\d{0,20})(\.\d{0,20})\\overline ?\{ ?(\d{1,20}) ?\}")
+_NEXT_POWER = re.compile(r" ?\d{1,9} ?\^")
 _WORD = re.compile(r"[A-Za-z]+")
 _COMMAND = re.compile(r"\\([A-Za-z]+) ?")
 _SUBSCRIPT = re.compile(r" ?_ ?(?:\{ ?([A-Za-z0-9,]{1,12}) ?\}|([A-Za-z0-9]))")
 _STACKED = re.compile(r" ?\\(over|choose) ?")
 _NO_FACTOR = ("\\}", "\\text", "\\end", "\\\\", "\\rfloor", "\\rceil", "\\over ", "\\choose ")
+_MINUS_ONE = Negative(Number(Fraction(1)))
 _OPENERS = {"(": ")", "[": "]", "{": "}"}
 
 
@@ -61,41 +64,15 @@ def parse_expression(text: str) -> Node:
     return node
 
 
-class _Parser:
-    """Recursive descent over characters; ``at`` is the next one. Each method reads one construct."""
+class _Parser(Scanner):
+    """Recursive descent over characters. Each method reads one construct."""
 
     def __init__(self, text: str) -> None:
-        self.text = text
-        self.at = 0
-        self.depth = 0
+        super().__init__(text)
         self.in_bars = 0
-
-    def skip(self) -> None:
-        while self.at < len(self.text) and self.text[self.at] == " ":
-            self.at += 1
-
-    def peek(self) -> str:
-        self.skip()
-        return self.text[self.at] if self.at < len(self.text) else ""
-
-    def take(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
-        match = pattern.match(self.text, self.at)
-        if match is not None:
-            self.at = match.end()
-        return match
-
-    def expect(self, character: str) -> None:
-        if self.peek() != character:
-            raise Unparsable(f"{character!r} is missing")
-        self.at += 1
-
-    def nested(self, read: "Callable[[], Node]") -> Node:
-        self.depth += 1
-        if self.depth > MAX_DEPTH:
-            raise Unparsable("nested too deep")
-        node = read()
-        self.depth -= 1
-        return node
+        self.after_power = False
+        self.in_angle = False
+        """Within the argument of a function of angles, where a degree sign is a number and not a unit."""
 
     def sum(self) -> Node:
         terms = [self.signed_term()]
@@ -141,9 +118,12 @@ class _Parser:
                 return node
 
     def starts_factor(self, character: str) -> bool:
-        """Whether a factor begins here with no sign between. A digit does not: x2 and 2 3 have two readings."""
+        """Whether a factor begins here with no sign between. A digit does not, x2 and 2 3 have two readings, unless it
+        is a power after another."""
         if character == "|":
             return not self.in_bars
+        if character.isdecimal():
+            return self.after_power and self.power_ahead()
         if character == "\\":
             return not self.text.startswith(_NO_FACTOR, self.at)
         return bool(character) and (character in "([{π∞" or (character.isascii() and character.isalpha()))
@@ -158,17 +138,28 @@ class _Parser:
 
     def factor(self) -> Node:
         node = self.postfixed(self.nested(self.atom))
+        self.after_power = False
         if self.peek() != "^":
             return node
         self.at += 1
-        return self.postfixed(Power(node, self.nested(self.exponent)))
+        power = self.postfixed(Power(node, self.nested(self.exponent)))
+        self.after_power = True
+        return power
 
     def postfixed(self, node: Node) -> Node:
-        while (mark := self.peek()) in ("!", "%") and mark:
+        while (mark := self.peek()) in ("!", "%", "°") and mark:
             self.at += 1
             if mark == "!" and self.peek() == "!":
                 raise Unparsable("double factorial")
-            node = Call("factorial", (node,)) if mark == "!" else Percent(node)
+            node = self.degrees(node) if mark == "°" else Percent(node) if mark == "%" else Call("factorial", (node,))
+        return node
+
+    def degrees(self, node: Node) -> Node:
+        """Radians within a function of angles. Elsewhere the sign is a unit, and 180° - x means 180 - x."""
+        if self.in_angle:
+            return Product((node, Quotient(Symbol("π"), Number(Fraction(180)))))
+        if "π" in self.text or self.text[self.at : self.at + 1] in ("C", "F"):
+            raise Unparsable("degrees beside another unit")
         return node
 
     def exponent(self) -> Node:
@@ -192,9 +183,9 @@ class _Parser:
             self.at += 1
             return Symbol(character)
         if character == "\\":
-            return self.command()
+            return self.applied() or self.command()
         if character.isascii() and character.isalpha():
-            return self.word()
+            return self.applied() or self.word()
         raise Unparsable(f"cannot read {self.text[self.at : self.at + 20]!r}" if character else "something is missing")
 
     def group(self) -> Node:
@@ -216,32 +207,35 @@ class _Parser:
         self.expect("|")
         return Call("abs", (node,))
 
-    def number(self) -> Node:
-        if (match := self.take(_REPEATING)) is not None:
-            return Number(_repeating(match[1], match[2][1:], match[3]))
-        match = self.take(_NUMBER)
-        if match is None or not match[0]:
-            raise Unparsable("not a number")
-        whole, fraction = (match[1] or "").replace(" ", ""), match[2] or ""
-        if len(whole) + len(fraction) > MAX_DIGITS or self.text.startswith(("_", " _"), self.at):
-            raise Unparsable("too many digits, or digits with a subscript")
-        if fraction or match[3]:
-            return _decimal(whole, fraction, int(match[3] or 0))
-        return self.mixed(int(whole))
-
-    def mixed(self, whole: int) -> Node:
-        """``1 4/5`` and ``1\\frac{4}{5}`` are mixed numbers; with an improper fraction they have two readings."""
-        match = self.take(_PLAIN_MIXED) or self.take(_LATEX_MIXED) or self.take(_SHORT_MIXED)
+    def applied(self) -> Node | None:
+        """``f(x)``, ``f'(x)``, ``f^{-1}(x)`` or ``\\phi(12)``: a value of a function that only the problem knows."""
+        match = self.take(APPLIED)
         if match is None:
-            if self.peek().isdecimal():
-                raise Unparsable("two numbers side by side")
-            return Number(Fraction(whole))
-        top, bottom = int(match[1]), int(match[2])
-        if not 0 < top < bottom or self.peek() == "^":
-            raise Unparsable("a whole number beside a fraction that is not proper")
-        if self.starts_factor(self.peek()) and match.re is _PLAIN_MIXED:
-            raise Unparsable("1 1/2x has two readings")
-        return Number(Fraction(whole * bottom + top, bottom))
+            return None
+        name = (match["name"] or match["letter"]).strip("\\ ")
+        primes = (match["prime"] or "").count("'") + (match["prime"] or "").count("prime")
+        self.expect("(")
+        arguments = [self.nested(self.sum)]
+        while self.peek() == "," and len(arguments) < 4:
+            self.at += 1
+            arguments.append(self.nested(self.sum))
+        self.expect(")")
+        return Call(name + "'" * primes + ("^-1" if match["inverse"] else ""), tuple(arguments))
+
+    def number(self) -> Node:
+        start = self.at
+        number, self.at = read_number(self.text, start)
+        if not self.text[start : self.at].replace(" ", "").isdecimal():
+            return number
+        if (mixed := read_mixed(int(number.value), self.text, self.at)) is not None:
+            number, self.at = mixed
+        elif self.peek().isdecimal() and not self.power_ahead():
+            raise Unparsable("two numbers side by side")
+        return number
+
+    def power_ahead(self) -> bool:
+        """Whether a power of a number comes next: ``2^6 3^5`` is a product, ``2 3`` has two readings."""
+        return _NEXT_POWER.match(self.text, self.at) is not None
 
     def word(self) -> Node:
         """A known name, or a product of one-letter variables. Longer unknown words are not mathematics."""
@@ -310,9 +304,11 @@ class _Parser:
             raise Unparsable(f"{name} is not in the grammar")
         base = self.log_base() if name == "log" else None
         power = self.function_power()
-        if power == Negative(Number(Fraction(1))):
+        if power == _MINUS_ONE:
             name, power = INVERSES.get(name, name), None if name in INVERSES else power
+        in_angle, self.in_angle = self.in_angle, name in ANGLE_FUNCTIONS
         inner = self.nested(self.function_argument)
+        self.in_angle = in_angle
         call: Node = Call("ln" if base is not None or name == "ln" else name, (inner,))
         call = call if base is None else Quotient(call, Call("ln", (base,)))
         return call if power is None else Power(call, power)
@@ -363,17 +359,3 @@ class _Parser:
     def greek_ahead(self) -> bool:
         match = _COMMAND.match(self.text, self.at)
         return match is not None and match[1] in GREEK
-
-
-def _decimal(whole: str, fraction: str, exponent: int) -> Number:
-    """``12.50`` keeps how many digits it shows: a rounded number stands for another only if it shows enough of them."""
-    places = len(fraction) - 1 if fraction else 0
-    unscaled = int((whole + fraction[1:]) or "0")
-    shown = str(unscaled).rstrip("0") if fraction else ""
-    value = Fraction(unscaled, 10**places) * Fraction(10) ** exponent
-    return Number(value, digits=len(shown), places=places - exponent)
-
-
-def _repeating(whole: str, fixed: str, cycle: str) -> Fraction:
-    base = Fraction(int((whole + fixed) or "0"), 10 ** len(fixed))
-    return base + Fraction(int(cycle), (10 ** len(cycle) - 1) * 10 ** len(fixed))

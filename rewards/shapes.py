@@ -76,4 +76,20 @@ class Words:
     text: str
 
 
-Answer = Scalar | Items | Union | Relation | Named | Matrix | Based | Ratio | Words
+@dataclass(frozen=True, slots=True)
+class Congruence:
+    """``x ≡ 3 (mod 5)``. ``name`` is empty when only the residue is given."""
+
+    name: str
+    residue: int
+    modulus: int
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A set given by what its members are, ``{x | x = 3k, k ∈ Z}``: equal only to the same description."""
+
+    text: str
+
+
+Answer = Scalar | Items | Union | Relation | Named | Matrix | Based | Ratio | Congruence | Described | Words

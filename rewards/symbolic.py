@@ -39,16 +39,28 @@ _FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "sin": _s.sin, "cos": _s.cos, "tan": _s.tan, "cot": _s.cot, "sec": _s.sec, "csc": _s.csc, "sinh": _s.sinh,
     "cosh": _s.cosh, "tanh": _s.tanh, "coth": _s.coth, "sech": _s.sech, "csch": _s.csch, "arcsin": _s.asin,
     "arccos": _s.acos, "arctan": _s.atan, "arccot": _s.acot, "arcsec": _s.asec, "arccsc": _s.acsc, "exp": _s.exp,
-    "ln": _s.log, "abs": _s.Abs, "floor": _s.floor, "ceil": _s.ceiling,
+    "ln": _s.log, "factorial": _s.factorial, "binom": _s.binomial, "abs": _s.Abs, "floor": _s.floor, "ceil": _s.ceiling,
     "lg": lambda x: _s.log(x) / _s.log(10),
     "log": lambda x: _s.Symbol("log base", positive=True) * _s.log(x),
 }  # fmt: skip
 
 
-def proved_equal(left: Node, right: Node) -> bool:
-    """Whether the difference of two expressions is provably zero. Callers have bounded both with `exact.check_size`."""
+_INVERSE = (_s.asin, _s.acos, _s.atan, _s.acot, _s.asec, _s.acsc)
+_DOMAINS: dict[str, dict[str, bool]] = {
+    "": {},
+    "real": {"positive": True},
+    "whole": {"integer": True, "nonnegative": True},
+}
+
+
+def proved_equal(left: Node, right: Node, domain: str = "") -> bool:
+    """Whether the difference of two expressions is provably zero. Callers have bounded both with `exact.check_size`.
+
+    ``domain`` says what the variables are: ``real`` (then positive: the caller has looked at the other signs),
+    ``whole`` (not negative) or any complex numbers.
+    """
     try:
-        return _is_zero(_expression(left) - _expression(right))
+        return _is_zero(_expression(left, domain) - _expression(right, domain), domain)
     except Unparsable:
         raise
     except (ArithmeticError, AttributeError, NotImplementedError, TypeError, ValueError, RecursionError) as error:
@@ -69,38 +81,39 @@ def digits_of(node: Node) -> Fraction | None:
 
 
 @lru_cache(4096)
-def _expression(node: Node) -> Any:
+def _expression(node: Node, domain: str = "") -> Any:
     value = rational(node)
-    built = _build(node) if value is None else _s.Rational(value.numerator, value.denominator)
+    built = _build(node, domain) if value is None else _s.Rational(value.numerator, value.denominator)
     if built.has(_s.oo, _s.zoo, _s.nan, _s.S.NegativeInfinity):
         raise Unparsable("no finite value")
     return built
 
 
-def _build(node: Node) -> Any:
+def _build(node: Node, domain: str) -> Any:
     match node:
         case Number(value):
             return _s.Rational(value.numerator, value.denominator)
         case Symbol(name):
-            return _CONSTANTS[name] if name in _CONSTANTS else _s.Symbol(name)
+            return _CONSTANTS[name] if name in _CONSTANTS else _s.Symbol(name, **_DOMAINS[domain])
         case Negative(inner):
-            return -_expression(inner)
+            return -_expression(inner, domain)
         case Percent(inner):
-            return _expression(inner) / 100
+            return _expression(inner, domain) / 100
         case PlusMinus():
             raise Unparsable("± has two readings")
         case Sum(terms):
-            return _s.Add(*[_expression(t) for t in terms])
+            return _s.Add(*[_expression(t, domain) for t in terms])
         case Product(factors):
-            return _s.Mul(*[_expression(f) for f in factors])
+            return _s.Mul(*[_expression(f, domain) for f in factors])
         case Quotient(top, bottom):
-            return _expression(top) / _expression(bottom)
+            return _expression(top, domain) / _expression(bottom, domain)
         case Power(base, exponent):
-            return _expression(base) ** _expression(exponent)
+            return _expression(base, domain) ** _expression(exponent, domain)
         case Call("root", (radicand, degree)):
-            return _root(_expression(radicand), _expression(degree))
+            return _root(_expression(radicand, domain), _expression(degree, domain))
         case Call(name, arguments):
-            return _FUNCTIONS[name](*[_expression(a) for a in arguments])
+            function = _FUNCTIONS[name] if name in _FUNCTIONS else _s.Function(name)
+            return function(*[_expression(a, domain) for a in arguments])
 
 
 def _root(radicand: Any, degree: Any) -> Any:
@@ -110,23 +123,35 @@ def _root(radicand: Any, degree: Any) -> Any:
     return radicand ** (1 / degree)
 
 
-def _is_zero(difference: Any) -> bool:
+def _is_zero(difference: Any, domain: str) -> bool:
     """Tries from the cheapest proof on. sympy's ``==`` is structural, so each of these is exact."""
     if difference == 0:
         return True
+    if domain == "whole":
+        return bool(_s.combsimp(difference) == 0 or _s.gammasimp(difference.rewrite(_s.gamma)) == 0)
     if difference.free_symbols and difference.is_rational_function():
         joined = _s.together(difference)
         # sympy's `cancel` alone may leave a sum that nobody evaluated, such as 648 - 648.
         return bool(_s.expand(_s.fraction(joined)[0]) == 0 or _s.cancel(joined) == 0)
-    if _s.expand(difference) == 0:
+    if _s.expand(difference) == 0 or (domain == "real" and _s.expand_log(difference) == 0):
         return True
     degrees = [int(power.exp.q) for power in difference.atoms(_s.Pow) if power.exp.is_Rational]
     if max(degrees, default=1) > MAX_DEGREE:
         return False
     if _s.radsimp(difference) == 0 or _s.simplify(difference) == 0:
         return True
-    algebraic = difference.is_number and difference.is_algebraic and math.prod(degrees) <= MAX_DEGREE
+    if difference.free_symbols:
+        return domain == "real" and _is_constant_zero(difference)
+    algebraic = difference.is_algebraic and math.prod(degrees) <= MAX_DEGREE
     return bool(algebraic and _is_algebraic_zero(difference))
+
+
+def _is_constant_zero(difference: Any) -> bool:
+    """Whether a function of one variable has derivative 0, and is 0 at a point: arcsin x + arccos x - π/2."""
+    (unknown, *others) = difference.free_symbols
+    if others or not difference.has(*_INVERSE) or _s.simplify(_s.diff(difference, unknown)) != 0:
+        return False
+    return any(_s.simplify(difference.subs(unknown, point)) == 0 for point in (_s.Rational(1, 2), 1, 0))
 
 
 def _is_algebraic_zero(difference: Any) -> bool:

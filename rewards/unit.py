@@ -1,9 +1,12 @@
 """The unit at an answer's end, and the words there that are none: "5 miles per hour" has one, "5 or more" is not 5."""
 
 import re
+from functools import lru_cache
 
+from rewards.chinese import chinese_unit, is_chinese
 from rewards.expression import Unparsable
 from rewards.normalize import KNOWN_WORDS, words
+from rewards.number_words import NUMBER_WORDS, TENS
 
 # Words that turn a number into another statement. None of these is a unit.
 NOT_UNITS = words(
@@ -14,7 +17,10 @@ NOT_UNITS = words(
     "percent is are was were isn't aren't wrong incorrect false true also then with without approximately about "
     "sixth sixths seventh sevenths eighth eighths ninth ninths twelfth twelfths tens grand k mil mils mill mille bn mn "
     "mio mrd lakh lakhs crore crores tausend hundert millionen millones milliard milliards milliarden cientos permille "
-    "reject rejected extraneous invalid discard discarded excluded"
+    "reject rejected extraneous invalid discard discarded excluded percents percentages dozens scores grosses couples "
+    "couple trios squares cubes powers roots inverses reciprocals negatives opposites multiples factors "
+    "factorials doubles "
+    "triples quadruples tenths twentieths myriads"
 )
 _CHANGED = re.compile(
     r"\b(?:basis points?|(?-i:[KMBT])\b|(?:negative|opposite|inverse|reciprocal|negated|reversed|backwards|loss|debt|"
@@ -25,8 +31,11 @@ _CHANGED = re.compile(
 """What makes another number of the one before it. "5 negative integers" are five, "5 negative" is not."""
 SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 SHORT_UNITS = words(
-    "cm mm km dm nm in ft yd mi kg mg lb oz hr hrs min mins sec ml cl dl kl mph kph km/h m/s cm/s ft/s am pm hz "
-    "kw mw kj ha sq cu pt qt gal lbs yds kgs usd eur gbp cad rad deg units yr yrs wk wks"
+    "cm mm km dm nm in ft yd mi kg mg lb oz hr hrs min mins sec secs ml cl dl kl mph kph kmph km/h m/s cm/s "
+    "ft/s am pm hz "
+    "kw mw kj ha sq cu pt qt gal lbs yds kgs usd eur gbp cad inr rad deg units yr yrs wk wks gm gms gb mb kb "
+    "tb kwh kpa "
+    "mol cc mcg cds ohm"
 )
 ALIASES = {
     "¤": "dollar", "$": "dollar", "usd": "dollar", "€": "euro", "eur": "euro", "£": "pound", "gbp": "pound", "¥": "yen",
@@ -38,45 +47,64 @@ ALIASES = {
     "yr": "year", "wk": "week", "rad": "radian", "lbs": "pound", "kgs": "kilogram", "hrs": "hour", "yds": "yard",
     "yrs": "year", "wks": "week", "kilo": "kilogram",
     "sq": "square", "litre": "liter", "l": "liter", "h": "hour", "mph": "mile /hour",
-    "kph": "kilometer /hour", "cu": "cubic",
+    "kph": "kilometer /hour", "kmph": "kilometer /hour", "cu": "cubic", "gm": "gram", "gms": "gram", "secs": "second",
+    "mins": "minute", "rs": "rupee", "inr": "rupee", "gb": "gigabyte", "mb": "megabyte", "kb": "kilobyte",
 }  # fmt: skip
-_MEASURES = frozenset(w for alias in ALIASES.values() for w in alias.split()) | words("day week month year unit")
+_MEASURES = frozenset(w for alias in ALIASES.values() for w in alias.split()) | words(
+    "day week month year unit nautical metric imperial troy fluid light celsius fahrenheit kelvin board byte "
+    "acre hectare "
+    "yuan jiao decimeter ton tonne penny nickel dime quart pint gallon knot calorie volt watt ampere joule newton"
+)
 MEASURES = _MEASURES | {f"/{word}" for word in _MEASURES}
 """Units whose every word counts: miles are not miles per hour, and cm are not cm^2. A measure below the line (per hour)
 begins with a slash."""
-_TWENTY = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen twenty"
-)
-NUMBER_WORDS = {word: n for n, word in enumerate(_TWENTY.split())}
-_FIGURES = words("thirty forty fifty sixty seventy eighty ninety") | NUMBER_WORDS.keys()
+_FIGURES = NUMBER_WORDS.keys() | TENS.keys()
 _CURRENCY = re.compile(r"^([+-]?) ?([¤€£¥₹]) ?(?=[-+.\d\\])|(?<=[\d}]) ?([¤€£¥₹¢])$")
+_CURRENCY_WORD = re.compile(
+    r"^([+-]?) ?(?:\\text\{ ?)?(rs|inr|usd|us ?¤|eur|gbp)\.? ?\}? ?(?=[-+.\d\\])", re.IGNORECASE
+)
+_CHINESE = re.compile(r"(?<=[\d}]) ?([\u4e00-\u9fff]{1,8})$")
 _UNIT_TEXT = re.compile(r"(?<=[^\s]) ?\\text\{([^{}]*)\} ?(?:\^ ?\{? ?([23]) ?\}?)?$")
 _UNIT_WORDS = re.compile(r"(?<=[\d}\])!%°π]) ?([A-Za-z][A-Za-z'/. -]*[A-Za-z])\.? ?(?:\^ ?\{? ?([23]) ?\}?)?$")
 _NO_UNIT = re.compile(r"[^\w\s'./()-]|\d|_|[^\W\d_A-Za-z\u00c0-\u024f]")
 """What no unit holds: figures, signs, and letters that are not Latin."""
 _UNIT_SIGNS = frozenset("°¤€£¥₹¢$")
-_DEGREES = re.compile(r" ?° ?([CF]?)$")
+_DEGREES = re.compile(r" ?° ?(?:\\text\{ ?)?([CF]?)(?:(?<=[CF]) ?\})?$")
+_TEMPERATURES = {"C": "celsius", "F": "fahrenheit"}
+_ANGLE = re.compile(r"(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
+_IRREGULAR = words(
+    "people children men women feet inches mice teeth geese fish sheep deer dice oxen units times cents persons person "
+    "currency students money each total kilo degrees pence cattle"
+)
+_POSTPOSED = words(
+    "of in per each for a an the every on at to from by tall long high wide deep old away left remaining total "
+    "altogether apart later earlier ago early late together long remain"
+)
+_BEFORE_MEASURE = words("square sq cubic cu total whole full american us extra additional of")
 
 
 def split_unit(text: str) -> tuple[str, frozenset[str], int]:
-    """The text without its unit, the unit's words, and the power of ten that words like ``million`` stand for."""
+    """The text without its unit, the unit's words, and the power of ten that words like ``million`` stand for.
+
+    A word that is no unit known here has a ``?`` before it: it is one only if the question or the reference has it.
+    """
     units, scale = set[str](), 0
     for _ in range(3):
-        if (money := _CURRENCY.search(text)) is not None:
-            units.add(ALIASES[money[2] or money[3]])
+        if (money := _CURRENCY.search(text) or _CURRENCY_WORD.search(text)) is not None:
+            found = next(g for g in money.groups()[1:] if g).lower()
+            units.add(ALIASES.get(found, "dollar"))
             text = (text[: money.start()] + (money[1] or "") + text[money.end() :]).strip()
-        elif (degrees := _DEGREES.search(text)) is not None:
-            units.add("degree")
+        elif (degrees := _DEGREES.search(text)) is not None and not _ANGLE.search(text):
+            units.update(w for w in ("degree", _TEMPERATURES.get(degrees[1])) if w)
             text = text[: degrees.start()].strip()
-        elif (match := _UNIT_TEXT.search(text) or _UNIT_WORDS.search(text)) is not None:
+        elif (match := _UNIT_TEXT.search(text) or _UNIT_WORDS.search(text) or _CHINESE.search(text)) is not None:
             written = text[match.start() : match.start() + 1]
             words = _unit_words(match[1], is_text="\\text" in match[0], spaced=written in " \\")
             if words is None:
                 break
             scale += sum(SCALES[w] for w in words if w in SCALES)
             units.update(w for w in words if w not in SCALES)
-            if match[2]:
+            if match.re is not _CHINESE and match[2]:
                 units.add("square" if match[2] == "2" else "cubic")
             text = text[: match.start()].strip()
         else:
@@ -89,26 +117,59 @@ def _unit_words(text: str, *, is_text: bool, spaced: bool) -> list[str] | None:
     may be variables or functions beside the number."""
     for sign in _UNIT_SIGNS.intersection(text):
         text = text.replace(sign, f" {ALIASES[sign]} ")
+    if is_chinese(text) and (unit := chinese_unit(text)) is not None:
+        return unit
     if _NO_UNIT.search(text.rstrip(" .,;:")):
         raise Unparsable("signs or figures among the words")  # \text{,000} and \text{ cm 3} change what is said
-    found = re.findall(r"[^\W\d_][^\W\d_']*|/", text.lower())
+    found = _without_times(re.findall(r"[^\W\d_][^\W\d_'-]*(?:-[^\W\d_]+)*|/", text.lower()))
     if not found:
         return []
     if found[0] in KNOWN_WORDS - {"min"}:
         return None
-    if "times" in found and (found[-1] == "times" or found[found.index("times") + 1] in ("a", "per", "each", "in")):
-        found.remove("times")  # it rang 22 times
-    if any(w in NOT_UNITS or w in KNOWN_WORDS - {"min"} for w in found) or "base" in found or _CHANGED.search(text):
-        raise Unparsable("words that change what the number says")
-    if not found:
-        return []
-    if found[-1] in _FIGURES or (found[0] in _FIGURES and "-" not in text):
-        raise Unparsable("a number in words beside one in figures")
+    _check_words(found, text)
     short = len(found[0]) == 3 and found[0] not in SHORT_UNITS
     plain = [w for at, w in enumerate(found) if w != "/" and not _is_article(found, at)]
     if not all(_may_be_unit(w, is_text) for w in plain) or (short and not spaced):
         return None
-    return ["inch"] if found == ["in"] else _counted(found)
+    return ["inch"] if found == ["in"] else [*_unknown_head(found), *_counted(found)]
+
+
+def _without_times(found: list[str]) -> list[str]:
+    """The words without the "times" of "it rang 22 times a day"."""
+    if "times" in found and (found[-1] == "times" or found[found.index("times") + 1] in ("a", "per", "each", "in")):
+        found.remove("times")
+    return found
+
+
+def _check_words(found: list[str], text: str) -> None:
+    """Raises `Unparsable` for words that make another statement of the number before them."""
+    parts = [p for word in found for p in word.split("-")]
+    if any(w in NOT_UNITS or w in KNOWN_WORDS - {"min"} for w in parts) or "base" in found or _CHANGED.search(text):
+        raise Unparsable("words that change what the number says")
+    if found[-1] in _FIGURES or (found[0] in _FIGURES and "-" not in text):
+        raise Unparsable("a number in words beside one in figures")
+
+
+def _unknown_head(found: list[str]) -> list[str]:
+    """The word that is counted, with a ``?`` before it, unless it is a measure or a plural; and an unknown word that
+    stands before a measure, as in nautical miles."""
+    end = next((at for at, word in enumerate(found) if word in _POSTPOSED or word == "/"), len(found))
+    head = found[:end]
+    if not head:
+        return [f"?{found[-1]}"] if found[-1] in ("in", "on") else []
+    unknown = [] if _is_unit(head[-1]) else [head[-1]]
+    if _is_measure(head[-1]):
+        unknown += [w for w in head[:-1] if not (_is_measure(w) or w in _BEFORE_MEASURE or w in SCALES)]
+    return [f"?{_singular(w)}" for w in unknown]
+
+
+def _is_measure(word: str) -> bool:
+    return bool(_MEASURES.intersection(_alias(_singular(word)).split())) or word in SHORT_UNITS
+
+
+def _is_unit(word: str) -> bool:
+    plural = len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is", "ous"))
+    return _is_measure(word) or plural or word in _IRREGULAR or word in SCALES
 
 
 def _is_article(found: list[str], at: int) -> bool:
@@ -141,3 +202,20 @@ def _may_be_unit(word: str, is_text: bool) -> bool:
 
 def _singular(word: str) -> str:
     return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
+
+
+def units_agree(reference: frozenset[str], answer: frozenset[str], question: str = "") -> bool:
+    """A unit may be left out, and eggs may be eggs per day; of measures, every word counts. A word that is no known
+    unit has to be the question's or the reference's."""
+    unknown = {word for word in answer if word.startswith("?")} - reference
+    if unknown and not unknown <= _question_units(question) | {f"?{w}" for w in reference}:
+        return False
+    left, right = (frozenset(w for w in unit if not w.startswith("?")) for unit in (reference, answer))
+    if not left or not right:
+        return True
+    return (left <= right or right <= left) and left & MEASURES == right & MEASURES
+
+
+@lru_cache(512)
+def _question_units(question: str) -> frozenset[str]:
+    return frozenset(f"?{_singular(w)}" for w in re.findall(r"[^\W\d_]+(?:-[^\W\d_]+)*", question.lower()))

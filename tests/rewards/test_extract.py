@@ -11,7 +11,7 @@ from rewards.types import Outcome, Problem
 STATED = [
     ("so \\boxed{42}.", "42"), ("\\boxed{\\frac{1}{2}} is it", "\\frac{1}{2}"), ("first \\boxed{1}, then \\boxed{2}", "2"),
     ("\\boxed{1} and \\boxed{-2}", "1, -2"), ("\\boxed{42} but \\boxed{43", "42"), ("\\fbox{7}", "7"), ("\\boxed {7}", "7"),
-    ("work\n#### 18", "18"), ("#### 1,234\n", "1,234"), ("#### Step 1: add 5\nThe answer is 9.", "9"), ("#### 5\n#### 6", "6"),
+    ("work\n#### 18", "18"), ("#### 1,234\n", "1,234"), ("#### Step 1: add 5\nThe answer is 9.", "9"), ("#### 5\n#### 6", "5, 6"),
     ("### Answer\n#### Final Answer:\n12", "12"), ("The answer is 5.", "5"), ("The final answer is: $\\frac{3}{4}$.", "\\frac{3}{4}"),
     ("Answer: 7", "7"), ("**Answer:** 7", "7"), ("**Answer**: 7 dollars", "7 dollars"), ("The answer is **7**.", "7"), ("the answer is $18.", "$18"),
     ("The answer is 5 because 2 + 3 = 5.", "5"), ("the answer is 3.5 miles", "3.5 miles"), ("The answer is \\boxed{5}. I hope it is correct.", "5"),
@@ -19,7 +19,7 @@ STATED = [
     ("<think>The answer is 4</think>The answer is 5", "5"), ("thinking ... </think> 6", "6"), ("The answer is:\n\n$$x = 5$$", "x = 5"),
     ("She has **18 eggs** in the end, I think.", "18 eggs"), ("2 + 3 = 5", "5"), ("so x = 5", "5"), ("it costs $1,250.50.", "$1,250.50"),
     ("thus the area is $\\frac{3}{4}$.", "\\frac{3}{4}"), ("She sells 9 eggs and makes 9 * 2 = $18 every day", "$18"), ("so 3/4 of them", "3/4"),
-    ("5 hours * 60 = 300 minutes in total", "300"), ("\\boxed{5}. The answer is 6.", "6"), ("that is 25 %", "25 %"), ("about 5 million people", "5 million"),
+    ("5 hours * 60 = 300 minutes in total", "300"), ("\\boxed{5}. The answer is 6.", "5, 6"), ("that is 25 %", "25 %"), ("about 5 million people", "5 million"),
     ("Final answer: A", "A"), ("The correct answer is (C).", "(C)"), ("The answer is option B.", "B"), ("it is 1 1/2 cups", "1 1/2"), ("so -5", "-5"), ("so x is \\pm 5", "\\pm 5"), ("so ± 5", "± 5"), ("\\boxed{44}. Let us check our answer: $17 * 2 = 34$.", "44"), ("\\boxed{44}, so our answer is correct.", "44"),
     ("The answer is 5. Thus the answer is indeed right.", "5"),
     ("The answers are 1 and 2.", "1 and 2"), ("So it is 17 or 18", "17, 18"), ("so $x=1$ or $x = 2$.", "x=1, x = 2"), ("x = 3 and y = 5", "5"), ("**18** or **19**", "18, 19"), ("C", "C"), ("**Yes**", "Yes"),

@@ -1,0 +1,41 @@
+"""Where brackets open and close in a normalised answer, so that it can be taken apart outside of them."""
+
+OPEN, CLOSE = "([{⟨", ")]}⟩"
+RELATIONS = "=<>≤≥≠≈"
+
+
+def split(text: str, separators: str) -> list[str]:
+    """The pieces between separators that stand outside every bracket, without the spaces at their ends."""
+    pieces, start = list[str](), 0
+    for at, (character, depth) in enumerate(zip(text, depths(text), strict=True)):
+        if depth == 0 and character in separators:
+            pieces.append(text[start:at].strip())
+            start = at + 1
+    return [*pieces, text[start:].strip()]
+
+
+def items(text: str) -> list[str]:
+    """The pieces between commas and semicolons."""
+    return [p for each in split(text, ";") for p in split(each, ",")]
+
+
+def marks(text: str) -> list[str]:
+    """The relation signs outside brackets, in order."""
+    return [
+        character for character, depth in zip(text, depths(text), strict=True) if depth == 0 and character in RELATIONS
+    ]
+
+
+def closes(text: str) -> bool:
+    """Whether the first bracket is closed by the last character."""
+    found = depths(text)
+    return 0 in found and found.index(0) == len(text) - 1
+
+
+def depths(text: str) -> list[int]:
+    """For each character, the brackets open behind it."""
+    depth, found = 0, list[int]()
+    for character in text:
+        depth += (character in OPEN) - (character in CLOSE)
+        found.append(depth)
+    return found

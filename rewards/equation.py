@@ -1,0 +1,130 @@
+"""Reads equations and inequalities: a name with its value, a chain of equal sides, or a relation."""
+
+import contextlib
+import re
+
+from rewards.brackets import RELATIONS, marks, split
+from rewards.exact import approximate, variables
+from rewards.expression import Node, Number, Unparsable, walk
+from rewards.normalize import KNOWN_WORDS
+from rewards.scalar import parse_scalar, parse_value
+from rewards.shapes import Answer, Items, Named, Relation, Scalar
+from rewards.special import Read
+from rewards.unit import NOT_UNITS
+from rewards.wording import is_text
+
+CLOSE, ROUGH = 1e-5, 0.05
+"""How far apart the sides of = and of ≈ may be, relatively: models write sqrt(2) = 1.41421 and 2/3 ≈ 0.7."""
+MAX_SIDES = 12
+
+_NAME = re.compile(r"^(?:\\?[A-Za-z]+ ?(?:_ ?(?:\{ ?\w{1,8} ?\}|\w))? ?'?(?:\( ?[a-zA-Z0-9, ]{1,9} ?\))?)$")
+_NAMES = (
+    # AB, the angle ABC, the length |AB|, the area [ABC]
+    re.compile(r"^(?:m ?)?(?:\\(?:angle|triangle|overline|measuredangle|vec|hat|bar) ?)?\{? ?[A-Z]{1,4} ?\}?$"),
+    re.compile(r"^(?:\[ ?[A-Z]{3,6} ?\]|\| ?[A-Z]{2} ?\|)$"),
+    re.compile(r"^\\frac ?\{ ?d ?\w? ?\} ?\{ ?d ?\w ?\}$"),  # dy/dx
+    re.compile(r"^\\frac ?\{ ?\[?[A-Z]{2,5}\]? ?\} ?\{ ?\[?[A-Z]{2,5}\]? ?\}$"),  # AB/CD
+    re.compile(r"^[a-zA-Z] ?\^ ?\{? ?-1 ?\}? ?(?:\([^()]{1,20}\))?$"),  # f^{-1}(3), the inverse A^{-1}
+    re.compile(r"^\\(?:sin|cos|tan|cot|sec|csc) ?(?:\\angle ?)?\(? ?(?:[A-Za-z]{1,3}|\\[a-z]+) ?\)?$"),
+    re.compile(r"^(?:[EP]|\\mathbb ?\{ ?[EP] ?\}) ?[\[(][^\[\]()]{1,20}[\])]$"),  # an expectation, a probability
+    re.compile(r"^\w ?(?:_ ?\{? ?\w ?\}?)? ?: ?\w ?(?:_ ?\{? ?\w ?\}?)?$"),  # a ratio of two
+)
+_COORDINATES = re.compile(r"^\( ?([a-zA-Z](?: ?, ?[a-zA-Z]){1,3}|r ?, ?\\theta) ?\)$")
+
+
+def related(text: str, read: Read) -> Answer | None:
+    """An equation or an inequality; None when the text has no sign of one."""
+    pieces = split(text, RELATIONS)
+    if len(pieces) == 1:
+        return None
+    if len(pieces) > MAX_SIDES or not all(pieces):
+        raise Unparsable("a sign with nothing beside it")
+    signs = marks(text)
+    if set(signs) <= {"=", "≈"}:
+        return _equation(pieces, signs, read)
+    return Relation(tuple(parse_value(p) for p in pieces), tuple(signs))
+
+
+def _equation(pieces: list[str], signs: list[str], read: Read) -> Answer:
+    """``name = ... = value`` and arithmetic like ``2 * 9 = 18`` state their last side; others state themselves.
+
+    What follows ≈ is only a reading of what stands before it.
+    """
+    rough = "≈" in signs
+    if rough:
+        at = signs.index("≈")
+        if at > 0 or not is_name(pieces[0]):
+            _agree(pieces[at:], ROUGH, every=True)
+            pieces = pieces[: at + 1]
+    if len(pieces) == 1:
+        return read(pieces[0])
+    if _COORDINATES.match(pieces[0]):
+        return _coordinates(pieces, read)
+    if is_name(pieces[0]):
+        _agree(pieces[1:], ROUGH if rough else CLOSE)
+        return Named(re.sub(r"\\text\{|[} ]", "", pieces[0]), read(pieces[-1]))
+    if len(pieces) == 2 and len(pieces[1]) == 1 and is_name(pieces[1]):
+        return Named(pieces[1], read(pieces[0]))
+    return _sides(pieces)
+
+
+def _sides(pieces: list[str]) -> Answer:
+    first = parse_value(pieces[0])
+    if not variables(first):
+        return _arithmetic([first, *map(parse_value, pieces[1:-1])], parse_scalar(pieces[-1]))
+    if len(pieces) == 2:
+        return Relation((first, parse_value(pieces[1])), ("=",))
+    rest = [parse_value(p) for p in pieces[1:-1]]
+    if any(variables(n) for n in rest) or any(isinstance(n, Number) for n in walk(first)):
+        raise Unparsable("a chain of equations")
+    return Named(pieces[0].replace(" ", ""), _arithmetic(rest, parse_scalar(pieces[-1])))
+
+
+def _agree(pieces: list[str], tolerance: float, *, every: bool = False) -> None:
+    """Raises `Unparsable` when two numbers in a chain of equals are not equal: x = 6 = 5 says nothing. With ``every``
+    also when a side is no number."""
+    values: list[complex] = []
+    for piece in pieces:
+        with contextlib.nullcontext() if every else contextlib.suppress(Unparsable):
+            scalar = parse_scalar(piece)
+            if isinstance(scalar, Scalar) and not variables(scalar.node):
+                values.append(approximate(scalar.node, {})[0])
+    whole = all(v == round(v.real) for v in values)  # nothing about 42 is approximately 43
+    if any(abs(v - values[0]) > (0 if whole else tolerance * max(abs(v), abs(values[0]))) for v in values[1:]):
+        raise Unparsable("sides that are not equal")
+
+
+def _coordinates(pieces: list[str], read: Read) -> Answer:
+    """``(x, y) = (1, 2)``: a point, if its letters come in their usual order."""
+    letters = [p.strip() for p in pieces[0].strip("() ").split(",")]
+    point = read(pieces[-1])
+    several = point.items if isinstance(point, Items) and not point.left else (point,)
+    if letters != sorted(letters) or len(pieces) != 2:
+        raise Unparsable("coordinates in an order of their own")
+    if any(not isinstance(p, Items) or len(p.items) != len(letters) for p in several):
+        raise Unparsable("not a value for each coordinate")
+    return point
+
+
+def _arithmetic(sides: list[Node], last: Scalar | Items) -> Scalar:
+    """The value of a true statement about numbers; 5 = 6 says nothing."""
+    if not isinstance(last, Scalar) or any(variables(n) for n in (*sides, last.node)):
+        raise Unparsable("an equation whose first side has no variable")
+    value, scale = approximate(last.node, {})
+    if any(abs(approximate(s, {})[0] - value) > 1e-9 * max(scale, abs(value)) for s in sides):
+        raise Unparsable("sides that are not equal")
+    return last
+
+
+def is_name(text: str) -> bool:
+    """Whether the left side only names what the right side is: a variable, f(x), or words."""
+    if text in ("e", "i", "pi", "π"):
+        return False
+    if any(name.match(text) for name in _NAMES):
+        return True
+    if _NAME.match(text):
+        word = re.match(r"\\?([A-Za-z]+)", text)
+        assert word is not None
+        return word[1] not in KNOWN_WORDS and (len(word[1]) == 1 or text.startswith("\\") or len(word[1]) > 3)
+    plain = re.sub(r"\\text\{([^{}]*)\}", r"\1", text).strip()
+    return is_text(plain) and len(plain) > 3 and plain.split(" ")[0].lower() not in NOT_UNITS

@@ -1,0 +1,211 @@
+"""The form that a question asks for: a decimal, a fraction in lowest terms, factors, a sum of powers, ...
+
+A form is only held against an answer when the question names it and the reference has it.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import gcd, isqrt
+
+from rewards.exact import rational, variables
+from rewards.expression import Call, Negative, Node, Number, Power, Product, Quotient, Sum, Symbol, parts, walk
+from rewards.nodes import nodes
+from rewards.restatement import notation
+from rewards.shapes import Answer, Named, Relation, Scalar, Union
+from rewards.unevaluated import factors
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What a question says, and whether an answer heeds it; the reference comes along for what is counted."""
+
+    asked: re.Pattern[str]
+    has: Callable[[Answer, Answer], bool]
+
+
+_EXPRESSION = re.compile(r"[\d$\\]")
+
+
+def has_form(question: str, expected: Answer, given: Answer) -> bool:
+    """False when the question asks for a form that the reference has, and the answer has not."""
+    if not _EXPRESSION.search(question):
+        return True  # "Expand the product" with no product in it asks for nothing that could be echoed
+    forms = [f for f in _FORMS if f.asked.search(question)]
+    return all(form.has(given, expected) for form in forms if form.has(expected, expected))
+
+
+def _asked(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern, re.IGNORECASE)
+
+
+def _every(holds: Callable[[Node], bool]) -> Callable[[Answer, Answer], bool]:
+    return lambda given, _: all(map(holds, nodes(given)))
+
+
+def _numerals(node: Node) -> Iterator[Node]:
+    """The numbers in an expression, fractions whole."""
+    pending = [node]
+    while pending:
+        each = pending.pop()
+        if notation(each) in ("compound", "name"):
+            pending.extend(parts(each))
+        else:
+            yield each
+
+
+def _no(*kinds: str) -> Callable[[Node], bool]:
+    return lambda node: not any(notation(n) in kinds for n in _numerals(node))
+
+
+def _is_reduced(node: Node) -> bool:
+    """No fraction of whole numbers with a common divisor."""
+    return all(
+        gcd(int(n.top.value), int(n.bottom.value)) == 1 and n.bottom.value != 1
+        for n in walk(node)
+        if isinstance(n, Quotient)
+        and isinstance(n.top, Number)
+        and isinstance(n.bottom, Number)
+        and notation(n) == "fraction"
+    )
+
+
+def _is_improper(node: Node) -> bool:
+    value = rational(node) if notation(node) == "fraction" else None
+    return value is not None and abs(value) > 1
+
+
+def _is_mixed(node: Node) -> bool:
+    return not _is_improper(node) and _no("decimal", "percent")(node)
+
+
+def _is_root(node: Node) -> bool:
+    return (isinstance(node, Call) and node.name == "root") or (
+        isinstance(node, Power) and (value := rational(node.exponent)) is not None and value.denominator > 1
+    )
+
+
+def _has_rational_denominators(node: Node) -> bool:
+    return not any(isinstance(n, Quotient) and any(map(_is_root, walk(n.bottom))) for n in walk(node))
+
+
+def _has_real_denominators(node: Node) -> bool:
+    return not any(isinstance(n, Quotient) and Symbol("i") in walk(n.bottom) for n in walk(node))
+
+
+def _has_small_radicands(node: Node) -> bool:
+    """No square root of a whole number with a square in it."""
+    roots = [n.arguments for n in walk(node) if isinstance(n, Call) and n.name == "root"]
+    return not any(_has_square(radicand) for radicand, degree in roots if rational(degree) == 2)
+
+
+def _has_square(radicand: Node) -> bool:
+    value = rational(radicand)
+    if value is None or value.denominator != 1 or not 1 < abs(value) < 10**6:
+        return value is not None and value.denominator != 1
+    number = int(abs(value))
+    return any(number % (k * k) == 0 for k in range(2, isqrt(number) + 1))
+
+
+def _is_expanded(node: Node) -> bool:
+    """No sum within a product or under a whole power."""
+    for each in walk(node):
+        if isinstance(each, Product) and any(isinstance(f, Sum) and variables(f) for f in factors(each)):
+            return False
+        if isinstance(each, Power) and isinstance(each.base, Sum) and variables(each.base) and _is_count(each.exponent):
+            return False
+        if isinstance(each, Negative) and isinstance(each.inner, Sum):
+            return False
+    return True
+
+
+def _is_count(node: Node) -> bool:
+    value = rational(node)
+    return value is not None and value.denominator == 1 and value > 1
+
+
+def _count_factors(answer: Answer) -> int:
+    found = nodes(answer)
+    return sum(_multiplicity(f) for node in found for f in factors(node))
+
+
+def _multiplicity(factor: Node) -> int:
+    if isinstance(factor, Power) and _is_count(factor.exponent):
+        return _multiplicity(factor.base) * min(int(rational(factor.exponent) or 1), 100)
+    if isinstance(factor, Quotient):
+        return sum(_multiplicity(f) for f in factors(factor.top))
+    return 1 if variables(factor) else 0
+
+
+def _is_factored(given: Answer, expected: Answer) -> bool:
+    """A product of as many factors as the reference has."""
+    if not isinstance(expected, Scalar) or not variables(expected.node):
+        return True
+    return _count_factors(given) >= _count_factors(expected) > 1
+
+
+def _solves_for_y(given: Answer, _: Answer) -> bool:
+    if isinstance(given, Relation):
+        return Symbol("y") in given.sides
+    return isinstance(given, Named)
+
+
+def _is_interval(given: Answer, _: Answer) -> bool:
+    return not isinstance(given, Relation) and not (
+        isinstance(given, Union) and any(isinstance(p, Relation) for p in given.pieces)
+    )
+
+
+def _is_scientific(given: Answer, _: Answer) -> bool:
+    return all(notation(n) == "scientific" for n in nodes(given))
+
+
+def _same_sides(given: Answer, expected: Answer) -> bool:
+    """An equation with a letter alone on one side exactly when the reference has one."""
+    return _letters_alone(given) == _letters_alone(expected)
+
+
+def _letters_alone(answer: Answer) -> bool:
+    if isinstance(answer, Relation):
+        return any(isinstance(s, Symbol) for s in answer.sides)
+    return isinstance(answer, Named)
+
+
+def _mentions_pi(given: Answer, _: Answer) -> bool:
+    return any(Symbol("π") in walk(node) for node in nodes(given))
+
+
+_SIMPLE = r"\b(?:simplif\w+|simplest|lowest terms|reduced?|fully reduced|common fraction|irreducible)\b"
+_AS = r"\b(?:as|to|into) (?:an? )?(?:\w+ ){0,2}"
+_FORMS = (
+    Form(_asked(_SIMPLE), _every(_is_reduced)),
+    Form(_asked(r"\bsimplif\w+|simplest|rationaliz\w+"), _every(_has_rational_denominators)),
+    Form(_asked(r"\bsimplif\w+|simplest"), _every(_has_small_radicands)),
+    Form(
+        _asked(r"\bsimplif\w+|\ba ?\+ ?bi\b|standard form|rectangular form|evaluate|compute"),
+        _every(_has_real_denominators),
+    ),
+    Form(_asked(rf"{_AS}fraction|common fraction|lowest terms"), _every(_no("decimal", "percent", "repeating"))),
+    Form(
+        _asked(rf"{_AS}decimal|\bin decimal|decimal (?:form|notation|expansion)"),
+        _every(_no("fraction", "mixed", "percent", "scientific")),
+    ),
+    Form(_asked(r"\b(?:as|to|into) an? per ?cent"), _every(_no("fraction", "mixed", "repeating"))),
+    Form(_asked(r"\bmixed (?:number|fraction)"), _every(_is_mixed)),
+    Form(_asked(r"\bscientific notation|standard form"), _is_scientific),
+    Form(
+        _asked(r"\b(?:expand|multiply out|multiply\b[^.]*\bsimplify|write [^.]* as a polynomial)"), _every(_is_expanded)
+    ),
+    Form(_asked(r"\bfactor(?:is|iz)?e?d?\b(?! of\b)"), _is_factored),
+    Form(_asked(r"\bslope[- ]intercept"), _solves_for_y),
+    Form(
+        _asked(
+            r"\b(?:standard|general|slope[- ]intercept|point[- ]slope|vertex) form"
+            r"|\bsolve\b[^.]*\bfor [$\\(]*[a-zA-Z]\b"
+        ),
+        _same_sides,
+    ),
+    Form(_asked(r"\binterval notation"), _is_interval),
+    Form(_asked(r"\bin terms of (?:\$\\pi\$|\\\(\\pi\\\)|π|pi)"), _mentions_pi),
+)
+"""What the question asks for, as a table: every expression of an answer heeds a form, or the answer as one."""

@@ -1,0 +1,52 @@
+"""Whole numbers in English words: ``forty-two`` is 42."""
+
+_SMALL = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen twenty"
+)
+NUMBER_WORDS = {word: n for n, word in enumerate(_SMALL.split())}
+TENS = {word: 10 * n for n, word in enumerate(["thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], 3)}
+_LARGE = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+
+
+def number_in_words(text: str) -> int | None:
+    """The value of words separated by spaces; None when they are not one number.
+
+    Example: ``number_in_words("three hundred and five")`` is 305.
+    """
+    found = text.split()
+    if not found or len(found) > 20:
+        return None
+    total, hundreds, last = 0, 0, 10**15
+    group = list[str]()
+    for word in found:
+        if word not in _LARGE:
+            group.append(word)
+            continue
+        hundreds = _below_thousand(group) if group else None
+        if not hundreds or _LARGE[word] >= last:
+            return None
+        total, last, group = total + hundreds * _LARGE[word], _LARGE[word], []
+    rest = _below_thousand(group) if group else 0
+    return None if rest is None else total + rest
+
+
+def _below_thousand(group: list[str]) -> int | None:
+    if "hundred" in group:
+        at = group.index("hundred")
+        rest = group[at + 1 :]
+        rest = rest[1:] if len(rest) > 1 and rest[0] == "and" else rest
+        front, back = _below_hundred(group[:at]), _below_hundred(rest) if rest else 0
+        return None if front is None or not 0 < front < 10 or back is None else 100 * front + back
+    return _below_hundred(group[1:] if len(group) > 1 and group[0] == "and" else group)
+
+
+def _below_hundred(group: list[str]) -> int | None:
+    match group:
+        case [word]:
+            return NUMBER_WORDS.get(word, TENS.get(word))
+        case [tens, one] if tens in TENS or tens == "twenty":
+            value = NUMBER_WORDS.get(one, 0)
+            return TENS.get(tens, 20) + value if 0 < value < 10 else None
+        case _:
+            return None

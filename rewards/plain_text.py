@@ -1,0 +1,209 @@
+"""The answer of a text that states none: its last bold number, formula or number, if nothing there makes another
+statement of it, or a text that is only one letter or word."""
+
+import re
+
+from rewards.answer import parse_answer
+from rewards.expression import Unparsable
+from rewards.normalize import normalize
+from rewards.phrases import is_heading_of_another_kind
+from rewards.retraction import DENIED, is_supposed, is_taken_back
+from rewards.sentence import BOLD, MATH, core, inside, is_formula
+from rewards.shapes import Words
+from rewards.statement import belong_together
+
+MAX_LINE = 200
+_JOIN_LEFT = re.compile(r"(?:(?<=[\s(])|^)([^\s,;]{0,60}?[\w)}\]!%°.]\s*[-+*/^×÷·]\s*|(?:[-+$±∓]|\\pm|\\mp)\s*)$")
+_FRACTIONS = "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"
+_BEFORE = re.compile(
+    r"(?:(?<![A-Za-z])(?P<name>[A-Za-z]) ?= ?)?"
+    r"(?P<item>\*\*[^*\n]{1,100}\*\*|\$[^$\n]{1,200}\$|\\\([^\n]{1,200}?\\\)|(?<![\w.,/])[-+$]{0,2}\d[\d.,/]{0,40}%?)"
+    r"\s*(?:,\s*(?:or|and)\s|[,;]\s|\bor\s|\band\s)\s*(?:(?:maybe|perhaps|possibly|else|even)\s+)?"
+    r"(?:(?P<other>[A-Za-z]) ?= ?)?$"
+)
+_OTHER_LEFT = re.compile(
+    r"(?:\bnot|n['’]t|\bnever|\bcannot|\bexcept|\bwithout|\b(?:all|anything|nothing) but|\bthan|\bat (?:least|"
+    r"most)|\bminus|"
+    r"\bplus|\bnegative|\bhalf(?: of)?|\btwice|\bdouble|\btriple|\bthrice|\btimes|\bbetween|\buntil|\bunder|"
+    r"\bover|\babove|\bbelow|"
+    r"\b(?:nearly|almost|barely)|\bup to|\bby|\bfrom|\bexceeds?|\bbefore|\bafter|\bwithin|\bpast|\b(?:step|"
+    r"problem|question|equation|line|"
+    r"page|part|number|no\.|case|room|chapter|exercise)|\b(?:multiples?|factors?|divisors?|square|cube|root|"
+    r"power|third|quarter|fifth|"
+    r"tenth|half|reciprocal|inverse|opposite|negative|logarithm|one|two|both|some|all|none|most|digits?|"
+    r"out) of|\d\s*to|\bof(?<!\btotal of)"
+    r"(?<!\bsum of)(?<!\bcost of)(?<!\bprice of)(?<!\bprofit of)(?<!\barea of)(?<!\bage of)(?<!\baverage of)"
+    r"(?<!\bvalue of)"
+    r"(?<!\bspeed of)(?<!\bamount of)(?<!\bvolume of)(?<!\bmean of)(?<!\blength of)(?<!\bmaximum of)(?<!\bminimum of)"
+    r"(?<!\banswer of)|[<>≤≥≠]=?|\\(?:le|ge|ne|lt|gt|leq|geq|neq)\b|!=)"
+    r"\s+(?:be\s+|equal(?:s|\s+to)?\s+|(?:the|a|an|number|about)\s+)*(?:\$|\\\(|[*(])*$|[<>≤≥≠]=?\s*$",
+    re.IGNORECASE,
+)
+"""What stands before a number and makes another statement of it: "less than 42", "half of 42", "x ≠ 42"."""
+_OTHER_RIGHT = re.compile(
+    r"[\s*$)]*(?:(?:and|or)\s+(?:a|one|two|three|more|less|so|fewer|maybe|perhaps)\b|squared|cubed|"
+    r"(?:\w+)?(?:tenth|hundredth|thousandth|third|quarter|fifth|"
+    r"sixth|seventh|eighth|ninth|twelfth)s?\b|halves|half|dozens?|doubled|tripled|plus|minus|times (?!a |per |"
+    r"each |in |as |\w+ly)|divided|"
+    r"multiplied|modulo?|mod|percent of|of (?:one|a)\b|is (?:too|less|more|greater|smaller|bigger|larger|prime|"
+    r"even|odd|a|an|not|the (?:number|sum|product|first|smallest|largest)\b)|"
+    r"(?:less|more|fewer|greater|higher|lower) than|"
+    r"[<>≤≥≠])",
+    re.IGNORECASE,
+)
+_CONNECTIVE = re.compile(r"^(?:so|thus|hence|then|therefore|and|\\therefore|=>|∴|→)[ ,:]+", re.IGNORECASE)
+_ASSIGNMENT = re.compile(r"^[A-Za-z]\w* ?= ?[^=<>]*$|^[-+±]")
+_GUESS = re.compile(r"[-+$]?\d[\d,.]*%?[;|?!]*|[;|]")
+_ASKED = re.compile(r"[^\n.!?]{0,40}\?")
+_LONE = re.compile(r"[\W_]*(\(?[A-Ja-j]\)|[A-Za-z]|[A-Za-z]{2,20})[.!*\s]*")
+_UNIT_RIGHT = re.compile(
+    r"\s*(?:\\?%|percent\b|(?:hundred|thousand|million|billion|trillion|dozen)\b)|[\u4e00-\u9fff]{1,8}(?=[。，\s]|$)",
+    re.IGNORECASE,
+)
+_OPTIONS = re.compile(r"\(?\b[A-E]\)[^()]{1,60}\(?\b[A-E]\)")
+
+
+def plain_answer(text: str) -> str | None:
+    """The answer of a text without a statement, or None."""
+    return _last_bold(text) or _whole_line(text) or _last_value(text) or _last_display(text) or _lone_word(text)
+
+
+def _last_bold(text: str) -> str | None:
+    for match in reversed(list(BOLD.finditer(text))):
+        content = match[1].strip()
+        if re.search(r"\d", content) and not is_heading_of_another_kind(content):
+            if is_taken_back(text, match.end()) or _OTHER_RIGHT.match(text, match.end()):
+                return None
+            return _listed(text, match.start(), core(content))
+    return None
+
+
+def _whole_line(text: str) -> str | None:
+    """A last line of nothing but mathematics, with lines of the same shape above it: "x = 41" over "x = 42"."""
+    lines = [line.strip() for line in text.strip().splitlines()[-12:] if line.strip()]
+    lines = [_CONNECTIVE.sub("", line) for line in lines]
+    if not lines or not _is_mathematics(lines[-1]):
+        return None
+    alike = [lines[-1]]
+    for line in reversed(lines[:-1]):
+        if _outline(line) != _outline(lines[-1]) or len(re.findall(r"\d+", line)) > 1:
+            break
+        alike.insert(0, line)
+    # A name and its value alone is left to `_last_value`.
+    return None if len(alike) == 1 and _ASSIGNMENT.match(alike[0]) else ", ".join(dict.fromkeys(alike))
+
+
+def _outline(line: str) -> str:
+    return re.sub(r"[-+]?\d+(?:[.,]\d+)*", "#", line)
+
+
+def _is_mathematics(line: str) -> bool:
+    if len(line) > MAX_LINE or not re.search(r"[\d=(\\]", line) or line[-1:] == "?" or _is_spam(line):
+        return False
+    if "$" in line or "\\boxed" in line or re.search(r"(?<![\\A-Za-z{])(?!ln|pi|or|in\b)[A-Za-z]{2,}", line):
+        return False
+    if re.search(r"[-+*/]", line) and "=" in line:
+        return False  # a step of the work, whose last side `_last_value` takes
+    try:
+        return not isinstance(parse_answer(normalize(line)), Words)
+    except (Unparsable, RecursionError):
+        return False
+
+
+def _last_value(text: str) -> str | None:
+    """The last formula if the last number is in it, else the last number with what is written against it; and what is
+    listed with it. None when that is taken back: "not 5"."""
+    at = next((i for i in range(len(text) - 1, -1, -1) if text[i].isdecimal() or text[i] in _FRACTIONS), None)
+    if at is None or _ASKED.match(text, at + 1) or _is_spam(text) or _OPTIONS.search(text[-MAX_LINE:]):
+        return None
+    for match in reversed(list(MATH.finditer(text, max(0, at - 2_100)))):
+        if match.start() <= at < match.end() and is_formula(match):
+            return _unless_changed(text, match.start(), match.end(), inside(match))
+    start, end, value = _written_against(text, at)
+    if "\\boxed" in value:
+        return None  # a box that was taken back, or never closed
+    point = _bracketed(text, start, end)
+    return _unless_changed(text, start, end, value) if point is None else point
+
+
+def _unless_changed(text: str, start: int, end: int, value: str) -> str | None:
+    if is_taken_back(text, end) or _OTHER_RIGHT.match(text, end) or is_supposed(text, start):
+        return None
+    return _listed(text, start, value)
+
+
+def _bracketed(text: str, start: int, end: int) -> str | None:
+    """The point or interval whose last item a number is: "(x, 42)"."""
+    opening = max(text.rfind("(", max(0, start - 80), start), text.rfind("[", max(0, start - 80), start))
+    if (
+        opening < 0
+        or not re.search(r",[^()\[\]\n]*$", text[opening + 1 : start])
+        or re.search(r"[)\]\n]", text[opening:start])
+    ):
+        return None
+    closing = re.compile(r"[)\]]").search(text, end - 1, end + 20)
+    return None if closing is None else text[opening : closing.end()]
+
+
+def _is_spam(text: str) -> bool:
+    """Whether a text is nothing but several numbers: the last of many guesses is no answer."""
+    numbers = text.split()
+    return len(set(numbers)) > 1 and all(map(_GUESS.fullmatch, numbers))
+
+
+def _listed(text: str, start: int, value: str) -> str | None:
+    """The value that begins at ``start`` with those before it: "17 or 18" is no answer of 18."""
+    items = [value]
+    while len(items) < 12:
+        before = _BEFORE.search(text, max(0, start - 300), start)
+        if before is None or before["name"] != before["other"]:
+            break
+        items.insert(0, before["item"].strip("$*"))
+        start = before.start()
+    context = max(0, start - 30), start
+    return None if DENIED.search(text, *context) or _OTHER_LEFT.search(text, *context) else ", ".join(items)
+
+
+def _written_against(text: str, at: int) -> tuple[int, int, str]:
+    """The run of signs around the digit, and where it starts and ends.
+
+    Example: ``5`` in "is 5.", ``3/4``, ``12,000``, ``\\frac{3}{4}``, ``2 + 3 = 5``.
+    """
+    start, end = at, at + 1
+    while start > 0 and not text[start - 1].isspace() and at - start < 5_000:
+        start -= 1
+    while end < len(text) and not text[end].isspace() and end - at < 5_000:
+        end += 1
+    for _ in range(12):
+        joined = _JOIN_LEFT.search(text, max(0, start - 200), start)
+        if joined is None:
+            break
+        start = joined.start()
+    if re.match(r"\d+/\d", text[start:end]) and (whole := re.search(r"(?:(?<=\s)|^)[-$]?\d{1,9}\s+$", text[:start])):
+        start = whole.start()
+    unit = _UNIT_RIGHT.match(text, end)
+    end = end if unit is None else unit.end()
+    # What an equation comes to: "2+3=5" states 5.
+    found = re.split(r"[=≈]", text[start:end])[-1].strip(" \t\n*`\"'").rstrip(".,;:!?*`\"'。")
+    found = found if "(" in found else found.rstrip(")").rstrip(".,;:!?*`")
+    return start, end, found if "{" in found else found.rstrip("}")
+
+
+def _last_display(text: str) -> str | None:
+    """A last formula on its own, of letters only: ``f(y) = y``."""
+    found = [m for m in MATH.finditer(text[-2_000:]) if is_formula(m)]
+    if not found or re.search(r"\w", text[-2_000:][found[-1].end() :]) or "\\boxed" in found[-1][0]:
+        return None
+    return _unless_changed(text[-2_000:], found[-1].start(), found[-1].end(), inside(found[-1]))
+
+
+def _lone_word(text: str) -> str | None:
+    """A text without numbers that is nothing but a letter or a word, or that ends in a short bold one."""
+    found = list(BOLD.finditer(text))
+    bold = [m[1].strip() for m in found]
+    if len(found) > 1 and bold[-1] != bold[-2] and belong_together(text[found[-2].end() : found[-1].start()]):
+        return None
+    if bold and len(bold[-1]) <= 40 and not is_heading_of_another_kind(bold[-1]):
+        return bold[-1].strip(".")
+    alone = _LONE.fullmatch(text) if len(text) < 40 else None
+    return None if alone is None else alone[1]

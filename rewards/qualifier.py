@@ -1,0 +1,18 @@
+"""What is said beside an answer about where it holds: ``f(x) = 1 for all x > 0``. "For all" goes, "if" stays."""
+
+import re
+
+_SET = r"(?:\\mathbb ?\{? ?[A-Z] ?\}?|[A-Z])(?: ?[_^] ?(?:\{[^{}]{0,20}\}|[+*\d]))*"
+_QUALIFIER = re.compile(
+    r"(?:,? ?\\text\{ ?,? ?\(?|,? \(?|(?<=[\d)}])\(?)(?:for (?:all|any|every|each)|for (?=[a-z] ?∈)|"
+    r"where [a-z] is any|∀)"
+    r"(?: (?:real|positive|negative|non-?negative|non-?zero|rational|integer|natural|such))*"
+    r"(?: (?:numbers?|integers?|reals?|values?|inputs?)(?: of)?)? ?\}? ?"
+    rf"(?:[a-z](?: ?_ ?\w)?(?: ?, ?[a-z])*)?(?: ?(?:∈ ?{_SET}|[<>≤≥≠] ?-?[\d.]+))?"
+    r"(?:\\text\{ ?\)? ?\}|\))?(?=$| ?,| ?;| ?\\text\{ ?,? ?(?:and|or)| and | or )"
+)
+
+
+def without_qualifiers(text: str) -> str:
+    """A normalised answer without its "for all x"."""
+    return _QUALIFIER.sub("", text).strip() if "for" in text or "∀" in text or "where" in text else text

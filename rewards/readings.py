@@ -1,0 +1,45 @@
+"""The readings of commas between digits: ``225,144`` is a number or two, ``0,5`` in a reference may be a half.
+
+A comma before three digits may group them or separate them. A reference of two or three full groups is taken for a
+list, unless the question asks for one number, so that no policy is paid for running its items together; otherwise it is
+a number, and a list too.
+"""
+
+import re
+from collections.abc import Iterator
+
+_GROUPS = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+")
+_FULL_GROUPS = re.compile(r"\d{3}(?:,\d{3}){1,2}")
+_ROUND = re.compile(r"\d{3}(?:,000)+")
+_EUROPEAN = re.compile(r"([+-]?)(0|\d{1,3}(?:\.\d{3})+),(\d{1,12})((?: ?(?:%|\\text\{[^{}]*\}|[A-Za-z€].*))?)")
+
+
+_ONE_NUMBER = re.compile(
+    r"\bhow (?:many|much)\b|\bwhat (?:is|was|will be) (?:the|her|his|their) "
+    r"(?:\w+ )?(?:total|number|value|sum|population|price|cost|amount|profit|salary|income|product)\b",
+    re.IGNORECASE,
+)
+
+
+def readings(reference: str, answer: str, question: str = "") -> Iterator[tuple[str, str]]:
+    """Normalised answers in the spellings in which they are to be compared."""
+    if _EUROPEAN.fullmatch(reference):
+        yield _english(reference), _english(answer) if _EUROPEAN.fullmatch(answer) else answer
+        return
+    if not (_GROUPS.fullmatch(reference) or (_GROUPS.fullmatch(answer) and "," in reference)):
+        yield reference, answer
+        return
+    may_be_list = _FULL_GROUPS.fullmatch(reference) and not _ROUND.fullmatch(reference)
+    if not may_be_list or _GROUPS.fullmatch(answer) or _ONE_NUMBER.search(question):
+        yield reference, answer
+    yield _listed(reference), _listed(answer)
+
+
+def _listed(text: str) -> str:
+    return text.replace(",", ", ") if _GROUPS.fullmatch(text) else text
+
+
+def _english(text: str) -> str:
+    match = _EUROPEAN.fullmatch(text)
+    assert match is not None
+    return f"{match[1]}{match[2].replace('.', '')}.{match[3]}{match[4]}"

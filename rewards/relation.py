@@ -1,0 +1,73 @@
+"""Whether two equations, or two inequalities, say the same."""
+
+from fractions import Fraction
+
+from rewards.exact import variables
+from rewards.expression import Negative, Node, Number, Product, Sum, Symbol, walk
+from rewards.interval import spanned
+from rewards.rules import STRICT, Rules
+from rewards.shapes import Answer, Named, Relation, Scalar
+from rewards.value import same_value, substitute, vanishes
+
+
+def same_relation(reference: Relation, answer: Relation, rules: Rules = STRICT) -> bool:
+    """Equations up to a constant factor, inequalities by their intervals or side by side."""
+    rules = rules.of_values
+    left, right = spanned(reference), spanned(answer)
+    if left is not None and right is not None:
+        brackets_agree = (left[1].left, left[1].right) == (right[1].left, right[1].right)
+        return left[0] == right[0] and brackets_agree and _same_ends(left[1].items, right[1].items, rules)
+    if left is not None or right is not None:
+        return False  # x > 5 is a solution; x - 5 > 0 only repeats the question
+    a, b = _ascending(reference), _ascending(answer)
+    if a.signs != b.signs:
+        return False
+    if len(a.sides) == 2:
+        first, second = (Sum((r.sides[0], Negative(r.sides[1]))) for r in (a, b))
+        return proportional(first, second) if a.signs[0] in "=≠" else same_value(first, second, rules)
+    return all(same_value(x, y, rules) for x, y in zip(a.sides, b.sides, strict=True))
+
+
+def _same_ends(left: tuple[Answer, ...], right: tuple[Answer, ...], rules: Rules) -> bool:
+    return all(
+        isinstance(a, Scalar) and isinstance(b, Scalar) and same_value(a.node, b.node, rules)
+        for a, b in zip(left, right, strict=True)
+    )
+
+
+def _ascending(relation: Relation) -> Relation:
+    if not set(relation.signs) <= {">", "≥"}:
+        return relation
+    return Relation(relation.sides[::-1], tuple("<" if s == ">" else "≤" for s in reversed(relation.signs)))
+
+
+def proportional(left: Node, right: Node) -> bool:
+    """Whether ``left = 0`` and ``right = 0`` are one equation up to a constant factor."""
+    names = variables(left)
+    if not names or names != variables(right):
+        return False
+    for first in (7, 22, 41):
+        point = {name: Number(Fraction(31 * i + first, 13)) for i, name in enumerate(sorted(names))}
+        at_left, at_right = substitute(left, point), substitute(right, point)
+        if not (vanishes(at_left) or vanishes(at_right)):
+            return same_value(Product((left, at_right)), Product((right, at_left)))
+    return False
+
+
+def as_equation(answer: Answer) -> Relation | None:
+    """An equation, also one that reads like a name with its value; None for the solution x = 5."""
+    if isinstance(answer, Relation):
+        return answer
+    if isinstance(answer, Named) and isinstance(answer.value, Scalar) and len(answer.name) == 1:
+        if not variables(answer.value.node):
+            return None  # x = 5 is a solution; 2x = 10 only repeats the question
+        return Relation((Symbol(answer.name), answer.value.node), ("=",))
+    return None
+
+
+def found_value(relation: Relation) -> Scalar | None:
+    """The right side of ``a + b = 5``: what an expression without numbers was found to be."""
+    if relation.signs != ("=",) or variables(relation.sides[1]):
+        return None
+    numbers = any(isinstance(n, Number) for n in walk(relation.sides[0]))
+    return None if numbers or isinstance(relation.sides[0], Symbol) else Scalar(relation.sides[1])

@@ -1,0 +1,152 @@
+"""An answer that only says its question again, however it is spelt: ``(x+3)(x+2)`` for ``(x+2)(x+3)``.
+
+What an expression of the question is worth is no answer to it. The question's own numbers and letters in another order,
+with other signs, with zeros, ones and roots for powers, or its number in its own notation, are the question. What the
+reference repeats of its question (order these; which of them) may be repeated.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+
+from rewards.answer import parse_answer
+from rewards.exact import rational, variables
+from rewards.expression import Call, Negative, Node, Number, Percent, Quotient, Symbol, Unparsable, walk
+from rewards.extract import formulas
+from rewards.nodes import COMPOUND, nodes
+from rewards.normalize import normalize
+from rewards.shapes import Answer, Relation
+from rewards.unevaluated import is_numeral, is_power_of_ten
+from rewards.value import close
+
+MAX_FORMULAS = 20
+"""Formulas of a question that are looked at."""
+MAX_PARTS = 400
+SLACK = 3
+"""Signs that an answer may have more than its reference before it counts as no simpler than the question."""
+_PLAIN = re.compile(r"[-(]?[\d.(][\d\s.+\-*/^()!%×÷√]*[\d)!%]|\d")
+_CONVERT = re.compile(
+    r"\b(?:express|write|rewrite|convert|change|turn|simplif\w+|reduce|as an?|into an?|to an?|in \w+ (?:form|"
+    r"notation|terms))\b",
+    re.IGNORECASE,
+)
+"""A question that asks for another notation of one of its numbers."""
+_DIVIDED = re.compile(r" divided by | over ")
+_POINT = (0.7390851, 1.2020569, 0.5671432, 1.3247179, 2.6180339)
+
+
+def is_restatement(question: str, expected: Answer, given: Answer) -> bool:
+    """Whether a part of the answer is an expression of the question, and no part of the reference."""
+    if not question:
+        return False
+    wanted = [_leaves(n) for n in nodes(expected)]
+    asked = list(_expressions(question))
+    converts = _CONVERT.search(question) is not None
+    found = [n for n in nodes(given) if isinstance(n, COMPOUND) or (converts and notation(n) not in ("whole", "name"))]
+    if isinstance(given, Relation) and isinstance(expected, Relation) and len(given.sides) == 2:
+        return _repeats_equation(question, expected, given)
+    return any(_leaves(node) not in wanted and _is_asked(node, asked, nodes(expected)) for node in found)
+
+
+def _is_asked(node: Node, asked: list[Node], expected: list[Node]) -> bool:
+    sizes = [_size(n) for n in expected]
+    kinds = {notation(n) for n in expected}
+    for other in asked:
+        same_leaves = _leaves(other) == _leaves(node)
+        if isinstance(node, COMPOUND) and isinstance(other, COMPOUND):
+            no_simpler = _size(node) >= _size(other) - 1 and _size(node) > max(sizes, default=0) + SLACK
+            if (same_leaves or (no_simpler and variables(node))) and _agree(node, other):
+                return True
+        elif same_leaves and notation(node) not in kinds and rational(node) == rational(other) is not None:
+            return True
+    return False
+
+
+def notation(node: Node) -> str:
+    """How a number is written: whole, decimal, repeating, mixed, fraction, percent, scientific; else name or "
+    "compound."""
+    match node:
+        case Negative(inner):
+            return notation(inner)
+        case Percent():
+            return "percent"
+        case Number(value, digits):
+            return node.notation or ("decimal" if digits else "whole" if value.denominator == 1 else "mixed")
+        case Symbol():
+            return "name"
+        case Quotient() if is_numeral(node):
+            return "fraction"
+        case _:
+            return "scientific" if is_numeral(node) and not is_power_of_ten(node) else "compound"
+
+
+def _repeats_equation(question: str, expected: Relation, given: Relation) -> bool:
+    """Whether an equation stands in the question just so, or with other signs, and the reference has another form."""
+    if "=" not in question:
+        return False
+    leaves = sum((_leaves(s) for s in given.sides), Counter[str]())
+    wanted = sum((_leaves(s) for s in expected.sides), Counter[str]())
+    if leaves == wanted:
+        return False
+    for formula in formulas(question)[:MAX_FORMULAS]:
+        try:
+            asked = parse_answer(normalize(formula))
+        except (Unparsable, RecursionError):
+            continue
+        if isinstance(asked, Relation) and sum((_leaves(s) for s in asked.sides), Counter[str]()) == leaves:
+            return True
+    return False
+
+
+def _expressions(question: str) -> Iterator[Node]:
+    """Every part of every expression of the question, in formulas and in plain text."""
+    plain = re.sub(r"\$[^$]*\$", " ", question)
+    texts = [*formulas(question)[:MAX_FORMULAS], *_PLAIN.findall(_DIVIDED.sub("/", plain))[:MAX_FORMULAS]]
+    count = 0
+    for text in texts:
+        try:
+            found = nodes(parse_answer(normalize(text.strip(" .,"))))
+        except (Unparsable, RecursionError):
+            continue
+        for node in found:
+            for part in walk(node):
+                count += 1
+                if count > MAX_PARTS:
+                    return
+                yield part
+
+
+def _leaves(node: Node) -> Counter[str]:
+    """The numbers and letters of an expression, without signs, zeros and ones. A root is its power."""
+    found = Counter[str]()
+    for each in walk(node):
+        match each:
+            case Number(value) if value not in (0, 1):
+                if value.denominator > 1 and not each.digits and not each.notation:
+                    found.update((str(value.numerator), str(value.denominator)))
+                else:
+                    found[str(value)] += 1
+            case Symbol(name):
+                found[name] += 1
+            case Percent():
+                found["%"] += 1
+            case Call(name) if name != "root":
+                found[name] += 1
+            case _:
+                pass
+    return found
+
+
+def _size(node: Node) -> int:
+    return sum(not isinstance(n, Negative) for n in walk(node))
+
+
+def _agree(left: Node, right: Node) -> bool:
+    names = sorted(variables(left) | variables(right))
+    try:
+        exact = rational(left), rational(right)
+        if None not in exact:
+            return exact[0] == exact[1]
+        return close(left, right, {n: complex(_POINT[i % 5]) * (1 + i // 5) for i, n in enumerate(names)})
+    except Unparsable:
+        return False

@@ -1,0 +1,146 @@
+"""Reads shapes with a spelling of their own: matrices, systems, digits in a base, congruences, ratios and times."""
+
+import re
+from collections.abc import Callable
+from fractions import Fraction
+
+from rewards.brackets import marks, split
+from rewards.exact import approximate, rational
+from rewards.expression import Negative, Number, Symbol, Unparsable
+from rewards.interval import without
+from rewards.number_words import NUMBER_WORDS
+from rewards.parser import parse_expression
+from rewards.scalar import parse_value
+from rewards.shapes import Answer, Based, Congruence, Items, Matrix, Named, Ratio, Scalar
+
+MAX_ITEMS = 200
+Read = Callable[[str], Answer]
+"""Reads a part of an answer."""
+
+_DIGITS = r"([+-]?[0-9A-Fa-f]{1,200}(?:\.[0-9A-Fa-f]{1,50})?)"
+_BASED = re.compile(
+    rf"^\(?{_DIGITS}\)? ?_ ?(?:\{{ ?\(?(?:\\text\{{)?([a-z0-9]{{1,7}})\}}?\)? ?\}}|([0-9])|\\text\{{([a-z]{{1,7}})\}})$"
+)
+_BASE_WORDS = re.compile(rf"^{_DIGITS} ?(?:\\text\{{ ?)?\(?(?:in )?base[ -]([a-z0-9]{{1,7}})\)? ?\}}?$")
+_MATRIX = re.compile(r"^[\[(]? ?\\begin\{([pbBvV]?(?:small)?matrix|array)\}(?:\{[lcr| ]*\})?(.*)\\end\{\1\} ?[\])]?$")
+_CASES = re.compile(r"^\\begin\{(?:cases|aligned)\}(.*)\\end\{(?:cases|aligned)\}$")
+_RATIO_WORDS = re.compile(r"(?<=\d) ?(?:\\text\{ ?to ?\}| to ) ?(?=\d+$)")
+_CLOCK = re.compile(r"^\d{1,2}: ?\d\d(?::\d\d)?(?: ?(?:[ap]\.?m\.?|\\text\{ ?[ap]\.?m\.? ?\}))?$", re.IGNORECASE)
+_REALS = re.compile(
+    r"\\mathbb ?\{? ?R ?\}?|(?:the set of )?(?:all )?(?:real numbers|reals)|all real (?:numbers )?(?:\w|values)",
+    re.IGNORECASE,
+)
+_BUT = re.compile(
+    r"^(?:\\mathbb ?\{? ?R ?\}?|\(-∞ ?, ?∞\)|all real (?:numbers|values)(?: [a-z])?) ?(?:(?:∖|"
+    r"-) ?\\\{ ?(.{1,200}?) ?\\\}$"
+    r"|(?:\\text\{ ?)?except (?:for )?\}? ?(?:[a-z] ?= ?)?(.{1,60})$)"
+)
+_CONGRUENCE = re.compile(
+    r"^(?:(.{1,20}?) ?≡ ?)?(.{1,200}?),? ?(?:\\pmod|\(? ?\\?b?mod)(?:ulo)? ?\{? ?(\d{1,18}) ?\}? ?\)?$"
+)
+
+
+def special(text: str, read: Read) -> Answer | None:
+    """The first of these shapes that the whole text has."""
+    for shape in (_matrix, _cases, _based, _clock, _reals, _congruence, _ratio):
+        if (answer := shape(text, read)) is not None:
+            return answer
+    return None
+
+
+def _matrix(text: str, read: Read) -> Answer | None:
+    match = _MATRIX.match(text)
+    if match is None:
+        return None
+    if match[1] in ("vmatrix", "Vmatrix"):
+        raise Unparsable("a determinant")
+    rows = [r for r in match[2].replace("\\hline ", "").split("\\\\") if r.strip()]
+    cells = tuple(tuple(parse_value(c.strip()) for c in r.split("&")) for r in rows)
+    if not cells or len({len(r) for r in cells}) != 1 or len(cells) * len(cells[0]) > MAX_ITEMS:
+        raise Unparsable("rows of different lengths")
+    return Matrix(cells)
+
+
+def _cases(text: str, read: Read) -> Answer | None:
+    """A system of equations, in any order; or values, each named by its condition."""
+    match = _CASES.match(text)
+    if match is None:
+        return None
+    rows = [r.strip(" ,.") for r in match[1].split("\\\\") if r.strip(" ,.")]
+    if not 1 < len(rows) <= MAX_ITEMS:
+        raise Unparsable("a system of one, or of none")
+    return Items("", "", tuple(_row(r, read) for r in rows))
+
+
+def _row(row: str, read: Read) -> Answer:
+    value, *condition = row.split("&")
+    if not condition or value.rstrip().endswith("="):
+        return read(row.replace("&", "").strip())
+    named = re.sub(r"\\text\{|\bif\b|\bfor\b|[{}\s,]", "", "".join(condition))
+    return Named(f"({named})", read(value.strip(" ,")))
+
+
+def _based(text: str, read: Read) -> Answer | None:
+    match = _BASED.match(text) or _BASE_WORDS.match(text)
+    if match is None:
+        return None
+    word = next(g for g in match.groups()[1:] if g)
+    base = int(word) if word.isdecimal() else NUMBER_WORDS.get(word, 0)
+    if not 2 <= base <= 36:
+        raise Unparsable("not a base")
+    sign, digits = "-" * match[1].startswith("-"), match[1].lstrip("+-").lower()
+    whole, _, part = digits.partition(".")
+    try:
+        value = Fraction(int(whole, base)) + Fraction(int(part or "0", base), base ** len(part))
+    except ValueError as error:
+        raise Unparsable(f"not digits of base {base}") from error
+    if base == 10:
+        return Scalar(Number(-value if sign else value))
+    return Based(f"{sign}{whole.lstrip('0') or '0'}.{part.rstrip('0')}".rstrip("."), base)
+
+
+def _clock(text: str, read: Read) -> Answer | None:
+    if not _CLOCK.match(text):
+        return None
+    digits = [Number(Fraction(int(d))) for d in re.findall(r"\d+", text)]
+    halves = [Symbol(f"{half}m") for half in re.findall(r"[ap](?=\.?m)", text.lower())]
+    return Ratio((*digits, *halves), clock=True)
+
+
+def _reals(text: str, read: Read) -> Answer | None:
+    if _REALS.fullmatch(text):
+        return Items("(", ")", (Scalar(Negative(Symbol("∞"))), Scalar(Symbol("∞"))))
+    match = _BUT.match(text)
+    if match is None:
+        return None
+    points = [
+        parse_value(p)
+        for p in split(re.sub(r"(?:\\text\{ ?)?\b(?:and|or)\b ?\}?", ",", match[1] or match[2]), ",")
+        if p
+    ]
+    return without(tuple(Scalar(p) for p in sorted(points, key=lambda p: approximate(p, {})[0].real)))
+
+
+def _congruence(text: str, read: Read) -> Answer | None:
+    """``x ≡ 3 (mod 5)``, or several residues."""
+    match = _CONGRUENCE.match(text)
+    if match is None:
+        return None
+    modulus = int(match[3])
+    residues = [
+        rational(parse_value(p))
+        for p in split(re.sub(r" ?(?:\\text\{ ?)?\b(?:or|and)\b ?\}?", ",", match[2]), ",")
+        if p
+    ]
+    if modulus == 0 or any(r is None or r.denominator != 1 for r in residues):
+        raise Unparsable("not a congruence of whole numbers")
+    found = tuple(Congruence((match[1] or "").strip(), int(r) % modulus, modulus) for r in residues if r is not None)
+    return found[0] if len(found) == 1 else Items("", "", found)
+
+
+def _ratio(text: str, read: Read) -> Answer | None:
+    if marks(text):
+        return None
+    text = _RATIO_WORDS.sub(":", text)
+    pieces = split(text, ":")
+    return Ratio(tuple(parse_expression(p) for p in pieces), clock=False) if len(pieces) > 1 else None

@@ -1,0 +1,140 @@
+"""A stated answer with its place in the text, and what may stand between statements that belong together."""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """An answer and the span of the text that states it."""
+
+    text: str
+    start: int
+    end: int
+    kind: Literal["box", "heading", "tag", "phrase", "plain"]
+    name: str = ""
+    """What it is the value of, as in ``x = \\boxed{2}``. It counts among several."""
+    after: str = ""
+    """What follows and may belong to it: a percent sign behind a box."""
+
+
+MAX_GAP = 120
+MAX_WORDS = 4
+_DRESS = re.compile(
+    r"\\(?:text(?:bf|it|rm)?|mathrm|mbox)\s*\{([^{}]*)\}|\\(?:quad|qquad|left|right|displaystyle|newline|par|"
+    r"hspace\{[^}]*\})|\\[,;:!\[\]() \\]"
+    r"|</?[a-z_]{1,20}>|[$&*_#>~`|]"
+)
+_ENUMERATION = re.compile(
+    r"\(\s*(?:[a-h]|[ivx]{1,4}|\d)\s*\)|(?:^|\s)(?:[a-h]|[ivx]{1,4}|\d)[.)](?=\s|$)|\bpart \w\b", re.IGNORECASE
+)
+_NAME = re.compile(r"\\?[A-Za-z]\w?(?:_\{?\w+\}?)?(?:\([a-z\d]\))?\s*(?:=|∈|\\in\b)")
+_NAMED = re.compile(r"(?:^|[\s$(,])([A-Za-z](?:_\{?\w\}?)?) ?= ?$")
+_WORD = re.compile(r"[^\W\d_]+(?:'[a-z]+)?")
+_HEDGES = frozenset(
+    [
+        "or",
+        "and",
+        "maybe",
+        "perhaps",
+        "possibly",
+        "also",
+        "could",
+        "might",
+        "may",
+        "be",
+        "it",
+        "alternatively",
+        "otherwise",
+        "else",
+        "either",
+        "another",
+        "possibility",
+        "though",
+        "although",
+        "even",
+        "as",
+        "well",
+        "plausible",
+        "likely",
+        "guess",
+        "oder",
+        "ou",
+        "or",
+        "y",
+        "et",
+        "und",
+        "other",
+        "would",
+        "can",
+        "but",
+        "或",
+        "或者",
+        "和",
+        "以及",
+        "及",
+        "与",
+    ]
+)
+_SUPERSEDE = frozenset(
+    [
+        "then",
+        "now",
+        "so",
+        "thus",
+        "hence",
+        "therefore",
+        "final",
+        "finally",
+        "actually",
+        "wait",
+        "correction",
+        "correcting",
+        "corrected",
+        "instead",
+        "rather",
+        "which",
+        "gives",
+        "becomes",
+        "simplifies",
+        "implies",
+        "check",
+        "checking",
+        "verify",
+        "again",
+        "total",
+        "no",
+        "sorry",
+        "oops",
+        "not",
+        "wrong",
+        "reconsidering",
+        "because",
+        "since",
+        "where",
+        "find",
+        "get",
+        "let",
+    ]
+)
+
+
+def belong_together(between: str) -> bool:
+    """Whether two statements with this between them are one: "43, or perhaps 42" is no answer of 42. What says that the
+    second takes the place of the first sets them apart."""
+    if len(between) > MAX_GAP:
+        return False
+    plain = _NAME.sub(" ", _ENUMERATION.sub(" ", _DRESS.sub(lambda m: f" {m[1] or ''} ", between)))
+    if re.search(r"[\d=+]", plain):
+        return False
+    found = [w.lower() for w in _WORD.findall(plain)]
+    if _SUPERSEDE.intersection(found):
+        return False
+    return sum(w not in _HEDGES for w in found) <= MAX_WORDS
+
+
+def name_before(text: str, start: int) -> str:
+    """The name that stands right before a box: ``x`` in ``x = \\boxed{2}``."""
+    match = _NAMED.search(text, max(0, start - 12), start)
+    return "" if match is None else match[1]

@@ -1,0 +1,200 @@
+"""Calculations that an answer leaves to do: ``17 + 1`` is worth 18, and answers nothing.
+
+A policy that is paid for restating the sum it was asked for learns that first: it is shorter than adding. So where the
+reference is a numeral, an answer is one, too; elsewhere it leaves no kind of calculation that the reference does not.
+A number in disguise is one: ``37e^0``, ``-37i^2`` and ``37x/x`` are 37.
+"""
+
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+
+from rewards.exact import approximate, is_known, rational, variables
+from rewards.expression import (
+    Call,
+    Negative,
+    Node,
+    Number,
+    Percent,
+    Power,
+    Product,
+    Quotient,
+    Sum,
+    Symbol,
+    Unparsable,
+    parts,
+    walk,
+)
+from rewards.nodes import COMPOUND, nodes
+from rewards.shapes import Answer, Relation
+
+_MAX_DENOMINATOR = 1_000
+"""Of a number in disguise; a value this close to a smaller fraction is taken for it."""
+_POINTS = ((0.7390851, 1.2020569, 0.5671432), (2.2824271, 3.9159655, 1.6434105), (17.13, 29.7, 11.9))
+_EVALUATED = frozenset(("factorial", "binom"))
+
+
+def is_evaluated(expected: Answer, given: Answer) -> bool:
+    """Whether an answer that equals the reference leaves nothing to calculate that the reference does not leave."""
+    wanted, found = nodes(expected), nodes(given)
+    decimals = any(isinstance(n, Number) and n.digits for node in wanted for n in walk(node))
+    if wanted and all(_is_end(n) for n in wanted) and not decimals:
+        return all(_is_end(n) for n in found)
+    kinds = _kinds(wanted)
+    if kinds & _EVALUATED:  # of numbers too large to write, every form is as good as another
+        kinds |= {"sum", "product", "division"}
+    if isinstance(expected, Relation):
+        kinds |= {"power"}  # a circle's radius may stay a square
+    left = _kinds(found) - kinds
+    if decimals:
+        left.discard("function")  # ln 2 for 0.693147 is the better answer
+    return not left
+
+
+def is_numeral(node: Node) -> bool:
+    """A number written as such: whole, decimal, mixed, a fraction of two whole numbers, per cent, or times a "
+    "power of ten."""
+    match node:
+        case Number():
+            return True
+        case Negative(inner) | Percent(inner):
+            return is_numeral(inner)
+        case Quotient(top, bottom):
+            value = rational(node) if _is_whole(top) and _is_whole(bottom) else None
+            return value is not None and (value.denominator > 1 or value == 0)
+        case Product((first, second)):
+            return isinstance(_bare(first), Number) and is_power_of_ten(second)
+        case _:
+            return is_power_of_ten(node)
+
+
+def is_power_of_ten(node: Node) -> bool:
+    """10^3, and not 1000 or 10: that would be a product that was asked for."""
+    return (
+        isinstance(node, Power)
+        and isinstance(node.base, Number)
+        and node.base.value == 10
+        and not node.base.digits
+        and isinstance(_bare(node.exponent), Number)
+    )
+
+
+def _is_end(node: Node) -> bool:
+    """A numeral, or a bare symbol such as ∞ or the x of a condition."""
+    return is_numeral(node) or isinstance(_bare(node), Symbol)
+
+
+def _bare(node: Node) -> Node:
+    return _bare(node.inner) if isinstance(node, Negative) else node
+
+
+def _is_whole(node: Node) -> bool:
+    node = _bare(node)
+    return isinstance(node, Number) and node.value.denominator == 1 and not node.digits and not node.notation
+
+
+def _kinds(found: Sequence[Node]) -> set[str]:
+    """The kinds of calculation that expressions leave to do."""
+    return {kind for node in found for part in _unfinished(node) for kind in _left(part)}
+
+
+def _unfinished(node: Node) -> Iterator[Node]:
+    """The compound parts of an expression, without what lies within its numerals."""
+    pending = [node]
+    while pending:
+        each = pending.pop()
+        if not is_numeral(each):
+            if isinstance(each, COMPOUND):
+                yield each
+            pending.extend(_children(each))
+
+
+def _children(node: Node) -> tuple[Node, ...]:
+    """The parts of a node, with sums of sums and products of products flattened."""
+    match node:
+        case Sum():
+            return tuple(terms(node))
+        case Product():
+            return tuple(factors(node))
+        case _:
+            return parts(node)
+
+
+def _left(part: Node) -> Iterator[str]:
+    match part:
+        case Sum():
+            yield from _left_to_add(terms(part))
+        case Product():
+            numbers = [f for f in factors(part) if rational(f) is not None]
+            if len(numbers) > 1 or any(rational(n) == 0 for n in numbers):
+                yield "product"
+        case Call(name, arguments):
+            yield from _left_to_call(part, name, arguments)
+        case Quotient() if rational(part) is not None:
+            yield "division"
+        case Power(_, exponent):
+            if rational(part) is not None or rational(exponent) in (0, 1):
+                yield "power"
+        case _:
+            pass
+    if rational(part) is None and _is_disguised(part):
+        yield "disguise"
+
+
+def _left_to_add(added: Sequence[Node]) -> Iterator[str]:
+    numbers = [n for n in added if rational(n) is not None]
+    if len(numbers) > 1 or any(rational(n) == 0 for n in numbers):
+        yield "sum"
+    alike = [_without_number(n) for n in added if rational(n) is None]
+    if len(set(alike)) < len(alike):
+        yield "like terms"
+
+
+def _left_to_call(call: Call, name: str, arguments: tuple[Node, ...]) -> Iterator[str]:
+    """sqrt(16), sin(π/6) and log 8: functions of constants that have a value one could have given."""
+    if name == "root":
+        if rational(call) is not None:
+            yield "root"
+    elif name in _EVALUATED:
+        if rational(call) is not None:
+            yield name
+    elif name != "exp" and is_known(name) and not any(isinstance(n, Symbol) and n.name not in "πe" for n in walk(call)):
+        yield "function"
+
+
+def terms(node: Node) -> list[Node]:
+    """What a sum adds, with the sums within it."""
+    if isinstance(node, Sum):
+        return [t for each in node.terms for t in terms(each)]
+    if isinstance(node, Negative) and isinstance(node.inner, Sum):
+        return [Negative(t) for t in terms(node.inner)]
+    return [node]
+
+
+def factors(node: Node) -> list[Node]:
+    """What a product multiplies, with the products within it; a sign is left out."""
+    if isinstance(node, Product):
+        return [f for each in node.factors for f in factors(each)]
+    return factors(node.inner) if isinstance(node, Negative) else [node]
+
+
+def _without_number(term: Node) -> tuple[str, ...]:
+    """What a term is a multiple of."""
+    if isinstance(term, Quotient) and rational(term.bottom) is not None:
+        return _without_number(term.top)
+    return tuple(sorted(repr(f) for f in factors(term) if rational(f) is None))
+
+
+def _is_disguised(part: Node) -> bool:
+    """Whether an expression with letters is a rational number whatever they are: e^0, i^2, x/x."""
+    names = sorted(variables(part))
+    values = list[complex]()
+    for probe in _POINTS if names else _POINTS[:1]:
+        try:
+            values.append(approximate(part, {n: probe[i % 3] * (1 + i // 3) for i, n in enumerate(names)})[0])
+        except Unparsable:
+            return False
+    first = values[0]
+    if any(abs(v - first) > 1e-9 * max(1, abs(first)) for v in values) or abs(first.imag) > 1e-12 * max(1, abs(first)):
+        return False
+    near = Fraction(first.real).limit_denominator(_MAX_DENOMINATOR)
+    return abs(first.real - float(near)) <= 1e-12 * max(1, abs(first))

@@ -1,0 +1,50 @@
+"""Reads answers in words: names, yes and no, the letter of a choice, numbers in words."""
+
+import re
+from fractions import Fraction
+
+from rewards.expression import Number
+from rewards.normalize import KNOWN_WORDS, words
+from rewards.number_words import number_in_words
+from rewards.shapes import Answer, Items, Scalar, Words
+
+_WORDS_ONLY = re.compile(r"^[^\W\d_][^\W\d_ '\".,()/-]*(?:[ '.,()/-]+[^\W\d_]+)*\.?$")
+_CHOICE = re.compile(r"^\(? ?([A-Ja-j]) ?\)?$")
+_NOTHING = words("no_solution no_solutions empty_set the_empty_set null_set no_solutions_exist no_solution_exists")
+_SAME = {
+    "no real solutions": "no real solution", "there are no real solutions": "no real solution",
+    "no real roots": "no real solution",
+    "no real root": "no real solution", "dne": "does not exist", "infinite": "infinitely many",
+    "infinite solutions": "infinitely many", "infinitely many solutions": "infinitely many",
+    "no such function": "no such functions", "there is no such function": "no such functions", "true": "true",
+    "impossible": "impossible",
+}  # fmt: skip
+
+
+def worded(text: str, nesting: int) -> Answer | None:
+    """A choice's letter in brackets, a spelt-out number, or text. One bare letter may be a variable."""
+    if (choice := _CHOICE.match(text)) is not None and len(text) > 1:
+        return Words(choice[1].lower())
+    plain = text.replace("\\text{", "").replace("}", "") if "\\text{" in text else text
+    if len(plain) < 2 or not is_text(plain) or plain in KNOWN_WORDS or plain.split(" ")[0] in KNOWN_WORDS:
+        return None
+    word = " ".join(re.findall(r"\w+", plain.lower()))
+    if word.replace(" ", "_") in _NOTHING:
+        return Items("{", "}", ())
+    if (number := number_in_words(word)) is not None:
+        return Scalar(Number(Fraction(number)))
+    if (
+        (" or " in f" {word} " or " and " in f" {word} ")
+        and nesting == 0
+        and all(len(w) == 1 for w in word.split()[::2])
+    ):
+        return None
+    return Words(_SAME.get(word, word))
+
+
+def is_text(text: str) -> bool:
+    """Whether this is words, and not letters with signs between them: p - q and x/y are mathematics."""
+    if not _WORDS_ONLY.match(text):
+        return False
+    signs = any(c in text for c in "-/()")
+    return any(len(w) > (3 if signs else 1) for w in re.findall(r"[^\W\d_]+", text))
