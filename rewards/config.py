@@ -1,6 +1,10 @@
 """What can be turned in grading."""
 
+from typing import Annotated, Literal
+
 from pydantic import BaseModel, ConfigDict, Field
+
+from rewards.rules import Rules
 
 
 class RewardTerm(BaseModel):
@@ -21,6 +25,14 @@ class RewardConfig(BaseModel):
     """`math_answer`, `file.py:name` or `package.module:name`."""
     terms: tuple[RewardTerm, ...] = ()
     """Several functions, added with their weights, in place of `function`."""
+    decimals: Annotated[int, Field(ge=1, le=30)] | Literal["exact"] = 6
+    """`math_answer`: significant digits of a decimal that stands for a number whose decimals do not end, or `exact`."""
+    unevaluated: Literal["refuse", "accept"] = "refuse"
+    """`math_answer`: calculations left to do, `3 * 4` for 12. Accepted, they pay for repeating the question's sum."""
+    form: Literal["asked", "any"] = "asked"
+    """`math_answer`: whether the form that the question asks for counts, and its question respelt is no answer."""
+    truncated: Literal["refuse", "grade"] = "refuse"
+    """`math_answer`: completions that the token limit cut off. Graded, they pay for an answer and then babble."""
     conversational: bool | None = None
     """Whether TRL functions get completions as lists of messages; by default as their code expects them."""
     deadline_s: float = Field(default=5.0, gt=0)
@@ -31,3 +43,8 @@ class RewardConfig(BaseModel):
     """Address space of one grading process, above which it is stopped."""
     max_failed_fraction: float = Field(default=0.25, ge=0, le=1)
     """A step in which a larger share of grades crashed ends the run."""
+
+    @property
+    def rules(self) -> Rules:
+        """The choices that `math_answer` is given."""
+        return Rules(self.decimals, self.unevaluated, self.form, self.truncated)

@@ -27,6 +27,7 @@ import cloudpickle
 
 from rewards.config import RewardConfig, RewardTerm
 from rewards.find import BUILT_IN, find_function
+from rewards.rules import STRICT, Rules
 from rewards.types import Outcome, Problem, Reward
 
 _VERL_ONE = ("data_source", "solution_str", "ground_truth", "extra_info")
@@ -36,6 +37,10 @@ _ANSWER_NAMES = (
     "labels", "expected", "expected_answer", "gold", "gold_answer", "reference", "reference_answer", "correct_answer",
 )  # fmt: skip
 """What reward files call the reference answer, in case the data set has no column of that name."""
+
+_EXTRAS = ("finish_reason", "finish_reasons", "rules")
+"""What a function of any convention gets if it has a parameter of the name: why a completion ended (or for each of a
+group), and the choices of ``[reward]``."""
 
 Score = float | Reward | None
 """What a function says of one completion; None when it does not apply (TRL)."""
@@ -68,6 +73,10 @@ class Term:
     is_async: bool
     conversational: bool = False
     """TRL only: completions are ``[{"role": "assistant", "content": text}]`` instead of text."""
+    rules: Rules = STRICT
+    """The choices of ``[reward]``, for a function that takes ``rules``."""
+    extras: frozenset[str] = frozenset()
+    """Which of `_EXTRAS` the function takes."""
     modules: tuple[str, ...] = field(default=(), compare=False)
     """Modules of the user's that no worker can be expected to have."""
 
@@ -84,17 +93,21 @@ class Term:
 def load_terms(config: RewardConfig) -> tuple[Term, ...]:
     """The functions a configuration names. Raises ValueError of one line for one that cannot be loaded."""
     terms = config.terms or (RewardTerm(function=config.function),)
-    return tuple(load_term(t.function, t.weight, conversational=config.conversational) for t in terms)
+    return tuple(
+        load_term(t.function, t.weight, conversational=config.conversational, rules=config.rules) for t in terms
+    )
 
 
-def load_term(name: str, weight: float = 1.0, *, conversational: bool | None = None) -> Term:
+def load_term(name: str, weight: float = 1.0, *, conversational: bool | None = None, rules: Rules = STRICT) -> Term:
     """Loads ``file.py:name``, ``package.module:name`` or a built-in."""
     function, modules = find_function(name)
     parameters = _parameters(name, function)
     convention = _convention(name, parameters)
     is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
     chat = _wants_chat(function, parameters) if conversational is None else conversational
-    return Term(name, weight, function, convention, is_async, chat and convention is Convention.TRL, modules)
+    extras = frozenset(n for n in _EXTRAS if n in parameters)
+    chat = chat and convention is Convention.TRL
+    return Term(name, weight, function, convention, is_async, chat, rules, extras, modules)
 
 
 def pack(terms: Sequence[Term]) -> bytes:
@@ -117,13 +130,15 @@ def pack(terms: Sequence[Term]) -> bytes:
             cloudpickle.unregister_pickle_by_value(module)
 
 
-def score(term: Term, problem: Problem, texts: Sequence[str]) -> list[Score]:
-    """What a function says of each completion of one problem.
+def score(
+    term: Term, problem: Problem, texts: Sequence[str], finish_reasons: Sequence[str] | None = None
+) -> list[Score]:
+    """What a function says of each completion of one problem. Without finish reasons all have ended by themselves.
 
     Raises `RewardFunctionError` with the function's traceback.
     """
     try:
-        returned = _call(term, problem, list(texts))
+        returned = _call(term, problem, list(texts), list(finish_reasons or ["stop"] * len(texts)))
     except (MemoryError, KeyboardInterrupt):
         raise
     except BaseException as error:  # a SystemExit in a reward function is a failure of it, too
@@ -162,7 +177,10 @@ def _convention(name: str, parameters: Mapping[str, inspect.Parameter]) -> Conve
     needed = [
         n
         for n, p in parameters.items()
-        if n not in known and p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+        if n not in known
+        and n not in _EXTRAS
+        and p.default is p.empty
+        and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
     ]
     if needed and not rest:
         raise ValueError(f"{name} needs {', '.join(needed)}, which nothing supplies; give it a default value")
@@ -205,12 +223,13 @@ def _constants(function: Any, seen: set[CodeType]) -> Iterator[tuple[Any, ...]]:
 # Calling
 
 
-def _call(term: Term, problem: Problem, texts: list[str]) -> Any:
+def _call(term: Term, problem: Problem, texts: list[str], reasons: list[str]) -> Any:
+    pairs = list(zip(texts, reasons, strict=True))
     match term.convention:
         case Convention.OURS:
-            return _each(term, [{"problem": problem, "completion": t} for t in texts])
+            return _each(term, [{"problem": problem, "completion": t, **_extras(term, r)} for t, r in pairs])
         case Convention.VERL:
-            return _each(term, [_taken(term, _verl(problem, t)) for t in texts])
+            return _each(term, [{**_taken(term, _verl(problem, t)), **_extras(term, r)} for t, r in pairs])
         case Convention.OURS_BATCH:
             arguments: dict[str, Any] = {"problems": [problem] * len(texts), "completions": texts}
         case Convention.VERL_BATCH:
@@ -218,8 +237,16 @@ def _call(term: Term, problem: Problem, texts: list[str]) -> Any:
             arguments = {many: [r[one] for r in rows] for one, many in zip(_VERL_ONE, _VERL_MANY, strict=True)}
         case Convention.TRL:
             arguments = _trl(term, problem, texts)
-    returned = term.function(**_taken(term, arguments))
+    returned = term.function(**_taken(term, arguments), **_extras(term, reasons))
     return asyncio.run(_awaited(returned)) if term.is_async else returned
+
+
+def _extras(term: Term, reason: str | list[str]) -> dict[str, Any]:
+    """The extras that a function takes, for one completion or for all of a group."""
+    if not term.extras:
+        return {}
+    given = {"finish_reason": reason, "finish_reasons": reason, "rules": term.rules}
+    return {name: given[name] for name in term.extras}
 
 
 def _each(term: Term, calls: list[dict[str, Any]]) -> list[Any]:
@@ -254,7 +281,7 @@ def _trl(term: Term, problem: Problem, texts: list[str]) -> dict[str, Any]:
     replies: list[Any] = [[{"role": "assistant", "content": t}] for t in texts] if term.conversational else texts
     columns = {"id": problem.id, "question": problem.question, "answer": problem.answer, **problem.metadata}
     for name, parameter in inspect.signature(term.function).parameters.items():
-        if name in columns or name in ("prompts", "completions"):
+        if name in columns or name in ("prompts", "completions", *_EXTRAS):
             continue
         if parameter.kind is parameter.VAR_KEYWORD:
             columns = {**dict.fromkeys(_ANSWER_NAMES, problem.answer), **columns}

@@ -28,8 +28,10 @@ _PERCENT = re.compile(
 _NUMERAL = re.compile(r"[-+$\s]*[\d,]+[\s.]*")
 
 
-def math_answer(problem: Problem, completion: str, rules: Rules = STRICT) -> Reward:
+def math_answer(problem: Problem, completion: str, finish_reason: str = "stop", rules: Rules = STRICT) -> Reward:
     """Grades one completion. Never raises for its text; how long it may take is for whoever calls it (`GraderPool`)."""
+    if finish_reason == "length" and rules.truncated == "refuse":
+        return Reward(0.0, Outcome.TRUNCATED)
     try:
         stated = extract_statements(completion)
         if not any(s.text.strip() for s in stated):

@@ -157,21 +157,31 @@ class GraderPool:
         for thread in self._threads:
             thread.start()
 
-    async def grade(self, problems: Sequence[Problem], texts_P_G: Sequence[Sequence[str]]) -> list[list[Reward]]:
+    async def grade(
+        self,
+        problems: Sequence[Problem],
+        texts_P_G: Sequence[Sequence[str]],
+        finish_reasons_P_G: Sequence[Sequence[str]] | None = None,
+    ) -> list[list[Reward]]:
         """Rewards in the shape of ``texts_P_G``. Raises `RewardFunctionError` when the user's function failed on more
         than
         ``config.max_failed_fraction`` of the completions, and ValueError when no worker can load it."""
-        graded_P_G = await self.grade_timed(problems, texts_P_G)
+        graded_P_G = await self.grade_timed(problems, texts_P_G, finish_reasons_P_G)
         rewards_P_G = [[reward for reward, _ in group] for group in graded_P_G]
         self._check_failures([r for group in rewards_P_G for r in group])
         return rewards_P_G
 
     async def grade_timed(
-        self, problems: Sequence[Problem], texts_P_G: Sequence[Sequence[str]]
+        self,
+        problems: Sequence[Problem],
+        texts_P_G: Sequence[Sequence[str]],
+        finish_reasons_P_G: Sequence[Sequence[str]] | None = None,
     ) -> list[list[tuple[Reward, float]]]:
         """Like `grade`, with the seconds each took, and however many failed."""
         assert len(problems) == len(texts_P_G), "one group of completions a problem"
-        items = [i for p, texts in zip(problems, texts_P_G, strict=True) for i in self.items(p, texts)]
+        reasons_P_G = finish_reasons_P_G or [None] * len(problems)
+        groups = zip(problems, texts_P_G, reasons_P_G, strict=True)
+        items = [i for problem, texts, reasons in groups for i in self.items(problem, texts, reasons)]
         graded = iter(await self.grade_items(items))
         rewards: list[list[tuple[Reward, float]]] = []
         for texts in texts_P_G:
@@ -182,11 +192,12 @@ class GraderPool:
             rewards.append(group)
         return rewards
 
-    def items(self, problem: Problem, texts: Sequence[str]) -> list[Item]:
+    def items(self, problem: Problem, texts: Sequence[str], finish_reasons: Sequence[str] | None = None) -> list[Item]:
         """One group's work: an item a completion, or one for the group if a function takes groups."""
+        reasons = tuple(finish_reasons or ["stop"] * len(texts))
         if self._grouped:
-            return [Item(problem, tuple(texts))] if texts else []
-        return [Item(problem, (t,)) for t in texts]
+            return [Item(problem, tuple(texts), reasons)] if texts else []
+        return [Item(problem, (text,), (reason,)) for text, reason in zip(texts, reasons, strict=True)]
 
     async def grade_items(self, items: Sequence[Item], *, logs: bool = True) -> list[Graded]:
         """The items' rewards, in order. Failures are logged, unless the caller shows them."""

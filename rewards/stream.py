@@ -35,6 +35,7 @@ class Row:
     fields: dict[str, Any]
     problem: Problem
     completion: str
+    finish_reason: str = "stop"
 
 
 class MalformedLine(ValueError):
@@ -53,7 +54,8 @@ def read_row(line: bytes, number: int) -> Row:
     completion = row.get("completion")
     if not isinstance(completion, str):
         raise MalformedLine("'completion' is missing or not a string")
-    return Row(row, read_problem(row, str(row.get("id", number))), completion)
+    reason = "length" if row.get("finish_reason") == "length" else "stop"
+    return Row(row, read_problem(row, str(row.get("id", number))), completion, reason)
 
 
 def read_problem(row: dict[str, Any], name: str) -> Problem:
@@ -64,7 +66,7 @@ def read_problem(row: dict[str, Any], name: str) -> Problem:
     if isinstance(answer, float) and answer.is_integer():
         answer = int(answer)
     asked = [str(row[k]) for k in ("question", "problem", "prompt", "Body", "Question") if k in row]
-    known = {"id", "question", "answer", "completion"}
+    known = {"id", "question", "answer", "completion", "finish_reason"}
     return Problem(name, " ".join(asked[:2]), str(answer), {k: v for k, v in row.items() if k not in known})
 
 
@@ -101,7 +103,8 @@ async def grade_stream(
 
 
 async def _grade(pool: GraderPool, window: list[Row]) -> list[tuple[Row, Reward, float]]:
-    graded = await pool.grade_timed([r.problem for r in window], [[r.completion] for r in window])
+    reasons = [[r.finish_reason] for r in window]
+    graded = await pool.grade_timed([r.problem for r in window], [[r.completion] for r in window], reasons)
     return [(row, *group[0]) for row, group in zip(window, graded, strict=True)]
 
 

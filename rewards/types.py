@@ -29,6 +29,8 @@ class Outcome(StrEnum):
     """The completion states no final answer."""
     UNPARSABLE = "unparsable"
     """It states one that is not mathematics, or is too large to look at."""
+    TRUNCATED = "truncated"
+    """It was cut off by the token limit."""
     TIMEOUT = "timeout"
     """Grading passed its deadline (or its memory cap) and was killed."""
     CRASHED = "crashed"
@@ -56,8 +58,16 @@ class Reward:
 class Grader(Protocol):
     """Grades whole groups at once. Never raises for a completion's text, whatever it holds."""
 
-    async def grade(self, problems: Sequence[Problem], texts_P_G: Sequence[Sequence[str]]) -> list[list[Reward]]:
-        """Rewards in the shape of ``texts_P_G``: problems, then the completions of each one's group."""
+    async def grade(
+        self,
+        problems: Sequence[Problem],
+        texts_P_G: Sequence[Sequence[str]],
+        finish_reasons_P_G: Sequence[Sequence[str]] | None = None,
+    ) -> list[list[Reward]]:
+        """Rewards in the shape of ``texts_P_G``: problems, then the completions of each one's group.
+
+        A finish reason is ``stop``, or ``length`` for a completion that was cut off; without them all have ended.
+        """
         ...
 
     async def close(self) -> None:

@@ -42,6 +42,7 @@ class Item:
 
     problem: Problem
     texts: tuple[str, ...]
+    finish_reasons: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +160,7 @@ def grade_item(terms: Sequence[Term], item: Item) -> Graded:
     started = time.perf_counter()
     failure = None
     try:
-        scores = [score(term, item.problem, item.texts) for term in terms]
+        scores = [score(term, item.problem, item.texts, item.finish_reasons) for term in terms]
         rewards = tuple(combine(terms, _column(scores, i)) for i in range(len(item.texts)))
     except MemoryError:
         rewards = tuple(Reward(0.0, Outcome.TIMEOUT) for _ in item.texts)

@@ -42,7 +42,11 @@ async def evaluate(
     sampling = sampling.model_copy(update={"group_size": config.samples_per_problem, "temperature": config.temperature})
     prompts = [encode(problem) for problem in problems]
     completions_P_G = await engine.sample(prompts, adapter, sampling, seeds=range(len(prompts)))
-    rewards_P_G = await grader.grade(problems, [[c.text for c in group] for group in completions_P_G])
+    rewards_P_G = await grader.grade(
+        problems,
+        [[c.text for c in group] for group in completions_P_G],
+        [[c.finish_reason for c in group] for group in completions_P_G],
+    )
     groups = [Group(*parts) for parts in zip(problems, prompts, completions_P_G, rewards_P_G, strict=True)]
     return summarise(groups)
 

@@ -141,7 +141,11 @@ async def roll_out(
         seeds = _seeds(config.seed, step, len(prompts))
         completions_P_G = await parts.engine.sample(prompts, adapter, config.sampling, seeds=seeds)
     with watch.phase("grade"):
-        rewards_P_G = await parts.grader.grade(problems, [[c.text for c in group] for group in completions_P_G])
+        rewards_P_G = await parts.grader.grade(
+            problems,
+            [[c.text for c in group] for group in completions_P_G],
+            [[c.finish_reason for c in group] for group in completions_P_G],
+        )
     groups = [Group(*parts) for parts in zip(problems, prompts, completions_P_G, rewards_P_G, strict=True)]
     return Rollout(groups, watch.seconds)
 

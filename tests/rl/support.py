@@ -71,7 +71,9 @@ class ScriptedEngine(Engine):
 class SameTextGrader:
     """Right is what is spelt like the answer."""
 
-    async def grade(self, problems: Sequence[Problem], texts_P_G: Sequence[Sequence[str]]) -> list[list[Reward]]:
+    async def grade(
+        self, problems: Sequence[Problem], texts_P_G: Sequence[Sequence[str]], _: object = None
+    ) -> list[list[Reward]]:
         return [
             [RIGHT if text == problem.answer else WRONG for text in texts]
             for problem, texts in zip(problems, texts_P_G, strict=True)

@@ -52,7 +52,9 @@ class Bomb(Sink):
 class EagerGrader:
     """A grade that a policy of 30 characters can earn at once: right is what begins with a digit."""
 
-    async def grade(self, problems: Sequence[Problem], texts_P_G: Sequence[Sequence[str]]) -> list[list[Reward]]:
+    async def grade(
+        self, problems: Sequence[Problem], texts_P_G: Sequence[Sequence[str]], _: object = None
+    ) -> list[list[Reward]]:
         return [[RIGHT if text[:1].isdigit() else WRONG for text in texts] for texts in texts_P_G]
 
     async def close(self) -> None:
@@ -173,7 +175,9 @@ async def test_a_run_of_no_steps_evaluates_the_base_model(tmp_path: Path) -> Non
 
 async def test_a_step_without_a_signal_is_done_counted_and_changes_nothing(tmp_path: Path) -> None:
     class Crashing(EagerGrader):
-        async def grade(self, problems: Sequence[Problem], texts_P_G: Sequence[Sequence[str]]) -> list[list[Reward]]:
+        async def grade(
+            self, problems: Sequence[Problem], texts_P_G: Sequence[Sequence[str]], _: object = None
+        ) -> list[list[Reward]]:
             return [[CRASHED] * len(texts) for texts in texts_P_G]
 
     directory = await run(configuration(*SMALL), tmp_path / "run", Crashing())
