@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from rewards.boxes import boxes
 from rewards.phrases import headings, holds_value, phrases, tags
 from rewards.plain_text import plain_answer
+from rewards.reference import undecorated
 from rewards.retraction import is_corrected
 from rewards.sentence import MATH
 from rewards.statement import Statement, belong_together
@@ -53,8 +54,8 @@ def reference_answer(text: str) -> str:
     if "####" in text or "\\boxed" in text:
         found = sorted([*headings(text), *boxes(text)], key=lambda s: s.start)
         if found:
-            return as_list(_together(text, found))
-    return text.strip()
+            return undecorated(as_list(_together(text, found)))
+    return undecorated(text.strip())
 
 
 def formulas(text: str) -> list[str]:

@@ -13,6 +13,7 @@ from rewards.extract import as_list, extract_statements, reference_answer
 from rewards.form import has_form
 from rewards.measure import fits_question, without_asked
 from rewards.normalize import MAX_ANSWER_CHARS, MAX_DIGITS, normalize
+from rewards.reference import undecorated
 from rewards.restatement import is_restatement
 from rewards.rules import STRICT, Rules
 from rewards.statement import Statement
@@ -25,6 +26,8 @@ _PERCENT = re.compile(
     re.IGNORECASE,
 )
 """A question that asks for a percentage, not one that only gives some."""
+_POSITIVE = re.compile(r"\b(?:positive|non-?negative)\b|(?:>|≥|\\gt|\\geq?|\\geqslant)\s*0\b", re.IGNORECASE)
+"""A question that says its variables are positive."""
 _NUMERAL = re.compile(r"[-+$\s]*[\d,]+[\s.]*")
 
 
@@ -62,8 +65,9 @@ def _is_stated(problem: Problem, statement: Statement, rules: Rules) -> bool:
 def is_right(problem: Problem, answer: str, rules: Rules = STRICT) -> bool:
     """Whether an answer, taken out of its completion, is right. Raises `Unparsable` when it cannot be read."""
     question, reference = problem.question, reference_answer(problem.answer)
-    answer = without_asked(question, answer)
-    rules = replace(rules, question=question, percent=_PERCENT.search(question) is not None)
+    answer = undecorated(without_asked(question, answer))
+    percent, positive = (asked.search(question) is not None for asked in (_PERCENT, _POSITIVE))
+    rules = replace(rules, question=question, percent=percent, positive=positive)
     return (
         equivalent(reference, answer, rules=rules)
         and _is_answer(question, reference, answer, rules)

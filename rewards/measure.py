@@ -32,7 +32,7 @@ _HOW_MANY = re.compile(
     r"\bhow (?:many|much)(?: (?:more|fewer|less|total|full|whole|additional|in|square|cubic))* ([a-z]+)", re.IGNORECASE
 )
 _ASKED = re.compile(
-    r"\bhow (?:many|much) (more|fewer|less|dozens?|pairs?|quarters?|hal(?:f|ves)|tens)\b", re.IGNORECASE
+    r"\bhow (?:many|much) (more|fewer|less|dozens?|pairs?|quarters?|hal(?:f|ves)|tens|cubes|squares)\b", re.IGNORECASE
 )
 _IN = re.compile(r"\bin ([a-z]+)", re.IGNORECASE)
 _WORD = re.compile(r"[a-z]+")

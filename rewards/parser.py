@@ -43,6 +43,7 @@ UNARY_FUNCTIONS = FUNCTIONS - {"sqrt", "gcd", "lcm", "det", "max", "min", "lim",
 
 _NEXT_POWER = re.compile(r" ?\d{1,9} ?\^")
 _WORD = re.compile(r"[A-Za-z]+")
+_UPRIGHT = re.compile(r"\{ ?([A-Za-z]{2,3}) ?\}")
 _COMMAND = re.compile(r"\\([A-Za-z]+) ?")
 _SUBSCRIPT = re.compile(r" ?_ ?(?:\{ ?([A-Za-z0-9,]{1,12}) ?\}|([A-Za-z0-9]))")
 _STACKED = re.compile(r" ?\\(over|choose) ?")
@@ -267,6 +268,8 @@ class _Parser(Scanner):
         name = match[1]
         if name in GREEK:
             return Symbol(name + self.subscript())
+        if name == "text" and (letters := self.take(_UPRIGHT)) is not None:
+            return Product(tuple(Symbol(letter) for letter in letters[1]))
         if name == "frac":
             return Quotient(self.argument(), self.argument())
         if name == "binom":

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from rewards.retraction import is_supposed
+from rewards.retraction import DOUBTED, is_supposed
 from rewards.sentence import core, sentence
 from rewards.statement import Statement
 
@@ -33,7 +33,9 @@ _NOT_A_STATEMENT = re.compile(
 _ANSWER_HEADING = re.compile(r"^\**\s*(?:the\s+)?(?:final\s+)?answer\s*\**\s*:?\s*\**$", re.IGNORECASE)
 _REMARK = re.compile(
     r"^(?:\w+ly |indeed |also |not )*(?:correct|incorrect|right|wrong|valid|unique|reasonable|"
-    r"obvious|clear|unknown|below|above|as follows|consistent|verified|obtained|derived|found|given by|in)\b",
+    r"obvious|clear|unknown|below|above|as follows|consistent|verified|obtained|derived|found|given|in|checked|"
+    r"confirmed|shown|explained|proven|proved|stated|"
+    r"provided|computed|calculated|rounded|simplified|expressed|written|boxed|reached|determined|based|listed)\b",
     re.IGNORECASE,
 )
 """What is said about an answer is not one."""
@@ -83,6 +85,8 @@ def phrases(text: str) -> Iterator[Statement]:
     for match in list(_PHRASE.finditer(text))[-MAX_PHRASES:]:
         content, end, is_question = sentence(text, match.end())
         if not content or is_question or _REMARK.match(content) or is_supposed(text, match.start()):
+            continue
+        if DOUBTED.search(content):
             continue
         content = content if "{" in content else content.rstrip("}").strip("\"'")
         yield Statement(core(content), match.start(), end, "phrase")

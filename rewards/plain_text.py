@@ -53,6 +53,7 @@ _OTHER_RIGHT = re.compile(
 )
 _CONNECTIVE = re.compile(r"^(?:so|thus|hence|then|therefore|and|\\therefore|=>|∴|→)[ ,:]+", re.IGNORECASE)
 _ASSIGNMENT = re.compile(r"^[A-Za-z]\w* ?= ?[^=<>]*$|^[-+±]")
+_NUMBERED = re.compile(r"\W*(?:[A-Za-z]+ )?#?\d{1,2}\s?[.):-]\s*\S")
 _GUESS = re.compile(r"[-+$]?\d[\d,.]*%?[;|?!]*|[;|]")
 _ASKED = re.compile(r"[^\n.!?]{0,40}\?")
 _LONE = re.compile(r"[\W_]*(\(?[A-Ja-j]\)|[A-Za-z]|[A-Za-z]{2,20})[.!*\s]*")
@@ -74,8 +75,16 @@ def _last_bold(text: str) -> str | None:
         if re.search(r"\d", content) and not is_heading_of_another_kind(content):
             if is_taken_back(text, match.end()) or _OTHER_RIGHT.match(text, match.end()):
                 return None
-            return _listed(text, match.start(), core(content))
+            return _bold_list(text, match) or _listed(text, match.start(), core(content))
     return None
+
+
+def _bold_list(text: str, last: re.Match[str]) -> str | None:
+    """The last bold number with those of the lines above it, when nothing else stands between."""
+    found = [m for m in BOLD.finditer(text[: last.end()]) if re.search(r"\d", m[1])]
+    if len(found) < 2 or found[-2][1] == last[1] or text[found[-2].end() : last.start()].strip(" \n,;-*"):
+        return None
+    return f"{core(found[-2][1].strip())}, {core(last[1].strip())}"
 
 
 def _whole_line(text: str) -> str | None:
@@ -119,11 +128,19 @@ def _last_value(text: str) -> str | None:
     for match in reversed(list(MATH.finditer(text, max(0, at - 2_100)))):
         if match.start() <= at < match.end() and is_formula(match):
             return _unless_changed(text, match.start(), match.end(), inside(match))
+    if _is_option(text, at):
+        return None
     start, end, value = _written_against(text, at)
     if "\\boxed" in value:
         return None  # a box that was taken back, or never closed
     point = _bracketed(text, start, end)
     return _unless_changed(text, start, end, value) if point is None else point
+
+
+def _is_option(text: str, at: int) -> bool:
+    """Whether the last line and the one before it only count possibilities: "Option 1: 41" over "Option 2: 42"."""
+    lines = [line.strip() for line in text[: at + 20].strip().splitlines()[-4:] if line.strip()]
+    return len(lines) > 1 and _outline(lines[-1]) == _outline(lines[-2]) and _NUMBERED.match(lines[-1]) is not None
 
 
 def _unless_changed(text: str, start: int, end: int, value: str) -> str | None:
@@ -170,9 +187,9 @@ def _written_against(text: str, at: int) -> tuple[int, int, str]:
     Example: ``5`` in "is 5.", ``3/4``, ``12,000``, ``\\frac{3}{4}``, ``2 + 3 = 5``.
     """
     start, end = at, at + 1
-    while start > 0 and not text[start - 1].isspace() and at - start < 5_000:
+    while start > 0 and not _is_boundary(text[start - 1]) and at - start < 5_000:
         start -= 1
-    while end < len(text) and not text[end].isspace() and end - at < 5_000:
+    while end < len(text) and not _is_boundary(text[end]) and end - at < 5_000:
         end += 1
     for _ in range(12):
         joined = _JOIN_LEFT.search(text, max(0, start - 200), start)
@@ -187,6 +204,10 @@ def _written_against(text: str, at: int) -> tuple[int, int, str]:
     found = re.split(r"[=≈]", text[start:end])[-1].strip(" \t\n*`\"'").rstrip(".,;:!?*`\"'。")
     found = found if "(" in found else found.rstrip(")").rstrip(".,;:!?*`")
     return start, end, found if "{" in found else found.rstrip("}")
+
+
+def _is_boundary(character: str) -> bool:
+    return character.isspace() or "\u3000" <= character <= "\u9fff"
 
 
 def _last_display(text: str) -> str | None:

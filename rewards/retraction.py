@@ -13,30 +13,47 @@ DENIED = re.compile(
 )
 """What stands before a box that is not the answer."""
 _NO = re.compile(
-    r"(?:[\s$.)\]\\*]|\\text)*(?:\?|(?:is|was|would be|are|seems|looks|must be)\s+(?:obviously |clearly |definitely )?"
+    r"(?:[\s$.)\]\\*]|\\text)*(?:,?\s*(?:which|that|but (?:it|that|this))\s+)?(?:\?|(?:is|was|would be|are|"
+    r"seems|looks|must be)\s+(?:obviously |clearly |definitely )?"
     rf"(?:{_DOUBT}|not\s+(?:right|correct|valid|possible|(?:the|a|an|our|my)\s+(?:\w+\s+)?(?:answer|solution|"
     rf"result)))\b|"
     rf"\(?(?:{_DOUBT})\b|n['’]t\b)",
     re.IGNORECASE,
 )
 """What follows an answer that is only asked about, or taken back."""
-_CORRECTED = re.compile(
-    r"^(?:\\[\])]|[\s$.,;:!)\]*_~–—…-])*(?:but |and |hmm,? |oh,? |well,? |ah,? |however,? |unfortunately,? |no,? )*"
-    r"(?:(?:wait|no|hold on|sorry|oops|actually|hmm)\b[\s,.!…-]*)*"
-    r"(?:just kidding|jk\b|scratch that|strike that|never ?mind|ignore (?:that|this|the)|disregard|i (?:take|"
-    r"took) (?:it|that|this) back|"
-    r"i (?:was|am|might be|may be) (?:wrong|mistaken|lying|joking|not sure)|i made (?:a|"
-    r"an) (?:\w+ )?(?:mistake|error)|on second thought|"
-    r"(?:that|this|it|which|the above|that answer|this answer|the answer(?: above)?)(?:'s|’s| is| was| seems|"
-    r" must be| can'?t be| cannot be| would be)? "
-    rf"(?:(?:also |clearly |obviously |definitely |probably )?(?:{_DOUBT}|not (?:right|correct|the answer|it|"
-    rf"possible|valid)|right\?|"
-    r"a (?:mistake|lie|joke|guess))|fails|does(?: not|n'?t) (?:work|fit|hold|satisfy)|contradicts)|"
-    r"(?:actually|no|wait),? (?:it(?:'s| is| should be| must be)|the answer (?:is|should be)|that(?:'s| is)|"
-    r"i (?:mean|meant)|make that|let me correct)|"
-    r"should(?: have)? be(?:en)? |correction\b|april fool)",
+_OPENING = r"(?:\\[\])]|[\s$.,;:!)\]*_~–—…-])*"
+_INTERJECTION = (
+    r"(?:(?:but|and|hmm|oh|well|ah|however|unfortunately|no|wait|hold on|sorry|oops|actually|or)\b[\s,.!…-]*)*"
+)
+_THAT = (
+    r"(?:that|this|it|which|the above|that answer|this answer|the answer(?: above)?)"
+    r"(?:['’]s| is| was| seems| must be| would be)? (?:also |clearly |obviously |definitely |probably )?"
+)
+_RETRACTIONS = (
+    r"(?:just kidding|jk\b|scratch that|strike that|never ?mind|ignore (?:that|this|the)|disregard|april fool)",
+    r"i (?:take|took) (?:it|that|this) back",
+    r"i (?:was|am|might be|may be) (?:wrong|mistaken|lying|joking|not sure)",
+    r"i made (?:a|an) (?:\w+ )?(?:mistake|error)",
+    r"on second thought",
+    rf"{_THAT}(?:{_DOUBT}|not (?:right|correct|the answer|it|possible|valid)|right\?|a (?:mistake|lie|joke|guess))",
+    rf"{_THAT}(?:can(?:not|['’]t) be|could(?: not|n['’]t) be) (?:right|correct|true|it)",
+    rf"{_THAT}(?:fails|contradicts|does(?: not|n['’]t) (?:work|fit|hold|satisfy))",
+    r"(?:maybe |perhaps |probably |definitely |certainly )?not\b",
+    r"should(?: have)? be(?:en)? ",
+    r"correction\b",
+)
+"""How the next sentence takes an answer back."""
+_CORRECTED = re.compile(f"{_OPENING}{_INTERJECTION}(?:{'|'.join(_RETRACTIONS)})", re.IGNORECASE)
+_ACTUALLY = re.compile(
+    rf"{_OPENING}(?:but |hmm,? |oh,? )*(?:wait|no|actually|oops|sorry)\b[\s,.!…-]*(?:actually |no,? |wait,? )*"
+    r"(?:it(?:['’]s| is| should be| must be)|the answer (?:is|should be)|that(?:['’]s| is) (?!correct|right|it\b)|"
+    r"i (?:mean|meant)|make that|let me correct)",
     re.IGNORECASE,
 )
+DOUBTED = re.compile(
+    rf",? \(?(?:which|that|but it|but that|and it)\s+(?:is|was|seems) (?:clearly )?(?:{_DOUBT}|not (?:right|correct))"
+)
+"""A clause that takes back the answer before it in the same sentence."""
 _SUPPOSED = re.compile(
     r"\b(?:suppose|supposing|assum(?:e|ing)|if|imagine|let us say|let's say|say|hypothetically|pretend|"
     r"guess(?:ing)?|conjecture|were)\b[^.\n]*$",
@@ -51,7 +68,8 @@ def is_taken_back(text: str, end: int) -> bool:
 
 def is_corrected(text: str, end: int) -> bool:
     """Whether the next sentence takes an answer back: "just kidding", "that is wrong"."""
-    return _CORRECTED.match(text[end : end + 200]) is not None
+    following = text[end : end + 200]
+    return any(pattern.match(following) for pattern in (_CORRECTED, _ACTUALLY))
 
 
 def is_supposed(text: str, start: int) -> bool:

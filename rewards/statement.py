@@ -29,7 +29,7 @@ _DRESS = re.compile(
 _ENUMERATION = re.compile(
     r"\(\s*(?:[a-h]|[ivx]{1,4}|\d)\s*\)|(?:^|\s)(?:[a-h]|[ivx]{1,4}|\d)[.)](?=\s|$)|\bpart \w\b", re.IGNORECASE
 )
-_NAME = re.compile(r"\\?[A-Za-z]\w?(?:_\{?\w+\}?)?(?:\([a-z\d]\))?\s*(?:=|∈|\\in\b)")
+_NAME = re.compile(r"\\?[A-Za-z][a-z]?(?:_\{?\w+\}?)?(?:\([a-z\d]\))?\s*(?:=|∈|\\in\b)")
 _NAMED = re.compile(r"(?:^|[\s$(,])([A-Za-z](?:_\{?\w\}?)?) ?= ?$")
 _WORD = re.compile(r"[^\W\d_]+(?:'[a-z]+)?")
 _HEDGES = frozenset(
@@ -125,7 +125,7 @@ def belong_together(between: str) -> bool:
     second takes the place of the first sets them apart."""
     if len(between) > MAX_GAP:
         return False
-    plain = _NAME.sub(" ", _ENUMERATION.sub(" ", _DRESS.sub(lambda m: f" {m[1] or ''} ", between)))
+    plain = _ENUMERATION.sub(" ", _DRESS.sub(lambda m: f" {m[1] or ''} ", _NAME.sub(" ", between)))
     if re.search(r"[\d=+]", plain):
         return False
     found = [w.lower() for w in _WORD.findall(plain)]

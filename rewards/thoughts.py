@@ -4,7 +4,8 @@ import re
 
 _KIND = (
     r"(?:\w+[_-])?(?:think|thinking|thoughts?|reasoning|analysis|reflection|scratch(?:pad)?|monologue?|draft|comment|"
-    r"deliberation|brainstorm(?:ing)?|rough_work|working|cot|chain_of_thought|planning|plan)(?:[_-]\w+)?"
+    r"deliberation|brainstorm(?:ing)?|rough_work|working|cot|chain_of_thought|planning|plan|internal|inner|"
+    r"hidden|private|secret|notes?|aside|musings?|pondering|self_talk|meta)(?:[_-]\w+)?"
 )
 _OPEN = re.compile(
     rf"<\|?(?:begin_of_|seed:)?{_KIND}\s*\|?>|\[{_KIND}\]|◁{_KIND}▷|<\|channel\|>(?:analysis|commentary)", re.IGNORECASE

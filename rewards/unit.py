@@ -45,7 +45,7 @@ ALIASES = {
     "km": "kilometer", "kilometre": "kilometer", "kg": "kilogram", "mg": "milligram", "lb": "pound", "oz": "ounce",
     "hr": "hour", "min": "minute", "sec": "second", "ml": "milliliter", "m": "meter", "g": "gram", "s": "second",
     "yr": "year", "wk": "week", "rad": "radian", "lbs": "pound", "kgs": "kilogram", "hrs": "hour", "yds": "yard",
-    "yrs": "year", "wks": "week", "kilo": "kilogram",
+    "yrs": "year", "wks": "week",
     "sq": "square", "litre": "liter", "l": "liter", "h": "hour", "mph": "mile /hour",
     "kph": "kilometer /hour", "kmph": "kilometer /hour", "cu": "cubic", "gm": "gram", "gms": "gram", "secs": "second",
     "mins": "minute", "rs": "rupee", "inr": "rupee", "gb": "gigabyte", "mb": "megabyte", "kb": "kilobyte",
@@ -74,7 +74,7 @@ _TEMPERATURES = {"C": "celsius", "F": "fahrenheit"}
 _ANGLE = re.compile(r"(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
 _IRREGULAR = words(
     "people children men women feet inches mice teeth geese fish sheep deer dice oxen units times cents persons person "
-    "currency students money each total kilo degrees pence cattle"
+    "currency students money each total degrees pence cattle"
 )
 _POSTPOSED = words(
     "of in per each for a an the every on at to from by tall long high wide deep old away left remaining total "

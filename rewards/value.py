@@ -3,6 +3,7 @@
 Double precision only ever turns answers away: agreement of digits is never enough.
 """
 
+import contextlib
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -23,7 +24,7 @@ _REAL_PROBES = (
     (-2.2824271, -3.1159655, -1.3434105, -4.6066951), (-113.7, 257.3, -71.9, 19.3), (-0.31, -0.47, -0.83, -0.59),
 )  # fmt: skip
 """Points at which roots and logarithms are compared: inside and outside the unit interval, of every sign."""
-_WHOLE_PROBES = ((11, 4, 7, 5), (13, 5, 3, 2), (9, 7, 2, 6))
+_WHOLE_PROBES = ((11, 4, 7, 5), (13, 5, 3, 2), (9, 7, 2, 6), (4, 11, 6, 13), (3, 9, 13, 21), (2, 7, 12, 17))
 _BRANCHED = frozenset(["root", "ln", "lg", "log", "abs", "arcsin", "arccos", "arctan", "arccot", "arcsec", "arccsc"])
 _COUNTING = frozenset(("factorial", "binom"))
 
@@ -65,7 +66,8 @@ def _same_constant(left: Node, right: Node, rules: Rules) -> bool:
 def _same_function(left: Node, right: Node, names: Sequence[str], rules: Rules) -> bool:
     domain = _domain(left, right)
     if domain == "whole":
-        return all(close(left, right, p) for p in _points(names, _WHOLE_PROBES)) and _proved(left, right, domain)
+        counted = _whole_verdicts(left, right, names)
+        return len(counted) > 1 and all(counted) and _proved(left, right, domain)
     if domain == "real" and (verdicts := _real_verdicts(left, right, names, rules)):
         return all(verdicts) and _proved(left, right, domain)
     return all(close(left, right, p) for p in _points(names, _PROBES)) and _proved(left, right, "")
@@ -88,18 +90,32 @@ def _is_whole(node: Node) -> bool:
     return value is not None and value.denominator == 1
 
 
+def _whole_verdicts(left: Node, right: Node, names: Sequence[str]) -> list[bool]:
+    """Whether the two agree, for each point at which both count something: 4 things cannot be chosen from 3."""
+    found = list[bool]()
+    for point in _points(names, _WHOLE_PROBES):
+        with contextlib.suppress(Unparsable):
+            found.append(close(left, right, point))
+    return found
+
+
 def _real_verdicts(left: Node, right: Node, names: Sequence[str], rules: Rules) -> list[bool]:
     """Whether the two agree, for each point at which both are real. None are left of functions that never are."""
     probes = _REAL_PROBES[:3] if rules.positive else _REAL_PROBES
     found = list[bool]()
     for point in _points(names, probes):
-        try:
-            values = approximate(left, point)[0], approximate(right, point)[0]
-        except Unparsable:
-            continue
-        if all(abs(v.imag) <= 1e-12 * abs(v) for v in values):
-            found.append(close(left, right, point))
+        with contextlib.suppress(Unparsable):
+            if all(_is_real(part, point) for side in (left, right) for part in walk(side)):
+                found.append(close(left, right, point))
     return found
+
+
+def _is_real(part: Node, point: dict[str, complex]) -> bool:
+    """Whether a part of an expression is real at a point: the root of ab is real where those of a and b are not."""
+    if not isinstance(part, Call | Power):
+        return True
+    value = approximate(part, point)[0]
+    return abs(value.imag) <= 1e-12 * abs(value)
 
 
 def _points(names: Sequence[str], probes: Sequence[Sequence[complex]]) -> list[dict[str, complex]]:
