@@ -104,7 +104,7 @@ def unreadable(answer: str) -> str | None:
     if len(text) > 4 * MAX_ANSWER_CHARS + MAX_DIGITS:
         return "the answer is too long"
     try:
-        parse_answer(normalize(text))
+        parse_answer(without_choice(normalize(text), normalize(text))[0])
     except (Unparsable, RecursionError) as error:
         return f"{text[:80]!r}: {error}"
     return None

@@ -4,6 +4,7 @@ statement of it, or a text that is only one letter or word."""
 import re
 
 from rewards.answer import parse_answer
+from rewards.equivalence import equivalent
 from rewards.expression import Unparsable
 from rewards.normalize import normalize
 from rewards.phrases import is_heading_of_another_kind
@@ -52,8 +53,12 @@ _OTHER_RIGHT = re.compile(
     re.IGNORECASE,
 )
 _CONNECTIVE = re.compile(r"^(?:so|thus|hence|then|therefore|and|\\therefore|=>|∴|→)[ ,:]+", re.IGNORECASE)
-_ASSIGNMENT = re.compile(r"^[A-Za-z]\w* ?= ?[^=<>]*$|^[-+±]")
-_NUMBERED = re.compile(r"\W*(?:[A-Za-z]+ )?#?\d{1,2}\s?[.):-]\s*\S")
+_ASSIGNMENT = re.compile(r"^[A-Za-z]\w* ?= ?[^=<>]*$|^[-+±]\s*\d[^,;]*$")
+_BULLET = re.compile(r"^[-*•]\s+(?=[-+$\\\d(][^A-Za-z]*(?:\\\w+[^A-Za-z]*)*$)")
+_NAMED_LINE = re.compile(r"(\\?[A-Za-z]\w*) ?= ?([^=<>≈]+)")
+_COMPANION = re.compile(r"(?:\bor|\beither|;|\bto|\bbetween|[\d}\\]\S*,?\s+and)\s*[$(]?$", re.IGNORECASE)
+"""What joins a value to one before it that is no number."""
+_NUMBERED = re.compile(r"\W*(?:[A-Za-z]+ )?#?\d{1,2}\s?[.):]\s*(?=\S)")
 _GUESS = re.compile(r"[-+$]?\d[\d,.]*%?[;|?!]*|[;|]")
 _ASKED = re.compile(r"[^\n.!?]{0,40}\?")
 _LONE = re.compile(r"[\W_]*(\(?[A-Ja-j]\)|[A-Za-z]|[A-Za-z]{2,20})[.!*\s]*")
@@ -90,16 +95,31 @@ def _bold_list(text: str, last: re.Match[str]) -> str | None:
 def _whole_line(text: str) -> str | None:
     """A last line of nothing but mathematics, with lines of the same shape above it: "x = 41" over "x = 42"."""
     lines = [line.strip() for line in text.strip().splitlines()[-12:] if line.strip()]
+    bullets = [line for line in lines if _BULLET.match(line)]
+    if len(bullets) > 1 and bullets[-1] == lines[-1]:
+        return ", ".join(dict.fromkeys(_BULLET.sub("", line) for line in bullets))
     lines = [_CONNECTIVE.sub("", line) for line in lines]
-    if not lines or not _is_mathematics(lines[-1]):
+    alternatives = len(lines) > 1 and _NAMED_LINE.fullmatch(lines[-1]) and _is_parallel(lines[-2], lines[-1])
+    if not lines or not (alternatives or _is_mathematics(lines[-1])):
         return None
     alike = [lines[-1]]
     for line in reversed(lines[:-1]):
-        if _outline(line) != _outline(lines[-1]) or len(re.findall(r"\d+", line)) > 1:
+        if not _is_parallel(line, lines[-1]):
             break
         alike.insert(0, line)
     # A name and its value alone is left to `_last_value`.
     return None if len(alike) == 1 and _ASSIGNMENT.match(alike[0]) else ", ".join(dict.fromkeys(alike))
+
+
+def _is_parallel(line: str, last: str) -> bool:
+    """Whether two lines state two answers in the same way. Of two values of one name, equal ones are the work."""
+    named = _NAMED_LINE.fullmatch(line), _NAMED_LINE.fullmatch(last)
+    if named[0] is not None and named[1] is not None and named[0][1] == named[1][1]:
+        try:
+            return not equivalent(named[0][2], named[1][2])
+        except (Unparsable, RecursionError):
+            return True
+    return _outline(line) == _outline(last) and len(re.findall(r"\d+", line)) < 2
 
 
 def _outline(line: str) -> str:
@@ -140,7 +160,8 @@ def _last_value(text: str) -> str | None:
 def _is_option(text: str, at: int) -> bool:
     """Whether the last line and the one before it only count possibilities: "Option 1: 41" over "Option 2: 42"."""
     lines = [line.strip() for line in text[: at + 20].strip().splitlines()[-4:] if line.strip()]
-    return len(lines) > 1 and _outline(lines[-1]) == _outline(lines[-2]) and _NUMBERED.match(lines[-1]) is not None
+    labels = [_NUMBERED.match(line) for line in lines[-2:]]
+    return len(labels) > 1 and all(labels) and len({_outline(label[0]) for label in labels if label}) == 1
 
 
 def _unless_changed(text: str, start: int, end: int, value: str) -> str | None:
@@ -178,7 +199,8 @@ def _listed(text: str, start: int, value: str) -> str | None:
         items.insert(0, before["item"].strip("$*"))
         start = before.start()
     context = max(0, start - 30), start
-    return None if DENIED.search(text, *context) or _OTHER_LEFT.search(text, *context) else ", ".join(items)
+    changed = any(pattern.search(text, *context) for pattern in (DENIED, _OTHER_LEFT, _COMPANION))
+    return None if changed else ", ".join(items)
 
 
 def _written_against(text: str, at: int) -> tuple[int, int, str]:

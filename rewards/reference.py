@@ -1,4 +1,4 @@
-"""Reference answers as data sets decorate them: a unit in brackets, an option in text, a condition with its interval."""
+"""Reference answers as data sets decorate them: a unit in brackets, an option in text, conditions with an interval."""
 
 import re
 

@@ -60,7 +60,7 @@ def proved_equal(left: Node, right: Node, domain: str = "") -> bool:
     ``whole`` (not negative) or any complex numbers.
     """
     try:
-        return _is_zero(_expression(left, domain) - _expression(right, domain), domain)
+        return _is_zero(expression(left, domain) - expression(right, domain), domain)
     except Unparsable:
         raise
     except (ArithmeticError, AttributeError, NotImplementedError, TypeError, ValueError, RecursionError) as error:
@@ -71,7 +71,7 @@ def proved_equal(left: Node, right: Node, domain: str = "") -> bool:
 def digits_of(node: Node) -> Fraction | None:
     """A real constant to forty digits, as a fraction; None when it is not real or its digits do not settle."""
     try:
-        value = _s.N(_expression(node), 40)
+        value = _s.N(expression(node), 40)
     except (ArithmeticError, AttributeError, NotImplementedError, TypeError, ValueError) as error:
         raise Unparsable("sympy cannot evaluate this") from error
     if not value.is_Float or value._prec < 100:
@@ -81,7 +81,8 @@ def digits_of(node: Node) -> Fraction | None:
 
 
 @lru_cache(4096)
-def _expression(node: Node, domain: str = "") -> Any:
+def expression(node: Node, domain: str = "") -> Any:
+    """The tree as a sympy expression. Raises `Unparsable` when it has no finite value."""
     value = rational(node)
     built = _build(node, domain) if value is None else _s.Rational(value.numerator, value.denominator)
     if built.has(_s.oo, _s.zoo, _s.nan, _s.S.NegativeInfinity):
@@ -96,24 +97,24 @@ def _build(node: Node, domain: str) -> Any:
         case Symbol(name):
             return _CONSTANTS[name] if name in _CONSTANTS else _s.Symbol(name, **_DOMAINS[domain])
         case Negative(inner):
-            return -_expression(inner, domain)
+            return -expression(inner, domain)
         case Percent(inner):
-            return _expression(inner, domain) / 100
+            return expression(inner, domain) / 100
         case PlusMinus():
             raise Unparsable("± has two readings")
         case Sum(terms):
-            return _s.Add(*[_expression(t, domain) for t in terms])
+            return _s.Add(*[expression(t, domain) for t in terms])
         case Product(factors):
-            return _s.Mul(*[_expression(f, domain) for f in factors])
+            return _s.Mul(*[expression(f, domain) for f in factors])
         case Quotient(top, bottom):
-            return _expression(top, domain) / _expression(bottom, domain)
+            return expression(top, domain) / expression(bottom, domain)
         case Power(base, exponent):
-            return _expression(base, domain) ** _expression(exponent, domain)
+            return expression(base, domain) ** expression(exponent, domain)
         case Call("root", (radicand, degree)):
-            return _root(_expression(radicand, domain), _expression(degree, domain))
+            return _root(expression(radicand, domain), expression(degree, domain))
         case Call(name, arguments):
             function = _FUNCTIONS[name] if name in _FUNCTIONS else _s.Function(name)
-            return function(*[_expression(a, domain) for a in arguments])
+            return function(*[expression(a, domain) for a in arguments])
 
 
 def _root(radicand: Any, degree: Any) -> Any:
