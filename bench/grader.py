@@ -27,6 +27,7 @@ from typing import Any, cast
 from independent import drawn_cases
 
 from rewards.config import RewardConfig
+from rewards.math_answer import unreadable
 from rewards.pool import GraderPool
 from rewards.types import Outcome, Problem, Reward
 
@@ -82,6 +83,31 @@ def math500() -> Iterator[Case]:
         other = answers[(at * 7 + 3) % len(answers)]
         if not _digits(other) or _digits(other) != _digits(answer):
             yield Case("math500", answer, other, False)
+
+
+def public() -> Iterator[Case]:
+    """Cases of public graders' bug reports and of attacks, with their right verdicts."""
+    for row in (DATA / "grader" / "cases.jsonl").read_text().splitlines():
+        case = json.loads(row)
+        yield Case("public cases", case["answer"], "", case["correct"], case.get("question", ""), case["completion"])
+
+
+def references() -> Iterator[Case]:
+    """The readable references of ASDiv and college_math: each answers its question, and that of another row does not."""
+    for name in ("asdiv", "college_math"):
+        rows = [json.loads(r) for r in (DATA / "references" / f"{name}.jsonl").read_text().splitlines()]
+        readable = [r for r in rows if unreadable(r["answer"]) is None]
+        for at, row in enumerate(readable):
+            yield Case(name, row["answer"], _undressed(row["answer"]), True, row["question"])
+            other = readable[(at * 7 + 3) % len(readable)]["answer"]
+            if _digits(other) != _digits(row["answer"]) and _digits(other) and _digits(row["answer"]):
+                yield Case(name, row["answer"], _undressed(other), False, row["question"])
+
+
+def _undressed(answer: str) -> str:
+    """An answer as it would stand in a box: without the dollar signs around it, and without what is in brackets behind."""
+    answer = re.sub(r"^([\d.,/]+) ?\([A-Za-z][^()]*\)$", r"\1", answer.strip())
+    return answer[1:-1] if answer.count("$") == 2 and answer[0] == answer[-1] == "$" else answer
 
 
 def independent() -> Iterator[Case]:
@@ -254,6 +280,8 @@ BOMBS = [
 def cases(count: int) -> list[Case]:
     made = [*gsm8k(count), *math500()]
     made += independent()
+    made += public()
+    made += references()
     made += [Case("known traps", r, a, False) for r, a in TRAPS]
     made += [Case("bombs", "5", b, False) for b in BOMBS]
     return made
@@ -442,6 +470,25 @@ PIECES = [
     "\x00",
     "é",
     "数",
+    "f(",
+    "g(x)",
+    "\\sigma(",
+    "\\phi(2)",
+    "f^{-1}(",
+    "n!",
+    "\\binom{n}{2}",
+    "\\setminus",
+    "\\equiv",
+    "\\pmod{5}",
+    "\\begin{cases}",
+    "\\end{cases}",
+    "\\mathbb{R}",
+    "\\boxed{1}",
+    "\\boxed{2},\\ \\boxed{3}",
+    "\\text{ for all }",
+    "25个",
+    "^\\circ",
+    "_2",
 ]
 
 

@@ -54,7 +54,7 @@ _OTHER_RIGHT = re.compile(
 )
 _CONNECTIVE = re.compile(r"^(?:so|thus|hence|then|therefore|and|\\therefore|=>|∴|→)[ ,:]+", re.IGNORECASE)
 _ASSIGNMENT = re.compile(r"^[A-Za-z]\w* ?= ?[^=<>]*$|^[-+±]\s*\d[^,;]*$")
-_BULLET = re.compile(r"^[-*•]\s+(?=[-+$\\\d(][^A-Za-z]*(?:\\\w+[^A-Za-z]*)*$)")
+_BULLET = re.compile(r"^[-*•]\s+(?=(?:[^A-Za-z\\]|\\\w+)+$)")
 _NAMED_LINE = re.compile(r"(\\?[A-Za-z]\w*) ?= ?([^=<>≈]+)")
 _COMPANION = re.compile(r"(?:\bor|\beither|;|\bto|\bbetween|[\d}\\]\S*,?\s+and)\s*[$(]?$", re.IGNORECASE)
 """What joins a value to one before it that is no number."""

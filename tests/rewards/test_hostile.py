@@ -72,7 +72,7 @@ def test_code_is_not_run(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 PIECES = st.sampled_from(
-    ["0", "1", "2", "7", "18", "3.5", ".5", "1,000", "x", "y", "e", "i", "π", "∞", "+", "-", "*", "/", "^", "_", "!", "%", "=", "<", "≤", "≠", "(", ")", "[", "]", "{", "}", "|", ",", ";", ":", ".", "$", "\\{", "\\}", "\\frac", "\\sqrt", "\\boxed", "\\text", "\\left", "\\right", "\\pm", "\\cup", "\\in", "\\sin", "\\log", "\\infty", "\\pi", "\\cdot", "\\begin{pmatrix}", "\\end{pmatrix}", "&", "\\\\", "\\circ", "\\overline", "\\binom", "dollars", "and", "or", "answer", "is", "####", "**", "½", "²", "√", "…", "not", "10", "99"]
+    ["0", "1", "2", "7", "18", "3.5", ".5", "1,000", "x", "y", "e", "i", "π", "∞", "+", "-", "*", "/", "^", "_", "!", "%", "=", "<", "≤", "≠", "(", ")", "[", "]", "{", "}", "|", ",", ";", ":", ".", "$", "\\{", "\\}", "\\frac", "\\sqrt", "\\boxed", "\\text", "\\left", "\\right", "\\pm", "\\cup", "\\in", "\\sin", "\\log", "\\infty", "\\pi", "\\cdot", "\\begin{pmatrix}", "\\end{pmatrix}", "&", "\\\\", "\\circ", "\\overline", "\\binom", "dollars", "and", "or", "answer", "is", "####", "**", "½", "²", "√", "…", "not", "10", "99", "f(", "g(x)", "\\sigma(", "f^{-1}(", "n!", "\\setminus", "\\equiv", "\\pmod{5}", "\\begin{cases}", "\\end{cases}", "\\mathbb{R}", "\\boxed{1}", "\\text{ for all }", "个", "^\\circ", "_2"]
 )  # fmt: skip
 ANSWERS = st.one_of(
     st.text(max_size=60), st.lists(PIECES, max_size=25).map("".join), st.lists(PIECES, max_size=25).map(" ".join)
@@ -85,13 +85,13 @@ LEAVES = st.one_of(
 FORMS = st.sampled_from(
     ["{a}^{{{b}}}", "{a}^{b}", "({a})^{{{b}}}", "\\frac{{{a}}}{{{b}}}", "{a}/{b}", "{a}+{b}", "{a}-{b}", "{a}{b}", "{a}\\cdot {b}", "({a})!", "{a}!", "\\sqrt{{{a}}}", "\\sqrt[{a}]{{{b}}}",
      "\\binom{{{a}}}{{{b}}}", "\\log_{{{a}}} {b}", "\\sin({a})", "\\exp({a})", "|{a}|", "({a},{b})", "[{a},{b})", "\\{{{a},{b}\\}}", "{a} \\cup {b}", "{a}={b}", "{a} \\le {b}", "{a} \\pm {b}", "{a}, {b}", "{a} or {b}",
-     "\\begin{{pmatrix}}{a}&{b}\\\\{b}&{a}\\end{{pmatrix}}", "{a}_{{{b}}}", "{a}:{b}", "\\text{{{a}}}{b}", "{a}\\text{{ {b}}}", "{a}%", "\\lfloor {a}\\rfloor", "{a} \\approx {b}", "\\boxed{{{a}}}", "\\int_{a}^{b} x", "{{{a} \\over {b}}}"]
+     "\\begin{{pmatrix}}{a}&{b}\\\\{b}&{a}\\end{{pmatrix}}", "{a}_{{{b}}}", "{a}:{b}", "\\text{{{a}}}{b}", "{a}\\text{{ {b}}}", "{a}%", "\\lfloor {a}\\rfloor", "{a} \\approx {b}", "\\boxed{{{a}}}", "\\int_{a}^{b} x", "f({a})", "f({a})+g({b})", "\\sigma({a},{b})", "\\{{{a}\\}} \\cup [{a},{b}]", "\\mathbb{{R}} \\setminus \\{{{a},{b}\\}}", "\\boxed{{{a}}}, \\boxed{{{b}}}", "x \\equiv {a} \\pmod{{{b}}}", "\\binom{{n+{a}}}{{{b}}}", "(n+{a})!", "\\begin{{cases}} {a} \\\\ {b} \\end{{cases}}", "{{{a} \\over {b}}}"]
 )  # fmt: skip
 LATEX = st.recursive(
     LEAVES, lambda inner: st.builds(lambda f, a, b: f.format(a=a, b=b), FORMS, inner, inner), max_leaves=12
 )
 FRAMES = st.sampled_from(
-    ["{}", "\\boxed{{{}}}", "The answer is {}.", "The answer is ${}$.", "#### {}", "**{}**", "<answer>{}</answer>", "<think>{}</think>\n{}", "Answer: {} or {}", "$${}$$ so \\boxed{{{}}}", "\\boxed{{{}}} is {}", "{}?"]
+    ["{}", "\\boxed{{{}}}", "The answer is {}.", "The answer is ${}$.", "#### {}", "**{}**", "<answer>{}</answer>", "<think>{}</think>\n{}", "Answer: {} or {}", "$${}$$ so \\boxed{{{}}}", "\\boxed{{{}}} is {}", "{}?", "\\boxed{{{}}} or \\boxed{{{}}}", "$\\boxed{{{}}}$\n\n$\\boxed{{{}}}$", "x = {}\nx = {}", "Option 1: {}\nOption 2: {}"]
 )  # fmt: skip
 TEXTS = st.one_of(ANSWERS, st.builds(lambda frame, a, b: frame.format(a, b), FRAMES, st.one_of(LATEX, ANSWERS), LATEX))
 EXAMPLES = int(os.environ.get("FUZZ", "1500"))
