@@ -4,7 +4,8 @@ import re
 from fractions import Fraction
 
 from rewards.expression import Call, Node, Number, Power, Product, Unparsable, signs, walk
-from rewards.parser import ANGLE_FUNCTIONS, parse_expression
+from rewards.functions import ANGLE_FUNCTIONS
+from rewards.parser import parse_expression
 from rewards.shapes import Items, Scalar
 from rewards.unit import split_unit
 
