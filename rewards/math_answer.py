@@ -77,7 +77,7 @@ def is_right(problem: Problem, answer: str, rules: Rules = STRICT) -> bool:
 
 def _is_answer(question: str, reference: str, answer: str, rules: Rules) -> bool:
     """Whether an equal answer is one at all: worked out, in the form asked for, and not the question again."""
-    if _NUMERAL.fullmatch(answer):
+    if _NUMERAL.fullmatch(answer) and _NUMERAL.fullmatch(reference):
         return True
     expected_text, text = without_choice(normalize(reference), normalize(answer))
     if expected_text == text:

@@ -48,7 +48,7 @@ _OTHER_RIGHT = re.compile(
     r"each |in |as |\w+ly)|divided|"
     r"multiplied|modulo?|mod|percent of|of (?:one|a)\b|is (?:too|less|more|greater|smaller|bigger|larger|prime|"
     r"even|odd|a|an|not|the (?:number|sum|product|first|smallest|largest)\b)|"
-    r"(?:less|more|fewer|greater|higher|lower) than|"
+    r"(?:less|more|fewer|greater|higher|lower) than|[^.\n]{0,40}\bbut (?:none|no|not)\b|"
     r"[<>≤≥≠])",
     re.IGNORECASE,
 )
