@@ -8,6 +8,7 @@ from rewards.unit import split_unit
 _UNIT = re.compile(
     r"^(?P<value>[-+$]*[\d.(][\d.,/:() ]*(?:%|[ap]\.?m\.?)?) ?\((?P<unit>[A-Za-z][A-Za-z .,'/²³-]{0,40})\)$"
 )
+_ONE_LETTER = re.compile(r"\\text\{ ?([a-z]) ?\}$")
 _LETTER = re.compile(r"^\(\s*\\(?:text|textbf|mathrm|mathbf)\s*\{\s*([A-J])\s*\}\s*\)$")
 _BOTH = re.compile(
     r"^\$?.*(?:[<>≤≥]|\\(?:leq?|geq?)(?:slant)?\b|or|solution|numbers).*:\s*(?P<interval>[\[(\\].*|\$\\oslash\$)$",
@@ -37,3 +38,9 @@ def _with_unit(value: str, unit: str) -> str:
     except Unparsable:
         return value
     return text
+
+
+def with_unit_of(reference: str, answer: str) -> str:
+    """The answer with its last letter as a unit if it is the reference's: 350 g, where the reference is in ``\\text{ g}``."""
+    unit = _ONE_LETTER.search(reference)
+    return answer if unit is None else re.sub(rf"(?<=\d) ?{unit[1]}$", f"\\\\text{{ {unit[1]}}}", answer)
