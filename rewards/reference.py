@@ -41,6 +41,6 @@ def _with_unit(value: str, unit: str) -> str:
 
 
 def with_unit_of(reference: str, answer: str) -> str:
-    """The answer with its last letter as a unit if it is the reference's: 350 g, where the reference is in ``\\text{ g}``."""
+    """The answer with its last letter as a unit if it is the reference's: 350 g for ``350 \\text{ g}``."""
     unit = _ONE_LETTER.search(reference)
     return answer if unit is None else re.sub(rf"(?<=\d) ?{unit[1]}$", f"\\\\text{{ {unit[1]}}}", answer)
