@@ -100,7 +100,11 @@ def references() -> Iterator[Case]:
         for at, row in enumerate(readable):
             yield Case(name, row["answer"], _undressed(row["answer"]), True, row["question"])
             other = readable[(at * 7 + 3) % len(readable)]["answer"]
-            if _digits(other) != _digits(row["answer"]) and _digits(other) and _digits(row["answer"]):
+            if (
+                _digits(other) != _digits(row["answer"])
+                and all(map(_digits, (other, row["answer"])))
+                and "=" not in other
+            ):
                 yield Case(name, row["answer"], _undressed(other), False, row["question"])
 
 

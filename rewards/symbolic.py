@@ -54,7 +54,7 @@ _DOMAINS: dict[str, dict[str, bool]] = {
 
 
 def proved_equal(left: Node, right: Node, domain: str = "") -> bool:
-    """Whether the difference of two expressions is provably zero. Callers have bounded both with `exact.check_size`.
+    """Whether the difference of two expressions is provably zero. Callers have bounded both with `size.check_size`.
 
     ``domain`` says what the variables are: ``real`` (then positive: the caller has looked at the other signs),
     ``whole`` (not negative) or any complex numbers.

@@ -7,10 +7,11 @@ import contextlib
 from collections.abc import Sequence
 from functools import lru_cache
 
-from rewards.exact import approximate, check_size, rational, variables
+from rewards.exact import approximate, rational, variables
 from rewards.expression import Call, Negative, Node, Number, Power, Symbol, Unparsable, rebuild, walk
 from rewards.rounding import decimal, rounds, rounds_rational
 from rewards.rules import STRICT, Rules
+from rewards.size import check_size
 
 _PROBES = (
     (0.7390851, 1.2020569, 0.5671432, 1.3247179),
