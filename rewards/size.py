@@ -1,4 +1,4 @@
-"""How large an expression may be for sympy to look at: it would multiply some out, or factor their numbers, for ever."""
+"""How large an expression may be for sympy: it would multiply some out, or factor their numbers, for ever."""
 
 import math
 
