@@ -39,8 +39,9 @@ test: setup ## Run the whole test suite
 bench: setup ## How fast it is: against TRL, raw vLLM and a plain matrix product, on an idle machine
 	$(BIN)/python bench/speed.py
 
-bench-grader: setup ## Compare the grader with math-verify alone, on the same cases
+bench-grader: setup ## Compare the grader with math-verify alone, on the same cases, and attack it
 	$(BIN)/python bench/grader.py
+	$(BIN)/python bench/attacks.py
 
 soak: setup ## Thousands of tiny steps while processes are killed: is anything lost, does anything grow?
 	$(BIN)/python bench/soak.py
