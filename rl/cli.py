@@ -82,12 +82,13 @@ def eval_command(
     from rl.cluster import disconnect, open_engine, open_grader
     from rl.evaluate import Evaluation, evaluate
     from rl.export import find_adapter, lora_config, untrained_adapter
-    from rl.launch import prepare
+    from rl.launch import prepare_evaluation
     from rl.settings import load_config
 
     settings = load_config(config, override or [])
     policy = find_adapter(adapter, which.value) if adapter else untrained_adapter(settings.model, settings.lora)
-    prepared = prepare(settings, config.parent)
+    prepared = prepare_evaluation(settings, config.parent)
+    settings = prepared.config
 
     async def measure() -> Evaluation:
         async with open_grader(settings) as grader, open_engine(settings, lora_config(policy)) as engine:

@@ -11,7 +11,7 @@ import ray
 from lora.config import LoraConfig
 from rewards.pool import GraderPool
 from rewards.types import Problem
-from rl.config import RunConfig
+from rl.config import RunConfig, replaced
 from rl.connect import join, join_here, start
 from rl.learner import TorchLearner
 from rl.liveness import Watchman
@@ -31,7 +31,7 @@ async def open_parts(config: RunConfig, run: str, encode: Callable[[Problem], li
     async with AsyncExitStack() as stack:
         grader = await stack.enter_async_context(open_grader(config))
         held: Reservation | None = None
-        if config.runtime == "ray":
+        if config.on_ray:
             await asyncio.to_thread(connect)
             held = await stack.enter_async_context(reserve(config, learner=True))
         watchman = Watchman(config.liveness.tolerance)
@@ -86,7 +86,7 @@ async def open_engine(config: RunConfig, lora: LoraConfig) -> AsyncGenerator[Eng
     """Engines alone, without a learner; `lora` is the shape of the adapters they serve."""
     async with AsyncExitStack() as stack:
         held: Reservation | None = None
-        if config.runtime == "ray":
+        if config.on_ray:
             await asyncio.to_thread(connect)
             held = await stack.enter_async_context(reserve(config, learner=False))
         yield await stack.enter_async_context(open_workers(config, held, lora))
@@ -149,11 +149,10 @@ def local_device(config: RunConfig) -> str:
 async def _pool(config: RunConfig, held: Reservation, lora: LoraConfig, admit: Admit | None) -> EnginePool:
     # The versions that sample coming steps, and the newest, which is evaluated meanwhile.
     versions = 1 + (config.max_off_policy_steps or int(held.request.shares.exclusive))
-    rollout = config.rollout.model_copy(
-        update={
-            "gpu_memory_fraction": held.request.shares.memory_fraction,
-            "adapters_in_flight": max(config.rollout.adapters_in_flight, versions),
-        }
+    rollout = replaced(
+        config.rollout,
+        gpu_memory_fraction=held.request.shares.memory_fraction,
+        adapters_in_flight=max(config.rollout.adapters_in_flight, versions),
     )
     store = AdapterStore()
 

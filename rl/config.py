@@ -1,8 +1,9 @@
 """What can be turned in a run. `RunConfig` composes the configurations of the four packages."""
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lora.config import LoraConfig, ModelConfig
 from rewards.config import RewardConfig
@@ -230,8 +231,9 @@ class RunConfig(Strict):
     """How many updates older than the learner's the policy that samples may be, so that both work at once. By default 1
     where learner and rollout workers have devices of their own, else 0. A resumed run samples the steps that were in
     flight anew, from the policy it resumes with: only 0 ends the same bit for bit."""
-    runtime: Literal["ray", "local"] = "ray"
-    """`local` runs everything in this process: for tiny models, and for debugging."""
+    runtime: Literal["auto", "ray", "local"] = "auto"
+    """`local` runs everything in this process: for tiny models, and for debugging. By default a run is on a Ray
+    cluster, unless `rankone sft` has one learner and no use for a rollout engine."""
     tensorboard: bool = True
     wandb: str | None = None
     """The project of Weights & Biases that the run is also told to, if any."""
@@ -251,6 +253,11 @@ class RunConfig(Strict):
     guard: GuardConfig = GuardConfig()
     placement: PlacementConfig = PlacementConfig()
 
+    @property
+    def on_ray(self) -> bool:
+        """True if learner and rollout workers are actors; False if all is in this process."""
+        return self.runtime != "local"
+
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
         if self.runtime == "local" and self.rollout.engine == "vllm":
@@ -264,8 +271,6 @@ class RunConfig(Strict):
                 'learner.weights = "full" is sampled by the torch engine, because vLLM serves adapters; '
                 'set rollout.engine = "torch"'
             )
-        if self.learner.objective == "cross_entropy":
-            raise ValueError('learner.objective = "cross_entropy" learns from given completions: run `rankone sft`')
         if self.lora.init is not None and self.learner.weights == "full":
             raise ValueError(
                 'lora.init names an adapter, and learner.weights = "full" trains none; merge it into a model with '
@@ -278,3 +283,32 @@ class RunConfig(Strict):
         if self.sampling.max_tokens >= self.model.max_length:
             raise ValueError("sampling.max_tokens must be below model.max_length, which holds the prompt too")
         return self
+
+
+C = TypeVar("C", bound=BaseModel)
+
+
+def replaced(config: C, **changes: Any) -> C:
+    """Return a copy with these keys changed, checked as if it had been read from a file.
+
+    A dict changes some keys of a table, and anything else takes the place of what was there:
+    ``replaced(config, num_steps=3, rollout={"engine": "torch"})``.
+
+    Raises:
+        ValueError: a key or a value is none that the configuration may have.
+    """
+    values = {name: getattr(config, name) for name in type(config).model_fields}
+    for name, change in changes.items():
+        table = values.get(name)
+        values[name] = (
+            replaced(table, **change) if isinstance(table, BaseModel) and isinstance(change, dict) else change
+        )
+    try:
+        return type(config).model_validate(values)
+    except ValidationError as error:
+        raise ValueError("; ".join(map(_reason, error.errors(include_url=False)))) from None
+
+
+def _reason(detail: Mapping[str, Any]) -> str:
+    said = str(detail.get("ctx", {}).get("error") or detail["msg"])
+    return ": ".join([*([".".join(map(str, detail["loc"]))] if detail["loc"] else []), said])

@@ -7,7 +7,7 @@ from statistics import fmean
 
 from lora.types import Adapter
 from rewards.types import Grader, Outcome, Problem
-from rl.config import EvaluateConfig
+from rl.config import EvaluateConfig, replaced
 from rl.types import Group
 from rollout.config import SamplingConfig
 from rollout.types import Engine
@@ -39,7 +39,7 @@ async def evaluate(
 ) -> Evaluation:
     """Sample and grade the first `config.num_problems`; the same seeds every time, so that versions compare."""
     problems = problems[: config.num_problems]
-    sampling = sampling.model_copy(update={"group_size": config.samples_per_problem, "temperature": config.temperature})
+    sampling = replaced(sampling, group_size=config.samples_per_problem, temperature=config.temperature)
     prompts = [encode(problem) for problem in problems]
     completions_P_G = await engine.sample(prompts, adapter, sampling, seeds=range(len(prompts)))
     rewards_P_G = await grader.grade(

@@ -12,6 +12,7 @@ from lora.experts import ExpertsLowRank, LoraExperts
 from lora.files import pack, read_peft, unpack, write_peft
 from lora.load import load_adapted, load_base, load_tokenizer
 from lora.types import Adapter
+from rl.config import replaced
 
 
 def find_adapter(source: Path, which: Literal["best", "last"] = "best") -> Adapter:
@@ -59,7 +60,7 @@ def export_merged(adapter: Adapter, model: ModelConfig, out: Path) -> Path:
     tensors, description = unpack(adapter.payload)
     if description.rank == 0:
         return _export_weights(tensors, model, out)
-    adapted = load_adapted(model.model_copy(update={"dtype": "float32"}), lora_config(adapter))
+    adapted = load_adapted(replaced(model, dtype="float32"), lora_config(adapter))
     adapted.layers.load(tensors)
     _merge_experts(adapted.model, adapted.layers.slot)
     for name, layer in adapted.layers.items():

@@ -12,7 +12,7 @@ from lora.config import LoraConfig
 from lora.files import write_peft
 from rewards.config import RewardConfig
 from rewards.custom import load_terms
-from rl.config import RunConfig
+from rl.config import RunConfig, replaced
 from rl.data.files import locate, with_paths
 from rl.export import find_adapter
 from rl.settings import dump_config
@@ -57,9 +57,9 @@ class Parcel:
         if (
             here := Path(model.name)
         ).is_dir():  # one that all nodes share, or each has: its place is not ours to choose
-            model = model.model_copy(update={"name": str(here.resolve())})
+            model = replaced(model, name=str(here.resolve()))
         lora = self._take_init(absolute_init(config.lora, self._base))
-        return config.model_copy(update={"model": model, "data": data, "reward": reward, "lora": lora})
+        return replaced(config, model=model, data=data, reward=reward, lora=lora)
 
     def _copied(self, path: str) -> str:
         """The new place of a file or directory of data."""
@@ -86,7 +86,7 @@ class Parcel:
         source = Path(lora.init)
         if source not in self._places:
             write_peft(find_adapter(source), self._folder / self._place_of(source, "init"))
-        return lora.model_copy(update={"init": self._places[source]})
+        return replaced(lora, init=self._places[source])
 
     def _take_reward(self, reward: RewardConfig) -> RewardConfig:
         """The user's own modules that the reward functions are made of, and the configuration with their new places."""
@@ -95,8 +95,8 @@ class Parcel:
                 source = Path(sys.modules[name].__file__ or "")
                 if source.is_file():
                     self._copy_module(source, self._folder / _place(name, source))
-        terms = tuple(term.model_copy(update={"function": _beside(term.function)}) for term in reward.terms)
-        return reward.model_copy(update={"function": _beside(reward.function), "terms": terms})
+        terms = tuple(replaced(term, function=_beside(term.function)) for term in reward.terms)
+        return replaced(reward, function=_beside(reward.function), terms=terms)
 
     def _copy_module(self, source: Path, target: Path) -> None:
         if target.exists() and target.read_bytes() != source.read_bytes():

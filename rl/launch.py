@@ -21,7 +21,7 @@ from rewards.math_answer import check_answers
 from rewards.preflight import preflight
 from rewards.types import Problem
 from rl.cluster import connect, disconnect, open_grader, open_parts
-from rl.config import RunConfig
+from rl.config import RunConfig, replaced
 from rl.curve import draw_curve
 from rl.dashboard.legend import run_info
 from rl.dashboard.teller import PageTeller
@@ -53,15 +53,30 @@ class Prepared:
 
 
 def prepare(config: RunConfig, base: Path) -> Prepared:
-    """Load data and tokenizer, and check them.
+    """Load what reinforcement learning needs besides models: data and tokenizer, and check them.
 
     Raises:
         ValueError: anything in the configuration or the data that would stop the run later.
     """
+    check_objective(config)
+    return prepare_evaluation(config, base)
+
+
+def check_objective(config: RunConfig) -> None:
+    """Raises ValueError if it is supervised fine-tuning's."""
+    if config.learner.objective == "cross_entropy":
+        raise ValueError('learner.objective = "cross_entropy" learns from given completions: run `rankone sft`')
+
+
+def prepare_evaluation(config: RunConfig, base: Path) -> Prepared:
+    """Load the same for a policy that is only to be evaluated, however it was trained. Raises as `prepare` does."""
     check_trackers(config)
     # The configuration is kept beside the run, where relative paths would lead elsewhere.
-    config = config.model_copy(
-        update={"data": absolute_paths(config.data, base), "lora": absolute_init(config.lora, base)}
+    config = replaced(
+        config,
+        runtime="ray" if config.on_ray else "local",
+        data=absolute_paths(config.data, base),
+        lora=absolute_init(config.lora, base),
     )
     problems = load_problems(config.data, config.seed, base)
     encode = Encoder(load_tokenizer(config.model), config.prompt, config.model.max_length - config.sampling.max_tokens)
@@ -124,7 +139,7 @@ async def _run(prepared: Prepared, directory: RunDirectory, console: Console, *,
         async with open_grader(config) as grader:
             console.print(await preflight(grader, prepared.problems.train[:4]), markup=False)
     with console.status("starting the learner and the rollout workers..."):
-        if config.runtime == "ray":
+        if config.on_ray:
             await asyncio.to_thread(connect)
             end_on_signals()  # again: Ray has put a handler of SIGTERM in place that aborts
         stack = contextlib.AsyncExitStack()
@@ -212,7 +227,7 @@ def told(config: RunConfig, directory: RunDirectory, first: int, name: str | Non
     }
     if config.tensorboard:
         more["TensorBoard"] = lambda: TensorBoard(directory.tensorboard, first)
-    if config.runtime == "ray":
+    if config.on_ray:
         more |= {"the page": lambda: PageTeller(info, directory), "Ray's metrics": lambda: RayMetrics(info)}
     return started(more)
 

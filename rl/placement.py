@@ -74,7 +74,9 @@ class Request:
         return f"{learner}{_words(self.worker)} for {self.workers} rollout worker{'s'[: self.workers - 1]}{each}"
 
 
-def request(config: RunConfig, nodes: Sequence[Resources], *, learner: bool, may_grow: bool) -> Request:
+def request(
+    config: RunConfig, nodes: Sequence[Resources], *, learner: bool, workers: bool = True, may_grow: bool
+) -> Request:
     """What the run asks of a cluster of these nodes.
 
     Raises:
@@ -87,7 +89,9 @@ def request(config: RunConfig, nodes: Sequence[Resources], *, learner: bool, may
             'learner.device = "cuda", and the cluster has no GPU; start a node with one, or set "auto"'
         )
     wanted = config.learner.device == "cuda" or gpus > 0
-    shares = share_gpus(gpus, config.rollout, learners_on_gpu=on_gpu, may_grow=may_grow and wanted)
+    num_workers = config.rollout.num_workers if workers else 0
+    may_grow = may_grow and wanted
+    shares = share_gpus(gpus, config.rollout, learners_on_gpu=on_gpu, num_workers=num_workers, may_grow=may_grow)
     strategy = config.placement.strategy
     if strategy == "auto":
         # A GPU's traffic is short on its own node; a CPU node is worth its cores, so the workers want several.
@@ -95,30 +99,34 @@ def request(config: RunConfig, nodes: Sequence[Resources], *, learner: bool, may
     return Request(
         _bundle(shares.learner, config.placement.learner_resources) if learner else None,
         _bundle(shares.worker, config.placement.worker_resources),
-        config.rollout.num_workers,
+        num_workers,
         strategy,
         shares,
         config.learner.num_learners,
     )
 
 
-def share_gpus(gpus: int, config: RolloutConfig, *, learners_on_gpu: int, may_grow: bool = False) -> GpuShares:
-    """One GPU each if there are enough, or if there may be; on a single GPU all share it.
+def share_gpus(
+    gpus: int, config: RolloutConfig, *, learners_on_gpu: int, num_workers: int | None = None, may_grow: bool = False
+) -> GpuShares:
+    """One GPU each if there are enough, or if there may be; on a single GPU all share it. `num_workers` is how many
+    rollout workers there are to be, if not as many as the configuration says.
 
     Raises:
         PlacementError: the cluster can never hold the run.
     """
-    workers = config.num_workers * config.tensor_parallel_size
+    num_workers = config.num_workers if num_workers is None else num_workers
+    workers = num_workers * config.tensor_parallel_size
     needed = workers + learners_on_gpu
     if gpus >= needed or may_grow:
         return GpuShares(float(learners_on_gpu > 0), float(config.tensor_parallel_size), config.gpu_memory_fraction)
     if gpus == 0:
         return GpuShares(0, 0, config.gpu_memory_fraction)
     if gpus == 1 and config.tensor_parallel_size == 1:
-        memory = min(config.gpu_memory_fraction, SHARED_MEMORY_FRACTION / config.num_workers)
+        memory = min(config.gpu_memory_fraction, SHARED_MEMORY_FRACTION / max(1, num_workers))
         return GpuShares((learners_on_gpu > 0) / needed, 1 / needed, memory)
     raise PlacementError(
-        f"the run needs {needed} GPUs ({config.num_workers} rollout workers of {config.tensor_parallel_size} and "
+        f"the run needs {needed} GPUs ({num_workers} rollout workers of {config.tensor_parallel_size} and "
         f"{learners_on_gpu} for learning), the cluster has {gpus}; lower rollout.num_workers or "
         "rollout.tensor_parallel_size, or add nodes"
     )

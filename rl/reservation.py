@@ -3,9 +3,10 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import ray
@@ -69,18 +70,21 @@ class Reservation:
 
 
 @asynccontextmanager
-async def reserve(config: RunConfig, *, learner: bool) -> AsyncGenerator[Reservation]:
+async def reserve(config: RunConfig, *, learner: bool, workers: bool = True) -> AsyncGenerator[Reservation]:
     """Hold what the run needs until the block ends; waits, and says so, while others use it or nodes are on their way.
+
+    A run may do without learners, or without rollout workers.
 
     Raises:
         PlacementError: the cluster can never hold the run.
         ClusterLost: the cluster is gone.
     """
     async with held_by(await asyncio.to_thread(_anchors)):
-        wanted = await asyncio.to_thread(_wanted, config, learner=learner)
+        ask = partial(_wanted, config, learner=learner, workers=workers)
+        wanted = await asyncio.to_thread(ask)
         group: Any = placement_group(wanted.bundles(), strategy=wanted.strategy)
         try:
-            await _granted(group, config, learner=learner, wanted=wanted)
+            await _granted(group, ask, wanted)
             yield Reservation(wanted, group)
         finally:
             remove_placement_group(group)
@@ -98,11 +102,11 @@ def _anchors() -> list[Anchor]:
     ]
 
 
-async def _granted(group: Any, config: RunConfig, *, learner: bool, wanted: Request) -> None:
+async def _granted(group: Any, ask: Callable[[], Request], wanted: Request) -> None:
     ready = asyncio.ensure_future(asyncio.wrap_future(group.ready().future()))
     done, _ = await asyncio.wait([ready], timeout=2)
     while not done:
-        await asyncio.to_thread(_wanted, config, learner=learner)  # the cluster may have shrunk meanwhile
+        await asyncio.to_thread(ask)  # the cluster may have shrunk meanwhile
         nodes = [node["Resources"] for node in _alive()]
         reason = "they are in use" if wanted.fits(nodes) else "nodes that have them are to come"
         log.warning("waiting for %s: %s (ray status says more)", wanted, reason)
@@ -110,11 +114,11 @@ async def _granted(group: Any, config: RunConfig, *, learner: bool, wanted: Requ
     ready.result()
 
 
-def _wanted(config: RunConfig, *, learner: bool) -> Request:
+def _wanted(config: RunConfig, *, learner: bool, workers: bool) -> Request:
     nodes = [node["Resources"] for node in _alive()]
     wait = config.placement.wait_for_nodes
     may_grow = autoscales() if wait == "auto" else wait == "yes"
-    wanted = request(config, nodes, learner=learner, may_grow=may_grow)
+    wanted = request(config, nodes, learner=learner, workers=workers, may_grow=may_grow)
     if not may_grow and not wanted.fits(nodes):
         raise refuse(wanted, nodes)
     return wanted

@@ -10,7 +10,7 @@ from lora.config import LoraConfig
 from rewards.pool import GraderPool
 from rewards.types import Problem
 from rl.cluster import connect, local_device, open_grader, open_workers
-from rl.config import RunConfig
+from rl.config import RunConfig, replaced
 from rl.liveness import Watchman
 from rl.policy import PolicySpec
 from rl.policy_host import Host, HostSpec, LocalHost
@@ -29,7 +29,7 @@ def shared_settings(config: RunConfig) -> str:
             "clip_high", "advantage", "tokens_per_row",
         }
     )  # fmt: skip
-    return repr((config.runtime, config.model, config.rollout, config.placement, sorted(learner.items())))
+    return repr((config.on_ray, config.model, config.rollout, config.placement, sorted(learner.items())))
 
 
 @dataclass(slots=True)
@@ -82,14 +82,14 @@ async def open_shared(configs: Sequence[RunConfig], at_once: int) -> AsyncGenera
 
     async with AsyncExitStack() as stack:
         held: Reservation | None = None
-        if one.runtime == "ray":
+        if one.on_ray:
             await asyncio.to_thread(connect)
             held = await stack.enter_async_context(reserve(one, learner=True))
         own_devices = held is not None and held.request.shares.exclusive
         host, engine = await _both(
             stack.enter_async_context(_open_host(one, held)),
             stack.enter_async_context(
-                open_workers(_with_room(configs, at_once, own_devices), held, largest(configs), admit)
+                open_workers(with_room(configs, at_once, own_devices), held, largest(configs), admit)
             ),
         )
         rounds = Rounds(host)
@@ -103,12 +103,12 @@ def largest(configs: Sequence[RunConfig]) -> LoraConfig:
     return max((config.lora for config in configs), key=lambda lora: (lora.rank, lora.lm_head))
 
 
-def _with_room(configs: Sequence[RunConfig], at_once: int, own_devices: bool) -> RunConfig:
-    """A policy has as many versions in flight as its rollouts run ahead, and one more."""
+def with_room(configs: Sequence[RunConfig], at_once: int, own_devices: bool) -> RunConfig:
+    """Return the first with room for all: a policy has as many versions in flight as its rollouts run ahead, and one
+    more."""
     ahead_of = [int(own_devices) if c.max_off_policy_steps is None else c.max_off_policy_steps for c in configs]
     room = max(at_once * (1 + max(ahead_of)), configs[0].rollout.adapters_in_flight)
-    rollout = configs[0].rollout.model_copy(update={"adapters_in_flight": room})
-    return configs[0].model_copy(update={"rollout": rollout})
+    return replaced(configs[0], rollout={"adapters_in_flight": room})
 
 
 @asynccontextmanager

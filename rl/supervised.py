@@ -11,7 +11,7 @@ from typing import Protocol
 
 from lora.types import Adapter
 from rewards.types import Problem
-from rl.config import RunConfig
+from rl.config import RunConfig, replaced
 from rl.data import Split, draw
 from rl.demonstrations import Demonstration, build_lesson
 from rl.metrics import Stopwatch
@@ -85,12 +85,7 @@ async def fine_tune(
 
 def as_the_learner_sees_it(config: RunConfig) -> RunConfig:
     """Its objective is cross-entropy, at the model's own temperature."""
-    return config.model_copy(
-        update={
-            "learner": config.learner.model_copy(update={"objective": "cross_entropy"}),
-            "sampling": config.sampling.model_copy(update={"temperature": 1.0}),
-        }
-    )
+    return replaced(config, learner={"objective": "cross_entropy"}, sampling={"temperature": 1.0})
 
 
 async def learn(

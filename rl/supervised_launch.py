@@ -17,7 +17,7 @@ from lora.load import load_end_tokens, load_tokenizer
 from lora.types import Adapter
 from rewards.types import Problem
 from rl.cluster import connect, disconnect, open_learner, open_parts
-from rl.config import RunConfig
+from rl.config import RunConfig, replaced
 from rl.data import Split, absolute_paths, load_problems
 from rl.demonstrations import Demonstrator
 from rl.evaluate import evaluate
@@ -58,8 +58,8 @@ def prepare(config: RunConfig, base: Path) -> SupervisedRun:
         ValueError: anything in the configuration or the data that would stop the run later.
     """
     check_trackers(config)
-    config = in_its_place(config).model_copy(
-        update={"data": absolute_paths(config.data, base), "lora": absolute_init(config.lora, base)}
+    config = replaced(
+        in_its_place(config), data=absolute_paths(config.data, base), lora=absolute_init(config.lora, base)
     )
     problems = load_problems(config.data, config.seed, base)
     tokenizer = load_tokenizer(config.model)
@@ -77,12 +77,12 @@ def prepare(config: RunConfig, base: Path) -> SupervisedRun:
 
 
 def in_its_place(config: RunConfig) -> RunConfig:
-    """A run without a rollout engine needs no cluster: it is in this process, unless the configuration says where."""
-    if "runtime" in config.model_fields_set or config.sft.accuracy:
+    """Say where the run is if the configuration does not: one learner that needs no rollout engine needs no cluster."""
+    if config.runtime != "auto":
         return config
-    return config.model_copy(
-        update={"runtime": "local", "rollout": config.rollout.model_copy(update={"engine": "torch"})}
-    )
+    if config.sft.accuracy or config.learner.num_learners > 1:
+        return replaced(config, runtime="ray")
+    return replaced(config, runtime="local", rollout={"engine": "torch"})
 
 
 def run(prepared: SupervisedRun, directory: RunDirectory, console: Console, *, resume: bool) -> str:
@@ -100,7 +100,7 @@ async def _run(prepared: SupervisedRun, directory: RunDirectory, console: Consol
     config = prepared.config
     end_on_signals()
     try:
-        if config.runtime == "ray":
+        if config.on_ray:
             with console.status("joining the cluster..."):
                 await asyncio.to_thread(connect)
             end_on_signals()  # again: Ray has put a handler of SIGTERM in place that aborts
@@ -123,12 +123,11 @@ async def open_school(prepared: SupervisedRun, run: str) -> AsyncGenerator[tuple
     if config.sft.accuracy:
         async with open_parts(config, run, prepared.encode) as parts:
             yield parts.learner, parts
-    elif config.runtime == "local":
+    elif not config.on_ray:
         async with open_learner(config, run, None) as learner:
             yield learner, None
     else:
-        alone = config.model_copy(update={"rollout": config.rollout.model_copy(update={"num_workers": 0})})
-        async with reserve(alone, learner=True) as held, open_learner(alone, run, held) as learner:
+        async with reserve(config, learner=True, workers=False) as held, open_learner(config, run, held) as learner:
             yield learner, None
 
 

@@ -11,7 +11,7 @@ from lora.experts import PROJECTIONS
 from lora.files import Description, unpack
 from lora.inject import inject
 from lora.load import load_skeleton
-from rl.config import RunConfig
+from rl.config import RunConfig, replaced
 from rl.data.files import locate
 from rl.export import find_adapter
 
@@ -31,7 +31,7 @@ def absolute_init(lora: LoraConfig, base: Path) -> LoraConfig:
     found = locate(lora.init, base)
     if found is None or not found.is_dir():
         raise ValueError(f"lora.init: there is no directory {lora.init!r}; name a run or an adapter")
-    return lora.model_copy(update={"init": str(found.resolve())})
+    return replaced(lora, init=str(found.resolve()))
 
 
 def read_init(config: RunConfig) -> Tensors | None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from rl.config import RunConfig
+from rl.config import RunConfig, replaced
 from rl.job_files import write_job
 from rl.settings import load_config, read_table
 
@@ -35,7 +35,7 @@ class Work:
     @property
     def moves(self) -> bool:
         """Whether a file says that all is to be in one process, which a job does not heed: it is on a cluster."""
-        return any(config.runtime == "local" and "runtime" in config.model_fields_set for config in self.configs)
+        return any(not config.on_ray for config in self.configs)
 
 
 def read_work(path: Path, overrides: Sequence[str], *, sft: bool) -> Work:
@@ -57,7 +57,7 @@ def _run(config: RunConfig, base: Path, *, sft: bool) -> Work:
     else:
         from rl.launch import prepare
     prepare(config, base)
-    sent = config.model_copy(update={"runtime": "ray"})
+    sent = replaced(config, runtime="ray")
     verb: Verb = "sft" if sft else "train"
     name = f"{config.name}-sft" if sft else config.name
     return Work(verb, name, "config.toml", lambda folder: write_job(sent, base, folder), [config])

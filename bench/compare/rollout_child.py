@@ -24,7 +24,7 @@ import torch
 from lora.files import Description, pack
 from lora.load import load_adapted
 from lora.types import Adapter
-from rl.config import RunConfig
+from rl.config import RunConfig, replaced
 from rollout import cpu_lora, cpu_ops, cpu_sampler, vllm_engine
 from rollout.types import Completion
 
@@ -52,7 +52,7 @@ def main() -> None:
 def _ours(job: Job, config: RunConfig) -> Turn:
     patched = vllm_engine._sampling_params
     vllm_engine._sampling_params = lambda sampling, seed: _endless(patched(sampling, seed))
-    rollout = config.rollout.model_copy(update={"adapters_in_flight": max(2, job["adapters"])})
+    rollout = replaced(config.rollout, adapters_in_flight=max(2, job["adapters"]))
     engine = vllm_engine.VllmEngine(job["model"], config.model, config.lora, rollout, seed=0)
     adapters = [_adapter(config, version) for version in range(job["adapters"])]
 

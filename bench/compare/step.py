@@ -13,6 +13,7 @@ from bench.compare.our_run import OurRun, Step, open_run
 from bench.compare.table import Row
 from bench.compare.work import load_work, step_prompts
 from lora.types import Adapter
+from rl.config import replaced
 
 WARM_UP = 2
 WORKING = ("sample", "grade", "update")
@@ -56,7 +57,7 @@ async def _publish(ours: OurRun, version: int) -> float:
 
 
 async def _first_tokens(ours: OurRun, adapter: Adapter) -> None:
-    sampling = ours.prepared.config.sampling.model_copy(update={"group_size": 1, "max_tokens": 1})
+    sampling = replaced(ours.prepared.config.sampling, group_size=1, max_tokens=1)
     prompt = step_prompts(ours.prepared)[:1]
     replicas = ours.parts.engine.replicas()
     await asyncio.gather(*(replica.sample(prompt, adapter, sampling, seeds=[1]) for replica in replicas))

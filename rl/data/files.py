@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from rl.config import Addition, DataConfig, Gsm8k, Hub, JsonLines, Math, ReasoningGym
+from rl.config import Addition, DataConfig, Gsm8k, Hub, JsonLines, Math, ReasoningGym, replaced
 
 
 def locate(path: str, base: Path) -> Path | None:
@@ -45,9 +45,9 @@ def with_paths(config: DataConfig, change: Callable[[str], str]) -> DataConfig:
     match config:
         case JsonLines() | Math():
             held_out = None if config.held_out is None else change(config.held_out)
-            return config.model_copy(update={"train": change(config.train), "held_out": held_out})
+            return replaced(config, train=change(config.train), held_out=held_out)
         case Gsm8k() | Hub():
-            return config.model_copy(update={"path": change(config.path)})
+            return replaced(config, path=change(config.path))
         case Addition() | ReasoningGym():
             return config
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from rl.config import RunConfig
+from rl.config import replaced
 from rl.data import absolute_paths
 from rl.directory_lock import SWEEP as FILE
 from rl.launch import Prepared
@@ -42,10 +42,9 @@ def newest_sweep(name: str) -> Path:
 
 def _resolved(sweep: Sweep) -> str:
     """The sweep's file with its base in it, whose relative paths would lead elsewhere."""
-    base: RunConfig = sweep.base.model_copy(
-        update={
-            "data": absolute_paths(sweep.base.data, sweep.directory),
-            "lora": absolute_init(sweep.base.lora, sweep.directory),
-        }
+    base = replaced(
+        sweep.base,
+        data=absolute_paths(sweep.base.data, sweep.directory),
+        lora=absolute_init(sweep.base.lora, sweep.directory),
     )
     return dump_sweep(sweep.config, sweep.name, base)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from rl.config import RunConfig
+from rl.config import RunConfig, replaced
 from rl.job_files import Parcel, check_size
 from rl.sweep.directory import FILE
 from rl.sweep.points import Sweep, dump_sweep, load_sweep, with_values
@@ -29,7 +29,7 @@ def write_sweep_job(sweep: Sweep, folder: Path) -> None:
 
 
 def _on_a_cluster(parcel: Parcel, base: RunConfig) -> RunConfig:
-    return parcel.take(base).model_copy(update={"runtime": "ray"})
+    return replaced(parcel.take(base), runtime="ray")
 
 
 def _at(table: Any, name: str) -> Any:

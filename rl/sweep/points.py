@@ -13,7 +13,7 @@ import tomlkit
 from pydantic import ValidationError
 
 from lora.config import LoraConfig
-from rl.config import RunConfig
+from rl.config import RunConfig, replaced
 from rl.config_keys import all_keys, find_key, hint
 from rl.settings import Table, config_of, dump_config, read_table
 from rl.sweep.config import SearchConfig, SweepConfig
@@ -70,7 +70,7 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     for point in points:
         if point.config.learner.num_learners > 1 and point.config.learner.weights == "lora":
             raise ValueError(f"{path}: the adapters of a sweep share one learner; set learner.num_learners = 1")
-        other = same.setdefault(repr(point.config.model_copy(update={"name": ""})), point)
+        other = same.setdefault(repr(point.config.model_dump(exclude={"name"})), point)
         if other is not point:
             raise ValueError(f"{path}: {other.name} and {point.name} are the same run; remove one of them")
     return Sweep(name, config, base, file.parent, points)
@@ -99,7 +99,7 @@ def with_values(config: SweepConfig, change: Callable[[str, Any], Any]) -> Sweep
             for name, value in flat.items()
         }
 
-    return config.model_copy(update={"axes": changed(config.axes), "also": tuple(map(changed, config.also))})
+    return replaced(config, axes=changed(config.axes), also=tuple(map(changed, config.also)))
 
 
 def layers_word(targets: Sequence[str]) -> str:

@@ -20,13 +20,14 @@ from lora.inject import inject
 from lora.load import load_skeleton
 from rewards.preflight import preflight
 from rl.cluster import connect, disconnect, open_grader, open_parts
+from rl.config import replaced
 from rl.curve import draw_curve
 from rl.dashboard.legend import submission_id
 from rl.dashboard.teller import keep_on_page
 from rl.directory_lock import InUse, locked
 from rl.errors import one_line
 from rl.guard import Collapse
-from rl.launch import Prepared, end_on_signals, log_to, prepare, told, train_through_deaths
+from rl.launch import Prepared, check_objective, end_on_signals, log_to, prepare, told, train_through_deaths
 from rl.run_directory import RunDirectory
 from rl.shared_parts import SharedParts, open_shared, shared_settings
 from rl.sinks import Ended as SinkEnded
@@ -54,13 +55,14 @@ def prepare_sweep(sweep: Sweep) -> list[Prepared]:
         key = repr(
             (config.seed, config.data, config.model, config.prompt, config.sampling.max_tokens, config.reward, begins)
         )
-        if key not in known:
-            try:
+        try:
+            check_objective(config)
+            if key not in known:
                 known[key] = prepare(config, sweep.directory)
-            except ValueError as error:
-                raise ValueError(f"{point.name}: {error}") from None
-        placed = {"data": known[key].config.data, "lora": lora}
-        found.append(replace(known[key], config=config.model_copy(update=placed)))
+        except ValueError as error:
+            raise ValueError(f"{point.name}: {error}") from None
+        shared = known[key].config
+        found.append(replace(known[key], config=replaced(config, runtime=shared.runtime, data=shared.data, lora=lora)))
     _check_layers(sweep.points)
     return found
 
@@ -106,7 +108,7 @@ class _Runner:
             await self._try_rewards()
             self._recall()
             for group in _groups([point for point in self._points if point.name not in self._results]):
-                if group[0].config.runtime == "ray":
+                if group[0].config.on_ray:
                     await asyncio.to_thread(connect)
                     end_on_signals()  # again: Ray has put a handler of SIGTERM in place that aborts
                 await self._run_group(group)

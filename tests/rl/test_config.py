@@ -1,0 +1,127 @@
+"""A configuration that the program makes is one that a user might have written, and says where it runs for good."""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from clusters import ROOT
+
+from rl.config import JsonLines, RunConfig, replaced
+from rl.job_files import Parcel
+from rl.launch import prepare, prepare_evaluation
+from rl.placement import request
+from rl.run_directory import RunDirectory
+from rl.settings import dump_config, load_config
+from rl.shared_parts import with_room
+from rl.supervised import as_the_learner_sees_it
+from rl.supervised_launch import prepare as prepare_sft
+from rl.sweep.job_files import write_sweep_job
+from rl.sweep.points import load_sweep
+from rl.sweep.run import prepare_sweep
+from rl.work import read_work
+
+EXAMPLES = ROOT / "examples"
+
+
+def test_a_replaced_key_is_checked_also_inside_a_table() -> None:
+    config = replaced(RunConfig(), num_steps=3, rollout={"engine": "torch"}, data=JsonLines(source="jsonl", train="t"))
+    assert (config.num_steps, config.rollout.engine, config.data.source) == (3, "torch", "jsonl")
+    assert config.rollout.max_concurrent == RunConfig().rollout.max_concurrent
+    for wrong, said in (
+        ({"rollout": {"num_workers": 0}}, "num_workers: Input should be greater than or equal to 1"),
+        ({"num_stepps": 1}, "num_stepps: Extra inputs are not permitted"),
+        ({"runtime": "local"}, 'set rollout.engine = "torch"'),
+    ):
+        with pytest.raises(ValueError, match=said) as refused:
+            replaced(RunConfig(), **wrong)
+        assert "\n" not in str(refused.value)
+
+
+def test_no_configuration_is_copied_without_being_checked() -> None:
+    files = [file for place in ("rl", "rollout", "rewards", "lora", "bench") for file in (ROOT / place).rglob("*.py")]
+    assert len(files) > 100
+    found = [file for file in files if re.search(r"\.model_copy\(|\.model_construct\(", file.read_text())]
+    assert found == []
+
+
+def configs_of_commands(folder: Path) -> Iterator[tuple[str, RunConfig]]:
+    """Every configuration that a command makes of the user's."""
+    train, sft = load_config(EXAMPLES / "tiny.toml"), load_config(EXAMPLES / "sft-tiny.toml")
+    examined = load_config(EXAMPLES / "sft-tiny.toml", ["sft.accuracy=true", "sampling.temperature=0.5"])
+    given = replaced(train, learner={"objective": "cross_entropy"})
+    yield "train", prepare(train, EXAMPLES).config
+    yield "train on a cluster", prepare(replaced(train, runtime="auto"), EXAMPLES).config
+    yield "eval", prepare_evaluation(given, EXAMPLES).config
+    for name, config in (("sft", sft), ("sft with accuracy", examined), ("sft with the objective named", given)):
+        prepared = prepare_sft(config, EXAMPLES).config
+        yield name, prepared
+        yield f"{name}, for the learner", as_the_learner_sees_it(prepared)
+    sweep = load_sweep(EXAMPLES / "sweep-tiny.toml")
+    points = [one.config for one in prepare_sweep(sweep)]
+    yield from (("a point", config) for config in points)
+    yield "a sweep's engine", with_room(points, at_once=8, own_devices=True)
+    yield "a job", Parcel(folder, EXAMPLES).take(train)
+    write_sweep_job(sweep, folder)
+    yield from (("a job's point", point.config) for point in load_sweep(folder / "sweep.toml").points)
+
+
+def test_what_commands_make_of_a_configuration_is_one_that_may_be_written(tmp_path: Path) -> None:
+    made = list(configs_of_commands(tmp_path))
+    assert len(made) > 12
+    for name, config in made:
+        assert RunConfig.model_validate(config.model_dump()) == config, name
+        (tmp_path / "config.toml").write_text(dump_config(config))
+        assert load_config(tmp_path / "config.toml") == config, name
+
+
+def test_a_learner_alone_asks_a_cluster_for_no_rollout_worker() -> None:
+    for nodes in ([{"CPU": 8.0}], [{"CPU": 8.0, "GPU": 1.0}]):
+        alone = request(RunConfig(), nodes, learner=True, workers=False, may_grow=False)
+        assert (alone.workers, len(alone.bundles()), alone.fits(nodes)) == (0, 1, True)
+
+
+def test_reinforcement_learning_refuses_the_objective_of_given_completions(tmp_path: Path) -> None:
+    config = load_config(EXAMPLES / "tiny.toml", ["learner.objective=cross_entropy"])
+    with pytest.raises(ValueError, match="run `rankone sft`"):
+        prepare(config, EXAMPLES)
+    (tmp_path / "sweep.toml").write_text(
+        f'base = "{EXAMPLES / "tiny.toml"}"\n[axes]\n"learner.objective" = ["ppo", "cross_entropy"]\n'
+    )
+    with pytest.raises(ValueError, match=r"p001.*run `rankone sft`"):
+        prepare_sweep(load_sweep(tmp_path / "sweep.toml"))
+
+
+# --- where a run is ---
+
+PREPARE: dict[str, Callable[[RunConfig, Path], RunConfig]] = {
+    "train": lambda config, base: prepare(config, base).config,
+    "sft": lambda config, base: prepare_sft(config, base).config,
+}
+PLACES = [
+    ("train", [], "ray"),
+    ("train", ["runtime=local"], "local"),
+    ("sft", [], "local"),
+    ("sft", ["runtime=ray"], "ray"),
+    ("sft", ["sft.accuracy=true"], "ray"),
+    ("sft", ["learner.num_learners=2"], "ray"),
+]
+
+
+@pytest.mark.parametrize(("verb", "overrides", "runtime"), PLACES)
+def test_a_run_is_resumed_where_it_was(tmp_path: Path, verb: str, overrides: list[str], runtime: str) -> None:
+    """The directory's configuration names every key, also what the user's left open; and in a job as well."""
+    settings = ["rollout.engine=torch", *overrides]
+    config = load_config(EXAMPLES / "sft-tiny.toml", settings)
+    begun = PREPARE[verb](config, EXAMPLES)
+    directory = RunDirectory.create(tmp_path / "run", begun)
+    resumed = PREPARE[verb](load_config(directory.path / "config.toml"), directory.path)
+    assert (begun.runtime, resumed.runtime) == (runtime, runtime)
+    assert directory.reconfigure(PREPARE[verb](config, EXAMPLES)) == []
+    for index, source in enumerate((EXAMPLES / "sft-tiny.toml", directory.path / "config.toml")):
+        folder = tmp_path / f"job-{index}"
+        folder.mkdir()
+        read_work(source, settings if index == 0 else [], sft=verb == "sft").write(folder)
+        there = PREPARE[verb](load_config(folder / "config.toml"), folder)
+        again = RunDirectory.create(tmp_path / f"run-{index}", there)
+        assert there.runtime == PREPARE[verb](load_config(again.path / "config.toml"), again.path).runtime == "ray"
