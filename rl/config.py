@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from lora.config import LoraConfig, ModelConfig
 from rewards.config import RewardConfig
@@ -205,17 +205,33 @@ class GuardConfig(Strict):
     """The next collapse after that many stops the run."""
 
 
+Amount = Annotated[float, Field(ge=1e-4, allow_inf_nan=False)]
+"""Of one of Ray's resources, which are counted in ten-thousandths."""
+
+
 class PlacementConfig(Strict):
     """Which of a cluster's nodes the learner and the rollout workers run on. Each has a bundle of a placement group."""
 
     strategy: Literal["auto", "PACK", "SPREAD"] = "auto"
     """`PACK` uses few nodes, `SPREAD` many; `auto` packs GPUs, and spreads over nodes that have none."""
-    learner_resources: dict[str, float] = Field(default_factory=dict)
+    learner_resources: dict[str, Amount] = Field(default_factory=dict)
     """More that the learner's node must have, in Ray's words, such as `{ "accelerator_type:H100" = 0.001 }`."""
-    worker_resources: dict[str, float] = Field(default_factory=dict)
+    worker_resources: dict[str, Amount] = Field(default_factory=dict)
     """The same for each rollout worker."""
     wait_for_nodes: Literal["auto", "yes", "no"] = "auto"
     """Whether a run that is too large for the nodes there are waits for more; `auto` does where Ray autoscales."""
+
+    @field_validator("learner_resources", "worker_resources")
+    @classmethod
+    def _not_counted_elsewhere(cls, resources: dict[str, float]) -> dict[str, float]:
+        if "GPU" in resources:
+            raise ValueError(
+                "GPU: a learner has one by itself and a rollout worker rollout.tensor_parallel_size; "
+                "set learner.num_learners, rollout.num_workers or rollout.tensor_parallel_size"
+            )
+        if "object_store_memory" in resources:
+            raise ValueError("object_store_memory: Ray cannot reserve it; set --object-store-memory of `ray start`")
+        return resources
 
 
 class RunConfig(Strict):

@@ -68,10 +68,14 @@ class Request:
         return _count(self.worker, [node]) - _count(self.worker, [_less(node, self.learner)])
 
     def __str__(self) -> str:
-        whom = "the learner" if self.learners == 1 else f"{self.learners} learners each"
-        learner = "" if self.learner is None else f"{_words(self.learner)} for {whom} and "
-        each = " each" if self.workers > 1 else ""
-        return f"{learner}{_words(self.worker)} for {self.workers} rollout worker{'s'[: self.workers - 1]}{each}"
+        asked: list[str] = []
+        if self.learner is not None:
+            whom = "the learner" if self.learners == 1 else f"{self.learners} learners each"
+            asked.append(f"{_words(self.learner)} for {whom}")
+        if self.workers:
+            whom = "1 rollout worker" if self.workers == 1 else f"{self.workers} rollout workers each"
+            asked.append(f"{_words(self.worker)} for {whom}")
+        return " and ".join(asked)
 
 
 def request(
@@ -122,13 +126,13 @@ def share_gpus(
         return GpuShares(float(learners_on_gpu > 0), float(config.tensor_parallel_size), config.gpu_memory_fraction)
     if gpus == 0:
         return GpuShares(0, 0, config.gpu_memory_fraction)
-    if gpus == 1 and config.tensor_parallel_size == 1:
+    if gpus == 1 and config.tensor_parallel_size == 1 and learners_on_gpu <= 1:  # NCCL wants a GPU for each learner
         memory = min(config.gpu_memory_fraction, SHARED_MEMORY_FRACTION / max(1, num_workers))
         return GpuShares((learners_on_gpu > 0) / needed, 1 / needed, memory)
     raise PlacementError(
         f"the run needs {needed} GPUs ({num_workers} rollout workers of {config.tensor_parallel_size} and "
-        f"{learners_on_gpu} for learning), the cluster has {gpus}; lower rollout.num_workers or "
-        "rollout.tensor_parallel_size, or add nodes"
+        f"{learners_on_gpu} for learning), the cluster has {gpus}; lower rollout.num_workers, "
+        "rollout.tensor_parallel_size or learner.num_learners, or add nodes"
     )
 
 

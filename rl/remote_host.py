@@ -12,7 +12,7 @@ from rl.policy_host import Host, HostSpec
 from rl.types import LearnerDied
 from rollout.actor import STORE_FULL, account
 from rollout.environment import torch_environment
-from rollout.place import Place
+from rollout.place import Place, check_device
 
 
 class HostActor:
@@ -23,6 +23,7 @@ class HostActor:
 
         from rl.policy_host import PolicyHost
 
+        check_device(spec.device)
         torch.set_num_threads(threads)
         self._host = PolicyHost(spec)
 

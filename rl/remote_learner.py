@@ -15,7 +15,7 @@ from rl.batch import split_rows
 from rl.types import Learner, LearnerDied, TrainBatch
 from rollout.actor import STORE_FULL, account
 from rollout.environment import torch_environment
-from rollout.place import Place
+from rollout.place import Place, check_device
 
 NOT_DEATHS = (RayTaskError, *STORE_FULL)
 """Of Ray's errors. Any other means that a process or node is gone, cannot be reached, or has lost its answer."""
@@ -42,6 +42,7 @@ class LearnerActor:
         from rl.learner import TorchLearner
         from rl.peers import join_peers
 
+        check_device(arguments["device"])
         torch.set_num_threads(threads)
         if meeting is not None:
             place = meeting.address, meeting.rank, meeting.count

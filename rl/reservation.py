@@ -25,6 +25,8 @@ GONE_S, BACK_S = 4.0, 45.0
 """How long what does not come back may be silent, and a head that may be set up to. Ray's patience is a minute."""
 REMIND_S = 60.0
 """How often a run that waits for a cluster says so."""
+OWN_OPTIONS = {"CPU": "num_cpus", "memory": "memory"}
+"""Resources that Ray takes under a name of their own."""
 _REPORT = "__autoscaling_status"
 """Where Ray's autoscaler keeps its latest report."""
 _STATIC = "node_"
@@ -53,11 +55,9 @@ class Reservation:
 
     def _place(self, bundle: int, resources: Resources, gpus: float) -> Place:
         strategy = PlacementGroupSchedulingStrategy(self._group, bundle, placement_group_capture_child_tasks=False)
-        more = {name: amount for name, amount in resources.items() if name not in ("CPU", "GPU")}
-        options: dict[str, Any] = {"scheduling_strategy": strategy} | ({"resources": more} if more else {})
-        if "CPU" in resources:
-            options["num_cpus"] = resources["CPU"]
-        return Place(self._threads(bundle), gpus, options)
+        more = {name: amount for name, amount in resources.items() if name not in ("GPU", *OWN_OPTIONS)}
+        own = {option: resources[name] for name, option in OWN_OPTIONS.items() if name in resources}
+        return Place(self._threads(bundle), gpus, {"scheduling_strategy": strategy, "resources": more, **own})
 
     def _threads(self, bundle: int) -> int:
         """Cores of the bundle's node, shared with the others of its kind there."""

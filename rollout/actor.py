@@ -17,7 +17,7 @@ from rollout.config import RolloutConfig, SamplingConfig
 from rollout.create import create_engine
 from rollout.environment import torch_environment, worker_environment
 from rollout.memory_disk import remove_openmp_files
-from rollout.place import Place
+from rollout.place import Place, check_device
 from rollout.types import Completion, Engine, EngineDied
 from rollout.vllm_engine import MEMORY_HINT
 
@@ -35,6 +35,7 @@ class EngineActor:
     ) -> None:
         import torch
 
+        check_device(device)
         torch.set_num_threads(threads)
         remove_openmp_files()
         self._engine = create_engine(model, lora, config, seed=seed, device=device)

@@ -1,5 +1,6 @@
 """Where an actor runs."""
 
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,10 +21,22 @@ class Place:
 
     def actor_options(self) -> dict[str, Any]:
         """All that Ray has to be told."""
-        # Learner and workers take turns on a CPU, so none of them keeps a core to itself.
-        resources = {"num_gpus": self.gpus} if self.gpus else {"num_cpus": CPUS}
+        # Learner and workers take turns on a CPU, so none of them keeps a core to itself. On a GPU they ask for no CPU,
+        # and say so: for an actor that names none Ray wants a whole one, and the bundles hold none.
+        resources = {"num_gpus": self.gpus, "num_cpus": 0} if self.gpus else {"num_cpus": CPUS}
         return {**resources, **self.options}
 
 
 CPUS = 0.1
 """Of Ray's account, for an actor that computes on a CPU."""
+
+
+def check_device(device: str) -> None:
+    """Raises ValueError if this process is to compute on a GPU that torch does not find."""
+    import torch
+
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(
+            f"Ray counts a GPU on {socket.gethostname()}, and torch {torch.__version__} finds none there: install "
+            "rankone's `gpu` extra and the GPU's driver on that node, or start it with --num-gpus=0"
+        )

@@ -125,13 +125,17 @@ class PlainHead:
         self.ray("start", "--head", "--disable-usage-stats", *arguments)
         self.dashboard = f"http://127.0.0.1:{self.dashboard_port}"
 
-    def ray(self, *arguments: str, cwd: Path | None = None) -> str:
+    def ray(self, *arguments: str, cwd: Path | None = None, status: int = 0) -> str:
         command = [str(RANKONE.with_name("ray")), *arguments]
         ended = subprocess.run(
             command, env=self.environment, cwd=cwd, capture_output=True, text=True, check=False, timeout=200
         )
-        assert ended.returncode == 0, ended.stdout + ended.stderr
+        assert ended.returncode == status, ended.stdout + ended.stderr
         return ended.stdout
+
+    def join(self, *arguments: str) -> None:
+        """Another node, which counts what it is told to."""
+        self.ray("start", f"--address=127.0.0.1:{self.port}", "--disable-usage-stats", *arguments)
 
     def runs(self) -> list[dict[str, Any]]:
         return requests.get(f"{self.dashboard}/rankone/runs.json", timeout=10).json()
@@ -186,3 +190,15 @@ def test_rays_own_command_sends_a_run_with_what_lies_beside_it(plain_head: Plain
     )  # fmt: skip
     assert "held-out accuracy" in said
     assert "plain-1" in [run["submission_id"] for run in plain_head.runs()]
+
+
+def test_a_node_with_gpus_that_joins_takes_the_learner_and_the_workers(plain_head: PlainHead, tmp_path: Path) -> None:
+    """The example's own run, as far as the GPU that is not there; the last test here, because the node stays."""
+    plain_head.join("--num-cpus=32", "--num-gpus=8")
+    sets = [part for name, value in SMALL.items() for part in ("--set", f"{name}={value}")]
+    said = plain_head.ray(
+        "job", "submit", "--address", plain_head.dashboard, "--", "rankone", "train",
+        str(ROOT / "examples" / "tiny.toml"), "--out", str(tmp_path / "run"), *sets, "--set", "learner.device=cuda", status=1,
+    )  # fmt: skip
+    assert "Ray counts a GPU on" in said
+    assert "exit code 2" in said

@@ -38,6 +38,36 @@ def test_a_single_gpu_is_shared_and_never_oversubscribed(workers: int) -> None:
     assert asked.fits([{"CPU": 8.0, "GPU": 1.0}])
 
 
+def test_learners_do_not_share_a_gpu() -> None:
+    """NCCL refuses two ranks on one device."""
+    for workers in (0, 1):
+        alone = RolloutConfig().model_copy(update={"num_workers": workers})
+        with pytest.raises(PlacementError, match=r"lower .*learner\.num_learners"):
+            share_gpus(1, alone, learners_on_gpu=2)
+
+
+@pytest.mark.parametrize(
+    ("resources", "said"),
+    [
+        ({"GPU": 1}, "rollout.tensor_parallel_size"),
+        ({"object_store_memory": 1e9}, "--object-store-memory"),
+        ({"big": 0}, "greater than or equal to 0.0001"),
+        ({"big": float("inf")}, "finite"),
+    ],
+)
+def test_resources_that_ray_would_stumble_over_are_refused(resources: dict[str, float], said: str) -> None:
+    """A bundle of object store memory ends Ray 2.60's raylet when it is given back."""
+    for whose in ("learner_resources", "worker_resources"):
+        with pytest.raises(ValueError, match=said):
+            config(**{whose: resources})
+
+
+def test_what_is_asked_names_nobody_who_is_not_there() -> None:
+    learners = Request({"GPU": 1.0}, {"GPU": 1.0}, workers=0, strategy="PACK", learners=2)
+    assert str(learners) == "1 GPU for 2 learners each"
+    assert str(Request(None, {"GPU": 2.0}, workers=3, strategy="PACK")) == "2 GPU for 3 rollout workers each"
+
+
 def test_too_few_gpus_are_refused_with_what_there_is() -> None:
     with pytest.raises(PlacementError, match=r"needs 5 GPUs .* the cluster has 3"):
         share_gpus(3, RolloutConfig(num_workers=4), learners_on_gpu=int(True))

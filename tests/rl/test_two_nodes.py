@@ -24,9 +24,8 @@ def two_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Two raylets on this machine with room for a worker each, which runs join through `RAY_ADDRESS`."""
     node = {"num_cpus": 1, "resources": {"worker": 1}, "object_store_memory": 128 * 2**20}
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as directory:
-        cluster = Cluster(
-            initialize_head=True, head_node_args={**node, "temp_dir": directory, "include_dashboard": False}
-        )
+        monkeypatch.setenv("RAY_TMPDIR", directory)  # also for the file that names the machine's newest cluster
+        cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
         try:
             cluster.add_node(**node)
             monkeypatch.setenv("RAY_ADDRESS", cluster.address)
