@@ -17,6 +17,7 @@ from rl.learner import TorchLearner
 from rl.liveness import Watchman
 from rl.remote_learner import RayLearner
 from rl.reservation import Reservation, reserve
+from rl.rollouts import steps_ahead
 from rl.train import Parts
 from rl.types import Learner
 from rollout.actor import AdapterStore, RayEngine
@@ -147,8 +148,7 @@ def local_device(config: RunConfig) -> str:
 
 
 async def _pool(config: RunConfig, held: Reservation, lora: LoraConfig, admit: Admit | None) -> EnginePool:
-    # The versions that sample coming steps, and the newest, which is evaluated meanwhile.
-    versions = 1 + (config.max_off_policy_steps or int(held.request.shares.exclusive))
+    versions = 1 + steps_ahead(config, own_devices=held.request.shares.exclusive)
     rollout = replaced(
         config.rollout,
         gpu_memory_fraction=held.request.shares.memory_fraction,

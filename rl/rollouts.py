@@ -11,7 +11,16 @@ from types import TracebackType
 from typing import Self
 
 from lora.types import Adapter
+from rl.config import RunConfig
 from rl.types import Group
+
+
+def steps_ahead(config: RunConfig, *, own_devices: bool) -> int:
+    """Steps that rollouts run ahead of the learner: as configured, else one where neither has to wait for a device.
+
+    Policies in flight are one more: those that sample coming steps, and the newest, which is evaluated meanwhile.
+    """
+    return int(own_devices) if config.max_off_policy_steps is None else config.max_off_policy_steps
 
 
 @dataclass(frozen=True, slots=True)

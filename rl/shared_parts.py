@@ -16,6 +16,7 @@ from rl.policy import PolicySpec
 from rl.policy_host import Host, HostSpec, LocalHost
 from rl.remote_host import RayHost
 from rl.reservation import Reservation, reserve
+from rl.rollouts import steps_ahead
 from rl.rounds import Rounds
 from rl.train import Parts
 from rollout.types import Engine
@@ -104,10 +105,9 @@ def largest(configs: Sequence[RunConfig]) -> LoraConfig:
 
 
 def with_room(configs: Sequence[RunConfig], at_once: int, own_devices: bool) -> RunConfig:
-    """Return the first with room for all: a policy has as many versions in flight as its rollouts run ahead, and one
-    more."""
-    ahead_of = [int(own_devices) if c.max_off_policy_steps is None else c.max_off_policy_steps for c in configs]
-    room = max(at_once * (1 + max(ahead_of)), configs[0].rollout.adapters_in_flight)
+    """Return the first of them, with engines for all versions of all policies that are in flight together."""
+    versions = 1 + max(steps_ahead(config, own_devices=own_devices) for config in configs)
+    room = max(at_once * versions, configs[0].rollout.adapters_in_flight)
     return replaced(configs[0], rollout={"adapters_in_flight": room})
 
 

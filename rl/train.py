@@ -21,7 +21,7 @@ from rl.evaluate import Evaluation, evaluate
 from rl.guard import LR_SCALE, ROLLED_BACK, Collapse, Guard
 from rl.liveness import NUM_SEQUENCES, Reference, Watchman
 from rl.metrics import Stopwatch, group_metrics, throughput
-from rl.rollouts import Rollout, Rollouts
+from rl.rollouts import Rollout, Rollouts, steps_ahead
 from rl.schedule import lr_scale
 from rl.types import Group, Learner
 from rollout.types import Engine
@@ -86,7 +86,9 @@ async def train(config: RunConfig, problems: Split, parts: Parts, journal: Journ
     adapter, previous, groups = await parts.learner.publish(), None, list[Group]()
     watch = Stopwatch()
     async with Rollouts(
-        partial(roll_out, config, problems.train, parts), ahead(config, parts), config.num_steps
+        partial(roll_out, config, problems.train, parts),
+        steps_ahead(config, own_devices=parts.own_devices),
+        config.num_steps,
     ) as coming:
         for step in range(first, config.num_steps + 1):
             metrics = dict[str, float]()
@@ -122,12 +124,6 @@ async def train(config: RunConfig, problems: Split, parts: Parts, journal: Journ
                 with watch.phase("checkpoint"):  # it shows in the next step's times, this step's being written already
                     await journal.checkpoint(step + 1, adapter, parts.learner)
     return adapter
-
-
-def ahead(config: RunConfig, parts: Parts) -> int:
-    """Steps that rollouts are ahead of the learner: as configured, else one if neither has to wait for a device."""
-    wanted = config.max_off_policy_steps
-    return int(parts.own_devices) if wanted is None else wanted
 
 
 async def roll_out(

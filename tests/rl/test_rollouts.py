@@ -5,20 +5,29 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
+from support import ScriptedEngine
 from test_train import EXAMPLE, SMALL, EagerGrader, configuration, parts_of, run, split_of, timeless
 
 from lora.types import Adapter
+from rl.cluster import open_workers
 from rl.learner import TorchLearner
+from rl.placement import GpuShares
 from rl.rollouts import Rollout, Rollouts
 from rl.run_directory import FileJournal, RunDirectory
+from rl.shared_parts import _with_room  # pyright: ignore[reportPrivateUsage]
 from rl.sinks import Sinks
 from rl.train import train
 from rl.types import TrainBatch
-from rollout.config import SamplingConfig
+from rollout.actor import RayEngine
+from rollout.config import RolloutConfig, SamplingConfig
+from rollout.place import Place
 from rollout.torch_engine import TorchEngine
-from rollout.types import Completion, EngineDied
+from rollout.types import Completion, Engine, EngineDied
 
 assert EXAMPLE.exists()
 
@@ -79,6 +88,45 @@ async def test_dropped_rollouts_are_begun_again_by_the_policy_that_is_there_then
         await coming.drop()
         await coming.take(1, adapter(7))
     assert sampled == [(0, 0), (1, 0), (1, 7), (2, 7)]
+
+
+@pytest.mark.parametrize("own_devices", [False, True])
+@pytest.mark.parametrize("configured", [None, 0, 1, 3])
+async def test_the_loop_and_the_engines_agree_on_how_far_rollouts_run_ahead(
+    monkeypatch: pytest.MonkeyPatch, configured: int | None, own_devices: bool
+) -> None:
+    """The loop's steps, and the versions that a run's engines and a sweep's have room for: one more a policy."""
+    expected = {None: int(own_devices), 0: 0, 1: 1, 3: 3}[configured]
+    config = configuration("rollout.adapters_in_flight=1").model_copy(update={"max_off_policy_steps": configured})
+    room: list[int] = []
+
+    class Asked(Exception):
+        """With that number of steps."""
+
+    class AskedRollouts(Rollouts):
+        def __init__(self, begin: object, ahead: int, last: int) -> None:
+            raise Asked(ahead)
+
+    async def note(
+        _cls: object, _model: object, _lora: object, rollout: RolloutConfig, *_: object, **__: object
+    ) -> Engine:
+        room.append(rollout.adapters_in_flight)
+        return ScriptedEngine([])
+
+    monkeypatch.setattr("rl.train.Rollouts", AskedRollouts)
+    monkeypatch.setattr(RayEngine, "start", classmethod(note))
+    parts = replace(parts_of(config, EagerGrader()), own_devices=own_devices)
+    journal: Any = SimpleNamespace(restore=AsyncMock(return_value=0), history=list)
+    with pytest.raises(Asked, match=str(expected)):
+        await train(config, split_of(config), parts, journal)
+
+    shares = GpuShares(float(own_devices), float(own_devices), 1)
+    held: Any = SimpleNamespace(request=SimpleNamespace(shares=shares), worker=lambda _: Place(1))
+    two = [config, config.model_copy(update={"max_off_policy_steps": 0})]
+    for one, lora in ((config, config.lora), (_with_room(two, 5, own_devices), config.lora)):
+        async with open_workers(one, held, lora):
+            pass
+    assert room == [1 + expected, 5 * (1 + expected)]
 
 
 async def test_a_run_one_step_ahead_learns_from_the_policy_before_the_last_update(tmp_path: Path) -> None:
