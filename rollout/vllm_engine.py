@@ -275,6 +275,9 @@ def _engine_args(model: str, model_config: ModelConfig, lora: LoraConfig, config
         enable_prefix_caching=True,
         logprobs_mode="processed_logprobs",  # the distribution that was sampled from, its temperature included
         tensor_parallel_size=config.tensor_parallel_size,
+        # In a placement group, vLLM left to itself has Ray place a process for each GPU, in a bundle of its own: but
+        # here the GPUs are in the actor's one bundle, and its own already.
+        distributed_executor_backend="mp" if config.tensor_parallel_size > 1 else None,
         gpu_memory_utilization=config.gpu_memory_fraction,
         enforce_eager=on_cpu if config.enforce_eager is None else config.enforce_eager,
         disable_log_stats=True,
