@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from lora.layer import Routing
+from lora.routing import Routing
 
 PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
 """The names that `lora.targets` has for what experts do; gate and up are one stacked weight."""
@@ -98,14 +98,7 @@ class LoraExperts(nn.Module):
         self.base_layer: Any = base.requires_grad_(False)
         self.slots = nn.ModuleDict()
         self.routing = routing
-        self.batch_rows = 1
-        """Rows of the batch that is running: the layer's tokens come without."""
         self._check()
-
-    def note_rows(self, _: nn.Module, arguments: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
-        """A hook of the block that the experts are in, which sees the batch's rows."""
-        hidden = arguments[0] if arguments else named["hidden_states"]
-        self.batch_rows = hidden.shape[0]
 
     def new_slot(self, slot: int, rank: int, alpha: float, generator: torch.Generator) -> ExpertsPair:
         """Put a fresh adapter there."""
@@ -128,14 +121,10 @@ class LoraExperts(nn.Module):
         top_k_index: Int[Tensor, "tokens active"],
         top_k_weights: Float[Tensor, "tokens active"],
     ) -> Float[Tensor, "tokens hidden"]:
-        used = [(self.slots[str(slot)], rows) for slot, rows in self.routing.segments if str(slot) in self.slots]
+        used = self.routing.used(self.slots, len(hidden_states))
         if not used:
             return self.base_layer(hidden_states, top_k_index, top_k_weights)
-        length = len(hidden_states) // self.batch_rows
-        adapters = [
-            _Adapter(cast(ExpertsPair, pair), rows and slice(rows.start * length, rows.stop * length), hidden_states)
-            for pair, rows in used
-        ]
+        adapters = [_Adapter(pair, part, hidden_states) for pair, part in used]
         return self._apply_experts(hidden_states, top_k_index, top_k_weights, adapters)
 
     def _apply_experts(self, x: Tensor, index: Tensor, weights: Tensor, adapters: list["_Adapter"]) -> Tensor:

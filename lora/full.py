@@ -49,10 +49,11 @@ class FullWeights:
 
     @contextmanager
     def replaced(self, tensors: dict[str, Tensor]) -> Generator[None]:
-        """Other weights, inside the block."""
+        """Other weights, inside the block, in which nothing can be learned: a backward pass would come too late."""
         self._show(tensors)
         try:
-            yield
+            with torch.no_grad():
+                yield
         finally:
             self.sync()
 

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from lora.config import LoraConfig
 from lora.experts import PROJECTIONS, ExpertsLowRank, LoraExperts, active_experts, expert_rank, is_experts
-from lora.layer import LoraLinear, LowRank, Routing
+from lora.layer import LoraLinear, LowRank
+from lora.routing import BASE, Route, Routing, routing_of
 
 
 class LoraLayers(dict[str, LowRank | ExpertsLowRank]):
@@ -50,39 +51,45 @@ class LoraLayers(dict[str, LowRank | ExpertsLowRank]):
 
     @contextmanager
     def replaced(self, tensors: dict[str, Tensor]) -> Generator[None]:
-        """Another adapter of the same shape, inside the block. Raises ValueError as `load` does."""
+        """Another adapter of the same shape, inside the block, in which nothing can be learned.
+
+        Its numbers are gone when a backward pass would need them. Raises ValueError as `load` does.
+        """
         mine = {name: tensor.detach().clone() for name, tensor in self.tensors().items()}
         try:
             self.load(tensors)
-            yield
+            with torch.no_grad():
+                yield
         finally:
             self.load(mine)
 
     @contextmanager
     def alone(self) -> Generator[None]:
-        """Every row of a batch uses this adapter, inside the block."""
-        with _routed(self.routing, ((self.slot, None),)):
+        """All of a batch uses this adapter, inside the block."""
+        with self.routing.under(Route(((self.slot, None),))):
             yield
 
     @contextmanager
     def disabled(self) -> Generator[None]:
         """The base model alone, inside the block."""
-        with _routed(self.routing, ()):
+        with self.routing.under(BASE):
             yield
 
 
 @contextmanager
-def routed(segments: Sequence[tuple[LoraLayers, slice]]) -> Generator[None]:
-    """Each adapter has its rows of a batch, inside the block; rows of none are the base model's."""
-    assert segments
-    with _routed(segments[0][0].routing, tuple((layers.slot, rows) for layers, rows in segments)):
+def routed(parts: Sequence[tuple[LoraLayers, slice]], positions: int) -> Generator[None]:
+    """Each adapter has its part of the `positions` that are computed, inside the block (see `lora.routing`)."""
+    assert parts
+    route = Route(tuple((layers.slot, part) for layers, part in parts), positions)
+    with parts[0][0].routing.under(route):
         yield
 
 
 def inject(model: nn.Module, config: LoraConfig, *, seed: int = 0) -> LoraLayers:
     """Freeze `model` and adapt its target layers in place; called again, it puts another adapter beside those there.
 
-    The model computes with the newest adapter until `alone`, `routed` or `disabled` says otherwise.
+    The model computes with its only adapter until `alone`, `routed` or `disabled` says otherwise. Where there are
+    several, one of these must say which.
 
     Raises:
         ValueError: a target names no linear layer of the model.
@@ -98,7 +105,7 @@ def inject(model: nn.Module, config: LoraConfig, *, seed: int = 0) -> LoraLayers
     adapted = [layer for layer in (*found.values(), *experts.values()) if isinstance(layer, LoraLinear | LoraExperts)]
     if not adapted:
         model.requires_grad_(False)
-    routing = adapted[0].routing if adapted else Routing()
+    routing = routing_of(model)
     taken = {int(slot) for layer in adapted for slot in layer.slots}
     layers = LoraLayers(next(slot for slot in range(len(taken) + 1) if slot not in taken), routing)
     generator = torch.Generator().manual_seed(seed)
@@ -113,7 +120,7 @@ def inject(model: nn.Module, config: LoraConfig, *, seed: int = 0) -> LoraLayers
             wrapped = module if isinstance(module, LoraExperts) else _wrap_experts(model, name, module, routing)
             pair = wrapped.new_slot(layers.slot, layers.expert_rank, config.alpha, generator)
             layers[f"{name}.base_layer"], layers[name] = pair.gate_up, pair.down  # PEFT's names
-    routing.segments = ((layers.slot, None),)
+    routing.reset(None if taken else Route(((layers.slot, None),)))
     return layers
 
 
@@ -151,9 +158,7 @@ def _wrap_experts(model: nn.Module, name: str, experts: nn.Module, routing: Rout
     cast(Any, model).set_experts_implementation("eager")
     wrapped = LoraExperts(experts, routing)
     parent, _, leaf = name.rpartition(".")
-    block = model.get_submodule(parent)
-    block.register_forward_pre_hook(wrapped.note_rows, with_kwargs=True)
-    setattr(block, leaf, wrapped)
+    setattr(model.get_submodule(parent), leaf, wrapped)
     return wrapped
 
 
@@ -170,13 +175,3 @@ def _linears(model: nn.Module) -> dict[str, nn.Linear | LoraLinear]:
     found = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear | LoraLinear)}
     inside = tuple(f"{name}." for name, module in found.items() if isinstance(module, LoraLinear))
     return {name: module for name, module in found.items() if not name.startswith(inside or ("\0",))}
-
-
-@contextmanager
-def _routed(routing: Routing, segments: tuple[tuple[int, slice | None], ...]) -> Generator[None]:
-    before = routing.segments
-    routing.segments = segments
-    try:
-        yield
-    finally:
-        routing.segments = before

@@ -1,23 +1,13 @@
 """A frozen linear layer with trainable low-rank additions: y = W x + (alpha / rank) B A x (Hu et al. 2021, eq. 3)."""
 
 import math
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-Segment = tuple[int, slice | None]
-"""An adapter's slot, and the rows of the batch that use it; None stands for all of them."""
-
-
-@dataclass(slots=True)
-class Routing:
-    """Which rows of the running batch use which adapter. All layers of a model share one; without segments they compute
-    the base model alone."""
-
-    segments: tuple[Segment, ...] = ()
+from lora.routing import Routing
 
 
 class LowRank(nn.Module):
@@ -55,20 +45,21 @@ class LoraLinear(nn.Module):
         self.routing = routing
 
     def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
-        used = [(self.slots[str(slot)], rows) for slot, rows in self.routing.segments if str(slot) in self.slots]
+        used = self.routing.used(self.slots, x.shape[:-1].numel())
         if not used:
             return self.base(x)
-        if len(used) == 1 and used[0][1] is None:
+        if used[0][1] is None:
             return self._adapted(x, used[0][0])
-        y = self.base(x)
-        for low_rank, rows in used:
-            A, B = cast(LowRank, low_rank).cast(x.dtype)
-            y[rows] += nn.functional.linear(nn.functional.linear(x[rows], A), B)
-        return y
+        flat = x.flatten(0, -2)
+        y = self.base(flat)
+        for low_rank, part in used:
+            A, B = low_rank.cast(x.dtype)
+            y[part] += nn.functional.linear(nn.functional.linear(flat[part], A), B)
+        return y.view(*x.shape[:-1], -1)
 
-    def _adapted(self, x: Tensor, low_rank: nn.Module) -> Tensor:
-        """All rows with one adapter, which is the case to be quick in."""
-        A, B = cast(LowRank, low_rank).cast(x.dtype)
+    def _adapted(self, x: Tensor, low_rank: LowRank) -> Tensor:
+        """All positions with one adapter, which is the case to be quick in."""
+        A, B = low_rank.cast(x.dtype)
         y = _AdaptedProduct.apply(x.flatten(0, -2), self.base.weight, self.base.bias, A, B)  # pyright: ignore[reportGeneralTypeIssues]
         return y.unflatten(0, x.shape[:-1]) if x.dim() != 2 else y
 

@@ -6,17 +6,20 @@ recomputation.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
+from lora.inject import LoraLayers, routed
 from rl.batch import attention_mask
 from rl.frozen_head import frozen_head_logprobs
+from rl.policy import Trained
+from rl.recompute import recomputed
 from rl.types import Row
 
 CHUNK = 512
@@ -25,10 +28,11 @@ CHUNK = 512
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Where one owner's rows and targets are in a microbatch."""
+    """Where one owner's inputs and targets are in a microbatch."""
 
     owner: int
-    rows: slice
+    inputs: slice
+    """Into the flattened rows."""
     targets: slice
 
 
@@ -67,24 +71,34 @@ def microbatches(
 
 
 def target_logprobs(
-    model: nn.Module, batch: Microbatch, temperature: float | Float[Tensor, " targets"] = 1.0
+    model: nn.Module,
+    batch: Microbatch,
+    temperature: float | Float[Tensor, " targets"] = 1.0,
+    owners: Sequence[Trained] = (),
 ) -> tuple[Float[Tensor, " targets"], Float[Tensor, " targets"]]:
-    """Of each target, its logprob at its temperature and (without gradient) its distribution's entropy, in nats."""
+    """Of each target, its logprob at its temperature and (without gradient) its distribution's entropy, in nats.
+
+    Each of the `owners` computes its own segments; without them the model computes everything as it stands.
+    """
     causal_lm: Any = model
-    hidden = causal_lm.get_decoder()(
-        input_ids=batch.token_ids,
-        attention_mask=_masks(causal_lm.config, batch),
-        position_ids=batch.position_ids,
-        use_cache=False,
-    ).last_hidden_state
+    inputs = [(segment.owner, segment.inputs) for segment in batch.segments]
+    with _divided(owners, inputs, batch.token_ids.numel()):
+        hidden = causal_lm.get_decoder()(
+            input_ids=batch.token_ids,
+            attention_mask=_masks(causal_lm.config, batch),
+            position_ids=batch.position_ids,
+            use_cache=False,
+        ).last_hidden_state
     predicting = hidden.flatten(0, 1).index_select(0, batch.predictors)
     temperatures = torch.as_tensor(temperature, device=predicting.device).float().expand(len(predicting))
     if (weight := _frozen_head(causal_lm)) is not None:
         return frozen_head_logprobs(predicting, weight, batch.targets, temperatures)
-    parts = (part.split(CHUNK) for part in (predicting, batch.targets, temperatures[:, None]))
-    chunks: list[tuple[Tensor, Tensor]] = [
-        checkpoint(_head_logprobs, causal_lm, *part, use_reentrant=False) for part in zip(*parts, strict=True)
-    ]
+    chunks: list[tuple[Tensor, Tensor]] = []
+    for start in range(0, len(predicting), CHUNK):
+        part = slice(start, min(start + CHUNK, len(predicting)))
+        with _divided(owners, list(_targets_within(batch, part)), part.stop - part.start):
+            arguments = predicting[part], batch.targets[part], temperatures[part, None]
+            chunks.append(recomputed(causal_lm, _head_logprobs, causal_lm, *arguments))
     return torch.cat([logprobs for logprobs, _ in chunks]), torch.cat([entropies for _, entropies in chunks])
 
 
@@ -100,6 +114,26 @@ def check_head(model: nn.Module) -> None:
         raise ValueError(
             f"models of type {causal_lm.config.model_type!r} treat their logits in a way that is not known"
         )
+
+
+def _divided(
+    owners: Sequence[Trained], parts: Sequence[tuple[int, slice]], positions: int
+) -> AbstractContextManager[None]:
+    """Each owner's part of the `positions` goes through its own adapter, inside the block."""
+    if not owners:
+        return nullcontext()
+    if len(parts) == 1:
+        return owners[parts[0][0]].alone()
+    pairs = [(owners[owner], part) for owner, part in parts]
+    return routed([(layers, part) for layers, part in pairs if isinstance(layers, LoraLayers)], positions)
+
+
+def _targets_within(batch: Microbatch, chunk: slice) -> Iterator[tuple[int, slice]]:
+    """The owners of a chunk of the targets, and where theirs are in it."""
+    for segment in batch.segments:
+        start, stop = max(segment.targets.start, chunk.start), min(segment.targets.stop, chunk.stop)
+        if start < stop:
+            yield segment.owner, slice(start - chunk.start, stop - chunk.start)
 
 
 def _frozen_head(model: Any) -> Tensor | None:
@@ -161,15 +195,16 @@ def _pad(share: Sequence[tuple[int, Row]], device: str) -> Microbatch:
         sequence_ids=torch.cat([row.sequence_ids + ends[i] for i, row in enumerate(rows)]).to(device),
         rollout_logprobs=join("rollout_logprobs"),
         advantages=join("advantages"),
-        segments=_segments(share),
+        segments=_segments(share, width),
     )
 
 
-def _segments(share: Sequence[tuple[int, Row]]) -> tuple[Segment, ...]:
+def _segments(share: Sequence[tuple[int, Row]], width: int) -> tuple[Segment, ...]:
     segments: list[Segment] = []
     row = target = 0
     for owner, mine in itertools.groupby(share, key=lambda pair: pair[0]):
         lengths = [len(r.targets) for _, r in mine]
-        segments.append(Segment(owner, slice(row, row + len(lengths)), slice(target, target + sum(lengths))))
-        row, target = row + len(lengths), target + sum(lengths)
+        rows, targets = row + len(lengths), target + sum(lengths)
+        segments.append(Segment(owner, slice(row * width, rows * width), slice(target, targets)))
+        row, target = rows, targets
     return tuple(segments)

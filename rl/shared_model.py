@@ -6,7 +6,6 @@ loss is divided by its own tokens, and gradients meet nowhere.
 
 import math
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from lora.config import ModelConfig
 from lora.files import Description, unpack
 from lora.full import FullWeights
-from lora.inject import LoraLayers, eject, inject, routed
+from lora.inject import LoraLayers, eject, inject
 from lora.load import load_base
 from lora.types import Adapter
 from rl.attention import use_packed_attention
@@ -24,6 +23,7 @@ from rl.forward import Microbatch, check_head, microbatches, target_logprobs
 from rl.objective import OBJECTIVES, clipped
 from rl.peers import Alone, Peers
 from rl.policy import Policy, PolicySpec
+from rl.recompute import recompute_blocks
 from rl.sharding import shard_blocks
 from rl.types import Row, TrainBatch
 
@@ -62,8 +62,7 @@ class SharedModel:
         use_packed_attention(self.model)
         check_head(self.model)
         if gradient_checkpointing:
-            loaded.gradient_checkpointing_enable({"use_reentrant": False})
-            loaded.train()  # transformers recomputes in training mode alone; nothing here has dropout
+            recompute_blocks(self.model)
 
     def add(self, spec: PolicySpec) -> Policy:
         """Begin a policy. Raises ValueError if the model lacks a layer that it adapts."""
@@ -134,8 +133,8 @@ class SharedModel:
         temperatures = torch.ones_like(share.advantages)
         for segment in share.segments:
             temperatures[segment.targets] = learning[segment.owner].policy.spec.temperature
-        with _routing(share, learning):
-            logprobs, entropies = target_logprobs(self.model, share, temperatures)
+        owners = [one.policy.layers for one in learning]
+        logprobs, entropies = target_logprobs(self.model, share, temperatures, owners)
         losses: list[Tensor] = []
         for segment in share.segments:
             one, mine = learning[segment.owner], segment.targets
@@ -186,15 +185,6 @@ class _Sums:
             "update/tokens": tokens,
             "update/skipped": 0.0,
         }
-
-
-def _routing(share: Microbatch, learning: Sequence[Work]) -> AbstractContextManager[None]:
-    """Each policy's adapter on its own rows."""
-    layers = [learning[segment.owner].policy.layers for segment in share.segments]
-    if len(layers) == 1:
-        return layers[0].alone()
-    pairs = zip(layers, share.segments, strict=True)
-    return routed([(one, segment.rows) for one, segment in pairs if isinstance(one, LoraLayers)])
 
 
 def _weightless() -> Row:

@@ -162,7 +162,8 @@ def test_policies_on_one_batch_do_not_meet(mixture: ModelConfig) -> None:
         first = logits(model)
     with other.alone():
         second = logits(model)
-    with routed([(one, slice(0, 1)), (other, slice(1, 2))]):
+    length = IDS.shape[1]
+    with routed([(one, slice(0, length)), (other, slice(length, 2 * length))], IDS.numel()):
         together = logits(model)
     for row, alone in enumerate((first, second, base)):
         torch.testing.assert_close(together[row], alone[row], rtol=1e-4, atol=1e-5)

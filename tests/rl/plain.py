@@ -11,7 +11,9 @@ from transformers import (
     Gemma3TextConfig,
     LlamaConfig,
     MistralConfig,
+    MixtralConfig,
     Qwen2Config,
+    Qwen2MoeConfig,
     Qwen3Config,
 )
 
@@ -39,12 +41,19 @@ FAMILIES: dict[str, Any] = {
     "gemma2-sliding-softcap": lambda: Gemma2Config(**SHAPE, sliding_window=4, final_logit_softcapping=3.0),
     "gemma3-sliding": lambda: Gemma3TextConfig(**SHAPE, sliding_window=4, layer_types=KINDS),
 }
+EXPERTS: dict[str, Any] = {"num_experts_per_tok": 2, "norm_topk_prob": True}
+MIXTURES: dict[str, Any] = {
+    "mixtral": lambda: MixtralConfig(**SHAPE, num_local_experts=4, num_experts_per_tok=2),
+    "qwen2-moe": lambda: Qwen2MoeConfig(  # its shared expert is a dense one that sees flattened tokens
+        **SHAPE | EXPERTS, num_experts=4, moe_intermediate_size=24, shared_expert_intermediate_size=24
+    ),
+}
 
 
 def save_tiny(family: str, directory: Path) -> None:
     """A tiny random model of a family, as a directory."""
     torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(FAMILIES[family]()).save_pretrained(str(directory))
+    AutoModelForCausalLM.from_config((FAMILIES | MIXTURES)[family]()).save_pretrained(str(directory))
 
 
 def logprobs(model: Any, prompt: list[int], completion: tuple[int, ...], temperature: float = 1.0) -> Tensor:

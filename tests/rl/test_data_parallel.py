@@ -27,15 +27,16 @@ def batch(seed: int, groups: int = 5) -> TrainBatch:
     return build_batch(made, [advantages(group.rewards) for group in made], 40)
 
 
-def arguments(model: ModelConfig) -> dict[str, Any]:
-    config = LearnerConfig(lr=1e-2, tokens_per_microbatch=64)
-    return {"run": "run", "model": model, "lora": LoraConfig(rank=2), "config": config, "temperature": 1.0, "seed": 3}
+def arguments(model: ModelConfig, *, lm_head: bool = False, **settings: Any) -> dict[str, Any]:
+    config = LearnerConfig(lr=1e-2, tokens_per_microbatch=64, **settings)
+    lora = LoraConfig(rank=2, lm_head=lm_head)
+    return {"run": "run", "model": model, "lora": lora, "config": config, "temperature": 1.0, "seed": 3}
 
 
 @asynccontextmanager
-async def learners(model: ModelConfig, count: int, **options: Any) -> AsyncGenerator[RayLearner]:
+async def learners(made_of: dict[str, Any], count: int, **options: Any) -> AsyncGenerator[RayLearner]:
     made = await RayLearner.start(
-        arguments(model) | {"device": "cpu"}, lambda rank: Place(threads=1), stall_timeout=300, count=count, **options
+        made_of | {"device": "cpu"}, lambda rank: Place(threads=1), stall_timeout=300, count=count, **options
     )
     try:
         yield made
@@ -60,9 +61,11 @@ def test_rows_are_divided_whole_and_about_equally() -> None:
 
 @pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.parametrize("shard", [False, True], ids=["whole models", "sharded models"])
-async def test_two_learners_make_the_update_of_one(tiny_model: ModelConfig, shard: bool) -> None:
-    alone = TorchLearner(**arguments(tiny_model))
-    async with learners(tiny_model, 2, shard=shard) as two:
+@pytest.mark.parametrize("again", [False, True], ids=["kept", "recomputed, adapted head"])
+async def test_two_learners_make_the_update_of_one(tiny_model: ModelConfig, shard: bool, again: bool) -> None:
+    alone = TorchLearner(**arguments(tiny_model, lm_head=again))
+    made_of = arguments(tiny_model, lm_head=again, gradient_checkpointing=again)
+    async with learners(made_of, 2, shard=shard) as two:
         for step, groups in enumerate((5, 1, 4)):  # with one group, one learner has no rows
             mine, theirs = await two.update(batch(step, groups)), await alone.update(batch(step, groups))
             assert mine == pytest.approx(theirs, rel=1e-4, abs=1e-6)
@@ -79,7 +82,7 @@ async def test_the_death_of_one_is_the_death_of_both_and_they_go_on_from_what_wa
     tiny_model: ModelConfig,
 ) -> None:
     alone = TorchLearner(**arguments(tiny_model))
-    async with learners(tiny_model, 2) as two:
+    async with learners(arguments(tiny_model), 2) as two:
         await two.update(batch(0))
         await alone.update(batch(0))
         saved = await two.state()

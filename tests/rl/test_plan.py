@@ -50,10 +50,11 @@ def test_multiply_adds_are_those_of_the_products(rank: int) -> None:
     """Counted by torch on a real layer: the forward and backward pass of a frozen weight and of A and B."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    from lora.layer import LoraLinear, LowRank, Routing
+    from lora.layer import LoraLinear, LowRank
+    from lora.routing import Route, Routing
 
     tokens, d_in, d_out = 4, 32, 48
-    layer = LoraLinear(torch.nn.Linear(d_in, d_out, bias=False), Routing(((0, None),)))
+    layer = LoraLinear(torch.nn.Linear(d_in, d_out, bias=False), Routing(Route(((0, None),))))
     layer.slots["0"] = LowRank(layer.base, rank, 32.0)
     given = torch.randn(tokens, d_in, requires_grad=True)  # as another layer's output is
 

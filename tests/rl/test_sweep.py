@@ -52,7 +52,7 @@ def sets(**settings: str) -> list[str]:
 
 
 def eager(directory: Path, **settings: str) -> list[str]:
-    return sets(**{"reward.function": f"{directory / 'eager.py'}:digits"}, **settings)
+    return sets(**{"reward.function": f"{directory / 'eager.py'}:digits", **settings})
 
 
 def metrics(directory: Path) -> list[dict[str, float]]:
@@ -96,14 +96,32 @@ def test_a_policy_among_others_trains_as_a_run_of_its_own(
     """On the torch engine, up to float32's rounding: rows of several policies are multiplied together."""
     swept = finished[0] / which
     assert rankone("train", swept / "config.toml", "--out", tmp_path / "alone").exit_code == 0
-    mine, alone = metrics(swept), metrics(tmp_path / "alone")
-    assert [row["step"] for row in mine] == [0, 1, 2, 3, 4]
-    for one, other in zip(mine, alone, strict=True):
+    assert_same_run(swept, tmp_path / "alone")
+
+
+def test_two_seeds_that_compute_their_activations_again_train_as_runs_of_their_own(tmp_path: Path) -> None:
+    """The runs of their own keep them. Of the two, the newer one's adapter once took part in both backward passes."""
+    (tmp_path / "eager.py").write_text(EAGER)
+    file = sweep_file(tmp_path, '[axes]\n"seed" = [0, 1]\n"lora.lm_head" = true\n')
+    settings = eager(tmp_path, **{"learner.gradient_checkpointing": "true"})
+    assert rankone("sweep", file, "--out", tmp_path / "out", *settings).exit_code == 0
+    swept = sorted((tmp_path / "out").glob("p0*"))
+    assert len(swept) == 2
+    for one in swept:
+        kept = ("--set", "learner.gradient_checkpointing=false")
+        assert rankone("train", one / "config.toml", "--out", tmp_path / one.name, *kept).exit_code == 0
+        assert_same_run(one, tmp_path / one.name)
+
+
+def assert_same_run(swept: Path, alone: Path) -> None:
+    rows, others = metrics(swept), metrics(alone)
+    assert [row["step"] for row in rows] == [0, 1, 2, 3, 4]
+    for one, other in zip(rows, others, strict=True):
         assert one == pytest.approx(other, rel=1e-3, abs=1e-4)
-    tensors, others = (unpack(read_peft(path / "adapters" / "last").payload)[0] for path in (swept, tmp_path / "alone"))
-    for name in tensors:
-        assert (tensors[name] - others[name]).norm() <= 1e-3 * others[name].norm(), name
-    assert all(row["update/grad_norm"] > 0 for row in mine[:-1])
+    mine, theirs = (unpack(read_peft(path / "adapters" / "last").payload)[0] for path in (swept, alone))
+    for name in mine:
+        assert (mine[name] - theirs[name]).norm() <= 1e-3 * theirs[name].norm(), name
+    assert all(row["update/grad_norm"] > 0 for row in rows[:-1])
 
 
 def test_the_sweeps_own_file_repeats_it_and_finished_runs_are_left_alone(finished: tuple[Path, Ran]) -> None:

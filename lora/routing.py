@@ -1,0 +1,97 @@
+"""Which adapter each part of a running batch goes through, as a value that all adapted layers of a model read.
+
+A layer sees a batch in one of several forms: [rows, inputs, width] in most of a body, [rows * inputs, width] in a
+mixture's experts, [targets, width] in the output layer. So parts are given in *positions* of what is computed, counted
+over the flattened leading dimensions, and a layer that sees another number of them refuses.
+"""
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+Segment = tuple[int, slice | None]
+"""An adapter's slot, and the positions that use it; None stands for all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The adapter of each position; positions of none are the base model's.
+
+    Example: ``Route(((0, slice(0, 24)), (1, slice(24, 36))), positions=36)``
+    """
+
+    segments: tuple[Segment, ...] = ()
+    positions: int | None = None
+    """How many there are, where segments have a part of them each."""
+
+
+BASE = Route()
+"""The base model alone."""
+
+
+class Routing:
+    """The route of what a model computes now; all of its adapted layers share one."""
+
+    def __init__(self, route: Route | None = BASE) -> None:
+        self._route = route
+
+    @property
+    def route(self) -> Route:
+        """Raises RuntimeError where several adapters are on the model, and nobody said which of them is meant."""
+        if self._route is None:
+            raise RuntimeError("several adapters are on this model: compute inside `alone`, `routed` or `disabled`")
+        return self._route
+
+    def reset(self, route: Route | None) -> Route | None:
+        """Compute by that route from now on; returns the one until now."""
+        before, self._route = self._route, route
+        return before
+
+    def under(self, route: Route) -> AbstractContextManager[None]:
+        """Compute by that route, inside the block; one that may be entered again."""
+        return _Under(self, route)
+
+    def recomputed(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        """A `context_fn` of `torch.utils.checkpoint`: what is computed again goes the way that it went at first.
+
+        A backward pass runs when the forward pass's blocks have ended.
+        """
+        return nullcontext(), self.under(self.route)
+
+    def used(self, slots: nn.ModuleDict, positions: int) -> list[tuple[Any, slice | None]]:
+        """Of a layer's adapters those that the route leads to, with their parts of the layer's `positions`.
+
+        Raises:
+            ValueError: the layer does not see the batch's positions, one each.
+        """
+        route = self.route
+        found = [(slots[str(slot)], part) for slot, part in route.segments if str(slot) in slots]
+        if found and route.positions not in (None, positions):
+            raise ValueError(
+                f"this model regroups tokens before an adapted layer ({positions} of {route.positions}), so policies "
+                "cannot share its batches: leave that layer out of lora.targets, or set policies_at_once = 1"
+            )
+        return found
+
+
+class _Under(AbstractContextManager[None]):
+    def __init__(self, routing: Routing, route: Route) -> None:
+        self._routing = routing
+        self._route = route
+        self._before: list[Route | None] = []
+
+    def __enter__(self) -> None:
+        self._before.append(self._routing.reset(self._route))
+
+    def __exit__(self, *_: object) -> None:
+        self._routing.reset(self._before.pop())
+
+
+def routing_of(model: nn.Module) -> Routing:
+    """The model's own."""
+    owner: Any = model
+    if getattr(owner, "rankone_routing", None) is None:
+        owner.rankone_routing = Routing()
+    return owner.rankone_routing
