@@ -5,6 +5,7 @@ route that it went by at first.
 """
 
 from collections.abc import Callable
+from functools import partial, wraps
 from typing import Any
 
 from torch import nn
@@ -13,13 +14,38 @@ from torch.utils.checkpoint import checkpoint
 from lora.routing import routing_of
 
 
-def recomputed(model: nn.Module, function: Callable[..., Any], *arguments: Any) -> Any:
-    """`function(*arguments)`, a part of what `model` computes, of which only the arguments are kept."""
-    return checkpoint(function, *arguments, use_reentrant=False, context_fn=routing_of(model).recomputed)
+def recomputed(model: nn.Module, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    """`function(*arguments, **named)`, a part of what `model` computes, of which only the arguments are kept."""
+    return checkpoint(
+        partial(function, **named), *arguments, use_reentrant=False, context_fn=routing_of(model).recomputed
+    )
 
 
 def recompute_blocks(model: nn.Module) -> None:
-    """Keep only the inputs of each of the model's blocks. Raises ValueError if it has none that are known."""
+    """Keep only the inputs of each of the model's blocks, those that transformers would checkpoint.
+
+    transformers' own switch works in training mode alone, which also turns on dropout and a router's noise, and those
+    of its attributes and functions that read it. Here the model stays in evaluation mode.
+
+    Raises:
+        ValueError: the model has no such blocks.
+    """
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
     causal_lm: Any = model
-    causal_lm.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": routing_of(model).recomputed})
-    model.train()
+    blocks = [module for module in causal_lm.get_decoder().modules() if isinstance(module, GradientCheckpointingLayer)]
+    if not blocks:
+        raise ValueError(
+            f"models of type {causal_lm.config.model_type!r} have no blocks that can be computed again; set "
+            "learner.gradient_checkpointing = false"
+        )
+    for block in blocks:
+        block.forward = _recomputing(model, block.forward)
+
+
+def _recomputing(model: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(forward)
+    def again(*arguments: Any, **named: Any) -> Any:
+        return recomputed(model, forward, *arguments, **named)
+
+    return again
