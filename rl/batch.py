@@ -19,15 +19,15 @@ Advised = tuple[Completion, float]
 
 
 def build_batch(groups: Sequence[Group], advantages_P_G: Sequence[Sequence[float]], tokens_per_row: int) -> TrainBatch:
-    """Rows for every completion that carries a signal, and the token count of all that could have."""
+    """Rows for every completion that carries a signal, and the numbers of completions and tokens that could have."""
     rows: list[Row] = []
-    num_tokens = 0
+    counted: list[int] = []
     for group, advantages in zip(groups, advantages_P_G, strict=True):
         graded = zip(group.completions, group.rewards, strict=True)
-        num_tokens += sum(len(completion.token_ids) for completion, reward in graded if reward.counts)
+        counted += [len(completion.token_ids) for completion, reward in graded if reward.counts]
         advised = [(c, a) for c, a in zip(group.completions, advantages, strict=True) if a != 0]
         rows += pack_rows(group.prompt, advised, tokens_per_row)
-    return TrainBatch(rows, num_tokens)
+    return TrainBatch(rows, num_tokens=sum(counted), num_sequences=len(counted))
 
 
 def split_rows(rows: Sequence[Row], count: int) -> list[list[Row]]:

@@ -128,7 +128,11 @@ class LearnerConfig(Strict):
     """Truncation C of `importance` and upper clip of `cispo`."""
     clip_low: float = Field(default=0.2, gt=0, lt=1)
     clip_high: float = Field(default=0.28, gt=0)
-    """Clip range of `ppo` and `gspo`; a higher upper side keeps exploration alive (DAPO, 2025)."""
+    """Clip range of `ppo`, and lower clip of `cispo`; a higher upper side keeps exploration alive (DAPO, 2025)."""
+    gspo_clip_low: float = Field(default=3e-4, gt=0, lt=1)
+    gspo_clip_high: float = Field(default=4e-4, gt=0)
+    """Clip range of `gspo`: a completion's ratio is the geometric mean of its tokens', so it stays near 1 (Zheng et al.
+    2025)."""
     advantage: Literal["mean", "mean_std", "leave_one_out"] = "mean"
     tokens_per_microbatch: int = Field(default=4096, ge=1)
     """Most tokens in one forward pass; it changes memory, never the update."""

@@ -87,7 +87,7 @@ def build_lesson(demonstrations: Sequence[Demonstration], tokens_per_row: int) -
         for prompt, group in by_prompt.items()
         for row in pack_rows(list(prompt), [(_certain(one), 1.0) for one in group], tokens_per_row)
     ]
-    return TrainBatch(rows, sum(len(one.completion) for one in demonstrations))
+    return TrainBatch(rows, sum(len(one.completion) for one in demonstrations), len(demonstrations))
 
 
 def _certain(demonstration: Demonstration) -> Completion:

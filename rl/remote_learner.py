@@ -4,7 +4,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
 import ray
@@ -122,7 +122,7 @@ class RayLearner(Learner):
         return await self._call("publish")
 
     async def update(self, batch: TrainBatch, *, lr_scale: float = 1.0) -> dict[str, float]:
-        parts = [TrainBatch(rows, batch.num_tokens) for rows in split_rows(batch.rows, self._count)]
+        parts = [replace(batch, rows=rows) for rows in split_rows(batch.rows, self._count)]
         metrics = await self._replies(
             handle.call.remote("update", part, lr_scale=lr_scale)
             for handle, part in zip(self._started(), parts, strict=True)

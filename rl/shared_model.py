@@ -20,7 +20,7 @@ from lora.load import load_base
 from lora.types import Adapter
 from rl.attention import use_packed_attention
 from rl.forward import Microbatch, check_head, microbatches, target_logprobs
-from rl.objective import OBJECTIVES, clipped
+from rl.objective import OBJECTIVES, clipped, divisor
 from rl.peers import Alone, Peers
 from rl.policy import Policy, PolicySpec
 from rl.recompute import recompute_blocks
@@ -141,8 +141,8 @@ class SharedModel:
             log_ratio = logprobs[mine] - share.rollout_logprobs[mine]
             weights, sequences = share.advantages[mine], share.sequence_ids[mine]
             config = one.policy.spec.learner
-            loss = OBJECTIVES[config.objective](log_ratio, weights, sequences, config).sum() / one.batch.num_tokens
-            losses.append(loss)
+            per_token = OBJECTIVES[config.objective](log_ratio, weights, sequences, config)
+            losses.append(loss := per_token.sum() / divisor(one.batch, config))
             if share.advantages.any():  # weightless rows are not of the step
                 with torch.no_grad():
                     cut = clipped(log_ratio, weights, sequences, config)

@@ -27,7 +27,7 @@ def shared_settings(config: RunConfig) -> str:
     learner = config.learner.model_dump(
         exclude={
             "lr", "lr_schedule", "beta1", "beta2", "eps", "max_grad_norm", "objective", "max_ratio", "clip_low",
-            "clip_high", "advantage", "tokens_per_row",
+            "clip_high", "gspo_clip_low", "gspo_clip_high", "advantage", "tokens_per_row",
         }
     )  # fmt: skip
     return repr((config.on_ray, config.model, config.rollout, config.placement, sorted(learner.items())))

@@ -50,7 +50,9 @@ class TrainBatch:
 
     rows: list[Row]
     num_tokens: int
-    """Completion tokens of the whole step, with and without signal: what the summed loss is divided by."""
+    """Completion tokens of the whole step, with and without signal."""
+    num_sequences: int
+    """Completions of the whole step, with and without signal. The summed loss is divided by one of the two numbers."""
 
 
 class LearnerDied(RuntimeError):

@@ -70,7 +70,7 @@ async def test_two_learners_make_the_update_of_one(tiny_model: ModelConfig, shar
             mine, theirs = await two.update(batch(step, groups)), await alone.update(batch(step, groups))
             assert mine == pytest.approx(theirs, rel=1e-4, abs=1e-6)
             await assert_same_policy(two, alone)
-        assert await two.update(TrainBatch([], 10)) == {"update/skipped": 1.0}
+        assert await two.update(TrainBatch([], 10, 1)) == {"update/skipped": 1.0}
         sequences = [[5, 6, 7, 8], [9, 10, 11]]
         for under in ("policy", "base"):
             scored, expected = await two.score(sequences, under=under), await alone.score(sequences, under=under)

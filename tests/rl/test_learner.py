@@ -193,7 +193,7 @@ def spoiled(kind: str) -> TrainBatch:
     good = batch()
     value = {"nan": math.nan, "infinite": -math.inf}[kind]
     row = dataclasses.replace(good.rows[0], rollout_logprobs=torch.full_like(good.rows[0].rollout_logprobs, value))
-    return TrainBatch([row, *good.rows[1:]], good.num_tokens)
+    return dataclasses.replace(good, rows=[row, *good.rows[1:]])
 
 
 @pytest.mark.parametrize("kind", ["nan", "infinite"])
@@ -214,7 +214,7 @@ async def test_a_batch_without_rows_changes_nothing(tiny_model: ModelConfig) -> 
     trained = learner(tiny_model)
     await trained.update(batch())
     before = safetensors.torch.load(await trained.state())
-    assert await trained.update(TrainBatch([], 100)) == {"update/skipped": 1.0}
+    assert await trained.update(TrainBatch([], 100, 10)) == {"update/skipped": 1.0}
     assert same(safetensors.torch.load(await trained.state()), before)
     assert (await trained.publish()).version == 1
 

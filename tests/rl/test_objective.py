@@ -11,7 +11,7 @@ from torch import Tensor
 from rl.config import LearnerConfig
 from rl.objective import OBJECTIVES, clipped
 
-CONFIG = LearnerConfig(max_ratio=2.0, clip_low=0.2, clip_high=0.28)
+CONFIG = LearnerConfig(max_ratio=2.0, clip_low=0.2, clip_high=0.28, gspo_clip_low=0.4, gspo_clip_high=0.05)
 RNG = random.Random(0)
 SEQUENCES = [0] * 5 + [1] * 1 + [2] * 9 + [3] * 4
 ADVANTAGES = [(0.5, -0.25, 1.0, -2.0)[s] for s in SEQUENCES]
@@ -30,8 +30,8 @@ Plain = Callable[[float, float, float], tuple[float, float, bool]]
 """From ratio, sequence ratio and advantage to loss, gradient to the token's log ratio, and whether it was clipped."""
 
 
-def surrogate(ratio: float, advantage: float) -> tuple[float, float, bool]:
-    limited = min(max(ratio, 1 - CONFIG.clip_low), 1 + CONFIG.clip_high)
+def surrogate(ratio: float, advantage: float, low: float, high: float) -> tuple[float, float, bool]:
+    limited = min(max(ratio, 1 - low), 1 + high)
     if ratio * advantage <= limited * advantage:
         return -ratio * advantage, -ratio * advantage, False
     return -limited * advantage, 0.0, True
@@ -44,9 +44,9 @@ def weighted(weight: float, advantage: float, ratio: float) -> tuple[float, floa
 PLAIN: dict[str, Plain] = {
     "importance": lambda r, _, a: weighted(min(r, CONFIG.max_ratio), a, r),
     "reinforce": lambda r, _, a: (-a, -a, False),
-    "ppo": lambda r, _, a: surrogate(r, a),
+    "ppo": lambda r, _, a: surrogate(r, a, CONFIG.clip_low, CONFIG.clip_high),
     "cispo": lambda r, _, a: weighted(min(max(r, 1 - CONFIG.clip_low), CONFIG.max_ratio), a, r),
-    "gspo": lambda _, s, a: surrogate(s, a),
+    "gspo": lambda _, s, a: surrogate(s, a, CONFIG.gspo_clip_low, CONFIG.gspo_clip_high),
     "cross_entropy": lambda r, _, a: (-a * math.log(r), -a, False),
 }
 
@@ -56,10 +56,16 @@ def plain(name: str) -> list[tuple[float, float, bool]]:
         mine = [log_ratio for log_ratio, s in zip(LOG_RATIOS, SEQUENCES, strict=True) if s == sequence]
         return math.exp(sum(mine) / len(mine))
 
-    return [
-        PLAIN[name](math.exp(log_ratio), sequence_ratio(sequence), advantage)
-        for log_ratio, sequence, advantage in zip(LOG_RATIOS, SEQUENCES, ADVANTAGES, strict=True)
-    ]
+    found: list[tuple[float, float, bool]] = []
+    for log_ratio, sequence, advantage in zip(LOG_RATIOS, SEQUENCES, ADVANTAGES, strict=True):
+        loss, slope, was_clipped = PLAIN[name](math.exp(log_ratio), sequence_ratio(sequence), advantage)
+        found.append((loss / sharing(name, sequence), slope / sharing(name, sequence), was_clipped))
+    return found
+
+
+def sharing(name: str, sequence: int) -> int:
+    """Among how many tokens a loss of the formula is divided."""
+    return SEQUENCES.count(sequence) if name == "gspo" else 1
 
 
 def test_every_objective_has_a_formula_here() -> None:
@@ -69,7 +75,8 @@ def test_every_objective_has_a_formula_here() -> None:
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_on_policy_every_objective_has_the_gradient_of_reinforce(name: str) -> None:
     _, gradient = loss_and_gradient(name, [0.0] * len(SEQUENCES), ADVANTAGES)
-    assert gradient == [-advantage for advantage in ADVANTAGES]
+    pairs = zip(ADVANTAGES, SEQUENCES, strict=True)
+    assert gradient == pytest.approx([-advantage / sharing(name, sequence) for advantage, sequence in pairs])
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)

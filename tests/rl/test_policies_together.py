@@ -24,7 +24,7 @@ HEADS = {"frozen heads": (False, False, False), "adapted heads": (True, True, Tr
 
 def specs(heads: tuple[bool, ...]) -> list[PolicySpec]:
     """Of different ranks, rates, temperatures and objectives. The last one's adapter is the model's newest."""
-    ranks, objectives, temperatures = (1, 8, 2), ("importance", "ppo", "cispo"), (1.0, 0.7, 1.25)
+    ranks, objectives, temperatures = (1, 8, 2), ("importance", "gspo", "ppo"), (1.0, 0.7, 1.25)
     return [
         PolicySpec(
             f"p{i}",

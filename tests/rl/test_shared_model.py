@@ -89,7 +89,7 @@ def test_a_policy_without_rows_is_left_alone_while_another_learns(tiny_model: Mo
     model = SharedModel(tiny_model)
     idle, busy = (begun(model, spec) for spec in SPECS[:2])
     before = idle.state()
-    skipped, learned = model.update([Work(idle, TrainBatch([], 10)), Work(busy, batch(1, 0))])
+    skipped, learned = model.update([Work(idle, TrainBatch([], 10, 1)), Work(busy, batch(1, 0))])
     assert skipped == {"update/skipped": 1.0}
     assert learned["update/skipped"] == 0
     assert idle.state() == before
