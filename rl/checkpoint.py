@@ -12,6 +12,8 @@ log = logging.getLogger(__name__)
 
 KEEP = 3
 """Older checkpoints are removed."""
+BEST = "best"
+"""The file of the best one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,20 +29,25 @@ class Checkpoint:
 
 def save(directory: Path, checkpoint: Checkpoint) -> Path:
     """Write a checkpoint, then remove the oldest. It has its name only once it is on the disk, whole."""
-    final = _write(directory / f"step-{checkpoint.step:06d}", checkpoint)
+    final = _write(directory / file_name(checkpoint.step), checkpoint)
     for old in _all(directory)[:-KEEP]:
         old.unlink(missing_ok=True)
     return final
 
 
+def file_name(step: int) -> str:
+    """The file of that step's checkpoint."""
+    return f"step-{step:06d}"
+
+
 def save_best(directory: Path, checkpoint: Checkpoint) -> Path:
     """Keep this one, whatever comes after it, in the place of the best one before it."""
-    return _write(directory / "best", checkpoint)
+    return _write(directory / BEST, checkpoint)
 
 
 def best(directory: Path) -> Checkpoint | None:
     """What `save_best` kept last, if it is whole."""
-    return _read_whole(directory / "best") if (directory / "best").exists() else None
+    return _read_whole(directory / BEST) if (directory / BEST).exists() else None
 
 
 def newest(directory: Path) -> Checkpoint | None:

@@ -9,6 +9,9 @@ from lora.config import LoraConfig, ModelConfig
 from rewards.config import RewardConfig
 from rollout.config import RolloutConfig, SamplingConfig
 
+SMALLEST_EPS = 1e-18
+"""Of Adam's. Squares of smaller gradients are 0 in float32, so nothing smaller would keep their quotient near 1."""
+
 
 class Strict(BaseModel):
     """Immutable, and refuses keys it does not know."""
@@ -115,12 +118,12 @@ class LearnerConfig(Strict):
 
     weights: Literal["lora", "full"] = "lora"
     """What is trained: the adapter, or every weight of the model in float32, for comparison."""
-    lr: float = Field(default=5e-5, gt=0)
+    lr: float = Field(default=5e-5, gt=0, le=1e3)
     lr_schedule: Literal["constant", "linear"] = "constant"
     """`linear` falls to 0 at `num_steps`: the last policy swings less, but a longer run has another curve."""
     beta1: float = Field(default=0.9, ge=0, lt=1)
     beta2: float = Field(default=0.95, ge=0, lt=1)
-    eps: float = Field(default=1e-8, ge=0)
+    eps: float = 1e-8
     max_grad_norm: float | None = Field(default=1.0, gt=0)
     objective: Literal["importance", "reinforce", "ppo", "cispo", "gspo", "cross_entropy"] = "importance"
     """`importance` is truncated importance sampling per token; `cross_entropy` is `rankone sft`'s, which sets it."""
@@ -149,6 +152,16 @@ class LearnerConfig(Strict):
     """How often in a row, with no step done in between, a learner that died is started again."""
     stall_timeout: float = Field(default=1800.0, gt=0)
     """Seconds without an answer after which the learner counts as dead."""
+
+    @field_validator("eps")
+    @classmethod
+    def _is_seen_beside_zero(cls, eps: float) -> float:
+        if not eps >= SMALLEST_EPS:
+            raise ValueError(
+                f"learner.eps must be at least {SMALLEST_EPS:g}, and is {eps:g}: where a gradient is 0, as that of "
+                "every lora_A is at the first step, Adam divides 0 by it; leave it at 1e-8"
+            )
+        return eps
 
 
 class SftConfig(Strict):

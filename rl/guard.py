@@ -22,6 +22,8 @@ GROWING = {
 
 LR_SCALE = "guard/lr_scale"
 ROLLED_BACK = "guard/rolled_back"
+SKIPPED = "the gradient, or a number that it would have made, is not finite, so the step was skipped"
+"""The alarm of a step with `update/nonfinite`."""
 
 
 class Collapse(RuntimeError):
@@ -85,7 +87,7 @@ class Guard:
         config = self.config
         found: list[str] = []
         if metrics.get("update/nonfinite"):
-            found.append("the gradient is not finite, so the step was skipped")
+            found.append(SKIPPED)
         elif broken := [name for name, value in metrics.items() if _is_broken(name, value)]:
             found.append(f"{', '.join(broken)}: not finite")
         if (kl := metrics.get("update/kl_sampler_learner", 0.0)) > config.max_kl or math.isnan(kl):

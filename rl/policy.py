@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -53,6 +53,10 @@ class Trained(Protocol):
     def disabled(self) -> AbstractContextManager[None]: ...
 
 
+class SpoiltWeights(RuntimeError):
+    """A policy holds numbers that are not finite."""
+
+
 class Policy:
     """What belongs to one policy alone."""
 
@@ -69,23 +73,48 @@ class Policy:
         )
 
     def publish(self, dtype: torch.dtype) -> Adapter:
-        """The policy as it is now."""
+        """The policy as it is now. Raises SpoiltWeights if it holds a number that is not finite."""
         tensors = {name: tensor.to(dtype) for name, tensor in self.layers.tensors().items()}
+        if spoilt := _first_spoilt(tensors):
+            raise SpoiltWeights(f"{spoilt} of {self.run} is not finite: go on from the last checkpoint with --resume")
         return Adapter(self.run, self.version, pack(tensors, self._description))
 
-    def step(self, lr_scale: float, *, finite: bool) -> dict[str, float]:
-        """Move the parameters by their gradients, unless those are not finite; the metrics of that."""
+    def step(
+        self, lr_scale: float, dtype: torch.dtype, *, finite: bool, agreed: Callable[[bool], bool]
+    ) -> dict[str, float]:
+        """Move the parameters by their gradients, unless something is not finite; the metrics of that.
+
+        `finite` says it of the loss; here it is asked of the gradients, and of what the step made, as `dtype` holds it.
+        Where several learners make one step, `agreed` says whether it is sound for all of them.
+
+        Raises:
+            SpoiltWeights: a step of all of a model's weights went wrong, which cannot be undone.
+        """
         config = self.spec.learner
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, config.max_grad_norm or math.inf).item()
-        finite = finite and math.isfinite(norm)
         lr = config.lr * lr_scale
-        if finite:
+        before = None if config.weights == "full" else _Kept(self.parameters, self.optimizer)
+        if finite := finite and math.isfinite(norm):
             for group in self.optimizer.param_groups:
                 group["lr"] = lr
             self.optimizer.step()
+        if sound := agreed(finite and self._largest() <= torch.finfo(dtype).max):
             self.layers.sync()
             self.version += 1
-        return {"update/grad_norm": norm, "update/nonfinite": float(not finite), "update/lr": lr}
+        elif before is not None:
+            before.restore()
+        elif finite:
+            raise SpoiltWeights(
+                f"step {self.version + 1} of {self.run} made weights that are not finite, and a step of all weights "
+                "cannot be undone: lower learner.lr, and go on from the last checkpoint with --resume"
+            )
+        return {"update/grad_norm": norm, "update/nonfinite": float(not sound), "update/lr": lr}
+
+    def _largest(self) -> float:
+        """The largest magnitude among parameters and moments; NaN if one of them is NaN."""
+        states = self.optimizer.state.values()
+        moments = [value for state in states for key, value in state.items() if key != "step"]
+        return torch.nn.utils.get_total_norm([*self.parameters, *moments], math.inf).item()
 
     def state(self) -> bytes:
         """All that the next step depends on."""
@@ -96,8 +125,10 @@ class Policy:
         return _pack_state(self.run, self.version, tensors)
 
     def load_state(self, state: bytes) -> None:
-        """The inverse of `state`. Raises ValueError if it is a policy of another shape."""
+        """The inverse of `state`. Raises ValueError if it is a policy of another shape, or damaged."""
         tensors = safetensors.torch.load(state)
+        if spoilt := _first_spoilt(tensors):
+            raise ValueError(f"{spoilt} of the policy that it holds is not finite")
         length = int.from_bytes(state[:8], "little")
         header = json.loads(json.loads(state[8 : 8 + length])["__metadata__"]["policy"])
         self.layers.load({n: t for n, t in tensors.items() if not n.startswith("adam.")})
@@ -109,6 +140,31 @@ class Policy:
                 for key, value in moments.items()
                 if value is not None
             }
+
+
+class _Kept:
+    """Parameters and an optimizer's state as they were."""
+
+    def __init__(self, parameters: Sequence[Tensor], optimizer: torch.optim.Optimizer) -> None:
+        self._optimizer = optimizer
+        self._parameters = [(parameter, parameter.detach().clone()) for parameter in parameters]
+        self._states = {
+            parameter: {key: value.clone() for key, value in optimizer.state[parameter].items()}
+            for parameter in parameters
+            if parameter in optimizer.state
+        }
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        for parameter, before in self._parameters:
+            parameter.copy_(before)
+        self._optimizer.state.clear()
+        self._optimizer.state.update(self._states)
+
+
+def _first_spoilt(tensors: Mapping[str, Tensor]) -> str | None:
+    """The name of the first tensor with a number that is not finite, if there is one."""
+    return next((name for name, tensor in tensors.items() if not tensor.isfinite().all()), None)
 
 
 def first_state(run: str, tensors: Mapping[str, Tensor]) -> bytes:

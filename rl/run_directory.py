@@ -163,9 +163,10 @@ class FileJournal(Journal):
     async def restore(self, learner: Learner) -> int:
         self._directory.remove_scratch()
         found = checkpoint.newest(self._directory.checkpoints) if self._resume else None
-        state = self._begin if found is None else found.state
-        if state is not None:
-            await learner.load_state(state)
+        if found is not None:
+            await self._load(learner, found, checkpoint.file_name(found.step))
+        elif self._begin is not None:
+            await learner.load_state(self._begin)
         step = found.step if found is not None else 0
         self._directory.forget_from(step)
         if self._resume:
@@ -199,9 +200,17 @@ class FileJournal(Journal):
         best = checkpoint.best(self._directory.checkpoints)
         if best is None:
             return False
-        await learner.load_state(best.state)
+        await self._load(learner, best, checkpoint.BEST)
         log.warning("rolled back to the policy of step %d, the best that was evaluated", best.step)
         return True
+
+    async def _load(self, learner: Learner, found: Checkpoint, name: str) -> None:
+        """Raises ValueError if the learner cannot take it, such as one with a number that is not finite."""
+        try:
+            await learner.load_state(found.state)
+        except ValueError as error:
+            file = self._directory.checkpoints / name
+            raise ValueError(f"cannot go on from {file}: {error}; remove it to go on from an older one") from error
 
     def alarmed(self, step: int, alarms: Sequence[str]) -> None:
         log.warning(ALARM, step, "; ".join(alarms))

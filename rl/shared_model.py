@@ -93,8 +93,13 @@ class SharedModel:
         metrics = [{"update/skipped": 1.0} for _ in work]
         for one, mine in zip(learning, sums, strict=True):
             finite = math.isfinite(mine.values["loss"])
-            metrics[work.index(one)] = mine.metrics() | one.policy.step(one.lr_scale, finite=finite)
+            stepped = one.policy.step(one.lr_scale, self.dtype, finite=finite, agreed=self._agreed)
+            metrics[work.index(one)] = mine.metrics() | stepped
         return metrics
+
+    def _agreed(self, sound: bool) -> bool:
+        """True where a step is sound at all peers."""
+        return not self._peers.max(int(not sound))
 
     def score(
         self, sequences: Sequence[Sequence[int]], policy: Policy, under: Adapter | Literal["policy", "base"] = "policy"

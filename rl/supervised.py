@@ -14,6 +14,7 @@ from rewards.types import Problem
 from rl.config import RunConfig, replaced
 from rl.data import Split, draw
 from rl.demonstrations import Demonstration, build_lesson
+from rl.guard import SKIPPED
 from rl.metrics import Stopwatch
 from rl.schedule import lr_scale
 from rl.types import Group, Learner
@@ -74,7 +75,7 @@ async def fine_tune(
         metrics |= await learn(config, lesson, learner, step, watch)
         metrics["data/epoch"] = (step + 1) * config.problems_per_step / len(problems.train)
         if metrics["update/nonfinite"]:
-            journal.alarmed(step, ["the gradient is not finite, so the step was skipped"])
+            journal.alarmed(step, [SKIPPED])
         journal.stepped(step, metrics | watch.metrics(), [])
         watch = Stopwatch()
         if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.num_steps:

@@ -45,7 +45,7 @@ def warmed(**settings: Any) -> Guard:
         ("completion/length_mean", 200.0, "completion length is 200"),
         ("completion/length_mean", 1.0, "completion length is 1,"),
         ("completion/truncated_fraction", 0.6, "60% of the completions are cut off"),
-        ("update/nonfinite", 1.0, "the gradient is not finite"),
+        ("update/nonfinite", 1.0, "not finite, so the step was skipped"),
         ("update/entropy", math.nan, "update/entropy: not finite"),
         ("update/grad_norm", math.nan, "update/grad_norm: not finite"),
         ("reward/mean", -math.inf, "reward/mean: not finite"),
