@@ -92,15 +92,7 @@ def eval_command(
 
     async def measure() -> Evaluation:
         async with open_grader(settings) as grader, open_engine(settings, lora_config(policy)) as engine:
-            return await evaluate(
-                prepared.problems.held_out,
-                policy,
-                engine,
-                grader,
-                prepared.encode,
-                settings.sampling,
-                settings.evaluate,
-            )
+            return await evaluate(settings, prepared.problems.held_out, policy, engine, grader, prepared.encode)
 
     try:
         evaluation = asyncio.run(measure())

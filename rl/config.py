@@ -11,6 +11,10 @@ from rollout.config import RolloutConfig, SamplingConfig
 
 SMALLEST_EPS = 1e-18
 """Of Adam's. Squares of smaller gradients are 0 in float32, so nothing smaller would keep their quotient near 1."""
+MAX_COMPLETIONS = 2**32
+"""Random streams of a run: as many seeds as torch's generators on a CPU tell apart (see `rl.seeds`)."""
+MAX_SEED = 2**32 - 1
+"""The largest that numpy takes, which vLLM seeds."""
 
 
 class Strict(BaseModel):
@@ -255,7 +259,8 @@ class RunConfig(Strict):
     """One run, whole."""
 
     name: str = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, le=MAX_SEED)
+    """Decides the adapter's beginning, the data, their order, and all that is sampled."""
     num_steps: int = Field(default=100, ge=0)
     problems_per_step: int = Field(default=16, ge=1)
     checkpoint_every: int = Field(default=1, ge=1)
@@ -315,8 +320,19 @@ class RunConfig(Strict):
             raise ValueError("sampling.group_size must be at least 2: a group's mean reward is the baseline")
         if self.sampling.max_tokens >= self.model.max_length:
             raise ValueError("sampling.max_tokens must be below model.max_length, which holds the prompt too")
+        if self.num_completions > MAX_COMPLETIONS:
+            raise ValueError(
+                f"a run has at most {MAX_COMPLETIONS:,} random streams, one a completion, and num_steps x "
+                "problems_per_step x sampling.group_size + evaluate.num_problems x evaluate.samples_per_problem is "
+                f"{self.num_completions:,}: lower num_steps, or another of these"
+            )
         return self
 
+    @property
+    def num_completions(self) -> int:
+        """Completions that the whole run trains on, and those of one evaluation."""
+        trained = self.num_steps * self.problems_per_step * self.sampling.group_size
+        return trained + self.evaluate.num_problems * self.evaluate.samples_per_problem
 
 C = TypeVar("C", bound=BaseModel)
 

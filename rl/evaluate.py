@@ -7,9 +7,9 @@ from statistics import fmean
 
 from lora.types import Adapter
 from rewards.types import Grader, Outcome, Problem
-from rl.config import EvaluateConfig, replaced
+from rl.config import RunConfig, replaced
+from rl.seeds import evaluation_seeds
 from rl.types import Group
-from rollout.config import SamplingConfig
 from rollout.types import Engine
 
 
@@ -29,19 +29,20 @@ class Evaluation:
 
 
 async def evaluate(
+    config: RunConfig,
     problems: Sequence[Problem],
     adapter: Adapter,
     engine: Engine,
     grader: Grader,
     encode: Callable[[Problem], list[int]],
-    sampling: SamplingConfig,
-    config: EvaluateConfig,
 ) -> Evaluation:
-    """Sample and grade the first `config.num_problems`; the same seeds every time, so that versions compare."""
-    problems = problems[: config.num_problems]
-    sampling = replaced(sampling, group_size=config.samples_per_problem, temperature=config.temperature)
+    """Sample and grade `config.evaluate.num_problems`; with the same seeds every time, so that versions compare."""
+    wanted = config.evaluate
+    problems = problems[: wanted.num_problems]
     prompts = [encode(problem) for problem in problems]
-    completions_P_G = await engine.sample(prompts, adapter, sampling, seeds=range(len(prompts)))
+    sampling = replaced(config.sampling, group_size=wanted.samples_per_problem, temperature=wanted.temperature)
+    seeds = evaluation_seeds(config, len(prompts))
+    completions_P_G = await engine.sample(prompts, adapter, sampling, seeds=seeds)
     rewards_P_G = await grader.grade(
         problems,
         [[c.text for c in group] for group in completions_P_G],

@@ -173,9 +173,7 @@ class Examination(Examiner):
         reference = await Reference.measure(learner, adapter, self._previous, sequences)
         alive = await parts.watchman.check(reference, parts.engine)
         self._previous = adapter
-        evaluation = await evaluate(
-            problems, adapter, parts.engine, parts.grader, parts.encode, config.sampling, config.evaluate
-        )
+        evaluation = await evaluate(config, problems, adapter, parts.engine, parts.grader, parts.encode)
         self._journal.examined(step, evaluation)
         return alive | evaluation.metrics()
 

@@ -23,6 +23,7 @@ from rl.liveness import NUM_SEQUENCES, Reference, Watchman
 from rl.metrics import Stopwatch, group_metrics, throughput
 from rl.rollouts import Rollout, Rollouts, steps_ahead
 from rl.schedule import lr_scale
+from rl.seeds import training_seeds
 from rl.types import Group, Learner
 from rollout.types import Engine
 
@@ -134,7 +135,7 @@ async def roll_out(
     problems = draw(train_problems, step, config.problems_per_step, config.seed)
     prompts = [parts.encode(problem) for problem in problems]
     with watch.phase("sample"):
-        seeds = _seeds(config.seed, step, len(prompts))
+        seeds = training_seeds(config, step)
         completions_P_G = await parts.engine.sample(prompts, adapter, config.sampling, seeds=seeds)
     with watch.phase("grade"):
         rewards_P_G = await parts.grader.grade(
@@ -163,7 +164,7 @@ async def learn(
 
 async def evaluate_policy(config: RunConfig, held_out: Sequence[Problem], parts: Parts, adapter: Adapter) -> Evaluation:
     """`evaluate` with the parts and settings of a run."""
-    return await evaluate(held_out, adapter, parts.engine, parts.grader, parts.encode, config.sampling, config.evaluate)
+    return await evaluate(config, held_out, adapter, parts.engine, parts.grader, parts.encode)
 
 
 async def _check(
@@ -203,8 +204,3 @@ async def _heed(guard: Guard, step: int, metrics: dict[str, float], learner: Lea
         )
     guard.rolled_back()
     metrics[ROLLED_BACK] = 1.0
-
-
-def _seeds(seed: int, step: int, count: int) -> list[int]:
-    """One a prompt, none shared between steps; vLLM adds a completion's index to its prompt's seed."""
-    return [((seed * 1_000_003 + step) * 65_536 + i) * 4_096 for i in range(count)]

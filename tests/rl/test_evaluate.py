@@ -6,7 +6,7 @@ import pytest
 from support import CRASHED, RIGHT, WRONG, SameTextGrader, ScriptedEngine, problem
 
 from lora.types import Adapter
-from rl.config import EvaluateConfig
+from rl.config import EvaluateConfig, RunConfig
 from rl.evaluate import evaluate, pass_at_k, summarise
 from rl.types import Group
 from rollout.config import SamplingConfig
@@ -33,12 +33,13 @@ async def test_an_evaluation_asks_the_same_of_every_policy() -> None:
     """The first problems, the configured samples and temperature, and the same seeds whatever the version."""
     engine = ScriptedEngine(["yes", "no", "no"])
     problems = [problem(str(i), "yes") for i in range(5)]
-    config = EvaluateConfig(num_problems=3, samples_per_problem=3, temperature=0.25)
+    config = RunConfig(
+        sampling=SamplingConfig(group_size=8, max_tokens=5, stop=("!",)),
+        evaluate=EvaluateConfig(num_problems=3, samples_per_problem=3, temperature=0.25),
+    )
     for version in (0, 9):
-        measured = await evaluate(
-            problems, Adapter("run", version, b""), engine, SameTextGrader(), lambda p: [int(p.id)],
-            SamplingConfig(group_size=8, max_tokens=5, stop=("!",)), config,
-        )  # fmt: skip
+        adapter = Adapter("run", version, b"")
+        measured = await evaluate(config, problems, adapter, engine, SameTextGrader(), lambda p: [int(p.id)])
         assert measured.accuracy == pytest.approx(1 / 3)
         assert measured.pass_at_k == 1
     first, second = engine.calls

@@ -19,7 +19,7 @@ from rl.learner import TorchLearner
 from rl.placement import GpuShares
 from rl.rollouts import Rollout, Rollouts
 from rl.run_directory import FileJournal, RunDirectory
-from rl.shared_parts import _with_room  # pyright: ignore[reportPrivateUsage]
+from rl.shared_parts import with_room
 from rl.sinks import Sinks
 from rl.train import train
 from rl.types import TrainBatch
@@ -123,7 +123,7 @@ async def test_the_loop_and_the_engines_agree_on_how_far_rollouts_run_ahead(
     shares = GpuShares(float(own_devices), float(own_devices), 1)
     held: Any = SimpleNamespace(request=SimpleNamespace(shares=shares), worker=lambda _: Place(1))
     two = [config, config.model_copy(update={"max_off_policy_steps": 0})]
-    for one, lora in ((config, config.lora), (_with_room(two, 5, own_devices), config.lora)):
+    for one, lora in ((config, config.lora), (with_room(two, 5, own_devices), config.lora)):
         async with open_workers(one, held, lora):
             pass
     assert room == [1 + expected, 5 * (1 + expected)]

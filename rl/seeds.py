@@ -1,0 +1,31 @@
+"""Seeds of prompts, such that no two completions of a run draw from the same random stream.
+
+A prompt's seed stands for as many consecutive streams as the prompt has completions: vLLM adds a completion's index to
+it, and the torch engine draws all of them from the first. Streams are therefore counted. The run's seed says where they
+begin; training counts upwards from there, step by step and prompt by prompt, and evaluation downwards, the same at
+every evaluation. torch's generators on a CPU keep only the low 32 bits of a seed, so a run has `MAX_COMPLETIONS`
+(2^32) streams, and a configuration that may need more is refused.
+"""
+
+from random import Random
+
+from rl.config import RunConfig
+
+FIRST = 2**61
+"""Engines take seeds from 0 to 2^62. Half-way between them, neither direction can leave that range."""
+
+
+def training_seeds(config: RunConfig, step: int) -> list[int]:
+    """One seed for each prompt of a step, in [0, 2^62)."""
+    group_size, before = config.sampling.group_size, step * config.problems_per_step
+    return [_start(config.seed) + (before + i) * group_size for i in range(config.problems_per_step)]
+
+
+def evaluation_seeds(config: RunConfig, count: int) -> list[int]:
+    """One seed for each of the first `count` held-out prompts, in [0, 2^62)."""
+    samples = config.evaluate.samples_per_problem
+    return [_start(config.seed) - (i + 1) * samples for i in range(count)]
+
+
+def _start(seed: int) -> int:
+    return FIRST + Random(f"streams/{seed}").randrange(2**60)
