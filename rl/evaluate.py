@@ -8,6 +8,7 @@ from statistics import fmean
 from lora.types import Adapter
 from rewards.types import Grader, Outcome, Problem
 from rl.config import RunConfig, replaced
+from rl.data import sample_held_out
 from rl.seeds import evaluation_seeds
 from rl.types import Group
 from rollout.types import Engine
@@ -36,9 +37,10 @@ async def evaluate(
     grader: Grader,
     encode: Callable[[Problem], list[int]],
 ) -> Evaluation:
-    """Sample and grade `config.evaluate.num_problems`; with the same seeds every time, so that versions compare."""
+    """Sample and grade `config.evaluate.num_problems`: the same ones and from the same seeds every time, so that
+    versions compare."""
     wanted = config.evaluate
-    problems = problems[: wanted.num_problems]
+    problems = sample_held_out(problems, wanted.num_problems, config.seed)
     prompts = [encode(problem) for problem in problems]
     sampling = replaced(config.sampling, group_size=wanted.samples_per_problem, temperature=wanted.temperature)
     seeds = evaluation_seeds(config, len(prompts))

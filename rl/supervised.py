@@ -12,7 +12,7 @@ from typing import Protocol
 from lora.types import Adapter
 from rewards.types import Problem
 from rl.config import RunConfig, replaced
-from rl.data import Split, draw
+from rl.data import Split, draw, sample_held_out
 from rl.demonstrations import Demonstration, build_lesson
 from rl.guard import SKIPPED
 from rl.metrics import Stopwatch
@@ -56,7 +56,8 @@ async def fine_tune(
     examine: Examiner | None = None,
 ) -> Adapter:
     """Run `config.num_steps` steps, from wherever `journal` says they begin; returns the last policy."""
-    held_out = [demonstrate(problem) for problem in problems.held_out[: config.evaluate.num_problems]]
+    looked_at = sample_held_out(problems.held_out, config.evaluate.num_problems, config.seed)
+    held_out = [demonstrate(problem) for problem in looked_at]
     watch = Stopwatch()
     for step in range(await journal.restore(learner), config.num_steps + 1):
         await asyncio.sleep(0)  # a learner in this process never waits, and signals are heard while one does

@@ -18,7 +18,7 @@ from lora.types import Adapter
 from rewards.types import Problem
 from rl.cluster import connect, disconnect, open_learner, open_parts
 from rl.config import RunConfig, replaced
-from rl.data import Split, absolute_paths, load_problems
+from rl.data import Split, absolute_paths, load_problems, sample_held_out
 from rl.demonstrations import Demonstrator
 from rl.evaluate import evaluate
 from rl.launch import check_prompts, check_readable, end_on_signals, lasted, log_to, telling, through_deaths
@@ -168,7 +168,8 @@ class Examination(Examiner):
 
     async def __call__(self, step: int, adapter: Adapter, learner: Learner) -> dict[str, float]:
         config, parts, problems = self._prepared.config, self._parts, self._prepared.problems.held_out
-        shown = [self._prepared.demonstrate(problem) for problem in problems[:NUM_SEQUENCES]]
+        asked = sample_held_out(problems, NUM_SEQUENCES, config.seed)
+        shown = [self._prepared.demonstrate(problem) for problem in asked]
         sequences = [[*one.prompt, *one.completion][: config.model.max_length - 1] for one in shown]
         reference = await Reference.measure(learner, adapter, self._previous, sequences)
         alive = await parts.watchman.check(reference, parts.engine)

@@ -16,7 +16,7 @@ from rewards.types import Grader, Problem
 from rl.advantage import advantages
 from rl.batch import build_batch
 from rl.config import RunConfig
-from rl.data import Split, draw
+from rl.data import Split, draw, sample_held_out
 from rl.evaluate import Evaluation, evaluate
 from rl.guard import LR_SCALE, ROLLED_BACK, Collapse, Guard
 from rl.liveness import NUM_SEQUENCES, Reference, Watchman
@@ -177,7 +177,8 @@ async def _check(
 ) -> dict[str, float]:
     """Check on what the policies wrote last, where they differ most; before that, on a few held-out prompts."""
     written = [[*group.prompt, *group.completions[0].token_ids] for group in groups]
-    sequences = written or [parts.encode(problem) for problem in problems.held_out[:NUM_SEQUENCES]]
+    asked = sample_held_out(problems.held_out, NUM_SEQUENCES, config.seed)
+    sequences = written or [parts.encode(problem) for problem in asked]
     fitting = [sequence[: config.model.max_length - 1] for sequence in sequences]
     reference = await Reference.measure(parts.learner, adapter, previous, fitting)
     return await parts.watchman.check(reference, parts.engine)

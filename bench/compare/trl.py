@@ -22,7 +22,7 @@ from bench.compare.work import load_work
 from lora.base_model import cache_directory, resolve_model
 from rewards.math_answer import math_answer
 from rewards.types import Outcome, Problem
-from rl.data import draw
+from rl.data import draw, sample_held_out
 from rl.launch import Prepared
 from rl.prompts import chat
 from rollout.environment import torch_environment
@@ -51,7 +51,7 @@ def run(repeats: int) -> list[Row]:
         texts = trl.answer()["texts"]
     their_accuracy = fmean(
         math_answer(problem, text).outcome is Outcome.CORRECT
-        for problem, text in zip(work.problems.held_out, texts, strict=True)
+        for problem, text in zip(_held_out(work), texts, strict=True)
     )
     # The first step of each warms up.
     ours_s, theirs_s = [step.seconds for step in ours[1:]], [step["seconds"] for step in theirs[1:]]
@@ -81,6 +81,11 @@ async def _take_turns(work: Prepared, trl: Child) -> tuple[list[Step], list[dict
         return ours, theirs, await run.finish()
 
 
+def _held_out(work: Prepared) -> list[Problem]:
+    """What our evaluation looks at."""
+    return sample_held_out(work.problems.held_out, work.config.evaluate.num_problems, work.config.seed)
+
+
 def _job(work: Prepared) -> dict[str, Any]:
     config = work.config
     problems = [
@@ -91,7 +96,7 @@ def _job(work: Prepared) -> dict[str, Any]:
     return {
         "model": resolve_model(config.model.name),
         "train": [_row(work, problem) for problem in problems],
-        "held_out": [_row(work, problem) for problem in work.problems.held_out[: config.evaluate.num_problems]],
+        "held_out": [_row(work, problem) for problem in _held_out(work)],
         "steps": config.num_steps,
         "problems_per_step": config.problems_per_step,
         "group_size": config.sampling.group_size,

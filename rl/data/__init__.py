@@ -3,6 +3,7 @@
 from rl.data.draw import draw
 from rl.data.files import absolute_paths
 from rl.data.load import load_problems
+from rl.data.sample import sample_held_out
 from rl.data.split import Split, check_disjoint
 
-__all__ = ["Split", "absolute_paths", "check_disjoint", "draw", "load_problems"]
+__all__ = ["Split", "absolute_paths", "check_disjoint", "draw", "load_problems", "sample_held_out"]

@@ -7,6 +7,7 @@ from support import CRASHED, RIGHT, WRONG, SameTextGrader, ScriptedEngine, probl
 
 from lora.types import Adapter
 from rl.config import EvaluateConfig, RunConfig
+from rl.data import sample_held_out
 from rl.evaluate import evaluate, pass_at_k, summarise
 from rl.types import Group
 from rollout.config import SamplingConfig
@@ -30,7 +31,7 @@ def test_accuracy_is_of_completions_and_pass_at_k_of_problems() -> None:
 
 
 async def test_an_evaluation_asks_the_same_of_every_policy() -> None:
-    """The first problems, the configured samples and temperature, and the same seeds whatever the version."""
+    """The same problems and seeds whatever the version, and the configured samples and temperature."""
     engine = ScriptedEngine(["yes", "no", "no"])
     problems = [problem(str(i), "yes") for i in range(5)]
     config = RunConfig(
@@ -45,7 +46,7 @@ async def test_an_evaluation_asks_the_same_of_every_policy() -> None:
     first, second = engine.calls
     assert first[:3] == second[:3]
     prompts, sampling, seeds, _ = first
-    assert prompts == [[0], [1], [2]]
+    assert prompts == [[int(problem.id)] for problem in sample_held_out(problems, 3, config.seed)]
     assert sampling == SamplingConfig(group_size=3, max_tokens=5, stop=("!",), temperature=0.25)
     assert len(set(seeds)) == 3
     assert [call[3] for call in engine.calls] == [0, 9]

@@ -1,0 +1,22 @@
+"""Which held-out problems a run looks at: a sample, because a file may be sorted by subject or level."""
+
+from collections.abc import Sequence
+from random import Random
+
+from rewards.types import Problem
+
+
+def sample_held_out(problems: Sequence[Problem], count: int, seed: int) -> list[Problem]:
+    """`count` different problems, drawn with equal chances; all of them if there are no more.
+
+    A pure function of its arguments, so every evaluation of a run looks at the same ones; a larger sample begins with
+    the smaller.
+    """
+    rng, size = Random(f"held-out sample/{seed}"), len(problems)
+    swapped: dict[int, int] = {}  # the first steps of a Fisher-Yates shuffle, without its list: files can be long
+    drawn: list[Problem] = []
+    for i in range(min(count, size)):
+        j = rng.randrange(i, size)
+        drawn.append(problems[swapped.get(j, j)])
+        swapped[j] = swapped.get(i, i)
+    return drawn
