@@ -16,7 +16,7 @@ from rewards.types import Problem
 from rl.batch import pack_rows
 from rl.config import PromptConfig, SftConfig
 from rl.data.columns import fill
-from rl.prompts import Encoder, chat
+from rl.prompts import Encoder, batches, chat
 from rl.types import TrainBatch
 from rollout.types import Completion
 
@@ -58,15 +58,31 @@ class Demonstrator:
 
     def __call__(self, problem: Problem) -> Demonstration:
         """Raises ValueError when the problem lacks a column of the completion's, or is too long."""
-        prompt = self._encode(problem)
-        ids = cast("list[int]", self._tokenizer.encode(self.text(problem), add_special_tokens=False))
-        completion = [*ids, self._end]
-        if len(prompt) + len(completion) > self._max_length:
-            raise ValueError(
-                f"problem {problem.id} has {len(prompt)} tokens of prompt and {len(completion)} of completion, more "
-                f"than model.max_length = {self._max_length}: raise it, or take the problem out"
-            )
-        return Demonstration(prompt, completion)
+        return self._show([problem])[0]
+
+    def longest(self, problems: Sequence[Problem]) -> int:
+        """Tokens of the longest demonstration, prompt and completion; 0 without problems.
+
+        Raises:
+            ValueError: one lacks a column of the completion's, or is too long.
+        """
+        shown = (one for batch in batches(problems) for one in self._show(batch))
+        return max((len(one.prompt) + len(one.completion) for one in shown), default=0)
+
+    def _show(self, problems: Sequence[Problem]) -> list[Demonstration]:
+        texts = [self.text(problem) for problem in problems]
+        completions = cast("list[list[int]]", self._tokenizer(texts, add_special_tokens=False)["input_ids"])
+        shown = [
+            Demonstration(prompt, [*ids, self._end])
+            for prompt, ids in zip(self._encode.encode(problems), completions, strict=True)
+        ]
+        for problem, one in zip(problems, shown, strict=True):
+            if len(one.prompt) + len(one.completion) > self._max_length:
+                raise ValueError(
+                    f"problem {problem.id} has {len(one.prompt)} tokens of prompt and {len(one.completion)} of "
+                    f"completion, more than model.max_length = {self._max_length}: raise it, or take the problem out"
+                )
+        return shown
 
     def text(self, problem: Problem) -> str:
         """The completion in words. Raises ValueError when the problem lacks a column of it."""

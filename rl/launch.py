@@ -80,7 +80,7 @@ def prepare_evaluation(config: RunConfig, base: Path) -> Prepared:
     )
     problems = load_problems(config.data, config.seed, base)
     encode = Encoder(load_tokenizer(config.model), config.prompt, config.model.max_length - config.sampling.max_tokens)
-    check_prompts((*problems.train, *problems.held_out), encode)
+    encode.longest((*problems.train, *problems.held_out))
     if config.reward.function == "math_answer" and not config.reward.terms:
         check_readable((*problems.train, *problems.held_out))
     return Prepared(config, problems, encode, read_init(config))
@@ -250,12 +250,6 @@ def _warn(config: RunConfig, model_parameters: int) -> None:
     completions = config.problems_per_step * config.sampling.group_size
     for warning in advice(model_parameters, config.lora, config.learner.lr, completions):
         log.warning("%s", warning)
-
-
-def check_prompts(problems: Sequence[Problem], encode: Encoder, longest: int = 64) -> None:
-    """Encode the longest questions: if they fit, all do."""
-    for problem in sorted(problems, key=lambda problem: -len(problem.question))[:longest]:
-        encode(problem)
 
 
 def check_readable(problems: Sequence[Problem]) -> None:

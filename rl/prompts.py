@@ -5,7 +5,8 @@ here once, so that the engine that samples and the learner that scores see the s
 """
 
 import inspect
-from typing import Any, cast
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar, cast
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
@@ -14,6 +15,10 @@ from rewards.types import Problem
 from rl.config import PromptConfig
 
 Turn = dict[str, str]
+T = TypeVar("T")
+
+BATCH = 1024
+"""Texts that a tokenizer encodes together, which costs less than one by one."""
 
 
 class Encoder:
@@ -30,23 +35,42 @@ class Encoder:
         self._max_tokens = max_tokens
         if config.chat_template:
             self._check_template()
-            self._encode_chat("1 + 1 =")
+            self._encode(["1 + 1 ="])
 
     def __call__(self, problem: Problem) -> list[int]:
         """The problem's prompt. Raises ValueError when it is longer than prompts may be."""
-        encode = self._encode_chat if self._config.chat_template else self._encode_text
-        ids = encode(problem.question)
-        if len(ids) > self._max_tokens:
-            raise ValueError(
-                f"problem {problem.id} has a prompt of {len(ids)} tokens, above the {self._max_tokens} that are left: "
-                "raise model.max_length, lower sampling.max_tokens, or take the problem out"
-            )
-        return ids
+        return self.encode([problem])[0]
 
-    def _encode_chat(self, question: str) -> list[int]:
+    def encode(self, problems: Sequence[Problem]) -> list[list[int]]:
+        """The prompts of several problems, encoded together.
+
+        Raises:
+            ValueError: one is longer than prompts may be, or the template refuses it.
+        """
+        prompts = self._encode([problem.question for problem in problems])
+        for problem, ids in zip(problems, prompts, strict=True):
+            if len(ids) > self._max_tokens:
+                raise ValueError(
+                    f"problem {problem.id} has a prompt of {len(ids)} tokens, above the {self._max_tokens} that are "
+                    "left: raise model.max_length, lower sampling.max_tokens, or take the problem out"
+                )
+        return prompts
+
+    def longest(self, problems: Sequence[Problem]) -> int:
+        """Tokens of the longest prompt; 0 without problems.
+
+        Every prompt is encoded, because a short text may have the most tokens. Raises ValueError as `encode` does.
+        """
+        return max((len(ids) for batch in batches(problems) for ids in self.encode(batch)), default=0)
+
+    def _encode(self, questions: Sequence[str]) -> list[list[int]]:
+        encode = self._encode_chats if self._config.chat_template else self._encode_texts
+        return encode(questions)
+
+    def _encode_chats(self, questions: Sequence[str]) -> list[list[int]]:
         try:
             ids = self._tokenizer.apply_chat_template(
-                chat(self._config, question),
+                [chat(self._config, question) for question in questions],
                 add_generation_prompt=True,
                 tokenize=True,
                 return_dict=False,
@@ -57,10 +81,11 @@ class Encoder:
                 f"the model's chat template refuses the prompt: {error}; change prompt.system or prompt.shots, "
                 "or set prompt.chat_template = false"
             ) from error
-        return cast("list[int]", ids)
+        return cast("list[list[int]]", ids)
 
-    def _encode_text(self, question: str) -> list[int]:
-        return cast("list[int]", self._tokenizer.encode(plain_text(self._config, question)))
+    def _encode_texts(self, questions: Sequence[str]) -> list[list[int]]:
+        texts = [plain_text(self._config, question) for question in questions]
+        return cast("list[list[int]]", self._tokenizer(texts)["input_ids"])
 
     def _check_template(self) -> None:
         if not self._tokenizer.chat_template:
@@ -69,6 +94,11 @@ class Encoder:
         taken = sorted(set(self._config.template_options) & (set(own) | {"messages"}))
         if taken:
             raise ValueError(f"prompt.template_options: {', '.join(taken)} is set by rankone itself; leave it out")
+
+
+def batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Up to `BATCH` of them at a time."""
+    return (items[start : start + BATCH] for start in range(0, len(items), BATCH))
 
 
 def chat(config: PromptConfig, question: str) -> list[Turn]:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +15,12 @@ from torch import Tensor
 from lora.accounting import supervised_advice
 from lora.load import load_end_tokens, load_tokenizer
 from lora.types import Adapter
-from rewards.types import Problem
 from rl.cluster import connect, disconnect, open_learner, open_parts
 from rl.config import RunConfig, replaced
 from rl.data import Split, absolute_paths, load_problems, sample_held_out
 from rl.demonstrations import Demonstrator
 from rl.evaluate import evaluate
-from rl.launch import check_prompts, check_readable, end_on_signals, lasted, log_to, telling, through_deaths
+from rl.launch import check_readable, end_on_signals, lasted, log_to, telling, through_deaths
 from rl.liveness import NUM_SEQUENCES, Reference
 from rl.loss_curve import draw_loss_curve
 from rl.loss_display import LossLines, LossTable
@@ -68,9 +67,9 @@ def prepare(config: RunConfig, base: Path) -> SupervisedRun:
         tokenizer, config.prompt, config.sft, max_length=config.model.max_length, end_tokens=ends
     )
     encode = Encoder(tokenizer, config.prompt, config.model.max_length - config.sampling.max_tokens)
-    _check_lengths((*problems.train, *problems.held_out), demonstrate)
+    demonstrate.longest((*problems.train, *problems.held_out))
     if config.sft.accuracy:
-        check_prompts(problems.held_out, encode)
+        encode.longest(problems.held_out)
         if config.reward.function == "math_answer" and not config.reward.terms:
             check_readable(problems.held_out)
     return SupervisedRun(config, problems, demonstrate, encode, read_init(config))
@@ -182,13 +181,6 @@ class Examination(Examiner):
 def _score(metrics: Mapping[str, Any]) -> float | None:
     """The best policy is the one with the lowest log-loss."""
     return -metrics["eval/log_loss"] if "eval/log_loss" in metrics else None
-
-
-def _check_lengths(problems: Sequence[Problem], demonstrate: Demonstrator, longest: int = 64) -> None:
-    """Encode what is longest: if that fits, all does. The columns are looked at in every problem."""
-    length = {problem.id: len(problem.question) + len(demonstrate.text(problem)) for problem in problems}
-    for problem in sorted(problems, key=lambda problem: -length[problem.id])[:longest]:
-        demonstrate(problem)
 
 
 def _summary(config: RunConfig, directory: RunDirectory, trained: int, seconds: float) -> str:

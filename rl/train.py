@@ -179,7 +179,10 @@ async def _check(
     written = [[*group.prompt, *group.completions[0].token_ids] for group in groups]
     asked = sample_held_out(problems.held_out, NUM_SEQUENCES, config.seed)
     sequences = written or [parts.encode(problem) for problem in asked]
-    fitting = [sequence[: config.model.max_length - 1] for sequence in sequences]
+    cut = (sequence[: config.model.max_length - 1] for sequence in sequences)
+    fitting = [sequence for sequence in cut if len(sequence) > 1]  # a first token has no logprob
+    if not fitting:
+        return {}
     reference = await Reference.measure(parts.learner, adapter, previous, fitting)
     return await parts.watchman.check(reference, parts.engine)
 

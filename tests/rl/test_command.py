@@ -172,6 +172,9 @@ def row(question: str, answer: str) -> str:
 
 
 GOOD = "".join(row(f"max 1 {i}", str(i)) for i in range(1, 9))
+FEW_TOKENS = "".join(row(f"{'<pad>' * 14} {i}", "1") for i in range(70))
+"""Longer questions than the one in `MANY_TOKENS`, in a fifth of its tokens."""
+MANY_TOKENS = row("max " * 16, "1")
 MISTAKES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "an unknown key": (lambda _: ["train", EXAMPLE, *sets(**{"learner.lrr": "1"})], "lr"),
     "an unknown table": (lambda t: ["train", str(write(t / "c.toml", "[lerner]\nlr = 1"))], "learner"),
@@ -185,6 +188,14 @@ MISTAKES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "answers that are no mathematics": (
         lambda t: toml(t, "".join(row(f"q {i}", "\\frac{" * 3) for i in range(9))),
         "cannot read 9 of 9 answers, such as problem jsonl/train/1",
+    ),
+    "a short question of many tokens": (
+        lambda t: toml(t, FEW_TOKENS + MANY_TOKENS + FEW_TOKENS),
+        "problem jsonl/train/71 has a prompt of ",
+    ),
+    "the same, fine-tuned on": (
+        lambda t: ["sft", *toml(t, FEW_TOKENS + MANY_TOKENS + FEW_TOKENS)[1:]],
+        "problem jsonl/train/71 has ",
     ),
     "no such model": (lambda _: ["train", EXAMPLE, *sets(**{"model.name": "smollm"})], "smollm2-135m"),
     "a model without the targets": (without_targets, "gate_proj"),

@@ -21,6 +21,7 @@ from rl.settings import load_config
 from rl.supervised import fine_tune
 from rl.train import Parts, train
 from rl.types import Learner
+from rollout.torch_engine import TorchEngine
 
 SORTED = tuple(Problem(str(i), f"question {i}", "1", {"level": i // 100}) for i in range(1000))
 """A file that begins with what is easy: a hundred problems a level."""
@@ -41,6 +42,7 @@ def is_spread(levels: Sequence[int]) -> bool:
 
 
 def encode(problem: Problem) -> list[int]:
+    """One token for problems 0 to 9, which no check of logprobs can use."""
     return [3 + int(digit) for digit in problem.id]
 
 
@@ -137,3 +139,11 @@ async def test_the_first_liveness_check_and_the_evaluation_of_a_run_are_samples(
     assert len({problem.metadata["level"] for problem in checked}) > 2
     assert rest == await evaluated(CONFIG)
     assert rest[:NUM_SEQUENCES] == checked
+
+
+@pytest.mark.parametrize("held_out", [SORTED[:4], SORTED[8:12]])
+async def test_prompts_of_one_token_do_not_end_a_run(held_out: tuple[Problem, ...]) -> None:
+    learner = TorchLearner("run", CONFIG.model, CONFIG.lora, CONFIG.learner, temperature=1.0, seed=0)
+    parts = Parts(learner, TorchEngine(CONFIG.model, CONFIG.lora), SameTextGrader(), encode)
+    adapter = await train(CONFIG, Split(train=SORTED[:1], held_out=held_out), parts, SilentJournal())
+    assert adapter.version == 0

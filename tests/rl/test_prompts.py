@@ -93,6 +93,36 @@ def test_a_prompt_may_be_as_long_as_allowed_and_no_longer() -> None:
         Encoder(TOKENIZER, PromptConfig(), length - 1)(problem)
 
 
+RARE = Problem("rare", "𝔸𝔹𝔻𝔼𝔽", "0")
+"""Five characters, of four tokens each."""
+LONG = [Problem(f"long/{i}", "1 + 1 = 2, " + "x" * (i % 3), "0") for i in range(2000)]
+"""Of more characters and fewer tokens, and so many that they are not encoded in one go."""
+
+
+@pytest.mark.parametrize("chat_template", [True, False])
+def test_the_longest_prompt_is_found_by_its_tokens(chat_template: bool) -> None:
+    encode = Encoder(TOKENIZER, PromptConfig(chat_template=chat_template), 10_000)
+    problems = [*LONG, RARE, *LONG]
+    lengths = [len(encode(problem)) for problem in problems]
+    assert max(lengths) == len(encode(RARE))
+    limit = len(encode(RARE)) - 1
+    tight = Encoder(TOKENIZER, PromptConfig(chat_template=chat_template), limit)
+    assert encode.longest(problems) == limit + 1
+    assert tight.longest(LONG) == max(len(encode(problem)) for problem in LONG)
+    with pytest.raises(ValueError, match=f"problem rare has a prompt of {limit + 1} tokens, above the {limit} that"):
+        tight.longest(problems)
+
+
+def test_what_the_template_refuses_in_one_question_alone_is_said_too() -> None:
+    picky = (
+        "{% for m in messages %}{% if m.content == 'no' %}{{ raise_exception('I said no') }}{% endif %}{% endfor %}x"
+    )
+    encode = Encoder(byte_tokenizer(picky), PromptConfig(), 100)
+    assert encode.longest(LONG) == 1
+    with pytest.raises(ValueError, match=r"refuses the prompt: I said no; change"):
+        encode.longest([*LONG, Problem("p", "no", "0")])
+
+
 def test_a_tokenizer_without_a_template_is_for_plain_text() -> None:
     plain = byte_tokenizer(template=None)
     with pytest.raises(ValueError, match=r"no chat template; set prompt.chat_template = false"):

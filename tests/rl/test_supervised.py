@@ -88,6 +88,22 @@ def test_a_completion_is_made_of_columns() -> None:
             demonstrator(load_tokenizer(TINY), PromptConfig(), completion=template).text(problem)
 
 
+def test_the_longest_demonstration_is_found_by_its_tokens() -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.eos_token = "E"
+    long = [Problem(f"long/{i}", "q", "1 + 1 = 2 and so on") for i in range(2000)]
+    problems = [*long, Problem("rare", "q", "𝔸𝔹𝔻𝔼𝔽"), *long]
+    show = demonstrator(tokenizer, PromptConfig())
+    lengths = [len(shown.prompt) + len(shown.completion) for shown in map(show, problems)]
+    assert show.longest(problems) == max(lengths) == lengths[2000]
+    with pytest.raises(
+        ValueError, match=r"problem rare has \d+ tokens of prompt and 21 of completion, more than model"
+    ):
+        demonstrator(tokenizer, PromptConfig(), max_length=max(lengths) - 1).longest(problems)
+    with pytest.raises(ValueError, match="no column 'steps'"):
+        demonstrator(tokenizer, PromptConfig(), completion="{steps}").longest(problems)
+
+
 # --- the update ---
 
 LESSON = [
