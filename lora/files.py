@@ -4,6 +4,7 @@ A policy that is all of a model's weights has rank 0 and is no PEFT adapter: its
 """
 
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -12,18 +13,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
-from safetensors import SafetensorError
+import torch
 from torch import Tensor
 
-from lora.durable import sync, write_file
+from lora.durable import naming, sync, write_file
 from lora.experts import PROJECTIONS
+from lora.ordinary_file import NotOrdinary, read_file
+from lora.packed import load_tensors, pack_tensors, parse_object, unpack_tensors
 from lora.types import Adapter
 
 PREFIX = "base_model.model."
 """PEFT puts it before a module's name."""
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 WHOLE = "policy.safetensors"
+MOST_CONFIG_BYTES = 2**24
 EXPERT_WEIGHTS = ("experts.gate_up_proj", "experts.down_proj")
 """What PEFT calls the stacked weights of a layer's experts."""
 
@@ -69,12 +72,27 @@ class Description:
                 raise ValueError(f"the adapter has {key} = {config[key]!r}; only plain LoRA can be read")
         if config.get("peft_type") != "LORA" or config.get("alpha_pattern"):
             raise ValueError("the adapter is not plain LoRA with one rank and one alpha")
-        targets, rank = config["target_modules"], int(config["r"])
-        names = (targets,) if isinstance(targets, str) else tuple(sorted(targets))
+        rank, alpha = config.get("r"), config.get("lora_alpha")
+        if not isinstance(rank, int) or isinstance(rank, bool) or rank < 1:
+            raise ValueError(f"the adapter's r must be a whole number above 0, and is {rank!r}")
+        if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not 0 < alpha < math.inf:
+            raise ValueError(f"the adapter's lora_alpha must be a number above 0, and is {alpha!r}")
         of_experts = _expert_rank(config.get("rank_pattern") or {}, config.get("target_parameters") or (), rank)
-        names += PROJECTIONS if of_experts is not None else ()
+        names = _targets(config.get("target_modules")) + (PROJECTIONS if of_experts is not None else ())
         base_model = config.get("base_model_name_or_path") or ""
-        return cls(base_model, rank, float(config["lora_alpha"]), names, of_experts)
+        if not isinstance(base_model, str):
+            raise ValueError(f"the adapter's base_model_name_or_path must be text, and is {base_model!r}")
+        return cls(base_model, rank, float(alpha), names, of_experts)
+
+    @classmethod
+    def from_facts(cls, facts: Mapping[str, Any]) -> "Description":
+        """What `asdict` gave, read back from JSON. Raises ValueError if it is something else."""
+        named = {name: facts.get(name) for name in ("base_model", "rank", "alpha", "targets", "expert_rank")}
+        kinds = {"base_model": str, "rank": int, "alpha": int | float, "targets": list, "expert_rank": int | None}
+        wrong = [name for name, kind in kinds.items() if not isinstance(named[name], kind)]
+        if wrong or not all(isinstance(target, str) for target in facts["targets"]):
+            raise ValueError(f"its header does not say the adapter's {' and '.join(wrong) or 'targets'}")
+        return cls(**{**named, "targets": tuple(facts["targets"])})  # pyright: ignore[reportArgumentType]
 
 
 def pack(tensors: Mapping[str, Tensor], description: Description) -> bytes:
@@ -83,17 +101,13 @@ def pack(tensors: Mapping[str, Tensor], description: Description) -> bytes:
     `tensors` are named as `LoraLayers.tensors` names them.
     """
     peft = {f"{PREFIX}{name}.weight": tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
-    payload = safetensors.torch.save(peft, metadata={"format": "pt", "adapter": json.dumps(asdict(description))})
-    return _with_sorted_header(payload)
+    return _with_sorted_header(pack_tensors(peft, "adapter", asdict(description)))
 
 
 def unpack(payload: bytes) -> tuple[dict[str, Tensor], Description]:
-    """The inverse of `pack`."""
-    length = int.from_bytes(payload[:8], "little")
-    fields: dict[str, Any] = json.loads(json.loads(payload[8 : 8 + length])["__metadata__"]["adapter"])
-    fields["targets"] = tuple(fields["targets"])
-    description = Description(**fields)
-    return _from_peft_names(safetensors.torch.load(payload)), description
+    """The inverse of `pack`. Raises ValueError for what `pack` did not write."""
+    tensors, facts = unpack_tensors(payload, "adapter")
+    return _from_peft_names(tensors), Description.from_facts(facts)
 
 
 def write_peft(adapter: Adapter, directory: Path) -> Path:
@@ -102,25 +116,35 @@ def write_peft(adapter: Adapter, directory: Path) -> Path:
     Where an adapter of the same shape is there, as in a run, the new one takes its place in one step: a kill leaves one
     or the other.
     """
-    _, description = unpack(adapter.payload)
-    config = json.dumps(description.to_peft(), indent=2).encode()
-    if _holds(directory, config):
+    if _holds(directory, _config(adapter)):
         write_file(directory / WEIGHTS, adapter.payload)
         return directory
     directory.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}-"))
     try:
         scratch.chmod(0o755)
-        if description.rank == 0:
-            write_file(scratch / WHOLE, adapter.payload)
-        else:
-            write_file(scratch / WEIGHTS, adapter.payload)
-            write_file(scratch / CONFIG, config)
+        write_files(adapter, scratch)
         _replace(scratch, directory)
         sync(directory.parent)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return directory
+
+
+def write_files(adapter: Adapter, directory: Path) -> None:
+    """Write the files of a PEFT directory, or the one of a policy of all weights, into a directory that is there."""
+    config = _config(adapter)
+    if config is None:
+        write_file(directory / WHOLE, adapter.payload)
+    else:
+        write_file(directory / WEIGHTS, adapter.payload)
+        write_file(directory / CONFIG, config)
+
+
+def _config(adapter: Adapter) -> bytes | None:
+    """PEFT's configuration file; None for a policy of all weights."""
+    _, description = unpack(adapter.payload)
+    return json.dumps(description.to_peft(), indent=2).encode() if description.rank else None
 
 
 def read_peft(directory: Path, *, run: str | None = None, version: int = 0) -> Adapter:
@@ -129,18 +153,53 @@ def read_peft(directory: Path, *, run: str | None = None, version: int = 0) -> A
     Raises:
         ValueError: the directory holds no plain LoRA adapter.
     """
-    if (whole := directory / WHOLE).is_file():
-        return Adapter(run or directory.resolve().name, version, whole.read_bytes())
-    weights, config = directory / WEIGHTS, directory / CONFIG
-    for file in (weights, config):
-        if not file.is_file():
-            raise ValueError(f"{directory} is no PEFT adapter: it has no {file.name}")
     try:
-        tensors = _from_peft_names(safetensors.torch.load(weights.read_bytes()))
-        description = Description.from_peft(json.loads(config.read_text()))
-    except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+        payload = _read_whole(directory) if os.path.lexists(directory / WHOLE) else _read_adapter(directory)
+    except FileNotFoundError as error:
+        raise ValueError(f"{directory} is no PEFT adapter: it has no {Path(error.filename).name}") from None
+    except NotOrdinary as error:
+        raise ValueError(f"{error.filename} cannot be read as an adapter's: {error.strerror}") from None
+    except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{directory} is a damaged adapter: {error}") from None
-    return Adapter(run or directory.resolve().name, version, pack(tensors, description))
+    return Adapter(run or directory.resolve().name, version, payload)
+
+
+def _read_whole(directory: Path) -> bytes:
+    payload = _read(directory / WHOLE)
+    check_finite(unpack(payload)[0])
+    return payload
+
+
+def _read_adapter(directory: Path) -> bytes:
+    weights = _read(directory / WEIGHTS)
+    config = parse_object(_read(directory / CONFIG, MOST_CONFIG_BYTES), CONFIG)
+    tensors, description = _from_peft_names(load_tensors(weights)), Description.from_peft(config)
+    check_finite(tensors)
+    for name, tensor in tensors.items():
+        if name.endswith(".lora_A") and "experts" not in name and tensor.shape[:1] != (description.rank,):
+            raise ValueError(f"{name} has shape {list(tensor.shape)}, which is not of rank {description.rank}")
+    return pack(tensors, description)
+
+
+def _read(file: Path, most_bytes: int | None = None) -> bytes:
+    with naming(file):
+        return read_file(file, most_bytes)
+
+
+def check_finite(tensors: Mapping[str, Tensor]) -> None:
+    """See that they are numbers to compute with. Raises ValueError for NaN, infinity and whole numbers."""
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            raise ValueError(f"{name} holds {str(tensor.dtype).removeprefix('torch.')}, not floating-point numbers")
+        if not torch.isfinite(tensor.float() if tensor.element_size() == 1 else tensor).all():
+            raise ValueError(f"{name} holds numbers that are infinite or NaN, as after a run that diverged")
+
+
+def _targets(modules: object) -> tuple[str, ...]:
+    names = [modules] if isinstance(modules, str) else modules
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"the adapter's target_modules must be names of layers, and is {modules!r}")
+    return tuple(sorted(names))
 
 
 def _expert_rank(ranks: Mapping[str, int], parameters: Sequence[str], rank: int) -> int | None:
@@ -164,20 +223,23 @@ def _from_peft_names(peft: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(PREFIX).removesuffix(".weight"): tensor for name, tensor in peft.items()}
 
 
-def _holds(directory: Path, config: bytes) -> bool:
+def _holds(directory: Path, config: bytes | None) -> bool:
     """Whether it is a PEFT directory with that description, so that its weights are all there is to change."""
     try:
-        return (directory / WEIGHTS).is_file() and (directory / CONFIG).read_bytes() == config
+        return (directory / WEIGHTS).is_file() and read_file(directory / CONFIG) == config
     except OSError:
         return False
 
 
 def _replace(scratch: Path, directory: Path) -> None:
     """A directory cannot be renamed onto another: move the old one aside first, so that no moment shows half of one."""
-    if directory.exists():
+    if os.path.lexists(directory):
         old = directory.with_name(f".{directory.name}-{os.getpid()}-old")
         directory.rename(old)
         scratch.rename(directory)
-        shutil.rmtree(old, ignore_errors=True)
+        if old.is_dir() and not old.is_symlink():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            old.unlink(missing_ok=True)
     else:
         scratch.rename(directory)

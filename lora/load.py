@@ -51,11 +51,19 @@ def load_base(model: ModelConfig) -> nn.Module:
         # torch's own attention has no soft cap, and leaves it out without a word.
         capped = getattr(AutoConfig.from_pretrained(path), "attn_logit_softcapping", None) is not None
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            path, dtype=getattr(torch, model.dtype), attn_implementation="eager" if capped else "sdpa"
+            path,
+            dtype=getattr(torch, model.dtype),
+            attn_implementation="eager" if capped else "sdpa",
+            output_loading_info=True,
         )
     except (*UNLOADABLE, RuntimeError) as error:
         raise ValueError(f"could not load model {model.name!r}: {_first_line(error)}") from error
-    return loaded
+    whole, about = loaded
+    if missing := sorted(about["missing_keys"]):  # transformers makes them up, at random
+        raise ValueError(
+            f"the files of model {model.name!r} lack {len(missing)} of its weights, such as {missing[0]}; get them anew"
+        )
+    return whole
 
 
 def load_skeleton(model: ModelConfig) -> nn.Module:

@@ -3,10 +3,13 @@
 import hashlib
 import json
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from lora.durable import write_file
+from lora.ordinary_file import read_file
+from lora.packed import parse_object
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +50,7 @@ def save_best(directory: Path, checkpoint: Checkpoint) -> Path:
 
 def best(directory: Path) -> Checkpoint | None:
     """What `save_best` kept last, if it is whole."""
-    return _read_whole(directory / BEST) if (directory / BEST).exists() else None
+    return _read_whole(directory / BEST) if os.path.lexists(directory / BEST) else None
 
 
 def newest(directory: Path) -> Checkpoint | None:
@@ -77,17 +80,20 @@ def _write(final: Path, checkpoint: Checkpoint) -> Path:
 def _read_whole(candidate: Path) -> Checkpoint | None:
     try:
         return _read(candidate)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError) as error:
         log.warning("passing over damaged checkpoint %s: %s", candidate, error)
         return None
 
 
 def _read(candidate: Path) -> Checkpoint:
-    line, _, state = candidate.read_bytes().partition(b"\n")
-    about = json.loads(line)
-    checkpoint = Checkpoint(int(about["step"]), state)
-    if _digest(checkpoint) != about["sha256"]:
-        raise ValueError(f"its checksum does not match; it holds {len(state)} of {about['bytes']} bytes")
+    line, _, state = read_file(candidate).partition(b"\n")
+    about = parse_object(line, "its first line")
+    step = about.get("step")
+    if not isinstance(step, int) or isinstance(step, bool):
+        raise ValueError("its first line does not say its step")
+    checkpoint = Checkpoint(step, state)
+    if _digest(checkpoint) != about.get("sha256"):
+        raise ValueError(f"its checksum does not match; it holds {len(state)} of {about.get('bytes')} bytes")
     return checkpoint
 
 

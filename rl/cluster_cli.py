@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
+from lora.durable import write_file
 from rl.errors import one_line_errors
 
 if TYPE_CHECKING:
@@ -176,7 +177,7 @@ def report_command(
     """Write the curves of runs as one HTML file that needs nothing else."""
     from rl.dashboard.report import report
 
-    out.write_text(report(runs), encoding="utf-8")
+    write_file(out, report(runs).encode())
     print(out)
 
 
@@ -193,8 +194,7 @@ def grafana_command(
     folder = out or Path(os.environ.get("RAY_METRICS_GRAFANA_DASHBOARD_OUTPUT_DIR", default))
     if not folder.is_dir():
         raise ValueError(f"there is no directory {folder}: start Ray first, or name one with --out")
-    (folder / "rankone_grafana_dashboard.json").write_text(grafana_dashboard(), encoding="utf-8")
-    print(folder / "rankone_grafana_dashboard.json")
+    print(write_file(folder / "rankone_grafana_dashboard.json", grafana_dashboard().encode()))
 
 
 @one_line_errors

@@ -1,8 +1,11 @@
 """The accuracy curve as a picture."""
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from lora.durable import write_file
 
 
 def draw_curve(metrics: Sequence[Mapping[str, Any]], title: str, file: Path) -> None:
@@ -23,4 +26,6 @@ def draw_curve(metrics: Sequence[Mapping[str, Any]], title: str, file: Path) -> 
     axes.grid(alpha=0.3)
     if sampled or held_out:
         axes.legend(loc="lower right", frameon=False)
-    figure.savefig(file)
+    picture = io.BytesIO()
+    figure.savefig(picture)
+    write_file(file, picture.getvalue())

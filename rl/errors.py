@@ -16,6 +16,11 @@ REMEDIES = {
     **dict.fromkeys((errno.EMFILE, errno.ENFILE), "allow more open files (ulimit -n)"),
 }
 """What helps, where the machine is at fault."""
+IN_THE_WAY = (
+    errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.EINVAL, errno.ELOOP,
+    errno.ENAMETOOLONG, errno.ENXIO, errno.EBUSY, errno.EXDEV,
+)  # fmt: skip
+"""Of a file that is not there, or something else in its place."""
 STORE_FULL = ("ObjectStoreFullError", "OutOfDiskError")
 """Ray's, when its objects fit neither into memory nor onto the disk that they spill to."""
 
@@ -47,6 +52,10 @@ def one_line(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.errno in REMEDIES:
         place = error.filename or "the run's files"
         return f"cannot use {place}: {error.strerror}; {REMEDIES[error.errno]}, then go on with --resume"
+    if isinstance(error, OSError) and error.errno in IN_THE_WAY and error.filename is not None:
+        return f"cannot use {error.filename}: {error.strerror}; put it right, or name another place"
+    if isinstance(error, MemoryError):
+        return "this process is out of memory: end what else runs here, or give it a smaller file or model"
     if type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error):
         return (
             "the learner is out of memory: lower learner.tokens_per_microbatch, or set learner.gradient_checkpointing; "

@@ -8,15 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from lora.config import LoraConfig, ModelConfig
+from lora.durable import new_directory, require_new
 from lora.experts import ExpertsLowRank, LoraExperts
-from lora.files import pack, read_peft, unpack, write_peft
+from lora.files import check_finite, pack, read_peft, unpack, write_files
 from lora.load import load_adapted, load_base, load_tokenizer
 from lora.types import Adapter
 from rl.config import replaced
 
 
 def find_adapter(source: Path, which: Literal["best", "last"] = "best") -> Adapter:
-    """The adapter in a run's directory, or in a PEFT directory. Raises ValueError if there is none."""
+    """The adapter in a run's directory, or in a PEFT directory. Raises ValueError if there is none, OSError if the
+    directory cannot be looked into."""
     inside = source / "adapters" / which
     if inside.is_dir():
         return read_peft(inside, run=source.resolve().name)
@@ -50,16 +52,30 @@ def export_adapter(adapter: Adapter, out: Path) -> Path:
     """A PEFT directory, which PEFT and vLLM load."""
     if unpack(adapter.payload)[1].rank == 0:
         raise ValueError("the run trained all weights, so there is no adapter to export; use --merge for a whole model")
-    _refuse_to_overwrite(out)
-    return write_peft(adapter, out)
+    with new_directory(out) as scratch:
+        write_files(adapter, scratch)
+    return out
 
 
 def export_merged(adapter: Adapter, model: ModelConfig, out: Path) -> Path:
-    """A whole model with W' = W + (alpha / rank) B A, summed in float32 and kept in the model's dtype."""
-    _refuse_to_overwrite(out)
+    """A whole model with W' = W + (alpha / rank) B A, summed in float32 and kept in the model's dtype.
+
+    Raises:
+        ValueError: the adapter is another model's, a weight of the sum is no number, or `out` is not empty.
+    """
+    require_new(out)  # before minutes are spent on the sum
+    whole = _merged(adapter, model)
+    _check_weights(whole)
+    with new_directory(out) as scratch:
+        whole.save_pretrained(str(scratch))
+        load_tokenizer(model).save_pretrained(str(scratch))
+    return out
+
+
+def _merged(adapter: Adapter, model: ModelConfig) -> Any:
     tensors, description = unpack(adapter.payload)
     if description.rank == 0:
-        return _export_weights(tensors, model, out)
+        return _with_weights(tensors, model)
     adapted = load_adapted(replaced(model, dtype="float32"), lora_config(adapter))
     adapted.layers.load(tensors)
     _merge_experts(adapted.model, adapted.layers.slot)
@@ -75,19 +91,29 @@ def export_merged(adapter: Adapter, model: ModelConfig, out: Path) -> Path:
     merged: Any = adapted.model.to(getattr(torch, model.dtype))
     if "lm_head" in adapted.description.targets:
         merged.config.tie_word_embeddings = False
-    merged.save_pretrained(str(out))
-    load_tokenizer(model).save_pretrained(str(out))
-    return out
+    return merged
 
 
-def _export_weights(tensors: Mapping[str, Tensor], model: ModelConfig, out: Path) -> Path:
+def _with_weights(tensors: Mapping[str, Tensor], model: ModelConfig) -> Any:
     whole: Any = load_base(model)
+    weights = dict(whole.named_parameters())
+    if strange := sorted(weights.keys() ^ tensors.keys()):
+        raise ValueError(f"the policy is of another model than {model.name}: {strange[0]} is in one only")
     with torch.no_grad():
-        for name, weight in whole.named_parameters():
+        for name, weight in weights.items():
+            if weight.shape != tensors[name].shape:
+                have, want = list(tensors[name].shape), list(weight.shape)
+                raise ValueError(f"{name} of the policy has shape {have}, and {model.name} needs {want}")
             weight.copy_(tensors[name])
-    whole.save_pretrained(str(out))
-    load_tokenizer(model).save_pretrained(str(out))
-    return out
+    return whole
+
+
+def _check_weights(whole: nn.Module) -> None:
+    """Raises ValueError if a weight is no number: such a model answers nothing."""
+    try:
+        check_finite({name: weight for name, weight in whole.named_parameters() if weight.is_floating_point()})
+    except ValueError as error:
+        raise ValueError(f"the merged model is of no use: {error}") from None
 
 
 def _merge_experts(model: nn.Module, slot: int) -> None:
@@ -95,8 +121,3 @@ def _merge_experts(model: nn.Module, slot: int) -> None:
         if isinstance(module, LoraExperts):
             parent, _, leaf = name.rpartition(".")
             setattr(model.get_submodule(parent), leaf, module.merged(slot))
-
-
-def _refuse_to_overwrite(out: Path) -> None:
-    if out.exists() and any(out.iterdir()):
-        raise ValueError(f"{out} is not empty; choose another --out")

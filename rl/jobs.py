@@ -18,7 +18,7 @@ from typing import Any
 
 from rl.cluster_token import refusal, token_headers
 from rl.curve import draw_curve
-from rl.jsonl import read_objects
+from rl.jsonl import read_metrics
 from rl.loss_curve import draw_loss_curve
 from rl.sweep.findings import write_findings
 from rl.sweep.results import read_all
@@ -208,7 +208,7 @@ class Cluster:
         metrics, adapter = self._get(f"runs/{run}/metrics.jsonl"), self._get(f"runs/{run}/adapter.zip", empty=409)
         out.mkdir(parents=True, exist_ok=True)
         (out / "metrics.jsonl").write_bytes(metrics)
-        rows = list(read_objects(out / "metrics.jsonl"))
+        rows = list(read_metrics(out / "metrics.jsonl"))
         supervised = any("eval/log_loss" in row for row in rows)
         (draw_loss_curve if supervised else draw_curve)(rows, run, out / "curve.png")
         if adapter:

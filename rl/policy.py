@@ -1,18 +1,17 @@
 """One policy: the numbers that are trained, their optimizer, and how often they were moved."""
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-import safetensors.torch
 import torch
 from torch import Tensor
 
 from lora.config import LoraConfig
 from lora.files import Description, pack
+from lora.packed import pack_tensors, unpack_tensors
 from lora.types import Adapter
 from rl.config import LearnerConfig
 
@@ -125,14 +124,15 @@ class Policy:
         return _pack_state(self.run, self.version, tensors)
 
     def load_state(self, state: bytes) -> None:
-        """The inverse of `state`. Raises ValueError if it is a policy of another shape, or damaged."""
-        tensors = safetensors.torch.load(state)
+        """The inverse of `state`. Raises ValueError if it is a policy of another shape, another program's, or damaged."""
+        tensors, facts = unpack_tensors(state, "policy")
+        run, version = facts.get("run"), facts.get("version")
+        if not isinstance(run, str) or not isinstance(version, int):
+            raise ValueError("a policy's state does not say which run's and which version it is")
         if spoilt := _first_spoilt(tensors):
             raise ValueError(f"{spoilt} of the policy that it holds is not finite")
-        length = int.from_bytes(state[:8], "little")
-        header = json.loads(json.loads(state[8 : 8 + length])["__metadata__"]["policy"])
         self.layers.load({n: t for n, t in tensors.items() if not n.startswith("adam.")})
-        self.run, self.version = header["run"], header["version"]
+        self.run, self.version = run, version
         for name, parameter in self.layers.tensors().items():
             moments = {key: tensors.get(f"adam.{key}.{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
             self.optimizer.state[parameter] = {
@@ -175,4 +175,4 @@ def first_state(run: str, tensors: Mapping[str, Tensor]) -> bytes:
 def _pack_state(run: str, version: int, tensors: Mapping[str, Tensor]) -> bytes:
     header = {"run": run, "version": version}
     detached = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    return safetensors.torch.save(detached, metadata={"policy": json.dumps(header)})
+    return pack_tensors(detached, "policy", header)

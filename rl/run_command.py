@@ -10,7 +10,7 @@ from rich.console import Console
 
 from rl.config import RunConfig
 from rl.launch import default_directory, newest_directory
-from rl.run_directory import RunDirectory
+from rl.run_directory import RunDirectory, holds_run
 from rl.settings import load_config
 
 
@@ -54,7 +54,7 @@ def run_to_its_end(
     prepared = prepare(settings, config.parent)
     try:
         with RunDirectory(path).held():
-            exists = (path / "config.toml").exists()
+            exists = holds_run(path)
             directory = RunDirectory.open(path) if resume and exists else RunDirectory.create(path, prepared.config)
             if (other := made_by(directory)) not in (None, verb):
                 raise ValueError(f"{path} holds a run of `rankone {other}`, which goes on with that command")

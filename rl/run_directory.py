@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import shutil
+import stat
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,13 +14,14 @@ from typing import Any, cast
 from lora import durable
 from lora.durable import write_file
 from lora.files import write_peft
+from lora.ordinary_file import require_directory, require_file
 from lora.types import Adapter
 from rl import checkpoint
 from rl.checkpoint import Checkpoint
 from rl.config import RunConfig
 from rl.directory_lock import locked, outside_a_sweep
 from rl.evaluate import Evaluation
-from rl.jsonl import append_objects, read_objects
+from rl.jsonl import append_objects, is_metrics, is_row, read_metrics, read_samples, warn_of_others
 from rl.settings import dump_config, load_config
 from rl.sinks import Sinks
 from rl.train import Journal
@@ -49,10 +51,11 @@ class RunDirectory:
         Raises:
             ValueError: there is a run in it already, or it cannot be written.
         """
-        if (path / "config.toml").exists():
+        if holds_run(path):
             raise ValueError(f"{path} holds a run already; continue it with --resume, or choose another --out")
         try:
             path.mkdir(parents=True, exist_ok=True)
+            check_kinds(path)
             write_file(path / "config.toml", dump_config(config).encode())
         except OSError as error:
             raise ValueError(
@@ -63,7 +66,7 @@ class RunDirectory:
     @classmethod
     def open(cls, path: Path) -> "RunDirectory":
         """Raises ValueError if there is no run."""
-        if not (path / "config.toml").is_file():
+        if not holds_run(path):
             raise ValueError(f"{path} holds no run: it has no config.toml")
         return cls(path)
 
@@ -72,8 +75,10 @@ class RunDirectory:
         """Keep other processes, on any node that sees this directory, from writing to it; it is made if need be.
 
         Raises:
-            ValueError: another process has it, or the sweep that this run is part of; or it cannot be made.
+            ValueError: another process has it, or the sweep that this run is part of; it cannot be made; or something
+                else has the name of a part of a run.
         """
+        check_kinds(self.path)
         with outside_a_sweep(self.path), locked(self.path):
             yield
 
@@ -99,7 +104,7 @@ class RunDirectory:
 
     def metrics(self) -> list[dict[str, Any]]:
         """One object a step, in order."""
-        return list(read_objects(self.metrics_file))
+        return list(read_metrics(self.metrics_file))
 
     def curve(self) -> list[tuple[int, float]]:
         """Held-out accuracy by step."""
@@ -115,10 +120,15 @@ class RunDirectory:
                     scratch.unlink(missing_ok=True)
 
     def forget_from(self, step: int) -> None:
-        """Drop what was written about `step` and later ones: they are about to be done again."""
-        for file in (self.metrics_file, self.samples_file):
+        """Drop what was written about `step` and later ones: they are about to be done again. What is about no step
+        is dropped too, and the log says so."""
+        for file, read, is_right in (
+            (self.metrics_file, read_metrics, is_metrics),
+            (self.samples_file, read_samples, is_row),
+        ):
             if file.exists():
-                kept = [json.dumps(row) + "\n" for row in read_objects(file) if row["step"] < step]
+                warn_of_others(file, is_right)
+                kept = [json.dumps(row) + "\n" for row in read(file) if row["step"] < step]
                 write_file(file, "".join(kept).encode())
 
     def sync(self) -> None:
@@ -126,6 +136,36 @@ class RunDirectory:
         for file in (self.metrics_file, self.samples_file):
             if file.exists():
                 durable.sync(file)
+
+
+FILES = ("config.toml", "metrics.jsonl", "samples.jsonl", ".lock", "curve.png")
+DIRECTORIES = ("adapters", "checkpoints", "tensorboard")
+
+
+def holds_run(path: Path) -> bool:
+    """Return True if a run was begun in that directory. Raises ValueError if that cannot be told."""
+    try:
+        return stat.S_ISREG((path / "config.toml").stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise ValueError(f"cannot look into {path}: {error.strerror}; choose another --out") from error
+
+
+def check_kinds(path: Path) -> None:
+    """Raises ValueError if something else has the name of a run's file or directory: a directory, a FIFO, a link to
+    nothing."""
+    try:
+        for name in FILES:
+            require_file(path / name)
+        for name in DIRECTORIES:
+            require_directory(path / name)
+        for file in (path / "checkpoints").glob("*"):
+            require_file(file)
+    except OSError as error:
+        raise ValueError(
+            f"{error.filename} cannot be a run's: {error.strerror}; move it away, or choose another --out"
+        ) from None
 
 
 Score = Callable[[Mapping[str, Any]], float | None]

@@ -6,8 +6,8 @@ that does not exist stops the run, with the name that was probably meant. TOML h
 
 import json
 import re
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -15,11 +15,16 @@ import tomlkit
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from lora.ordinary_file import read_file
 from rl.config import Addition, RunConfig
 from rl.config_keys import all_keys, dotted_name, find_key, hint
+from rl.toml_text import MOST_BYTES, MOST_DEPTH, NotToml, Table, parse_toml
 
-Table = dict[str, Any]
 NONE = "none"
+MOST_PROBLEMS = 20
+"""So many are told at once: of a file that is something else altogether, every line may be one."""
+MOST_SHOWN = 120
+"""Letters of a name."""
 
 _KINDS = {
     "int": "a whole number",
@@ -50,7 +55,8 @@ def config_of(table: Table, path: Path | None, overrides: Sequence[str] = ()) ->
     try:
         return RunConfig.model_validate(table)
     except ValidationError as error:
-        raise ValueError("\n".join(_problems(error, table, path, overridden))) from None
+        told = list(islice(_problems(error, table, path, overridden), MOST_PROBLEMS + 1))
+        raise ValueError("\n".join(told[:MOST_PROBLEMS] + ["and more"] * (len(told) > MOST_PROBLEMS))) from None
 
 
 def dump_config(config: RunConfig) -> str:
@@ -67,22 +73,14 @@ def dump_config(config: RunConfig) -> str:
 def read_table(path: Path) -> Table:
     """A TOML file's table. Raises ValueError, in one line, if there is none."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        text = read_file(path, MOST_BYTES).decode("utf-8-sig")
     except FileNotFoundError:
         raise ValueError(f"there is no configuration file {str(path)!r}") from None
     except OSError as error:
         raise ValueError(f"the configuration file {str(path)!r} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not a TOML file: it is not UTF-8 text") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(_syntax_error(path, str(error))) from error
-
-
-def _syntax_error(path: Path, message: str) -> str:
-    found = re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", message, re.DOTALL)
-    if found is None:  # "... (at end of document)"
-        return f"{path}: not TOML: {message}"
-    return f"{path}:{found[2]}: not TOML: {found[1]} at column {found[3]}"
+    return parse_toml(text.replace("\r\n", "\n").replace("\r", "\n"), str(path))
 
 
 def _override(table: Table, override: str) -> str:
@@ -90,12 +88,12 @@ def _override(table: Table, override: str) -> str:
     name, equals, text = override.partition("=")
     name = name.strip()
     *parents, leaf = name.split(".")
-    if not equals or not all((*parents, leaf)):
-        raise ValueError(f"--set takes KEY=VALUE, such as lora.rank=4, and got {override!r}")
+    if not equals or not all((*parents, leaf)) or len(parents) >= MOST_DEPTH:
+        raise ValueError(f"--set takes KEY=VALUE, such as lora.rank=4, and got {_brief(override)}")
     for depth, parent in enumerate(parents, start=1):
         inner: Any = table.setdefault(parent, {})
         if not isinstance(inner, dict):
-            raise ValueError(f"--set {override}: {'.'.join(parents[:depth])} is a value, not a table of them")
+            raise ValueError(f"--set {_brief(override)}: {'.'.join(parents[:depth])} is a value, not a table of them")
         table = cast("Table", inner)
     table[leaf] = _value(name, text)
     return name
@@ -104,8 +102,8 @@ def _override(table: Table, override: str) -> str:
 def _value(name: str, text: str) -> Any:
     """What the text of an override means: TOML if it is that and the key is not text anyway, else itself."""
     try:
-        parsed = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+        parsed = parse_toml(f"value = {text}", f"--set {_brief(name)}")
+    except NotToml:
         return text
     if set(parsed) != {"value"}:  # a line break smuggled in another key
         return text
@@ -179,10 +177,11 @@ def _explain(name: str, details: Sequence[ErrorDetails], source: str | None) -> 
     first = details[0]
     match first["type"]:
         case "extra_forbidden":
-            yield from (f"unknown key {key}; {hint(key, source)}" for key in _unknown(name, first["input"]))
+            for key in _unknown(name, first["input"]):
+                yield f"unknown key {_brief(key)}; {hint(key[:MOST_SHOWN], source)}"
         case "missing":
             needs = f'data.source = "{source}" needs it' if name.startswith("data.") else "it has no default"
-            yield f"{name} is missing; {needs}"
+            yield f"{_brief(name)} is missing; {needs}"
         case "value_error":
             yield str(first.get("ctx", {})["error"])
         case "union_tag_invalid" | "union_tag_not_found":
@@ -190,14 +189,16 @@ def _explain(name: str, details: Sequence[ErrorDetails], source: str | None) -> 
             yield f"data.source must be {' or '.join(sources)}, and is {_shown(source)}"
         case _:
             wanted = dict.fromkeys(_wanted(name, detail, source) for detail in details)
-            yield f"{name} must be {' or '.join(wanted)}, and is {_shown(first['input'])}"
+            yield f"{_brief(name)} must be {' or '.join(wanted)}, and is {_shown(first['input'])}"
 
 
-def _unknown(name: str, value: Any) -> list[str]:
+def _unknown(name: str, value: Any) -> Iterator[str]:
     """The keys that an unknown name stands for: those of an unknown table are looked up one by one."""
     if not isinstance(value, dict) or not value:
-        return [name]
-    return [found for key, inner in cast("Table", value).items() for found in _unknown(f"{name}.{key}", inner)]
+        yield name
+        return
+    for key, inner in cast("Table", value).items():
+        yield from _unknown(f"{name}.{key}", inner)
 
 
 def _wanted(name: str, detail: ErrorDetails, source: str | None) -> str:
@@ -226,6 +227,12 @@ def _range(name: str, source: str | None) -> str:
         if hasattr(limit, attribute)
     ]
     return " and ".join(bounds)
+
+
+def _brief(name: str) -> str:
+    """A name that may be of any length, and of any characters."""
+    text = name if name.isprintable() else json.dumps(name)
+    return text if len(text) <= MOST_SHOWN else text[: MOST_SHOWN - 3] + "..."
 
 
 def _shown(value: Any, length: int = 60) -> str:

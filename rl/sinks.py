@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from rl.errors import one_line
 from rl.evaluate import Evaluation
 from rl.types import Group
 
@@ -43,8 +44,8 @@ class Sinks:
         for sink in list(self._sinks):
             try:
                 getattr(sink, method)(*arguments)
-            except Exception:  # whatever a sink does, the run goes on
-                log.warning("%s failed and is left out from now on", type(sink).__name__, exc_info=True)
+            except Exception as error:  # whatever a sink does, the run goes on
+                _warn("%s failed and is left out from now on", type(sink).__name__, error)
                 self._sinks.remove(sink)
 
 
@@ -54,9 +55,17 @@ def started(sinks: Mapping[str, Callable[[], Sink]]) -> list[Sink]:
     for name, start in sinks.items():
         try:
             found.append(start())
-        except Exception:  # as above
-            log.warning("%s could not be started and is left out", name, exc_info=True)
+        except Exception as error:  # as above
+            _warn("%s could not be started and is left out", name, error)
     return found
+
+
+def _warn(what: str, sink: str, error: Exception) -> None:
+    """In one line, where the machine or its user is at fault."""
+    if line := one_line(error):
+        log.warning(f"{what}: %s", sink, line)
+    else:
+        log.warning(what, sink, exc_info=error)
 
 
 class TensorBoard(Sink):

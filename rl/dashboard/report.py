@@ -10,7 +10,7 @@ from rl.dashboard.page import page, plotly_script
 from rl.dashboard.server import detail, finite
 from rl.dashboard.store import LOG_LOSS, Outline, RunRecord
 from rl.dashboard.types import Row
-from rl.jsonl import read_objects
+from rl.jsonl import is_metrics, is_row, read_samples, warn_of_others
 from rl.run_directory import RunDirectory
 from rl.settings import load_config
 from rl.supervised import as_the_learner_sees_it
@@ -34,9 +34,11 @@ def _told(path: Path, index: int) -> tuple[RunRecord, Sequence[Row]]:
     rows = directory.metrics()
     if any(LOG_LOSS in row for row in rows):
         config = as_the_learner_sees_it(config)
-    samples = list(read_objects(directory.samples_file))[-NUM_SAMPLES:]
+    warn_of_others(directory.metrics_file, is_metrics)
+    warn_of_others(directory.samples_file, is_row)
+    samples = list(read_samples(directory.samples_file))[-NUM_SAMPLES:]
     ended = bool(rows) and rows[-1]["step"] >= config.num_steps
-    heard = rows[-1]["time"] if rows else 0.0
+    heard = rows[-1].get("time", 0.0) if rows else 0.0
     name = f"{path.resolve().name}-{index}"
     state = "finished" if ended else "stopped"
     return RunRecord(name, run_info(config, path), Outline().add(rows), samples, state, heard), rows

@@ -12,7 +12,7 @@ from typing import Any
 
 from rl.dashboard.thin import spaced
 from rl.dashboard.types import News, Row, RunInfo, State
-from rl.jsonl import append_objects, read_objects
+from rl.jsonl import append_objects, read_metrics
 
 SILENT_AFTER = 60.0
 """Seconds without news after which a running run counts as silent."""
@@ -40,12 +40,13 @@ class Outline:
 
     def add(self, rows: Sequence[Row]) -> "Outline":
         for row in rows:
-            self.started = row["time"] if self.started is None else self.started
+            when = row.get("time", 0.0)
+            self.started = when if self.started is None else self.started
             self.step = row["step"]
             self.count += 1
             for curve, metric in ((self.curve, ACCURACY), (self.loss, LOG_LOSS)):
                 if metric in row:
-                    curve.append([row["step"], row["time"], row[metric]])
+                    curve.append([row["step"], when, row[metric]])
         return self
 
 
@@ -139,7 +140,7 @@ class RunStore:
     def rows(self, run: str) -> Sequence[Row]:
         """A run's metrics, one row a step."""
         rows = self._rows.pop(run, None)
-        self._rows[run] = rows = list(read_objects(self._metrics_file(run))) if rows is None else rows
+        self._rows[run] = rows = list(read_metrics(self._metrics_file(run))) if rows is None else rows
         while len(self._rows) > ROWS_KEPT:
             del self._rows[next(iter(self._rows))]
         return rows
@@ -203,7 +204,7 @@ def _plain(name: str) -> str:
 
 def _mended(file: Path) -> list[Row]:
     """The rows of a file, without the one that a kill has cut off: the next would be appended to it."""
-    rows = list(read_objects(file))
+    rows = list(read_metrics(file))
     if file.exists() and not file.read_bytes().endswith(b"\n"):
         _replace(file, "".join(json.dumps(row) + "\n" for row in rows))
     return rows

@@ -13,10 +13,11 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
+from lora.ordinary_file import read_file
 from rl.dashboard.host import find_host
 from rl.dashboard.types import News, Row, RunInfo, State
 from rl.evaluate import Evaluation
-from rl.jsonl import read_objects
+from rl.jsonl import read_metrics
 from rl.run_directory import RunDirectory, sample_rows
 from rl.sinks import Ended, Sink
 from rl.types import Group
@@ -146,11 +147,11 @@ class PageTeller(Sink):
         kept = self._count - len(self._untold)
         if first >= kept:
             return list(self._untold)[first - kept :]
-        return list(islice(read_objects(self._metrics_file), first, self._count))
+        return list(islice(read_metrics(self._metrics_file), first, self._count))
 
     def _written(self, before: float = math.inf) -> tuple[int, int]:
         """The last step before that one in the run's files, or -1, and how many there are."""
-        steps = [row["step"] for row in read_objects(self._metrics_file) if row["step"] < before]
+        steps = [row["step"] for row in read_metrics(self._metrics_file) if row["step"] < before]
         return max(steps, default=-1), len(steps)
 
     def _new_adapter(self) -> tuple[float, dict[str, bytes]]:
@@ -159,6 +160,6 @@ class PageTeller(Sink):
             changed = (self._best / "adapter_model.safetensors").stat().st_mtime
             if changed == self._adapter_told:
                 return changed, {}
-            return changed, {file.name: file.read_bytes() for file in sorted(self._best.iterdir())}
+            return changed, {file.name: read_file(file) for file in sorted(self._best.iterdir())}
         except OSError:  # none yet, or it is being replaced at this moment
             return self._adapter_told, {}

@@ -33,4 +33,4 @@ def _mean(rows: Sequence[Row]) -> Row:
             if isinstance(value, (int, float)) and math.isfinite(value):
                 values.setdefault(name, []).append(value)
     means: dict[str, Any] = {name: sum(found) / len(found) for name, found in values.items()}
-    return means | {name: rows[-1][name] for name in KEPT}
+    return means | {name: rows[-1][name] for name in KEPT if name in rows[-1]}

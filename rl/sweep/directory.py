@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from lora.durable import write_file
 from rl.config import replaced
 from rl.data import absolute_paths
 from rl.directory_lock import SWEEP as FILE
@@ -27,7 +28,7 @@ def open_directory(sweep: Sweep, prepared: Sequence[Prepared], path: Path, *, re
     if not (path / FILE).exists():
         try:
             path.mkdir(parents=True, exist_ok=True)
-            (path / FILE).write_text(_resolved(sweep), encoding="utf-8")
+            write_file(path / FILE, _resolved(sweep).encode())
         except OSError as error:
             raise ValueError(f"cannot write {path}: {error.strerror}; choose another --out") from error
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from lora.durable import write_file
 from rl.sweep.pictures import draw_all
 from rl.sweep.results import Result, write_all
 from rl.sweep.words import conclusions
@@ -14,5 +15,5 @@ def write_findings(results: Sequence[Result], title: str, path: Path) -> tuple[l
     """Write them all; the lines of the conclusions, and the other files."""
     write_all(results, path / RESULTS)
     said = conclusions(results)
-    (path / "conclusions.txt").write_text("\n".join(said) + "\n", encoding="utf-8")
+    write_file(path / "conclusions.txt", ("\n".join(said) + "\n").encode())
     return said, [path / RESULTS, *draw_all(results, title, path)]

@@ -6,11 +6,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import TypeAdapter, ValidationError
+
+from lora.durable import write_file
+from lora.ordinary_file import read_file
+from lora.packed import parse_object
 from rl.run_directory import RunDirectory
 from rl.sweep.points import Point, layers_word
 
 Ended = Literal["finished", "stopped_early", "collapsed", "failed"]
 FILE = "result.json"
+MOST_BYTES = 2**26
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,34 +86,34 @@ def result_of(point: Point, directory: RunDirectory, trained: int, ended: Ended,
 
 def keep(result: Result, path: Path) -> None:
     """Write `result.json` into the run's directory."""
-    _write(path / FILE, json.dumps(asdict(result), indent=1))
+    write_file(path / FILE, (json.dumps(asdict(result), indent=1) + "\n").encode())
 
 
 def kept(path: Path) -> Result | None:
-    """What `keep` wrote, if the run is done for good."""
+    """What `keep` wrote, if the run is done for good; a damaged file counts as none, and the run goes on."""
     try:
-        result = _result(json.loads((path / FILE).read_text()))
-    except (OSError, json.JSONDecodeError):
+        result = _result(parse_object(read_file(path / FILE, MOST_BYTES), FILE))
+    except (OSError, ValueError):
         return None
     return result if result.final else None
 
 
 def write_all(results: Sequence[Result], path: Path) -> None:
     """`sweep.json`: a list with one object a run."""
-    _write(path, json.dumps([asdict(result) for result in results], indent=1))
+    write_file(path, (json.dumps([asdict(result) for result in results], indent=1) + "\n").encode())
 
 
 def read_all(text: bytes) -> list[Result]:
-    """What `write_all` wrote."""
+    """What `write_all` wrote. Raises ValueError if it is something else."""
     return [_result(fields) for fields in json.loads(text)]
 
 
 def _result(fields: dict[str, Any]) -> Result:
-    told: dict[str, Any] = {**fields, "curve": [(step, accuracy) for step, accuracy in fields["curve"]]}
-    return Result(**told)
+    """Raises ValueError for fields of another kind."""
+    try:
+        return _KIND.validate_python(fields)
+    except ValidationError as error:
+        raise ValueError(f"it is no run's result: {error.errors()[0]['msg']}") from None
 
 
-def _write(file: Path, text: str) -> None:
-    scratch = file.with_suffix(".tmp")
-    scratch.write_text(text + "\n", encoding="utf-8")
-    scratch.replace(file)
+_KIND = TypeAdapter(Result)

@@ -134,7 +134,7 @@ class _Runner:
             directory = RunDirectory(self._path / point.name)
             if (result := kept(directory.path)) is not None:
                 self._note(result)
-            rows += [(row["time"], point.name, row) for row in directory.metrics() if "eval/accuracy" in row]
+            rows += [(row.get("time", 0.0), point.name, row) for row in directory.metrics() if "eval/accuracy" in row]
         for _, name, row in sorted(rows, key=lambda one: one[0]):
             self._stopper.wants_to_stop(name, row["step"], row["eval/accuracy"])
 

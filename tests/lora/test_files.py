@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import json
+import math
 import os
 import random
 import signal
@@ -166,6 +167,24 @@ DAMAGE: dict[str, tuple[str, bytes | None]] = {
         "adapter_config.json",
         b'{"peft_type": "LORA", "r": [], "lora_alpha": 8, "target_modules": ["q_proj"]}',
     ),
+    **{
+        name: ("adapter_config.json", text)
+        for name, text in {
+            "a rank of text": b'{"peft_type": "LORA", "r": "x", "lora_alpha": 8, "target_modules": ["q_proj"]}',
+            "a rank below 0": b'{"peft_type": "LORA", "r": -1, "lora_alpha": 8, "target_modules": ["q_proj"]}',
+            "a rank of 0": b'{"peft_type": "LORA", "r": 0, "lora_alpha": 8, "target_modules": ["q_proj"]}',
+            "a rank that is not the weights'": b'{"peft_type": "LORA", "r": 3, "lora_alpha": 8, "target_modules": ["q_proj"]}',
+            "a rank that is true": b'{"peft_type": "LORA", "r": true, "lora_alpha": 8, "target_modules": ["q_proj"]}',
+            "alpha NaN": b'{"peft_type": "LORA", "r": 2, "lora_alpha": NaN, "target_modules": ["q_proj"]}',
+            "alpha 0": b'{"peft_type": "LORA", "r": 2, "lora_alpha": 0, "target_modules": ["q_proj"]}',
+            "targets that are numbers": b'{"peft_type": "LORA", "r": 2, "lora_alpha": 8, "target_modules": [1]}',
+            "targets of two kinds": b'{"peft_type": "LORA", "r": 2, "lora_alpha": 8, "target_modules": ["q_proj", 1]}',
+            "a base that is a list": b'{"peft_type": "LORA", "r": 2, "lora_alpha": 8, "target_modules": ["q_proj"], "base_model_name_or_path": [1]}',
+            "a pattern that is a list": b'{"peft_type": "LORA", "r": 2, "lora_alpha": 8, "target_modules": ["q_proj"], "rank_pattern": [1]}',
+            "a configuration of brackets": b"[" * 100_000,
+            "a configuration of zeros": bytes(2**25),
+        }.items()
+    },
     "no targets": ("adapter_config.json", b'{"peft_type": "LORA", "r": 2, "lora_alpha": 8, "target_modules": null}'),
 }
 
@@ -183,6 +202,77 @@ def test_a_damaged_adapter_is_refused_in_one_line(tmp_path: Path, damage: str) -
         read_peft(directory)
     assert str(directory) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def whole(header: dict[str, str] | None, tensor: Tensor) -> bytes:
+    return safetensors.torch.save({"model.weight": tensor}, header)
+
+
+FACTS = {"base_model": "m", "rank": 0, "alpha": 1.0, "targets": [], "expert_rank": None}
+ONES = torch.ones(2, 2)
+NOT_OURS: dict[str, bytes] = {
+    "no header": whole(None, ONES),
+    "another program's header": whole({"format": "pt", "theirs": "{}"}, ONES),
+    "a header that is no JSON": whole({"adapter": "x"}, ONES),
+    "a header that is a list": whole({"adapter": "[1]"}, ONES),
+    "an empty header": whole({"adapter": "{}"}, ONES),
+    "a header of brackets": whole({"adapter": "[" * 100_000}, ONES),
+    "a header of other kinds": whole({"adapter": json.dumps(FACTS | {"rank": "x"})}, ONES),
+    "targets that are numbers": whole({"adapter": json.dumps(FACTS | {"targets": [1]})}, ONES),
+    "NaN": whole({"adapter": json.dumps(FACTS)}, ONES * math.nan),
+    "infinity": whole({"adapter": json.dumps(FACTS)}, ONES / 0),
+    "whole numbers": whole({"adapter": json.dumps(FACTS)}, ONES.long()),
+    "nothing": b"",
+    "half": whole({"adapter": json.dumps(FACTS)}, ONES)[:-3],
+}
+
+
+@pytest.mark.parametrize("other", NOT_OURS)
+def test_weights_that_we_did_not_write_are_refused_in_one_line(tmp_path: Path, other: str) -> None:
+    (tmp_path / "policy.safetensors").write_bytes(NOT_OURS[other])
+    with pytest.raises(ValueError, match="is a damaged adapter: ") as caught:
+        read_peft(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_that_we_wrote_are_read(tmp_path: Path) -> None:
+    (tmp_path / "policy.safetensors").write_bytes(whole({"adapter": json.dumps(FACTS)}, ONES))
+    assert torch.equal(unpack(read_peft(tmp_path).payload)[0]["model"], ONES)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_an_adapter_of_a_run_that_diverged_is_refused(tmp_path: Path, value: float) -> None:
+    _, layers = adapted()
+    with torch.no_grad():
+        next(iter(layers.values())).lora_B[0, 0] = value
+    with pytest.raises(ValueError, match=r"lora_B holds numbers that are infinite or NaN"):
+        read_peft(write_peft(adapter_of(layers), tmp_path / "adapter"))
+
+
+@pytest.mark.parametrize("other", ["directory", "fifo", "device"])
+@pytest.mark.parametrize("file", ["adapter_model.safetensors", "adapter_config.json", "policy.safetensors"])
+def test_an_adapter_of_other_things_than_files_is_refused_at_once(tmp_path: Path, file: str, other: str) -> None:
+    directory = write_peft(adapter_of(adapted()[1]), tmp_path / "adapter")
+    (directory / file).unlink(missing_ok=True)
+    {"directory": Path.mkdir, "fifo": os.mkfifo, "device": lambda path: path.symlink_to("/dev/zero")}[other](
+        directory / file
+    )
+    with pytest.raises(ValueError, match=f"{file} cannot be read as an adapter's: it is a"):
+        read_peft(directory)
+
+
+@pytest.mark.parametrize("other", ["file", "link", "link to nothing"])
+def test_what_has_a_run_adapters_name_gives_way_to_it(tmp_path: Path, other: str) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    best = tmp_path / "best"
+    if other == "file":
+        best.write_text("x")
+    else:
+        best.symlink_to(tmp_path / ("elsewhere" if other == "link" else "nowhere"))
+    write_peft(adapter_of(adapted()[1]), best)
+    read_peft(best)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best", "elsewhere"]
 
 
 @given(st.integers(0, 10**6))

@@ -23,9 +23,12 @@ def flip(content: bytes, place: int) -> bytes:
     return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
 
 
-def make_directory(checkpoint: Path) -> None:
-    checkpoint.unlink()
-    checkpoint.mkdir()
+def replaced(make: Callable[[Path], object]) -> Callable[[Path], None]:
+    def replace(checkpoint: Path) -> None:
+        checkpoint.unlink()
+        make(checkpoint)
+
+    return replace
 
 
 DAMAGE: dict[str, Callable[[Path], None]] = {
@@ -39,7 +42,13 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
     "no checksum": changed(lambda _: b'{"step": 2}\nstate'),
     "a description that is a list": changed(lambda _: b"[]\nstate"),
     "a binary description": changed(lambda _: b"\xff\xfe"),
-    "a directory in its place": make_directory,
+    "a description of brackets": changed(lambda _: b"[" * 100_000),
+    "a step that is text": changed(lambda content: content.replace(b'"step": 2', b'"step": "2"')),
+    "a directory in its place": replaced(Path.mkdir),
+    "a FIFO in its place": replaced(os.mkfifo),
+    "a device in its place": replaced(lambda checkpoint: checkpoint.symlink_to("/dev/zero")),
+    "a link to nothing in its place": replaced(lambda checkpoint: checkpoint.symlink_to("nowhere")),
+    "a link to itself in its place": replaced(lambda checkpoint: checkpoint.symlink_to(checkpoint)),
 }
 
 
@@ -81,7 +90,8 @@ def test_a_run_whose_checkpoints_are_all_damaged_is_not_begun_anew_by_itself(tmp
 
 
 def test_the_newest_is_so_by_its_number_and_other_files_are_none(tmp_path: Path) -> None:
-    (tmp_path / "step-copy").write_text("")
+    for other in ("step-copy", "step-\u00b2"):
+        (tmp_path / other).write_text("")
     for step in (999_999, 1_000_000):
         save(tmp_path, Checkpoint(step, state(step)))
     assert newest(tmp_path) == Checkpoint(1_000_000, state(1_000_000))

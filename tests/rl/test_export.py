@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from plain import save_tiny
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lora.config import LoraConfig, ModelConfig
-from lora.files import read_peft, unpack, write_peft
+from lora.files import Description, pack, read_peft, unpack, write_peft
 from lora.load import load_adapted
 from lora.tiny_model import tiny_tokenizer
 from lora.types import Adapter
@@ -109,6 +110,48 @@ def test_what_is_there_is_never_written_over(tmp_path: Path, tiny_model: ModelCo
         with pytest.raises(ValueError, match="not empty"):
             export()
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["precious"]
+
+
+@pytest.mark.parametrize("merge", [False, True])
+def test_a_place_that_is_no_directory_is_refused(
+    tmp_path: Path, tiny_model: ModelConfig, make_adapter: Any, merge: bool
+) -> None:
+    adapter = make_adapter(tiny_model, LoraConfig())
+    (tmp_path / "file").write_text("precious")
+    (tmp_path / "link").symlink_to("nowhere")
+    for out in (tmp_path / "file", tmp_path / "file" / "out", tmp_path / "link", tmp_path / ("x" * 300)):
+        with pytest.raises(ValueError, match="--out"):
+            export_merged(adapter, tiny_model, out) if merge else export_adapter(adapter, out)
+    assert (tmp_path / "file").read_text() == "precious"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link"]
+
+
+def test_a_sum_that_is_no_number_is_no_model(tmp_path: Path, model: ModelConfig, make_adapter: Any) -> None:
+    weights = tmp_path / "model" / "model.safetensors"
+    tensors = safetensors.torch.load_file(weights)
+    tensors["model.norm.weight"][0] = torch.nan
+    safetensors.torch.save_file(tensors, weights, {"format": "pt"})
+    with pytest.raises(ValueError, match=r"merged model is of no use: model.norm.weight holds .* NaN"):
+        export_merged(make_adapter(model, LoraConfig()), model, tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
+
+
+@pytest.mark.parametrize("lacking", ["model.embed_tokens.weight", "model.layers.0.mlp.up_proj.weight"])
+def test_a_model_that_lacks_weights_is_refused_and_none_are_made_up(
+    tmp_path: Path, model: ModelConfig, make_adapter: Any, lacking: str
+) -> None:
+    adapter, weights = make_adapter(model, LoraConfig()), tmp_path / "model" / "model.safetensors"
+    tensors = safetensors.torch.load_file(weights)
+    del tensors[lacking]
+    safetensors.torch.save_file(tensors, weights, {"format": "pt"})
+    with pytest.raises(ValueError, match=f"lack 1 of its weights, such as {lacking}"):
+        export_merged(adapter, model, tmp_path / "merged")
+
+
+def test_all_weights_of_another_model_are_refused(tmp_path: Path, tiny_model: ModelConfig) -> None:
+    policy = Adapter("run", 0, pack({"model.norm": torch.ones(3)}, Description("m", 0, 1.0, ())))
+    with pytest.raises(ValueError, match="of another model"):
+        export_merged(policy, tiny_model, tmp_path / "merged")
 
 
 @pytest.mark.parametrize("name", ["missing", "empty"])

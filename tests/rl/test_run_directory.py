@@ -18,7 +18,7 @@ from rl import checkpoint
 from rl.checkpoint import Checkpoint
 from rl.config import RunConfig
 from rl.evaluate import Evaluation
-from rl.run_directory import FileJournal, RunDirectory
+from rl.run_directory import FileJournal, RunDirectory, check_kinds
 from rl.settings import load_config
 from rl.sinks import Sinks
 from rl.types import Group, Learner
@@ -239,6 +239,44 @@ with RunDirectory.open(Path({str(directory.path)!r})).held():
         other.kill()
     with directory.held():
         pass
+
+
+WRONG_KINDS = {
+    **dict.fromkeys(("config.toml", "metrics.jsonl", "samples.jsonl", ".lock", "curve.png"), "directory"),
+    **dict.fromkeys(("adapters", "checkpoints", "tensorboard"), "file"),
+    "checkpoints/step-000001": "directory",
+}
+
+
+@pytest.mark.parametrize("name", WRONG_KINDS)
+def test_something_else_in_the_place_of_a_part_of_a_run_is_refused_before_anything_is_done(
+    directory: RunDirectory, name: str
+) -> None:
+    part = directory.path / name
+    part.parent.mkdir(exist_ok=True)
+    part.unlink(missing_ok=True)
+    part.mkdir() if WRONG_KINDS[name] == "directory" else part.touch()
+    with pytest.raises(ValueError, match=f"{name} cannot be a run's: it is .*--out"), directory.held():
+        pass
+    if "/" not in name:
+        with pytest.raises(ValueError, match=f"{name} .*--out"):
+            RunDirectory.create(directory.path, RunConfig()) if name == "config.toml" else check_kinds(directory.path)
+
+
+async def test_lines_that_are_no_rows_do_not_keep_a_run_from_going_on(
+    directory: RunDirectory, caplog: pytest.LogCaptureFixture
+) -> None:
+    for step in (0, 1):
+        journal(directory).stepped(step, {"reward/mean": 0.5}, [group()])
+    for file in (directory.metrics_file, directory.samples_file):
+        with file.open("a") as sink:
+            sink.write('[1]\nnull\n{"a": 1}\n{"step": "text"}\n')
+    checkpoint.save(directory.checkpoints, Checkpoint(2, b"state"))
+    resumed = journal(directory, resume=True)
+    assert await resumed.restore(LearnerOfBytes()) == 2
+    assert [row["step"] for row in directory.metrics()] == [0, 1]
+    assert len([message for message in caplog.messages if "4 lines are no rows" in message]) == 2
+    assert "[1]" not in directory.metrics_file.read_text() + directory.samples_file.read_text()
 
 
 async def test_metrics_that_somebody_shortened_are_missed(

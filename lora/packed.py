@@ -1,0 +1,44 @@
+"""Tensors and a few facts about them as one safetensors file, and back, whoever wrote the file."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, cast
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+
+def pack_tensors(tensors: Mapping[str, Tensor], key: str, facts: Mapping[str, Any]) -> bytes:
+    """A safetensors file with the facts in its header, as JSON under that key."""
+    return safetensors.torch.save(dict(tensors), metadata={"format": "pt", key: json.dumps(facts)})
+
+
+def unpack_tensors(payload: bytes, key: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The inverse of `pack_tensors`. Raises ValueError if the file is damaged, or has no such facts in it."""
+    tensors = load_tensors(payload)
+    header = json.loads(payload[8 : 8 + int.from_bytes(payload[:8], "little")])  # it was just found to be one
+    if key not in header.get("__metadata__", {}):
+        raise ValueError(f"it is another program's: its header has no {key!r}")
+    return tensors, parse_object(header["__metadata__"][key], f"its header's {key!r}")
+
+
+def load_tensors(payload: bytes) -> dict[str, Tensor]:
+    """A safetensors file's tensors. Raises ValueError if it is damaged."""
+    try:
+        return safetensors.torch.load(payload)
+    except (SafetensorError, KeyError) as error:  # KeyError: numbers of a type that torch does not have
+        raise ValueError(f"it is no whole safetensors file ({' '.join(str(error).split())[:200]})") from None
+
+
+def parse_object(text: str | bytes, what: str) -> dict[str, Any]:
+    """A JSON object. Raises ValueError, calling it `what`, for everything else."""
+    try:
+        value: object = json.loads(text)
+    except RecursionError:
+        raise ValueError(f"{what} is nested too deeply") from None
+    except ValueError as error:
+        raise ValueError(f"{what} is no JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{what} is no JSON object")
+    return cast("dict[str, Any]", value)

@@ -1,0 +1,61 @@
+"""TOML that a person wrote, or a program gone wrong: parsed within bounds, or refused in one line."""
+
+import re
+import tomllib
+from collections.abc import Sequence
+from typing import Any, cast
+
+Table = dict[str, Any]
+
+MOST_BYTES = 2**19
+"""The parser takes seconds for so many."""
+MOST_DEPTH = 32
+"""Tables and lists in each other; ours are five deep."""
+_NAME = r"""(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*"""
+_LONG_KEY = re.compile(rf"(?:^|[\[{{,])[ \t]*(?:{_NAME}\.[ \t]*){{{MOST_DEPTH}}}", re.MULTILINE)
+"""The parser's time grows with the square of a key's names."""
+
+
+def parse_toml(text: str, where: str) -> Table:
+    """The table that the text says, which stands at `where`.
+
+    Raises:
+        ValueError: in one line, with the line's number where there is one.
+    """
+    if _LONG_KEY.search(text):
+        raise ValueError(f"{where}: a key has more than {MOST_DEPTH} names")
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise NotToml(_syntax_error(where, str(error))) from None
+    except RecursionError:
+        raise ValueError(f"{where}: lists or tables are nested too deeply") from None
+    except ValueError as error:  # a number of thousands of digits
+        raise ValueError(f"{where}: not usable TOML: {error}") from None
+    if _is_deeper(table, MOST_DEPTH):
+        raise ValueError(f"{where}: lists or tables are nested more than {MOST_DEPTH} deep")
+    return table
+
+
+class NotToml(ValueError):
+    """The text is no TOML."""
+
+
+def _is_deeper(value: object, most: int) -> bool:
+    inner: Sequence[object] = [value]
+    for _ in range(most + 1):
+        inner = [one for outer in inner for one in _inside(outer)]
+    return bool(inner)
+
+
+def _inside(value: object) -> Sequence[object]:
+    if isinstance(value, dict):
+        return list(cast("Table", value).values())
+    return cast("list[object]", value) if isinstance(value, list) else []
+
+
+def _syntax_error(where: str, message: str) -> str:
+    found = re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", message, re.DOTALL)
+    if found is None:  # "... (at end of document)"
+        return f"{where}: not TOML: {message}"
+    return f"{where}:{found[2]}: not TOML: {found[1]} at column {found[3]}"
