@@ -89,7 +89,7 @@ def _override(table: Table, override: str) -> str:
     name = name.strip()
     *parents, leaf = name.split(".")
     if not equals or not all((*parents, leaf)) or len(parents) >= MOST_DEPTH:
-        raise ValueError(f"--set takes KEY=VALUE, such as lora.rank=4, and got {_brief(override)}")
+        raise ValueError(f"--set takes KEY=VALUE, such as lora.rank=4, and got {_shown_text(override)}")
     for depth, parent in enumerate(parents, start=1):
         inner: Any = table.setdefault(parent, {})
         if not isinstance(inner, dict):
@@ -233,6 +233,11 @@ def _brief(name: str) -> str:
     """A name that may be of any length, and of any characters."""
     text = name if name.isprintable() else json.dumps(name)
     return text if len(text) <= MOST_SHOWN else text[: MOST_SHOWN - 3] + "..."
+
+
+def _shown_text(text: str) -> str:
+    shown = repr(text)
+    return shown if len(shown) <= MOST_SHOWN else shown[: MOST_SHOWN - 3] + "..."
 
 
 def _shown(value: Any, length: int = 60) -> str:

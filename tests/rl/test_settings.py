@@ -1,5 +1,6 @@
 """The configuration as text: what is written is read back, and what is wrong is said in one line."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -242,7 +243,7 @@ def test_a_file_that_is_not_toml_names_the_line(tmp_path: Path, text: str, said:
 def test_a_file_that_cannot_be_read_is_said(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"there is no configuration file '.*no\.toml'"):
         load_config(tmp_path / "no.toml")
-    with pytest.raises(ValueError, match="cannot be read: Is a directory"):
+    with pytest.raises(ValueError, match="cannot be read: it is a directory, not a file"):
         load_config(tmp_path)
     (tmp_path / "latin.toml").write_bytes(b"name = '\xff'")
     with pytest.raises(ValueError, match=r"latin.toml is not a TOML file: it is not UTF-8 text"):
@@ -262,3 +263,67 @@ def test_an_override_sets_one_key_only(tmp_path: Path) -> None:
     assert (
         complaint(tmp_path, "", "seed=3\nnum_steps=4") == '--set: seed must be a whole number, and is "3\\nnum_steps=4"'
     )
+
+
+# --- what no person writes ---
+
+DEEP = {
+    "lists": "x = " + "[" * 50_000,
+    "tables": "x = " + "{a = " * 50_000,
+    "lists that close": "[data]\nx = " + "[" * 200 + "]" * 200,
+    "a key": ".".join(["a"] * 50_000) + " = 1",
+    "a quoted key": ".".join(['"a"'] * 50_000) + " = 1",
+    "a key in a table": "x = {" + ".".join(["a"] * 50_000) + " = 1}",
+    "a table's name": "[" + ".".join(["a"] * 50_000) + "]",
+}
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("text", DEEP.values(), ids=DEEP)
+def test_what_is_nested_too_deeply_is_one_line(tmp_path: Path, text: str) -> None:
+    said = complaint(tmp_path, text)
+    assert said.startswith("run.toml: ")
+    assert "nested" in said or "names" in said
+    assert len(said.splitlines()) == 1
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "override", ["seed=" + "[" * 50_000, "seed=" + "{a=" * 50_000, ".".join(["a"] * 50_000) + "=1", "a" * 50_000 + "=1"]
+)
+def test_an_override_of_any_size_is_one_short_line(tmp_path: Path, override: str) -> None:
+    said = complaint(tmp_path, "", override)
+    assert said.startswith("--set")
+    assert len(said.splitlines()) == 1
+    assert len(said) < 1000
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("table", ["", "[learner]\n", "[nowhere]\n"])
+def test_a_file_of_thousands_of_wrong_keys_is_told_quickly_and_in_part(tmp_path: Path, table: str) -> None:
+    lines = complaint(tmp_path, table + "".join(f"k{i} = {i}\n" for i in range(30_000))).splitlines()
+    assert (len(lines), lines[-1]) == (21, "and more")
+
+
+def test_a_file_that_is_no_configuration_for_its_size_is_refused(tmp_path: Path) -> None:
+    said = complaint(tmp_path, "".join(f"k{i} = {i}\n" for i in range(100_000)))
+    assert said == "run.toml is larger than the 0.5 MiB that such a file may have"
+
+
+@pytest.mark.timeout(20)
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    for name, kind in (("fifo", "a FIFO"), ("zero", "a device")):
+        with pytest.raises(ValueError, match=f"cannot be read: it is {kind}, not a file"):
+            load_config(tmp_path / name)
+
+
+def test_a_mark_of_byte_order_and_another_systems_line_breaks_are_read(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_bytes('\ufeffseed = 1\r\nname = "x"\r\n'.encode())
+    assert load_config(tmp_path / "run.toml").seed == 1
+
+
+def test_a_name_with_line_breaks_or_colours_is_shown_in_one_line(tmp_path: Path) -> None:
+    assert complaint(tmp_path, '"a\\nb" = 1').startswith('run.toml: unknown key "a\\nb"; ')
+    assert "\x1b" not in complaint(tmp_path, "", "\x1b[2J=1")
