@@ -37,7 +37,7 @@ test: setup ## Run the whole test suite
 	$(BIN)/python -m pytest
 
 bench: setup ## How fast it is: against TRL, raw vLLM and a plain matrix product, on an idle machine
-	$(BIN)/python bench/speed.py
+	$(BIN)/python bench/speed.py --publish
 
 bench-grader: setup ## Compare the grader with math-verify alone, on the same cases, and attack it
 	$(BIN)/python bench/grader.py

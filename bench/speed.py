@@ -4,62 +4,64 @@
     python bench/speed.py rollout learner     some of them
     python bench/speed.py rollout --repeats 9
     python bench/speed.py step --repeats 2 --set model.name=tiny-random
+    python bench/speed.py --publish           all, on one commit, into docs/speed.md
 
-The table goes to standard output and the figures to `bench/results.json`, where those of comparisons that were not run
-stay as they were; with --set it is left alone. Nothing else should use the machine meanwhile.
+The table goes to standard output and the figures to `bench/results.json`, with the commit that they are of; those of
+comparisons that were not run stay as they were. With --set it is left alone. Nothing else should use the machine
+meanwhile.
 """
 
 import argparse
 import importlib
-import json
 import os
-import platform
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from bench.compare import COMPARISONS, results
 from bench.compare.table import Row, render
 from bench.compare.work import asked
 from rollout.environment import OPENMP
 
 os.environ.update(OPENMP)
-RESULTS = Path(__file__).with_name("results.json")
-COMPARISONS = {"rollout": 7, "learner": 7, "step": 7, "full": 3, "trl": 3, "lag": 3}
-"""And how often each is repeated."""
 
 
 def main() -> None:
+    arguments = _arguments()
+    asked.extend(arguments.set)
+    rows: list[Row] = []
+    for name in arguments.comparisons or COMPARISONS:
+        print(f"{name}...", file=sys.stderr, flush=True)
+        start = time.monotonic()
+        found = importlib.import_module(f"bench.compare.{name}").run(arguments.repeats or COMPARISONS[name])
+        took = time.monotonic() - start
+        print(f"{name} took {took:.0f} s", file=sys.stderr, flush=True)
+        if not asked:  # other work has other figures
+            results.keep(name, found, took)
+        rows += found
+    print(render(rows))
+    if arguments.publish:
+        figures = results.table(results.load(), COMPARISONS)
+        results.PAGE.write_text(results.publish(results.PAGE.read_text(), figures))
+
+
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("comparisons", nargs="*", help=f"of {', '.join(COMPARISONS)}; all by default")
     parser.add_argument("--repeats", type=int, help="how often each is repeated")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of bench/compare/work.toml")
+    parser.add_argument("--publish", action="store_true", help="write the table of docs/speed.md")
     arguments = parser.parse_args()
-    asked.extend(arguments.set)
     if unknown := set(arguments.comparisons) - set(COMPARISONS):
         parser.error(f"no comparison is named {min(unknown)!r}; there are: {', '.join(COMPARISONS)}")
-    rows: list[Row] = []
-    for name in arguments.comparisons or COMPARISONS:
-        print(f"{name}...", file=sys.stderr, flush=True)
-        found = importlib.import_module(f"bench.compare.{name}").run(arguments.repeats or COMPARISONS[name])
-        if not asked:  # other work has other figures
-            _keep(name, found)
-        rows += found
-    print(render(rows))
-
-
-def _keep(name: str, rows: list[Row]) -> None:
-    """Put a comparison's figures beside those that are there."""
-    results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    results |= {row.key: round(row.value, 4) for row in rows if row.key}
-    results.setdefault("rows", {})[name] = [[row.what, round(row.value, 4), row.unit] for row in rows]
-    results.setdefault("measured", {})[name] = (
-        f"{time.strftime('%Y-%m-%d %H:%M')} on {os.cpu_count()} cores of {platform.machine()}"
-    )
-    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+    if arguments.publish and arguments.set:
+        parser.error("--publish is of the work as it is: leave --set out")
+    if arguments.publish and (changed := results.changed()):
+        parser.error(f"figures are of a commit, and {changed[0]} differs from it: commit first")
+    return arguments
 
 
 if __name__ == "__main__":

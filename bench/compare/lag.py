@@ -90,10 +90,10 @@ def run(repeats: int) -> list[Row]:
         Row("lag", "of which the learner waits for rollouts", median(r.phase("wait") for r in ahead), "s"),
         Row("lag", "of which update", median(r.phase("update") for r in ahead), "s"),
         Row("lag", "tokens of an update, ahead", median(r.update_tokens for r in ahead), "tokens"),
-        Row("lag", "step, ahead / not, for the same tokens", median(pair.share for pair in pairs)),
+        Row("lag", "step, ahead / not, for the same tokens", median(pair.share for pair in pairs), shown=True),
         Row(
             "lag", "share of the shorter phase that is hidden", median(pair.hidden for pair in pairs), "",
-            "lag_hides_of_shorter_phase",
+            "lag_hides_of_shorter_phase", shown=True,
         ),
         *_accuracies("not ahead", waits, "accuracy_at_lag_0"),
         *_accuracies("ahead", ahead, "accuracy_at_lag_1"),

@@ -4,7 +4,7 @@ Its argument is a JSON file with the job; every line on standard input is one tu
 what is measured:
 
     ours        our engine, an active adapter on every linear layer
-    several     the same, the prompts spread over several adapters at once
+    several     the same, the prompts spread over as many policies, as a sweep has them, in one batch
     operators   our engine with vLLM's own CPU operators and sampler
     raw         vLLM without LoRA, asked for the same: seeded, with the logprob of each token
     bare        vLLM without LoRA, asked for tokens alone: no seeds, no logprobs
@@ -54,15 +54,19 @@ def _ours(job: Job, config: RunConfig) -> Turn:
     vllm_engine._sampling_params = lambda sampling, seed: _endless(patched(sampling, seed))
     rollout = replaced(config.rollout, adapters_in_flight=max(2, job["adapters"]))
     engine = vllm_engine.VllmEngine(job["model"], config.model, config.lora, rollout, seed=0)
-    adapters = [_adapter(config, version) for version in range(job["adapters"])]
+    adapters = policies(config, job["adapters"])
 
     async def sample(seed: int) -> int:
+        before = engine.progress()
         shares = [job["prompts"][i :: len(adapters)] for i in range(len(adapters))]
         calls = [
             engine.sample(share, adapter, config.sampling, seeds=[seed * 1000 + i * 100 for i in range(len(share))])
             for share, adapter in zip(shares, adapters, strict=True)
         ]
-        return sum(_tokens(groups) for groups in await asyncio.gather(*calls))
+        tokens = sum(_tokens(groups) for groups in await asyncio.gather(*calls))
+        if engine.progress() - before >= 2 * config.sampling.max_tokens:
+            raise RuntimeError("what is measured as one batch was sampled in several, one after another")
+        return tokens
 
     return lambda seed: asyncio.run(sample(seed))
 
@@ -91,16 +95,21 @@ def _endless(parameters: Any) -> Any:
     return parameters
 
 
-def _adapter(config: RunConfig, version: int) -> Adapter:
-    """An adapter that moves every layer."""
-    adapted = load_adapted(config.model, config.lora, seed=version)
-    generator = torch.Generator().manual_seed(version)
+def policies(config: RunConfig, count: int) -> list[Adapter]:
+    """Adapters of as many runs: versions of one run are sampled one after another (`rollout/older_first.py`)."""
+    return [_adapter(config, seed) for seed in range(count)]
+
+
+def _adapter(config: RunConfig, seed: int) -> Adapter:
+    """A run's adapter that moves every layer."""
+    adapted = load_adapted(config.model, config.lora, seed=seed)
+    generator = torch.Generator().manual_seed(seed)
     tensors = {
         name: torch.randn(tensor.shape, generator=generator) * 0.002 if name.endswith("lora_B") else tensor.detach()
         for name, tensor in adapted.layers.tensors().items()
     }
     description = Description(config.model.name, config.lora.rank, config.lora.alpha, adapted.description.targets)
-    return Adapter("speed", version, pack({n: t.bfloat16() for n, t in tensors.items()}, description))
+    return Adapter(f"speed-{seed}", 0, pack({n: t.bfloat16() for n, t in tensors.items()}, description))
 
 
 def _tokens(groups: list[list[Completion]]) -> int:

@@ -21,6 +21,8 @@ class Row:
     """Its name in `results.json`, for the figures that others read."""
     target: str = ""
     """`>= x` or `<= x`."""
+    shown: bool = False
+    """In the table of docs/speed.md, which has the figures that something follows from."""
 
     @property
     def reached(self) -> bool | None:

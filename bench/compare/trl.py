@@ -62,7 +62,7 @@ def run(repeats: int) -> list[Row]:
         Row("trl", "a step of TRL's", median(theirs_s), "s"),
         Row("trl", "completions of ours", completions / median(ours_s), "/s", "our_completions_per_s"),
         Row("trl", "completions of TRL's", completions / median(theirs_s), "/s", "trl_completions_per_s"),
-        Row("trl", "ours / TRL, completions/s", paired(theirs_s, ours_s), "", "vs_trl_ratio", ">= 5"),
+        Row("trl", "ours / TRL, completions/s", paired(theirs_s, ours_s), "", "vs_trl_ratio", ">= 5", shown=True),
         Row("trl", f"held-out accuracy after {samples:,} samples, ours", accuracy, "", "our_accuracy"),
         Row("trl", f"held-out accuracy after {samples:,} samples, TRL", their_accuracy, "", "trl_accuracy"),
         Row("trl", "mean reward of the last step, ours", ours[-1].metrics["reward/mean"]),
