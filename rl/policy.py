@@ -124,7 +124,7 @@ class Policy:
         return _pack_state(self.run, self.version, tensors)
 
     def load_state(self, state: bytes) -> None:
-        """The inverse of `state`. Raises ValueError if it is a policy of another shape, another program's, or damaged."""
+        """The inverse of `state`. Raises ValueError if it is damaged, another program's or another shape's."""
         tensors, facts = unpack_tensors(state, "policy")
         run, version = facts.get("run"), facts.get("version")
         if not isinstance(run, str) or not isinstance(version, int):
