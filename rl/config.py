@@ -334,6 +334,7 @@ class RunConfig(Strict):
         trained = self.num_steps * self.problems_per_step * self.sampling.group_size
         return trained + self.evaluate.num_problems * self.evaluate.samples_per_problem
 
+
 C = TypeVar("C", bound=BaseModel)
 
 
