@@ -101,8 +101,9 @@ def is_worked_out(reference: str, text: str) -> bool:
         return False
 
 
-REVIEWED = {"math500/74"}
-"""Questions of which sympy finds the answer in another spelling: 1/tan x for cot x."""
+REVIEWED = {"math500/74", "math500/204", "math500/480"}
+"""Questions of which sympy finds the answer in another spelling (1/tan x for cot x), or of which a side of an equation
+happens to be the answer (a + b + c + d = 0)."""
 
 
 def paid_echoes(problem: Problem) -> list[str]:

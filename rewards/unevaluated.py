@@ -30,6 +30,7 @@ from rewards.shapes import Answer, Relation
 _MAX_DENOMINATOR = 1_000
 """Of a number in disguise; a value this close to a smaller fraction is taken for it."""
 _POINTS = ((0.7390851, 1.2020569, 0.5671432), (2.2824271, 3.9159655, 1.6434105), (17.13, 29.7, 11.9))
+_IMAGINARY = Symbol("i")
 _EVALUATED = frozenset(("factorial", "binom"))
 
 
@@ -136,8 +137,29 @@ def _left(part: Node) -> Iterator[str]:
                 yield "power"
         case _:
             pass
+    if _is_complex(part):
+        yield "complex"
     if rational(part) is None and _is_disguised(part):
         yield "disguise"
+
+
+def _is_complex(part: Node) -> bool:
+    """Whether complex numbers are left to be multiplied, divided or raised: (1+2i)(3-i), 5/(1-2i), (1+i)^2."""
+    if variables(part):
+        return False
+    match part:
+        case Product():
+            return sum(_IMAGINARY in walk(f) and not _is_exponential(f) for f in factors(part)) > 1
+        case Quotient(_, bottom):
+            return _IMAGINARY in walk(bottom)
+        case Power(base, exponent):
+            return _IMAGINARY in walk(base) and rational(exponent) is not None
+        case _:
+            return False
+
+
+def _is_exponential(node: Node) -> bool:
+    return isinstance(node, Power) and node.base == Symbol("e")
 
 
 def _left_to_add(added: Sequence[Node]) -> Iterator[str]:

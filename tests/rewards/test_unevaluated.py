@@ -51,6 +51,9 @@ DISGUISES = [
         ("Collect the terms.", "7y+1", r"\boxed{7y+1+0}"),
         ("How long?", r"3\sqrt{2}", r"\boxed{\sqrt{9\cdot 2}}"),
         ("How far?", r"\frac{1}{2}", r"\boxed{\cos(\pi/3)}"),
+        ("Which number?", "1+2i", r"\boxed{(-3+4i)(\frac{1}{5}-\frac{2i}{5})}"),
+        ("Which number?", "1+2i", r"\boxed{\frac{-3+4i}{1+2i}}"),
+        ("Which number?", "-3+4i", r"\boxed{(1+2i)^2}"),
     ],
 )
 def test_an_unworked_answer_is_wrong(question: str, answer: str, completion: str) -> None:
