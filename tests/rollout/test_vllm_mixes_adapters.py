@@ -19,12 +19,14 @@ SHAPES = [
     LoraConfig(rank=1),
     LoraConfig(rank=2, alpha=16),
     LoraConfig(rank=4, targets=("gate_proj", "up_proj", "down_proj")),
+    LoraConfig(rank=2, lm_head=True),
     LoraConfig(rank=8, targets=("q_proj", "v_proj")),
 ]
+SEQUENCES = [[10, 12, 14, 20, 3, 9, 4], [21, 8, 9], [*range(3, 40), *range(5, 15)], [5, 6]]
 
 
 @pytest.mark.usefixtures("ray_cluster")
-async def test_adapters_of_several_ranks_in_one_batch_are_each_served_as_themselves(
+async def test_adapters_of_several_ranks_in_one_batch_are_each_served_and_scored_as_themselves(
     tiny_model: ModelConfig, make_adapter: Callable[..., Adapter]
 ) -> None:
     adapters = [make_adapter(tiny_model, lora, seed=i, run=f"run{i}") for i, lora in enumerate(SHAPES)]
@@ -34,12 +36,22 @@ async def test_adapters_of_several_ranks_in_one_batch_are_each_served_as_themsel
         sampling = SamplingConfig(group_size=4, max_tokens=8)
         calls = [vllm.sample(PROMPTS, adapter, sampling, seeds=SEEDS) for adapter in adapters]
         together = await asyncio.gather(*calls)
+        long = SamplingConfig(group_size=16, max_tokens=50)
+        busy = [asyncio.create_task(vllm.sample(PROMPTS, adapter, long, seeds=SEEDS)) for adapter in adapters]
+        scored = await asyncio.gather(*(vllm.score(SEQUENCES, adapter) for adapter in adapters))
+        assert not all(task.done() for task in busy), "the scores were made beside completions of other adapters"
+        await asyncio.gather(*busy)
     finally:
         await vllm.close()
     reference = TorchEngine(tiny_model, LoraConfig())
-    for adapter, completions_P_G in zip(adapters, together, strict=True):
+    for adapter, completions_P_G, scores in zip(adapters, together, scored, strict=True):
         for other in adapters:
             off = await difference(reference, other, completions_P_G)
+            assert (off < 2e-3) == (other is adapter), (adapter.run, other.run, off)
+            theirs = await reference.score(SEQUENCES, other)
+            off = max(
+                abs(a - b) for ours, row in zip(scores, theirs, strict=True) for a, b in zip(ours, row, strict=True)
+            )
             assert (off < 2e-3) == (other is adapter), (adapter.run, other.run, off)
 
 
