@@ -105,12 +105,15 @@ def eval_command(
 @one_line_errors
 def plan_command(config: Config, override: Set = None) -> None:
     """Say what a run will cost and can learn, before anything is loaded."""
+    from rl.data import draw
     from rl.launch import prepare
     from rl.plan import plan
     from rl.settings import load_config
 
     prepared = prepare(load_config(config, override or []), config.parent)
-    planned = plan(prepared.config, [len(prepared.encode(problem)) for problem in prepared.problems.train[:256]])
+    settings, train = prepared.config, prepared.problems.train
+    first = draw(train, 0, min(256, len(train)), settings.seed)  # that the run draws: a file may be sorted by length
+    planned = plan(settings, [len(prepared.encode(problem)) for problem in first], prepared.longest_row)
     for what, how_much in planned.lines():
         print(f"{what:12}{how_much}")
     for warning in planned.warnings():

@@ -1,8 +1,9 @@
 """Where the parts of a run live: as actors on a Ray cluster, or all in this process."""
 
 import asyncio
+import logging
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, cast
 
@@ -14,6 +15,7 @@ from rewards.types import Problem
 from rl.config import RunConfig, replaced
 from rl.connect import join, join_here, start
 from rl.learner import TorchLearner
+from rl.learner_memory import Budget
 from rl.liveness import Watchman
 from rl.remote_learner import RayLearner
 from rl.reservation import Reservation, reserve
@@ -25,10 +27,17 @@ from rollout.create import create_engine
 from rollout.pool import Admit, EnginePool
 from rollout.types import Engine
 
+log = logging.getLogger(__name__)
+
 
 @asynccontextmanager
-async def open_parts(config: RunConfig, run: str, encode: Callable[[Problem], list[int]]) -> AsyncGenerator[Parts]:
-    """Everything a run is made of, ready to work; all of it is gone when the block ends, however it ends."""
+async def open_parts(
+    config: RunConfig, run: str, encode: Callable[[Problem], list[int]], longest_row: int | None = None
+) -> AsyncGenerator[Parts]:
+    """Everything a run is made of, ready to work; all of it is gone when the block ends, however it ends.
+
+    The learner makes room for rows of `longest_row` inputs; without it, for as many as the model may have.
+    """
     async with AsyncExitStack() as stack:
         grader = await stack.enter_async_context(open_grader(config))
         held: Reservation | None = None
@@ -38,7 +47,7 @@ async def open_parts(config: RunConfig, run: str, encode: Callable[[Problem], li
         watchman = Watchman(config.liveness.tolerance)
         own_devices = held is not None and held.request.shares.exclusive
         learner, engine = await _both(
-            stack.enter_async_context(open_learner(config, run, held)),
+            stack.enter_async_context(open_learner(config, run, held, Budget(longest_row, memory_share(held)))),
             stack.enter_async_context(open_workers(config, held, admit=watchman.admit)),
         )
         yield Parts(learner, engine, grader, encode, watchman, own_devices)
@@ -55,7 +64,9 @@ async def open_grader(config: RunConfig) -> AsyncGenerator[GraderPool]:
 
 
 @asynccontextmanager
-async def open_learner(config: RunConfig, run: str, held: Reservation | None) -> AsyncGenerator[Learner]:
+async def open_learner(
+    config: RunConfig, run: str, held: Reservation | None, budget: Budget
+) -> AsyncGenerator[Learner]:
     """The learner, in an actor or here."""
     arguments: dict[str, Any] = {
         "run": run,
@@ -64,6 +75,7 @@ async def open_learner(config: RunConfig, run: str, held: Reservation | None) ->
         "config": config.learner,
         "temperature": config.sampling.temperature,
         "seed": config.seed,
+        "budget": budget,
     }
     if held is None:
         learner: Learner = TorchLearner(**arguments, device=local_device(config))
@@ -77,9 +89,19 @@ async def open_learner(config: RunConfig, run: str, held: Reservation | None) ->
             shard=config.learner.shard,
         )
     try:
+        say_checkpointing(config, await learner.facts())
         yield learner
     finally:
         await learner.close()
+
+
+def say_checkpointing(config: RunConfig, facts: Mapping[str, int]) -> None:
+    """Log what "auto" has come to, if it is on: a third of the update's time goes into it."""
+    if config.learner.gradient_checkpointing == "auto" and facts["gradient_checkpointing"]:
+        log.info(
+            "gradient checkpointing is on: the longest row would not fit the learner's memory otherwise "
+            "(`rankone plan` counts it; learner.gradient_checkpointing = false turns it off)"
+        )
 
 
 @asynccontextmanager
@@ -136,6 +158,14 @@ def disconnect() -> None:
     """Leave the cluster; one that `connect` started ends with it."""
     if ray.is_initialized():
         ray.shutdown()
+
+
+def memory_share(held: Reservation | None) -> float:
+    """The learner's share of its device's memory, the rollout workers' engines taking theirs."""
+    if held is None:
+        return 0.5  # the engine of this process has a model of its own
+    shares = held.request.shares
+    return 1 - held.request.workers * shares.memory_fraction if 0 < shares.learner < 1 else 1.0
 
 
 def local_device(config: RunConfig) -> str:

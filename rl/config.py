@@ -145,7 +145,9 @@ class LearnerConfig(Strict):
     """Most tokens in one forward pass; it changes memory, never the update."""
     tokens_per_row: int = Field(default=1024, ge=1)
     """Completions of a group share one copy of their prompt in rows of at most this many tokens."""
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool | Literal["auto"] = "auto"
+    """Keep each layer's input alone and compute the rest again in the backward pass. `auto` does on a GPU whose memory
+    would not hold the longest row otherwise, as `rankone plan` counts it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     num_learners: int = Field(default=1, ge=1)
     """Learners that share a step's rows; of the model they exchange the adapter's gradients alone."""

@@ -58,7 +58,8 @@ def one_line(error: Exception) -> str | None:
         return "this process is out of memory: end what else runs here, or give it a smaller file or model"
     if type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error):
         return (
-            "the learner is out of memory: lower learner.tokens_per_microbatch, or set learner.gradient_checkpointing; "
+            "the learner is out of memory: set learner.gradient_checkpointing = true, or lower "
+            "learner.tokens_per_microbatch and, where single rows are longer, sampling.max_tokens; "
             f"then go on with --resume ({' '.join(str(error).split())[:200]})"
         )
     if type(error).__name__ in STORE_FULL:

@@ -20,6 +20,7 @@ from lora.load import load_tokenizer
 from rewards.math_answer import check_answers
 from rewards.preflight import preflight
 from rewards.types import Problem
+from rl.activations import longest_row
 from rl.cluster import connect, disconnect, open_grader, open_parts
 from rl.config import RunConfig, replaced
 from rl.curve import draw_curve
@@ -50,6 +51,15 @@ class Prepared:
     encode: Encoder
     begin: Mapping[str, Tensor] | None
     """The adapter that the run begins from, if it is not a fresh one."""
+    longest_prompt: int
+    """Tokens."""
+
+    @property
+    def longest_row(self) -> int:
+        """Inputs of the longest row that a step may train on."""
+        sampling = self.config.sampling
+        tokens_per_row = self.config.learner.tokens_per_row
+        return longest_row(self.longest_prompt, sampling.max_tokens, sampling.group_size, tokens_per_row)
 
 
 def prepare(config: RunConfig, base: Path) -> Prepared:
@@ -80,10 +90,10 @@ def prepare_evaluation(config: RunConfig, base: Path) -> Prepared:
     )
     problems = load_problems(config.data, config.seed, base)
     encode = Encoder(load_tokenizer(config.model), config.prompt, config.model.max_length - config.sampling.max_tokens)
-    encode.longest((*problems.train, *problems.held_out))
+    longest_prompt = encode.longest((*problems.train, *problems.held_out))
     if config.reward.function == "math_answer" and not config.reward.terms:
         check_readable((*problems.train, *problems.held_out))
-    return Prepared(config, problems, encode, read_init(config))
+    return Prepared(config, problems, encode, read_init(config), longest_prompt)
 
 
 def run(prepared: Prepared, directory: RunDirectory, console: Console, *, resume: bool) -> str:
@@ -143,7 +153,8 @@ async def _run(prepared: Prepared, directory: RunDirectory, console: Console, *,
             await asyncio.to_thread(connect)
             end_on_signals()  # again: Ray has put a handler of SIGTERM in place that aborts
         stack = contextlib.AsyncExitStack()
-        parts = await stack.enter_async_context(open_parts(config, directory.path.name, prepared.encode))
+        opening = open_parts(config, directory.path.name, prepared.encode, prepared.longest_row)
+        parts = await stack.enter_async_context(opening)
     async with stack:
         facts = dict(await parts.learner.facts())
         _warn(config, facts["model_parameters"])

@@ -7,7 +7,8 @@ from lora.accounting import model_parameters
 from lora.config import LoraConfig, ModelConfig
 from lora.types import Adapter
 from rl.config import LearnerConfig
-from rl.peers import Peers
+from rl.learner_memory import Budget, resolve_checkpointing
+from rl.peers import Alone, Peers
 from rl.policy import Policy, PolicySpec
 from rl.shared_model import SharedModel, Work
 from rl.types import Learner, TrainBatch
@@ -27,13 +28,17 @@ class TorchLearner(Learner):
         seed: int,
         device: str = "cpu",
         peers: Peers | None = None,
+        budget: Budget | None = None,
     ) -> None:
         """Raises ValueError if there is no such model, or it cannot be adapted."""
+        peers = peers or Alone()
+        checkpointing = resolve_checkpointing(model, lora, config, device, budget or Budget())
+        self.checkpointing = bool(peers.max(int(checkpointing)))  # those of a sharded model go through it in step
         self.shared = SharedModel(
             model,
             device=device,
             tokens_per_microbatch=config.tokens_per_microbatch,
-            gradient_checkpointing=config.gradient_checkpointing,
+            gradient_checkpointing=self.checkpointing,
             peers=peers,
         )
         self.policy: Policy = self.shared.add(PolicySpec(run, lora, config, temperature, seed))
@@ -60,6 +65,7 @@ class TorchLearner(Learner):
         return {
             "trained_parameters": sum(parameter.numel() for parameter in self.policy.parameters),
             "model_parameters": model_parameters(self.shared.model),
+            "gradient_checkpointing": int(self.checkpointing),
         }
 
     async def close(self) -> None:

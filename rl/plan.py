@@ -7,19 +7,15 @@ from typing import Any
 
 from lora.accounting import LinearKind, advice, advised_lr, linear_kinds, model_parameters
 from lora.load import load_skeleton
+from rl.activations import DTYPE_BYTES
 from rl.config import RunConfig
+from rl.learner_memory import FULL_BYTES, Budget, LearnerMemory
 
 BITS_PER_PARAMETER = 1.0
 """What an adapter holds with ease: rank 1 was full at 1.1 (docs/study.md, `bench/capacity.py`). A network that is
 trained for long can store about 2 (Allen-Zhu and Li, "Physics of Language Models: Part 3.3", 2024)."""
 BITS_PER_EPISODE = 1.0
 """What an advantage can tell, at most in order of magnitude ("LoRA Without Regret", 2025)."""
-ADAPTER_BYTES, FULL_BYTES = 4 + 4 + 8, 2 + 4 + 4 + 8
-"""A trained number's: fp32 master, gradient and Adam's two moments; full fine-tuning keeps a bf16 copy besides."""
-ACTIVATION_BYTES = 34
-"""A token's in one layer, by hidden size, without the attention's scores (Korthikanti et al., 2022, equation 1), and
-2 where only the layer's input is kept."""
-DTYPE_BYTES = {"bfloat16": 2, "float32": 4}
 GIB = 2**30
 
 
@@ -31,8 +27,7 @@ class Plan:
     config: RunConfig
     kinds: list[LinearKind]
     model_parameters: int
-    layers: int
-    hidden: int
+    memory: LearnerMemory
     kv_bytes_per_token: int
     prompt_tokens: float
     """Mean over the problems that were looked at."""
@@ -94,17 +89,15 @@ class Plan:
 
     @property
     def learner_bytes(self) -> float:
-        """Weights, adapter with its optimizer, and one microbatch's activations."""
-        per_token = 2 if self.config.learner.gradient_checkpointing else ACTIVATION_BYTES
-        activations = self.config.learner.tokens_per_microbatch * self.layers * self.hidden * per_token
-        return self.weight_bytes + self.trained * ADAPTER_BYTES + activations
+        """Weights, adapter with its optimizer, and the activations of the largest microbatch that there can be; without
+        gradient checkpointing unless the configuration asks for it."""
+        return self.memory.bytes(checkpointing=self.config.learner.gradient_checkpointing is True)
 
     @property
     def full_bytes(self) -> float:
         """The same for full fine-tuning."""
-        return (
-            self.learner_bytes + self.model_parameters * FULL_BYTES - self.weight_bytes - self.trained * ADAPTER_BYTES
-        )
+        mine = self.memory.weights + self.memory.trained
+        return self.learner_bytes + self.model_parameters * FULL_BYTES - mine
 
     @property
     def rollout_bytes(self) -> float:
@@ -166,6 +159,7 @@ class Plan:
                 f"{self.flops_ratio:.3f} of full fine-tuning's"
             ),
         )
+        memory = self.memory
         yield (
             "memory",
             (
@@ -173,6 +167,10 @@ class Plan:
                 f"rollout worker {_size(self.rollout_bytes)} with {_size(self.kv_bytes_per_token)} a token"
             ),
         )
+        yield "", f"a microbatch has up to {memory.tokens:,} tokens, a row up to {memory.width:,}"
+        if (wanted := config.learner.gradient_checkpointing) is not True:
+            less = f"with gradient checkpointing the learner needs {_size(memory.bytes(checkpointing=True))}"
+            yield "", less + (", which is on by itself on a GPU that is too small without it" if wanted else "")
         good = advised_lr(self.model_parameters)
         yield (
             "rate",
@@ -180,22 +178,21 @@ class Plan:
         )
 
 
-def plan(config: RunConfig, prompt_lengths: list[int]) -> Plan:
-    """The plan of a run whose prompts have these lengths, in tokens.
+def plan(config: RunConfig, prompt_lengths: list[int], longest_row: int) -> Plan:
+    """The plan of a run whose prompts have about these lengths, in tokens, and whose rows at most so many inputs.
 
     Raises:
         ValueError: there is no such model, or a target names no layer of it.
     """
-    skeleton = load_skeleton(config.model)
-    about: Any = skeleton.config
+    skeleton: Any = load_skeleton(config.model)
+    about = skeleton.config.get_text_config()
     head = getattr(about, "head_dim", None) or about.hidden_size // about.num_attention_heads
     kv_heads = getattr(about, "num_key_value_heads", None) or about.num_attention_heads
     return Plan(
         config,
         linear_kinds(skeleton, config.lora),
         model_parameters(skeleton),
-        layers=about.num_hidden_layers,
-        hidden=about.hidden_size,
+        LearnerMemory.of(skeleton, config.model, config.lora, config.learner, Budget(longest_row)),
         kv_bytes_per_token=2 * about.num_hidden_layers * kv_heads * head * DTYPE_BYTES[config.model.dtype],
         prompt_tokens=fmean(prompt_lengths),
     )

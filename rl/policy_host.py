@@ -1,12 +1,14 @@
 """The learner's side of several policies on one base model: by name, wherever it runs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from lora.accounting import model_parameters
-from lora.config import ModelConfig
+from lora.config import LoraConfig, ModelConfig
 from lora.types import Adapter
+from rl.config import LearnerConfig
+from rl.learner_memory import Budget, resolve_checkpointing
 from rl.policy import Policy, PolicySpec
 from rl.shared_model import SharedModel, Work
 from rl.types import TrainBatch
@@ -27,8 +29,11 @@ class HostSpec:
 
     model: ModelConfig
     device: str
-    tokens_per_microbatch: int
-    gradient_checkpointing: bool
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    """What all policies agree on: microbatches and gradient checkpointing."""
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    """The largest of the adapters."""
+    budget: Budget = field(default_factory=Budget)
 
 
 class PolicyHost:
@@ -36,11 +41,12 @@ class PolicyHost:
 
     def __init__(self, spec: HostSpec) -> None:
         """Raises ValueError if there is no such model."""
+        self.checkpointing = resolve_checkpointing(spec.model, spec.lora, spec.learner, spec.device, spec.budget)
         self._shared = SharedModel(
             spec.model,
             device=spec.device,
-            tokens_per_microbatch=spec.tokens_per_microbatch,
-            gradient_checkpointing=spec.gradient_checkpointing,
+            tokens_per_microbatch=spec.learner.tokens_per_microbatch,
+            gradient_checkpointing=self.checkpointing,
         )
         self._policies: dict[str, Policy] = {}
 
@@ -74,7 +80,15 @@ class PolicyHost:
 
     def facts(self, run: str) -> Mapping[str, int]:
         trained = sum(parameter.numel() for parameter in self._policies[run].parameters)
-        return {"trained_parameters": trained, "model_parameters": model_parameters(self._shared.model)}
+        return {
+            "trained_parameters": trained,
+            "model_parameters": model_parameters(self._shared.model),
+            **self.device_facts(),
+        }
+
+    def device_facts(self) -> Mapping[str, int]:
+        """What was found out on the device, whatever the policy."""
+        return {"gradient_checkpointing": int(self.checkpointing)}
 
 
 class Host(Protocol):

@@ -9,8 +9,9 @@ from typing import Any, cast
 from lora.config import LoraConfig
 from rewards.pool import GraderPool
 from rewards.types import Problem
-from rl.cluster import connect, local_device, open_grader, open_workers
+from rl.cluster import connect, local_device, memory_share, open_grader, open_workers, say_checkpointing
 from rl.config import RunConfig, replaced
+from rl.learner_memory import Budget
 from rl.liveness import Watchman
 from rl.policy import PolicySpec
 from rl.policy_host import Host, HostSpec, LocalHost
@@ -71,8 +72,13 @@ class SharedParts:
 
 
 @asynccontextmanager
-async def open_shared(configs: Sequence[RunConfig], at_once: int) -> AsyncGenerator[SharedParts]:
-    """Parts for runs that agree on `shared_settings`, `at_once` of them at a time; all is gone when the block ends."""
+async def open_shared(
+    configs: Sequence[RunConfig], at_once: int, longest_row: int | None = None
+) -> AsyncGenerator[SharedParts]:
+    """Parts for runs that agree on `shared_settings`, `at_once` of them at a time; all is gone when the block ends.
+
+    The learner makes room for rows of `longest_row` inputs; without it, for as many as the model may have.
+    """
     assert len({shared_settings(config) for config in configs}) == 1
     one = configs[0]
     watchmen: list[Watchman] = []
@@ -88,7 +94,9 @@ async def open_shared(configs: Sequence[RunConfig], at_once: int) -> AsyncGenera
             held = await stack.enter_async_context(reserve(one, learner=True))
         own_devices = held is not None and held.request.shares.exclusive
         host, engine = await _both(
-            stack.enter_async_context(_open_host(one, held)),
+            stack.enter_async_context(
+                _open_host(one, largest(configs), held, Budget(longest_row, memory_share(held), at_once))
+            ),
             stack.enter_async_context(
                 open_workers(with_room(configs, at_once, own_devices), held, largest(configs), admit)
             ),
@@ -112,19 +120,18 @@ def with_room(configs: Sequence[RunConfig], at_once: int, own_devices: bool) -> 
 
 
 @asynccontextmanager
-async def _open_host(config: RunConfig, held: Reservation | None) -> AsyncGenerator[Host]:
+async def _open_host(
+    config: RunConfig, lora: LoraConfig, held: Reservation | None, budget: Budget
+) -> AsyncGenerator[Host]:
     on_gpu = held is not None and held.request.shares.learner
-    spec = HostSpec(
-        config.model,
-        local_device(config) if held is None else "cuda" if on_gpu else "cpu",
-        config.learner.tokens_per_microbatch,
-        config.learner.gradient_checkpointing,
-    )
+    device = local_device(config) if held is None else "cuda" if on_gpu else "cpu"
+    spec = HostSpec(config.model, device, config.learner, lora, budget)
     if held is None:
         host: Host = LocalHost(spec)
     else:
         host = await RayHost.start(spec, held.learner, stall_timeout=config.learner.stall_timeout)
     try:
+        say_checkpointing(config, await host.call("device_facts"))
         yield host
     finally:
         await host.close()

@@ -21,6 +21,7 @@ from rl.data import Split, absolute_paths, load_problems, sample_held_out
 from rl.demonstrations import Demonstrator
 from rl.evaluate import evaluate
 from rl.launch import check_readable, end_on_signals, lasted, log_to, telling, through_deaths
+from rl.learner_memory import Budget
 from rl.liveness import NUM_SEQUENCES, Reference
 from rl.loss_curve import draw_loss_curve
 from rl.loss_display import LossLines, LossTable
@@ -48,6 +49,13 @@ class SupervisedRun:
     """Of the prompts that the policy answers, if it is to."""
     begin: Mapping[str, Tensor] | None
     """The adapter that the run begins from, if it is not a fresh one."""
+    longest: int
+    """Tokens of the longest demonstration, prompt and completion."""
+
+    @property
+    def longest_row(self) -> int:
+        """Inputs of the longest row that a step may train on: demonstrations of one prompt share it."""
+        return max(self.longest - 1, self.config.learner.tokens_per_row)
 
 
 def prepare(config: RunConfig, base: Path) -> SupervisedRun:
@@ -67,12 +75,12 @@ def prepare(config: RunConfig, base: Path) -> SupervisedRun:
         tokenizer, config.prompt, config.sft, max_length=config.model.max_length, end_tokens=ends
     )
     encode = Encoder(tokenizer, config.prompt, config.model.max_length - config.sampling.max_tokens)
-    demonstrate.longest((*problems.train, *problems.held_out))
+    longest = demonstrate.longest((*problems.train, *problems.held_out))
     if config.sft.accuracy:
         encode.longest(problems.held_out)
         if config.reward.function == "math_answer" and not config.reward.terms:
             check_readable(problems.held_out)
-    return SupervisedRun(config, problems, demonstrate, encode, read_init(config))
+    return SupervisedRun(config, problems, demonstrate, encode, read_init(config), longest)
 
 
 def in_its_place(config: RunConfig) -> RunConfig:
@@ -120,13 +128,17 @@ async def open_school(prepared: SupervisedRun, run: str) -> AsyncGenerator[tuple
     """The learner, and the parts that examine it if the configuration asks for accuracy."""
     config = as_the_learner_sees_it(prepared.config)
     if config.sft.accuracy:
-        async with open_parts(config, run, prepared.encode) as parts:
+        async with open_parts(config, run, prepared.encode, prepared.longest_row) as parts:
             yield parts.learner, parts
     elif not config.on_ray:
-        async with open_learner(config, run, None) as learner:
+        async with open_learner(config, run, None, Budget(prepared.longest_row)) as learner:
             yield learner, None
     else:
-        async with reserve(config, learner=True, workers=False) as held, open_learner(config, run, held) as learner:
+        budget = Budget(prepared.longest_row)
+        async with (
+            reserve(config, learner=True, workers=False) as held,
+            open_learner(config, run, held, budget) as learner,
+        ):
             yield learner, None
 
 

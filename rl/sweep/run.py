@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +155,8 @@ class _Runner:
                 with contextlib.suppress(LearnerDied):  # then its place is gone too
                     await shared.rounds.forget(point.name)
 
-        async with open_shared(configs, at_once) as shared, asyncio.TaskGroup() as tasks:
+        longest_row = max(self._prepared[point.name].longest_row for point in group)
+        async with open_shared(configs, at_once, longest_row) as shared, asyncio.TaskGroup() as tasks:
             for point in group:
                 tasks.create_task(in_its_place(point, shared))
 
@@ -181,7 +183,8 @@ class _Runner:
         trained, ended, reason = 0, "finished", ""
         try:
             async with AsyncExitStack() as stack:
-                opened = open_parts if shared is None else shared.open
+                alone = partial(open_parts, longest_row=prepared.longest_row)
+                opened = alone if shared is None else shared.open
                 parts = await stack.enter_async_context(opened(prepared.config, point.name, prepared.encode))
                 trained = await _trained_parameters(parts.learner)
                 await self._train(point, prepared, parts, directory, resume=resume)

@@ -52,7 +52,7 @@ class WatchedHost(LocalHost):
 
 @pytest.fixture
 def host(tiny_model: ModelConfig) -> WatchedHost:
-    return WatchedHost(HostSpec(tiny_model, "cpu", 4096, False))
+    return WatchedHost(HostSpec(tiny_model, "cpu"))
 
 
 async def joined(rounds: Rounds, *runs: str) -> list[PolicyLearner]:

@@ -89,7 +89,7 @@ async def test_runs_that_share_a_learner_outlive_it(tmp_path: Path) -> None:
 
 async def test_an_interruption_that_comes_with_an_answer_is_not_lost() -> None:
     """Lost, the run would go on until it is killed: it is asked to stop only once."""
-    host = RayHost(HostSpec(load_config(EXAMPLE).model, "cpu", 1024, False), Place, stall_timeout=60)
+    host = RayHost(HostSpec(load_config(EXAMPLE).model, "cpu"), Place, stall_timeout=60)
     answer = asyncio.get_running_loop().create_future()
     asking = asyncio.ensure_future(host._reply(answer))  # pyright: ignore[reportPrivateUsage]
     await asyncio.sleep(0)
