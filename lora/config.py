@@ -11,7 +11,7 @@ MAX_RANK = 8
 class ModelConfig(BaseModel):
     """The frozen base model."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     name: str = "smollm2-135m"
     """A built-in name (`smollm2-135m`, `tiny-random`), a local directory, or a model hub's id."""
@@ -23,7 +23,7 @@ class ModelConfig(BaseModel):
 class LoraConfig(BaseModel):
     """The adapter: W' = W + (alpha / rank) B A."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     rank: int = Field(default=1, ge=1)
     alpha: float = Field(default=32.0, gt=0)

@@ -10,7 +10,7 @@ from rewards.rules import Rules
 class RewardTerm(BaseModel):
     """One reward function and its weight in the sum."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     function: str
     weight: float = 1.0
@@ -19,7 +19,7 @@ class RewardTerm(BaseModel):
 class RewardConfig(BaseModel):
     """How completions are graded."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     function: str = "math_answer"
     """`math_answer`, `file.py:name` or `package.module:name`."""

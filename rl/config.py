@@ -20,7 +20,7 @@ MAX_SEED = 2**32 - 1
 class Strict(BaseModel):
     """Immutable, and refuses keys it does not know."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class Addition(Strict):

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class SamplingConfig(BaseModel):
     """How completions are drawn from the policy."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     group_size: int = Field(default=8, ge=1)
     """Completions of one problem; a group's mean reward is its baseline."""
@@ -22,7 +22,7 @@ class SamplingConfig(BaseModel):
 class RolloutConfig(BaseModel):
     """The engines that sample."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     engine: Literal["vllm", "torch"] = "vllm"
     """`torch` is the small reference engine: slow, plain, and repeatable bit for bit."""
