@@ -13,7 +13,7 @@ export UV_TORCH_BACKEND ?= $(if $(filter gpu,$(EXTRA)),auto,cpu)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo tiny test bench bench-grader soak check format clean
+.PHONY: help setup demo tiny test bench bench-grader soak check docs format clean
 
 help: ## Show what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -51,6 +51,9 @@ check: setup ## Format, lint, types and import rules
 	$(BIN)/ruff check .
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
+
+docs: setup ## Write docs/configuration.md anew from the configuration classes
+	$(BIN)/python -m rl.config_reference > docs/configuration.md
 
 format: setup ## Reformat the code
 	$(BIN)/ruff format .

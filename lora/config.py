@@ -16,6 +16,7 @@ class ModelConfig(BaseModel):
     name: str = "smollm2-135m"
     """A built-in name (`smollm2-135m`, `tiny-random`), a local directory, or a model hub's id."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    """Of the weights and activations; the adapter is trained in float32 in any case."""
     max_length: int = Field(default=1024, ge=8)
     """Most tokens of prompt and completion together."""
 
@@ -26,6 +27,7 @@ class LoraConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     rank: int = Field(default=1, ge=1)
+    """Rank of A and B: 1 to 8."""
     alpha: float = Field(default=32.0, gt=0)
     """The same at every rank: it makes the best learning rate nearly independent of the rank."""
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")

@@ -13,7 +13,9 @@ class RewardTerm(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     function: str
+    """`math_answer`, `file.py:name` or `package.module:name`."""
     weight: float = 1.0
+    """What its rewards are multiplied by."""
 
 
 class RewardConfig(BaseModel):

@@ -27,16 +27,22 @@ class Addition(Strict):
     """Additions made by the program: a + b with numbers of `digits` digits."""
 
     source: Literal["addition"] = "addition"
+    """Additions made by the program."""
     digits: int = Field(default=2, ge=1, le=9)
+    """Digits of both numbers."""
     num_train: int = Field(default=4000, ge=1)
+    """Problems made for training."""
     num_held_out: int = Field(default=256, ge=1)
+    """Problems made for evaluation; none of them is trained on."""
 
 
 class JsonLines(Strict):
     """JSON lines of your own, one problem a line."""
 
     source: Literal["jsonl"]
+    """A file of JSON lines."""
     train: str
+    """The file."""
     held_out: str | None = None
     """A second file; without one, `num_held_out` problems are taken from the first."""
     question: str = "question"
@@ -46,51 +52,67 @@ class JsonLines(Strict):
     answer_after: str | None = Field(default=None, min_length=1)
     """Only what follows this text's last occurrence in the answer column is the answer, as in `#### 72`."""
     num_held_out: int = Field(default=256, ge=1)
+    """Problems set apart for evaluation."""
 
 
 class Gsm8k(Strict):
     """A directory in GSM8K's layout: train.jsonl and test.jsonl, the answer behind `####`."""
 
     source: Literal["gsm8k"]
+    """A directory in GSM8K's layout."""
     path: str
+    """The directory that holds train.jsonl and test.jsonl."""
 
 
 class Math(Strict):
     """MATH's layout: JSON lines with `problem` and `answer` (or a `solution` with a box)."""
 
     source: Literal["math"]
+    """Files in MATH's layout."""
     train: str
+    """The file."""
     held_out: str | None = None
+    """A second file; without one, `num_held_out` problems are taken from the first."""
     num_held_out: int = Field(default=256, ge=1)
+    """Problems set apart for evaluation."""
 
 
 class Hub(Strict):
     """A data set of a hub, or a local one, through the `datasets` library."""
 
     source: Literal["hub"]
+    """The `datasets` library."""
     path: str
     """The id of a data set on a hub, or a local directory or file."""
     name: str | None = None
     """The data set's configuration, where it has several (such as GSM8K's `main`)."""
     train_split: str = "train"
+    """The split to train on."""
     held_out_split: str | None = "test"
     """A split of that name; `"none"` takes `num_held_out` problems from the first instead."""
     question: str = "question"
     """A column, or a text with several columns in it, as in `jsonl`."""
     answer: str = "answer"
+    """The column that holds the answer."""
     answer_after: str | None = Field(default=None, min_length=1)
+    """Only what follows this text's last occurrence in the answer column is the answer."""
     num_held_out: int = Field(default=256, ge=1)
+    """Problems set apart for evaluation."""
 
 
 class ReasoningGym(Strict):
     """A task of `reasoning-gym` by its name, graded by the default reward unless you name another."""
 
     source: Literal["reasoning_gym"]
+    """A task of reasoning-gym."""
     task: str
+    """The task's name, such as `chain_sum`."""
     options: dict[str, int | float | str | bool] = Field(default_factory=dict)
     """The task's own settings, such as `max_terms = 4`."""
     num_train: int = Field(default=4000, ge=1)
+    """Problems made for training."""
     num_held_out: int = Field(default=256, ge=1)
+    """Problems made for evaluation; none of them is trained on."""
 
 
 DataConfig = Annotated[Addition | JsonLines | Gsm8k | Math | Hub | ReasoningGym, Field(discriminator="source")]
@@ -100,7 +122,9 @@ class Shot(Strict):
     """One worked example, shown as an earlier turn of the chat."""
 
     question: str
+    """What the user asks."""
     answer: str
+    """What the model answers."""
 
 
 class PromptConfig(Strict):
@@ -123,24 +147,33 @@ class LearnerConfig(Strict):
     weights: Literal["lora", "full"] = "lora"
     """What is trained: the adapter, or every weight of the model in float32, for comparison."""
     lr: float = Field(default=5e-5, gt=0, le=1e3)
+    """Adam's learning rate. LoRA wants about ten times full fine-tuning's."""
     lr_schedule: Literal["constant", "linear"] = "constant"
     """`linear` falls to 0 at `num_steps`: the last policy swings less, but a longer run has another curve."""
     beta1: float = Field(default=0.9, ge=0, lt=1)
+    """Adam's decay of the mean of gradients."""
     beta2: float = Field(default=0.95, ge=0, lt=1)
+    """Adam's decay of the mean of their squares."""
     eps: float = 1e-8
+    """Adam's, added to the root of the second moment; at least 1e-18."""
     max_grad_norm: float | None = Field(default=1.0, gt=0)
+    """Gradients whose norm is larger are scaled down to it; `"none"` leaves them."""
     objective: Literal["importance", "reinforce", "ppo", "cispo", "gspo", "cross_entropy"] = "importance"
     """`importance` is truncated importance sampling per token; `cross_entropy` is `rankone sft`'s, which sets it."""
     max_ratio: float = Field(default=2.0, gt=0)
     """Truncation C of `importance` and upper clip of `cispo`."""
     clip_low: float = Field(default=0.2, gt=0, lt=1)
+    """Lower clip of `ppo`, and of `cispo`: ratios below 1 minus this."""
     clip_high: float = Field(default=0.28, gt=0)
     """Clip range of `ppo`, and lower clip of `cispo`; a higher upper side keeps exploration alive (DAPO, 2025)."""
     gspo_clip_low: float = Field(default=3e-4, gt=0, lt=1)
+    """Lower clip of `gspo`: ratios below 1 minus this."""
     gspo_clip_high: float = Field(default=4e-4, gt=0)
     """Clip range of `gspo`: a completion's ratio is the geometric mean of its tokens', so it stays near 1 (Zheng et al.
     2025)."""
     advantage: Literal["mean", "mean_std", "leave_one_out"] = "mean"
+    """A reward minus its group's mean; `mean_std` also divides by the standard deviation (GRPO), `leave_one_out`
+    takes the mean of the others (RLOO)."""
     tokens_per_microbatch: int = Field(default=4096, ge=1)
     """Most tokens in one forward pass; it changes memory, never the update."""
     tokens_per_row: int = Field(default=1024, ge=1)
@@ -149,6 +182,7 @@ class LearnerConfig(Strict):
     """Keep each layer's input alone and compute the rest again in the backward pass. `auto` does on a GPU whose memory
     would not hold the longest row otherwise, as `rankone plan` counts it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the learner computes; `auto` is a GPU if there is one."""
     num_learners: int = Field(default=1, ge=1)
     """Learners that share a step's rows; of the model they exchange the adapter's gradients alone."""
     shard: bool = False
@@ -186,8 +220,11 @@ class EvaluateConfig(Strict):
     every: int = Field(default=10, ge=1)
     """Steps between evaluations; the first and last policies are always evaluated."""
     num_problems: int = Field(default=256, ge=1)
+    """Held-out problems that are answered, a random sample drawn once; all where there are fewer."""
     samples_per_problem: int = Field(default=1, ge=1)
+    """Answers to each; above 1, `eval/pass_at_k` is measured."""
     temperature: float = Field(default=0.0, ge=0)
+    """Of sampling; 0 is greedy."""
 
 
 class LivenessConfig(Strict):
@@ -212,6 +249,7 @@ class GuardConfig(Strict):
     """Steps in a row with an alarm before the run stops or rolls back: one bad step is no collapse. So many steps in a
     row in which all completions fail alike are an alarm."""
     window: int = Field(default=10, ge=2)
+    """Steps whose median is the usual value."""
     max_kl: float = Field(default=0.1, gt=0)
     """Highest `update/kl_sampler_learner`, in nats a token. On policy it is rounding, about 0.001."""
     max_growth: float = Field(default=4.0, gt=1)
@@ -224,6 +262,7 @@ class GuardConfig(Strict):
     max_accuracy_drop: float = Field(default=0.3, gt=0)
     """How far below the run's best `eval/accuracy` may fall."""
     lr_factor: float = Field(default=0.5, gt=0, le=1)
+    """What a roll-back multiplies the learning rate by."""
     max_roll_backs: int = Field(default=3, ge=1)
     """The next collapse after that many stops the run."""
 
@@ -261,10 +300,13 @@ class RunConfig(Strict):
     """One run, whole."""
 
     name: str = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Begins the name of the run's directory, and names it on pages and in trackers."""
     seed: int = Field(default=0, ge=0, le=MAX_SEED)
     """Decides the adapter's beginning, the data, their order, and all that is sampled."""
     num_steps: int = Field(default=100, ge=0)
+    """Optimizer steps of the whole run."""
     problems_per_step: int = Field(default=16, ge=1)
+    """Problems drawn for each step; every one is answered `sampling.group_size` times."""
     checkpoint_every: int = Field(default=1, ge=1)
     """Steps between checkpoints; a rank-1 policy's is a few MB."""
     max_off_policy_steps: int | None = Field(default=None, ge=0, le=8)
@@ -275,6 +317,7 @@ class RunConfig(Strict):
     """`local` runs everything in this process: for tiny models, and for debugging. By default a run is on a Ray
     cluster, unless `rankone sft` has one learner and no use for a rollout engine."""
     tensorboard: bool = True
+    """Write TensorBoard's event files into the run's directory."""
     wandb: str | None = None
     """The project of Weights & Biases that the run is also told to, if any."""
     mlflow: str | None = None

@@ -17,9 +17,10 @@ from rl.sweep.config import SweepConfig
 
 HEADER = """# Configuration
 
-Every key that a run or a sweep knows, with its type, default and meaning. A configuration is a TOML file, and any key can be
-overridden on the command line by its full name: `--set learner.lr=1e-4`. Unknown keys are refused, with the name that was
-probably meant. `config.toml` in a run's directory is the resolved configuration, with every default written out.
+Every key that a run or a sweep knows, with its type, default and meaning. A configuration is a TOML file, and any key
+can be overridden on the command line by its full name: `--set learner.lr=1e-4`. Unknown keys are refused, with the name
+that was probably meant. `config.toml` in a run's directory is the resolved configuration, with every default written
+out.
 
 This page is generated (`make docs`); its words are the docstrings of the configuration classes.
 """

@@ -13,6 +13,7 @@ class SamplingConfig(BaseModel):
     group_size: int = Field(default=8, ge=1)
     """Completions of one problem; a group's mean reward is its baseline."""
     max_tokens: int = Field(default=256, ge=1)
+    """Most tokens of a completion."""
     temperature: float = Field(default=1.0, ge=0)
     """0 is greedy, for evaluation."""
     stop: tuple[str, ...] = ()
@@ -27,6 +28,7 @@ class RolloutConfig(BaseModel):
     engine: Literal["vllm", "torch"] = "vllm"
     """`torch` is the small reference engine: slow, plain, and repeatable bit for bit."""
     num_workers: int = Field(default=1, ge=1)
+    """Rollout workers, each with an engine of its own."""
     max_concurrent: int = Field(default=256, ge=1)
     """Sequences one worker generates at once."""
     adapters_in_flight: int = Field(default=2, ge=1)
@@ -37,6 +39,7 @@ class RolloutConfig(BaseModel):
     gpu_memory_fraction: float = Field(default=0.85, gt=0, le=1)
     """Share of a GPU's memory that a worker may take."""
     tensor_parallel_size: int = Field(default=1, ge=1)
+    """GPUs that one worker's engine is spread over, on one node."""
     enforce_eager: bool | None = None
     """Run without compilation or CUDA graphs; by default only on a CPU."""
     max_restarts: int = Field(default=3, ge=0)

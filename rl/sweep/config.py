@@ -11,6 +11,7 @@ class SearchConfig(Strict):
     """Which of the points that the axes span are run."""
 
     kind: Literal["grid", "random"] = "grid"
+    """All points of the grid, or `samples` of them drawn at random."""
     samples: int = Field(default=16, ge=1)
     """Settings that `random` draws; each is run with every seed."""
     seed: int = 0
@@ -25,6 +26,7 @@ class StopConfig(Strict):
     grace_steps: int = Field(default=1, ge=1)
     """No run is stopped before this step."""
     reduction_factor: float = Field(default=3.0, gt=1)
+    """At each rung of `asha`, 1 in so many runs goes on."""
     min_others: int = Field(default=3, ge=1)
     """Others that `median` compares with at least."""
 

@@ -1,6 +1,9 @@
 """The page's store and server: what a run told is shown, after whatever happened, and nothing else is answered."""
 
-import json
+import multiprocessing
+import os
+import re
+import signal
 import zipfile
 from collections.abc import AsyncIterator
 from io import BytesIO
@@ -13,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rl.dashboard.server import application
-from rl.dashboard.store import ROWS_KEPT, RunStore
+from rl.dashboard.store import FILE, RunStore
 from rl.dashboard.thin import merged, spaced
 from rl.dashboard.types import News, Row, RunInfo
 
@@ -28,12 +31,8 @@ def rows(*steps: int, accuracy: float = 0.5) -> list[Row]:
     return [{"step": step, "time": 1000.0 + step, "eval/accuracy": accuracy, "reward/mean": 0.25} for step in steps]
 
 
-def metrics_file(store: RunStore, run: str) -> Path:
-    return store._directory / run / "metrics.jsonl"
-
-
 def written(store: RunStore, run: str) -> list[int]:
-    return [json.loads(line)["step"] for line in metrics_file(store, run).read_text().splitlines()]
+    return [row["step"] for row in store.rows(run)]
 
 
 # --- the store ---
@@ -71,22 +70,36 @@ def test_a_resumed_run_is_the_same_and_another_of_its_name_is_not(tmp_path: Path
     assert store.begin(info(place="elsewhere:/runs/a")) == "addition-2"
 
 
-def test_everything_is_there_again_after_a_kill_half_way(tmp_path: Path) -> None:
-    store = RunStore(tmp_path)
-    run = store.begin(info())
-    store.tell(run, News(0, rows(0, 1), samples=[{"completion": "7"}], adapter={"adapter_config.json": b"{}"}))
-    with metrics_file(store, run).open("a") as file:
-        file.write('{"step": 2, "ti')
-    (tmp_path / "torn").mkdir()
+def test_everything_is_there_again_after_a_kill(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(target=tell_and_die, args=(tmp_path,))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+
     again = RunStore(tmp_path)
-    record = again.record(run)
+    record = again.record("addition")
     assert record is not None
-    assert ([row["step"] for row in again.rows(run)], record.samples) == ([0, 1], [{"completion": "7"}])
-    assert again.tell(run, News(2, rows(2))) == 3
-    assert written(again, run) == [0, 1, 2], "nothing was appended to the line that was cut off"
-    packed = again.adapter_zip(run)
+    assert (written(again, "addition"), record.samples) == ([0, 1], [{"completion": "7"}])
+    assert again.tell("addition", News(2, rows(2))) == 3
+    packed = again.adapter_zip("addition")
     assert packed is not None
     assert zipfile.ZipFile(BytesIO(packed)).namelist() == ["adapter_config.json"]
+
+
+def tell_and_die(directory: Path) -> None:
+    store = RunStore(directory)
+    run = store.begin(info())
+    store.tell(run, News(0, rows(0, 1), samples=[{"completion": "7"}], adapter={"adapter_config.json": b"{}"}))
+    store._database.execute("DELETE FROM steps")  # an update that was never committed
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_damaged_store_is_put_aside_and_begun_anew(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_bytes(b"no database" * 1000)
+    store = RunStore(tmp_path)
+    assert store.tell(store.begin(info()), News(0, rows(0))) == 1
+    assert len(list(tmp_path.glob(f"{FILE}.damaged-*"))) == 1
 
 
 @pytest.mark.parametrize("name", ["../../etc", "a/b", "", "..", "<script>", "ä ö"])
@@ -94,9 +107,11 @@ def test_no_name_leaves_the_directory(tmp_path: Path, name: str) -> None:
     store = RunStore(tmp_path / "runs")
     run = store.begin(info(name=name))
     store.tell(run, News(0, rows(0), adapter={"../../escaped": b"x"}))
-    assert metrics_file(store, run).parent.parent == tmp_path / "runs"
+    assert re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*", run)
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
-    assert (tmp_path / "runs" / run / "adapter" / "escaped").exists()
+    packed = store.adapter_zip(run)
+    assert packed is not None
+    assert zipfile.ZipFile(BytesIO(packed)).namelist() == ["escaped"]
 
 
 def test_a_run_without_news_is_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,18 +123,22 @@ def test_a_run_without_news_is_silent(tmp_path: Path, monkeypatch: pytest.Monkey
     assert record.summary()["state"] == "silent"
 
 
-def test_many_runs_do_not_fill_the_heads_memory(tmp_path: Path) -> None:
+def test_rows_that_are_taken_back_are_gone_from_every_answer(tmp_path: Path) -> None:
     store = RunStore(tmp_path)
-    runs = [store.begin(info(place=f"node:/runs/{i}")) for i in range(20)]
+    runs = [store.begin(info(place=f"node:/runs/{i}")) for i in range(3)]
     for run in runs:
         store.tell(run, News(0, rows(*range(50))))
-    assert [len(store.rows(run)) for run in runs] == [50] * 20
-    assert len(store._rows) == ROWS_KEPT
-    for run in (runs[0], runs[-1]):  # one whose rows were dropped, and one whose rows are there
-        store.tell(run, News(50, rows(50)))
-        store.tell(run, News(10, rows(10)))
-        assert [row["step"] for row in store.rows(run)] == written(store, run) == list(range(11))
-        assert store.known(run) == 11
+    store.tell(runs[0], News(50, rows(50)))
+    store.tell(runs[0], News(10, rows(10)))
+    assert written(store, runs[0]) == list(range(11))
+    assert [store.known(run) for run in runs] == [11, 50, 50]
+    summary = next(one for one in store.summaries() if one["id"] == runs[0])
+    assert (summary["step"], len(summary["curve"]), summary["started"]) == (10, 11, 1000.0)
+
+
+def test_an_unknown_run_is_a_key_error_so_that_the_reporter_registers_again(tmp_path: Path) -> None:
+    with pytest.raises(KeyError):
+        RunStore(tmp_path).tell("nobody", News(0, rows(0)))
 
 
 @given(st.lists(st.integers(), max_size=50), st.integers(1, 60))
