@@ -165,11 +165,11 @@ class LearnerConfig(Strict):
     clip_low: float = Field(default=0.2, gt=0, lt=1)
     """Lower clip of `ppo`, and of `cispo`: ratios below 1 minus this."""
     clip_high: float = Field(default=0.28, gt=0)
-    """Clip range of `ppo`, and lower clip of `cispo`; a higher upper side keeps exploration alive (DAPO, 2025)."""
+    """Upper clip of `ppo`: ratios above 1 plus this. A wider upper side keeps exploration alive (DAPO, 2025)."""
     gspo_clip_low: float = Field(default=3e-4, gt=0, lt=1)
     """Lower clip of `gspo`: ratios below 1 minus this."""
     gspo_clip_high: float = Field(default=4e-4, gt=0)
-    """Clip range of `gspo`: a completion's ratio is the geometric mean of its tokens', so it stays near 1 (Zheng et al.
+    """Upper clip of `gspo`. A completion's ratio is the geometric mean of its tokens', so it stays near 1 (Zheng et al.
     2025)."""
     advantage: Literal["mean", "mean_std", "leave_one_out"] = "mean"
     """A reward minus its group's mean; `mean_std` also divides by the standard deviation (GRPO), `leave_one_out`
