@@ -33,17 +33,28 @@ def resolve_model(name: str) -> str:
     """
     if build := BUILT_IN.get(name):
         return str(_cached(name, build))
-    path = Path(name).expanduser()
+    path = _path(name)
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise ValueError(f"model directory {name} has no config.json; name a directory that transformers can load")
         return str(path.resolve())
-    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+    if name.startswith((".", "/", "~")) or name.count("/") != 1 or not name.isprintable():
         known = ", ".join(sorted(BUILT_IN))
         raise ValueError(
-            f"no model {name!r}: give a built-in name ({known}), a local directory, or a hub id owner/name"
+            f"no model {name[:200]!r}: give a built-in name ({known}), a local directory, or a hub id owner/name"
         )
     return name
+
+
+def _path(name: str) -> Path:
+    """The directory that the name may be. Raises ValueError if that cannot be told."""
+    try:
+        path = Path(name).expanduser()
+        path.is_dir()
+    except (OSError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ValueError(f"no model {name[:200]!r}: {reason}") from None
+    return path
 
 
 def cache_directory() -> Path:

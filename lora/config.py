@@ -7,28 +7,31 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 MAX_RANK = 8
 """In RL an episode teaches about one bit, so ranks above this buy nothing ("LoRA Without Regret", 2025)."""
 
+MOST_RANK, MOST_ALPHA = 65_536, 1e6
+"""Beyond what any study needs: a layer's own rank is lower."""
+
 
 class ModelConfig(BaseModel):
     """The frozen base model."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
-    name: str = "smollm2-135m"
+    name: str = Field(default="smollm2-135m", min_length=1)
     """A built-in name (`smollm2-135m`, `tiny-random`), a local directory, or a model hub's id."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     """Of the weights and activations; the adapter is trained in float32 in any case."""
-    max_length: int = Field(default=1024, ge=8)
+    max_length: int = Field(default=1024, ge=8, le=2**24)
     """Most tokens of prompt and completion together."""
 
 
 class LoraConfig(BaseModel):
     """The adapter: W' = W + (alpha / rank) B A."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
-    rank: int = Field(default=1, ge=1)
+    rank: int = Field(default=1, ge=1, le=MOST_RANK)
     """Rank of A and B: 1 to 8."""
-    alpha: float = Field(default=32.0, gt=0)
+    alpha: float = Field(default=32.0, gt=0, le=MOST_ALPHA)
     """The same at every rank: it makes the best learning rate nearly independent of the rank."""
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
     """Names of the linear layers that are adapted, each in every block of the model."""

@@ -4,7 +4,6 @@ A policy that is all of a model's weights has rank 0 and is no PEFT adapter: its
 """
 
 import json
-import math
 import os
 import shutil
 import tempfile
@@ -16,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lora.config import MOST_ALPHA, MOST_RANK
 from lora.durable import naming, sync, write_file
 from lora.experts import PROJECTIONS
 from lora.ordinary_file import NotOrdinary, read_file
@@ -73,10 +73,10 @@ class Description:
         if config.get("peft_type") != "LORA" or config.get("alpha_pattern"):
             raise ValueError("the adapter is not plain LoRA with one rank and one alpha")
         rank, alpha = config.get("r"), config.get("lora_alpha")
-        if not isinstance(rank, int) or isinstance(rank, bool) or rank < 1:
-            raise ValueError(f"the adapter's r must be a whole number above 0, and is {rank!r}")
-        if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not 0 < alpha < math.inf:
-            raise ValueError(f"the adapter's lora_alpha must be a number above 0, and is {alpha!r}")
+        if not isinstance(rank, int) or isinstance(rank, bool) or not 1 <= rank <= MOST_RANK:
+            raise ValueError(f"the adapter's r must be a whole number from 1 to {MOST_RANK}, and is {rank!r}")
+        if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not 0 < alpha <= MOST_ALPHA:
+            raise ValueError(f"the adapter's lora_alpha must be above 0 and at most {MOST_ALPHA:g}, and is {alpha!r}")
         of_experts = _expert_rank(config.get("rank_pattern") or {}, config.get("target_parameters") or (), rank)
         names = _targets(config.get("target_modules")) + (PROJECTIONS if of_experts is not None else ())
         base_model = config.get("base_model_name_or_path") or ""

@@ -10,7 +10,7 @@ from rewards.rules import Rules
 class RewardTerm(BaseModel):
     """One reward function and its weight in the sum."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
     function: str
     """`math_answer`, `file.py:name` or `package.module:name`."""
@@ -21,7 +21,7 @@ class RewardTerm(BaseModel):
 class RewardConfig(BaseModel):
     """How completions are graded."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
     function: str = "math_answer"
     """`math_answer`, `file.py:name` or `package.module:name`."""
@@ -37,11 +37,11 @@ class RewardConfig(BaseModel):
     """`math_answer`: completions that the token limit cut off. Graded, they pay for an answer and then babble."""
     conversational: bool | None = None
     """Whether TRL functions get completions as lists of messages; by default as their code expects them."""
-    deadline_s: float = Field(default=5.0, gt=0)
+    deadline_s: float = Field(default=5.0, gt=0, le=86_400)
     """Seconds one completion may take before its grader is killed and the outcome is `timeout`."""
     workers: int | None = Field(default=None, ge=1)
     """Grading processes; by default one per two cores, at least one, at most eight."""
-    memory_mb: int = Field(default=2048, ge=256)
+    memory_mb: int = Field(default=2048, ge=256, le=2**24)
     """Address space of one grading process, above which it is stopped."""
     max_failed_fraction: float = Field(default=0.25, ge=0, le=1)
     """A step in which a larger share of grades crashed ends the run."""

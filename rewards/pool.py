@@ -33,6 +33,8 @@ START_ATTEMPTS = 3
 """A worker that dies this often in a row before it can grade will not do better the next time."""
 LAST_WORDS_SECONDS = 2.0
 """A worker whose socket has closed leaves its exit status within this time."""
+WORKER_BYTES = 128 * 2**20
+"""What a worker takes before it grades anything: Python, sympy, and its tables."""
 MAX_CHUNK = 64
 """Items sent to a worker at once: enough to hide the trip, few enough to share out evenly."""
 
@@ -136,7 +138,7 @@ class GraderPool:
     """A `Grader` over worker processes. Safe to use from any event loop and any thread.
 
     ``packed`` carries functions that were loaded elsewhere (`pack(load_terms(config))`); without it they are loaded
-    here. Raises ValueError of one line when a function cannot be loaded.
+    here. Raises ValueError of one line when a function cannot be loaded, or this machine cannot hold so many workers.
     """
 
     def __init__(self, config: RewardConfig, packed: bytes | None = None) -> None:
@@ -152,7 +154,7 @@ class GraderPool:
         self._last_failure = "none seen"
         self._closed = False
         self._workers: dict[int, WorkerProcess] = {}
-        count = config.workers or default_workers()
+        count = _count(config.workers)
         self._threads = [threading.Thread(target=self._serve, args=(i,), daemon=True) for i in range(count)]
         for thread in self._threads:
             thread.start()
@@ -338,6 +340,20 @@ class GraderPool:
 
 def _lost(item: Item, outcome: Outcome, seconds: float = 0.0, failure: tuple[str, str] | None = None) -> Graded:
     return Graded(tuple(Reward(0.0, outcome) for _ in item.texts), seconds, failure)
+
+
+def _count(wanted: int | None) -> int:
+    if wanted is not None and wanted > (most := most_workers()):
+        raise ValueError(
+            f"reward.workers = {wanted} is more than this machine has use or memory for; set at most {most}"
+        )
+    return wanted or default_workers()
+
+
+def most_workers() -> int:
+    """As many as this machine holds: some may wait for a network, so more than cores, but each takes memory."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(1, min(max(64, 16 * len(os.sched_getaffinity(0))), memory // WORKER_BYTES))
 
 
 def default_workers() -> int:

@@ -7,8 +7,9 @@ import json
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
+from rewards.json_row import parse_row
 from rewards.pool import GraderPool
 from rewards.types import Outcome, Problem, Reward
 
@@ -45,12 +46,9 @@ class MalformedLine(ValueError):
 def read_row(line: bytes, number: int) -> Row:
     """A line with an ``answer`` and a ``completion``; its other fields are the problem's. Raises `MalformedLine`."""
     try:
-        fields: Any = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise MalformedLine(f"not JSON: {error}") from error
-    if not isinstance(fields, dict):
-        raise MalformedLine("not a JSON object")
-    row = cast(dict[str, Any], fields)
+        row = parse_row(line)
+    except ValueError as error:
+        raise MalformedLine(str(error)) from error
     completion = row.get("completion")
     if not isinstance(completion, str):
         raise MalformedLine("'completion' is missing or not a string")

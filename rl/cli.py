@@ -137,6 +137,8 @@ def export_command(
     adapter = find_adapter(source, which.value)
     if merge:
         base = model or unpack(adapter.payload)[1].base_model
+        if not base:
+            raise ValueError(f"the adapter in {source} does not say what it is on; name its base model with --model")
         print(export_merged(adapter, ModelConfig(name=base), out))
     else:
         print(export_adapter(adapter, out))

@@ -7,7 +7,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from lora.config import LoraConfig, ModelConfig
 from rewards.config import RewardConfig
-from rollout.config import RolloutConfig, SamplingConfig
+from rollout.config import MOST_OF_A_PROBLEM, RolloutConfig, SamplingConfig, Temperature
+
+MOST_PROBLEMS = 1_000_000
+"""That a data set may have made up or held out."""
+WEEK_S = 7 * 24 * 3600.0
+"""Longer than anything here is to be waited for."""
+MOST_PROCESSES = 4096
+"""Of each kind in a run; also what a placement group of Ray's may hold with some effort."""
 
 SMALLEST_EPS = 1e-18
 """Of Adam's. Squares of smaller gradients are 0 in float32, so nothing smaller would keep their quotient near 1."""
@@ -18,9 +25,9 @@ MAX_SEED = 2**32 - 1
 
 
 class Strict(BaseModel):
-    """Immutable, and refuses keys it does not know."""
+    """Immutable, and refuses keys it does not know, and numbers that are none."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class Addition(Strict):
@@ -30,9 +37,9 @@ class Addition(Strict):
     """Additions made by the program."""
     digits: int = Field(default=2, ge=1, le=9)
     """Digits of both numbers."""
-    num_train: int = Field(default=4000, ge=1)
+    num_train: int = Field(default=4000, ge=1, le=MOST_PROBLEMS)
     """Problems made for training."""
-    num_held_out: int = Field(default=256, ge=1)
+    num_held_out: int = Field(default=256, ge=1, le=MOST_PROBLEMS)
     """Problems made for evaluation; none of them is trained on."""
 
 
@@ -51,7 +58,7 @@ class JsonLines(Strict):
     """The column that holds the answer."""
     answer_after: str | None = Field(default=None, min_length=1)
     """Only what follows this text's last occurrence in the answer column is the answer, as in `#### 72`."""
-    num_held_out: int = Field(default=256, ge=1)
+    num_held_out: int = Field(default=256, ge=1, le=MOST_PROBLEMS)
     """Problems set apart for evaluation."""
 
 
@@ -73,7 +80,7 @@ class Math(Strict):
     """The file."""
     held_out: str | None = None
     """A second file; without one, `num_held_out` problems are taken from the first."""
-    num_held_out: int = Field(default=256, ge=1)
+    num_held_out: int = Field(default=256, ge=1, le=MOST_PROBLEMS)
     """Problems set apart for evaluation."""
 
 
@@ -96,7 +103,7 @@ class Hub(Strict):
     """The column that holds the answer."""
     answer_after: str | None = Field(default=None, min_length=1)
     """Only what follows this text's last occurrence in the answer column is the answer."""
-    num_held_out: int = Field(default=256, ge=1)
+    num_held_out: int = Field(default=256, ge=1, le=MOST_PROBLEMS)
     """Problems set apart for evaluation."""
 
 
@@ -109,9 +116,9 @@ class ReasoningGym(Strict):
     """The task's name, such as `chain_sum`."""
     options: dict[str, int | float | str | bool] = Field(default_factory=dict)
     """The task's own settings, such as `max_terms = 4`."""
-    num_train: int = Field(default=4000, ge=1)
+    num_train: int = Field(default=4000, ge=1, le=MOST_PROBLEMS)
     """Problems made for training."""
-    num_held_out: int = Field(default=256, ge=1)
+    num_held_out: int = Field(default=256, ge=1, le=MOST_PROBLEMS)
     """Problems made for evaluation; none of them is trained on."""
 
 
@@ -146,7 +153,7 @@ class LearnerConfig(Strict):
 
     weights: Literal["lora", "full"] = "lora"
     """What is trained: the adapter, or every weight of the model in float32, for comparison."""
-    lr: float = Field(default=5e-5, gt=0, le=1e3)
+    lr: float = Field(default=5e-5, gt=0, le=100)
     """Adam's learning rate. LoRA wants about ten times full fine-tuning's."""
     lr_schedule: Literal["constant", "linear"] = "constant"
     """`linear` falls to 0 at `num_steps`: the last policy swings less, but a longer run has another curve."""
@@ -183,14 +190,14 @@ class LearnerConfig(Strict):
     would not hold the longest row otherwise, as `rankone plan` counts it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the learner computes; `auto` is a GPU if there is one."""
-    num_learners: int = Field(default=1, ge=1)
+    num_learners: int = Field(default=1, ge=1, le=MOST_PROCESSES)
     """Learners that share a step's rows; of the model they exchange the adapter's gradients alone."""
     shard: bool = False
     """Each learner keeps a part of every block's base weights and fetches the rest as it needs it: for models that do
     not fit one device."""
     max_restarts: int = Field(default=3, ge=0)
     """How often in a row, with no step done in between, a learner that died is started again."""
-    stall_timeout: float = Field(default=1800.0, gt=0)
+    stall_timeout: float = Field(default=1800.0, gt=0, le=WEEK_S)
     """Seconds without an answer after which the learner counts as dead."""
 
     @field_validator("eps")
@@ -221,9 +228,9 @@ class EvaluateConfig(Strict):
     """Steps between evaluations; the first and last policies are always evaluated."""
     num_problems: int = Field(default=256, ge=1)
     """Held-out problems that are answered, a random sample drawn once; all where there are fewer."""
-    samples_per_problem: int = Field(default=1, ge=1)
+    samples_per_problem: int = Field(default=1, ge=1, le=MOST_OF_A_PROBLEM)
     """Answers to each; above 1, `eval/pass_at_k` is measured."""
-    temperature: float = Field(default=0.0, ge=0)
+    temperature: Temperature = 0.0
     """Of sampling; 0 is greedy."""
 
 
@@ -299,13 +306,13 @@ class PlacementConfig(Strict):
 class RunConfig(Strict):
     """One run, whole."""
 
-    name: str = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
     """Begins the name of the run's directory, and names it on pages and in trackers."""
-    seed: int = Field(default=0, ge=0, le=MAX_SEED)
+    seed: int = Field(default=0, ge=0, lt=2**32)
     """Decides the adapter's beginning, the data, their order, and all that is sampled."""
-    num_steps: int = Field(default=100, ge=0)
+    num_steps: int = Field(default=100, ge=0, le=10_000_000)
     """Optimizer steps of the whole run."""
-    problems_per_step: int = Field(default=16, ge=1)
+    problems_per_step: int = Field(default=16, ge=1, le=65_536)
     """Problems drawn for each step; every one is answered `sampling.group_size` times."""
     checkpoint_every: int = Field(default=1, ge=1)
     """Steps between checkpoints; a rank-1 policy's is a few MB."""

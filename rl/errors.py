@@ -8,6 +8,7 @@ from functools import wraps
 from typing import ParamSpec
 
 import typer
+from pydantic import ValidationError
 
 REMEDIES = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room"),
@@ -36,6 +37,7 @@ def one_line_errors(command: Callable[P, None]) -> Callable[P, None]:
     @wraps(command)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
+            _require_working_directory()
             command(*args, **kwargs)
         except Exception as error:
             line = one_line(error)
@@ -45,6 +47,15 @@ def one_line_errors(command: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(2 if isinstance(error, ValueError) else 1) from None
 
     return guarded
+
+
+def _require_working_directory() -> None:
+    try:
+        os.getcwd()  # noqa: PTH109
+    except OSError as error:
+        raise ValueError(
+            f"the directory that this was started in cannot be used ({error.strerror}): change to another one"
+        ) from None
 
 
 def one_line(error: Exception) -> str | None:
@@ -67,5 +78,10 @@ def one_line(error: Exception) -> str | None:
             "Ray's object store is full, and so is the disk it spills to: make room below Ray's --temp-dir, or give "
             "the store more (ray start --object-store-memory), and go on with --resume; `ray memory` says what fills it"
         )
+    if isinstance(error, UnicodeEncodeError):
+        return f"{error.object[max(0, error.start - 40) : error.end]!a} is no text that can be written: it is not UTF-8"
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False)[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
     ours = type(error).__module__.partition(".")[0] in ("lora", "rewards", "rl", "rollout")
     return str(error) if ours or isinstance(error, ValueError) else None

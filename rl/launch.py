@@ -26,7 +26,7 @@ from rl.config import RunConfig, replaced
 from rl.curve import draw_curve
 from rl.dashboard.legend import run_info
 from rl.dashboard.teller import PageTeller
-from rl.data import Split, absolute_paths, load_problems
+from rl.data import Split, absolute_paths, check_step_size, load_problems
 from rl.policy import first_state
 from rl.progress import LiveDisplay, LogLines
 from rl.prompts import Encoder
@@ -89,6 +89,7 @@ def prepare_evaluation(config: RunConfig, base: Path) -> Prepared:
         lora=absolute_init(config.lora, base),
     )
     problems = load_problems(config.data, config.seed, base)
+    check_step_size(problems.train, config.problems_per_step)
     encode = Encoder(load_tokenizer(config.model), config.prompt, config.model.max_length - config.sampling.max_tokens)
     longest_prompt = encode.longest((*problems.train, *problems.held_out))
     if config.reward.function == "math_answer" and not config.reward.terms:

@@ -23,12 +23,15 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from lora.ordinary_file import open_file
 from rewards.config import RewardConfig
+from rewards.json_row import parse_row
 from rewards.math_answer import check_answers
 from rewards.pool import GraderPool
 from rewards.preflight import preflight
-from rewards.stream import MalformedLine, Row, Summary, grade_stream, read_problem
+from rewards.stream import Row, Summary, grade_stream, read_problem
 from rewards.types import Outcome, Problem
+from rl.errors import one_line_errors
 
 Function = Annotated[
     str, typer.Option("--function", help="math_answer, file.py:name or package.module:name.", metavar="NAME")
@@ -38,6 +41,7 @@ Workers = Annotated[int | None, typer.Option("--workers", help="Grading processe
 Memory = Annotated[int, typer.Option("--memory-mb", help="Address space of one grading process.", metavar="MB")]
 
 
+@one_line_errors
 def grade_command(
     source: Annotated[
         Path | None, typer.Argument(metavar="[FILE]", help="JSON lines; standard input by default.")
@@ -69,6 +73,7 @@ def grade_command(
         raise typer.Exit(2)
 
 
+@one_line_errors
 def reward_try_command(
     function: Annotated[str, typer.Argument(help="file.py:name, package.module:name or math_answer.")],
     data: Annotated[
@@ -130,7 +135,7 @@ def _opened(source: Path | None) -> Generator[BinaryIO]:
         return
     if not source.is_file():
         raise ValueError(f"{source} is not a file")
-    with source.open("rb") as stream:
+    with open_file(source) as stream:
         yield stream
 
 
@@ -168,15 +173,13 @@ def _size(stream: BinaryIO) -> int | None:
 
 def _rows(data: Path, limit: int) -> tuple[list[Problem], list[Row]]:
     """The problems of a file's first lines, and those of them that come with a completion."""
-    import json
-
     problems, rows = list[Problem](), list[Row]()
-    with data.open("rb") as lines:
+    with open_file(data) as lines:
         for number, line in zip(range(1, limit + 1), lines, strict=False):
             try:
-                fields = json.loads(line)
+                fields = parse_row(line)
                 problems.append(read_problem(fields, str(fields.get("id", number))))
-            except (AttributeError, MalformedLine, ValueError) as error:
+            except ValueError as error:
                 raise ValueError(f"{data}, line {number}: {error}") from error
             if isinstance(fields.get("completion"), str):
                 rows.append(Row(fields, problems[-1], fields["completion"]))
@@ -193,7 +196,7 @@ async def _try(config: RewardConfig, problems: list[Problem], rows: list[Row]) -
         await pool.close()
     lines = [report]
     for row, ((reward, seconds),) in zip(rows, graded, strict=True):
-        shown = row.completion.replace("\n", " ")[-60:]
+        shown = "".join(letter if letter.isprintable() else " " for letter in row.completion[-60:])
         lines.append(
             f"{row.problem.id[:20]:<20} {reward.value:>8.3g}  {reward.outcome:<12} {seconds:.3f} s  ...{shown}"
         )

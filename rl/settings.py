@@ -23,6 +23,7 @@ from rl.toml_text import MOST_BYTES, MOST_DEPTH, NotToml, Table, parse_toml
 NONE = "none"
 MOST_PROBLEMS = 20
 """So many are told at once: of a file that is something else altogether, every line may be one."""
+BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 MOST_SHOWN = 120
 """Letters of a name."""
 
@@ -31,6 +32,7 @@ _KINDS = {
     "float": "a number",
     "string": "text",
     "bool": "true or false",
+    "finite": "a finite number",
     "tuple": 'a list, such as ["a", "b"]',
     "dict": "a table",
     "model": "a table",
@@ -85,6 +87,8 @@ def read_table(path: Path) -> Table:
 
 def _override(table: Table, override: str) -> str:
     """Put one `a.b=value` into the table. The key's name."""
+    if not _is_text(override):
+        raise ValueError(f"--set {_shown_text(override)} is not UTF-8 text")
     name, equals, text = override.partition("=")
     name = name.strip()
     *parents, leaf = name.split(".")
@@ -97,6 +101,11 @@ def _override(table: Table, override: str) -> str:
         table = cast("Table", inner)
     table[leaf] = _value(name, text)
     return name
+
+
+def _is_text(override: str) -> bool:
+    """Return False where the terminal gave bytes that are no characters."""
+    return override.encode(errors="ignore").decode() == override
 
 
 def _value(name: str, text: str) -> Any:
@@ -205,28 +214,31 @@ def _wanted(name: str, detail: ErrorDetails, source: str | None) -> str:
     """What a value should have been, to follow "must be"."""
     kind, context = detail["type"], detail.get("ctx", {})
     if kind.startswith(("greater_than", "less_than")):
-        return _range(name, source)
+        return _range(name, source) or _bounds(context)
     if kind == "literal_error":
         return str(context["expected"]).replace("'", '"')
     if kind == "string_pattern_mismatch":
         return f"text of the form {context['pattern']}"
     if kind == "string_too_short":
         return "text that is not empty"
+    if kind == "string_too_long":
+        return f"text of at most {context['max_length']} letters"
     return _KINDS.get(kind.partition("_")[0], detail["msg"])
 
 
 def _range(name: str, source: str | None) -> str:
     """The numbers that a key allows: `at least 1 and at most 9`."""
     key = find_key(name, source)
-    assert key is not None, name
-    words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
-    bounds = [
-        f"{word} {getattr(limit, attribute)}"
-        for limit in key.field.metadata
-        for attribute, word in words.items()
-        if hasattr(limit, attribute)
-    ]
-    return " and ".join(bounds)
+    limits = [] if key is None else key.field.metadata  # None: an entry of a table with names of its own
+    return " and ".join(
+        filter(None, (_bounds({word: getattr(limit, word, None) for word in BOUNDS}) for limit in limits))
+    )
+
+
+def _bounds(limits: Mapping[str, Any]) -> str:
+    return " and ".join(
+        f"{words} {limits[name]:.15g}" for name, words in BOUNDS.items() if limits.get(name) is not None
+    )
 
 
 def _brief(name: str) -> str:

@@ -17,7 +17,7 @@ from lora.load import load_end_tokens, load_tokenizer
 from lora.types import Adapter
 from rl.cluster import connect, disconnect, open_learner, open_parts
 from rl.config import RunConfig, replaced
-from rl.data import Split, absolute_paths, load_problems, sample_held_out
+from rl.data import Split, absolute_paths, check_step_size, load_problems, sample_held_out
 from rl.demonstrations import Demonstrator
 from rl.evaluate import evaluate
 from rl.launch import check_readable, end_on_signals, lasted, log_to, telling, through_deaths
@@ -69,6 +69,7 @@ def prepare(config: RunConfig, base: Path) -> SupervisedRun:
         in_its_place(config), data=absolute_paths(config.data, base), lora=absolute_init(config.lora, base)
     )
     problems = load_problems(config.data, config.seed, base)
+    check_step_size(problems.train, config.problems_per_step)
     tokenizer = load_tokenizer(config.model)
     ends = load_end_tokens(config.model, tokenizer)
     demonstrate = Demonstrator(

@@ -2,8 +2,9 @@
 
 import re
 import tomllib
-from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
+
+from rewards.json_row import is_deeper
 
 Table = dict[str, Any]
 
@@ -32,26 +33,13 @@ def parse_toml(text: str, where: str) -> Table:
         raise ValueError(f"{where}: lists or tables are nested too deeply") from None
     except ValueError as error:  # a number of thousands of digits
         raise ValueError(f"{where}: not usable TOML: {error}") from None
-    if _is_deeper(table, MOST_DEPTH):
+    if is_deeper(table, MOST_DEPTH):
         raise ValueError(f"{where}: lists or tables are nested more than {MOST_DEPTH} deep")
     return table
 
 
 class NotToml(ValueError):
     """The text is no TOML."""
-
-
-def _is_deeper(value: object, most: int) -> bool:
-    inner: Sequence[object] = [value]
-    for _ in range(most + 1):
-        inner = [one for outer in inner for one in _inside(outer)]
-    return bool(inner)
-
-
-def _inside(value: object) -> Sequence[object]:
-    if isinstance(value, dict):
-        return list(cast("Table", value).values())
-    return cast("list[object]", value) if isinstance(value, list) else []
 
 
 def _syntax_error(where: str, message: str) -> str:

@@ -1,50 +1,63 @@
 """What can be turned in sampling."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+MOST_OF_A_PROBLEM = 4096
+"""Completions, each of which has a seed of its own among those of the step."""
+
+
+def _warm_enough(temperature: float) -> float:
+    if 0 < temperature < COLDEST:
+        raise ValueError(f"a temperature below {COLDEST} overflows; choose 0, which is greedy, or at least {COLDEST}")
+    return temperature
+
+
+COLDEST = 0.01
+Temperature = Annotated[float, Field(ge=0, le=100), AfterValidator(_warm_enough)]
 
 
 class SamplingConfig(BaseModel):
     """How completions are drawn from the policy."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
-    group_size: int = Field(default=8, ge=1)
+    group_size: int = Field(default=8, ge=1, le=MOST_OF_A_PROBLEM)
     """Completions of one problem; a group's mean reward is its baseline."""
     max_tokens: int = Field(default=256, ge=1)
     """Most tokens of a completion."""
-    temperature: float = Field(default=1.0, ge=0)
+    temperature: Temperature = 1.0
     """0 is greedy, for evaluation."""
-    stop: tuple[str, ...] = ()
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """Texts at which a completion ends, besides the model's own end of sequence."""
 
 
 class RolloutConfig(BaseModel):
     """The engines that sample."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
     engine: Literal["vllm", "torch"] = "vllm"
     """`torch` is the small reference engine: slow, plain, and repeatable bit for bit."""
-    num_workers: int = Field(default=1, ge=1)
+    num_workers: int = Field(default=1, ge=1, le=4096)
     """Rollout workers, each with an engine of its own."""
-    max_concurrent: int = Field(default=256, ge=1)
+    max_concurrent: int = Field(default=256, ge=1, le=65_536)
     """Sequences one worker generates at once."""
-    adapters_in_flight: int = Field(default=2, ge=1)
+    adapters_in_flight: int = Field(default=2, ge=1, le=1024)
     """Adapters that one batch may mix: the newest policy, and the one before it whose requests are still running.
     `rankone sweep` sets it to the policies that it trains at once."""
-    kv_cache_gib: float = Field(default=1.0, gt=0)
+    kv_cache_gib: float = Field(default=1.0, gt=0, le=65_536)
     """Memory of a worker's key-value cache on a CPU."""
     gpu_memory_fraction: float = Field(default=0.85, gt=0, le=1)
     """Share of a GPU's memory that a worker may take."""
-    tensor_parallel_size: int = Field(default=1, ge=1)
+    tensor_parallel_size: int = Field(default=1, ge=1, le=1024)
     """GPUs that one worker's engine is spread over, on one node."""
     enforce_eager: bool | None = None
     """Run without compilation or CUDA graphs; by default only on a CPU."""
     max_restarts: int = Field(default=3, ge=0)
     """How often in a row, without an answer in between, a worker that died is started again."""
-    start_timeout: float = Field(default=1800.0, gt=0)
+    start_timeout: float = Field(default=1800.0, gt=0, le=7 * 24 * 3600)
     """Seconds a worker may take to load its model and be ready."""
-    stall_timeout: float = Field(default=600.0, gt=0)
+    stall_timeout: float = Field(default=600.0, gt=0, le=7 * 24 * 3600)
     """Seconds without an answer, nor a step of its vLLM towards one, after which a worker counts as dead."""

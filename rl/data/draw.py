@@ -5,6 +5,18 @@ from random import Random
 
 from rewards.types import Problem
 
+MOST_REPEATED = 1024
+"""Problems of a step, where the data has fewer: it then takes some of them several times."""
+
+
+def check_step_size(problems: Sequence[Problem], count: int) -> None:
+    """Raises ValueError if a step takes so many more problems than there are that it cannot be meant."""
+    most = max(MOST_REPEATED, len(problems))
+    if count > most:
+        raise ValueError(
+            f"problems_per_step = {count}, and there are {len(problems)} problems to train on; choose at most {most}"
+        )
+
 
 def draw(problems: Sequence[Problem], step: int, count: int, seed: int) -> list[Problem]:
     """The `count` problems of a step.

@@ -4,14 +4,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rl.config import Addition, DataConfig, Gsm8k, Hub, JsonLines, Math, ReasoningGym, replaced
+from rl.data.columns import shown
 
 
 def locate(path: str, base: Path) -> Path | None:
-    """The existing file or directory that `path` means, or None."""
-    given = Path(path).expanduser()
-    for start in (base, Path.cwd()):
-        if (start / given).exists():
-            return start / given
+    """The existing file or directory that `path` means, or None. Raises ValueError if that cannot be told."""
+    try:
+        given = Path(path).expanduser()
+        for start in (base, Path.cwd()):
+            if (start / given).exists():
+                return start / given
+    except (OSError, RuntimeError) as error:  # a name that is too long, a place that is not ours to see, ~nobody
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ValueError(f"cannot look for {shown(path)}: {reason}") from None
     return None
 
 
@@ -19,9 +24,9 @@ def require_file(path: str, base: Path, key: str) -> Path:
     """The existing file that the configuration's `key` names. Raises ValueError, saying where it looked."""
     found = locate(path, base)
     if found is None:
-        raise ValueError(f"{key}: there is no file {path!r}{_places(path, base)}")
+        raise ValueError(f"{key}: there is no file {shown(path)}{_places(path, base)}")
     if not found.is_file():
-        raise ValueError(f"{key}: {path!r} is a directory, not a file")
+        raise ValueError(f"{key}: {path!r} is {'a directory' if found.is_dir() else 'something else'}, not a file")
     return found
 
 
@@ -29,7 +34,7 @@ def require_directory(path: str, base: Path, key: str) -> Path:
     """The existing directory that the configuration's `key` names. Raises ValueError, saying where it looked."""
     found = locate(path, base)
     if found is None:
-        raise ValueError(f"{key}: there is no directory {path!r}{_places(path, base)}")
+        raise ValueError(f"{key}: there is no directory {shown(path)}{_places(path, base)}")
     if not found.is_dir():
         raise ValueError(f"{key}: {path!r} is a file, not a directory")
     return found

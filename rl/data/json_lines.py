@@ -1,13 +1,14 @@
 """JSON lines: a file with one object a line."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
+from lora.ordinary_file import open_file
+from rewards.json_row import parse_row
 from rewards.types import Problem
 from rl.config import JsonLines
-from rl.data.columns import Columns, shown
+from rl.data.columns import Columns
 from rl.data.files import require_file
 from rl.data.split import Split, set_apart
 
@@ -40,7 +41,7 @@ def read_problems(path: Path, prefix: str, to_problem: ToProblem) -> list[Proble
 def read_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Each line's number and object; blank lines are passed over. Raises ValueError naming a malformed line."""
     try:
-        with path.open("rb") as lines:
+        with open_file(path) as lines:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
                     yield number, _parse(line, f"{path}:{number}")
@@ -50,13 +51,6 @@ def read_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 def _parse(line: bytes, where: str) -> Mapping[str, Any]:
     try:
-        row: object = json.loads(line.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{where}: not UTF-8 text at byte {error.start + 1}") from error
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{where}: not JSON: {error.msg} at column {error.colno}") from error
-    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, thousands of brackets
-        raise ValueError(f"{where}: not usable JSON: {error}") from error
-    if not isinstance(row, dict):
-        raise ValueError(f"{where}: must be a JSON object, and is {shown(row)}")
-    return cast("dict[str, Any]", row)
+        return parse_row(line)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error

@@ -6,13 +6,15 @@ from pydantic import Field, model_validator
 
 from rl.config import Strict
 
+MOST_RUNS = 4096
+
 
 class SearchConfig(Strict):
     """Which of the points that the axes span are run."""
 
     kind: Literal["grid", "random"] = "grid"
     """All points of the grid, or `samples` of them drawn at random."""
-    samples: int = Field(default=16, ge=1)
+    samples: int = Field(default=16, ge=1, le=MOST_RUNS)
     """Settings that `random` draws; each is run with every seed."""
     seed: int = 0
     """Of the drawing."""
@@ -34,7 +36,7 @@ class StopConfig(Strict):
 class SweepConfig(Strict):
     """A sweep, whole."""
 
-    name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
     """By default the base run's, with `-sweep` behind it."""
     base: str | dict[str, Any]
     """The run whose settings hold where nothing else is said: its TOML file, beside this one, or its tables."""
@@ -44,7 +46,7 @@ class SweepConfig(Strict):
     """More settings beside the axes, each a table of its own; a list in it is an axis of that table alone."""
     search: SearchConfig = SearchConfig()
     stop: StopConfig = StopConfig()
-    policies_at_once: int = Field(default=8, ge=1)
+    policies_at_once: int = Field(default=8, ge=1, le=1024)
     """Adapters that learn and sample together; the others wait for a place."""
 
     @model_validator(mode="after")

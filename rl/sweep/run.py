@@ -25,6 +25,7 @@ from rl.config import replaced
 from rl.curve import draw_curve
 from rl.dashboard.legend import submission_id
 from rl.dashboard.teller import keep_on_page
+from rl.data import check_step_size
 from rl.directory_lock import InUse, locked
 from rl.errors import one_line
 from rl.guard import Collapse
@@ -60,6 +61,7 @@ def prepare_sweep(sweep: Sweep) -> list[Prepared]:
             check_objective(config)
             if key not in known:
                 known[key] = prepare(config, sweep.directory)
+            check_step_size(known[key].problems.train, config.problems_per_step)
         except ValueError as error:
             raise ValueError(f"{point.name}: {error}") from None
         shared = known[key].config

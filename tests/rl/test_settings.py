@@ -31,7 +31,7 @@ def complaint(directory: Path, text: str, *overrides: str) -> str:
 
 texts = st.text(max_size=12).filter(lambda text: text != "none")
 counts = st.integers(1, 10**6)
-scalars = st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False) | texts
+scalars = st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False, allow_infinity=False) | texts
 sources = st.one_of(
     st.fixed_dictionaries({"source": st.just("addition")}, optional={"digits": st.integers(1, 9), "num_train": counts}),
     st.fixed_dictionaries(
@@ -175,7 +175,7 @@ def test_a_data_table_without_a_source_is_the_default_one(tmp_path: Path) -> Non
         ("lora.rank=true", 'lora.rank must be a whole number, and is "true"'),
         ("tensorboard=maybe", 'tensorboard must be true or false, and is "maybe"'),
         ("learner.lr=fast", 'learner.lr must be a number, and is "fast"'),
-        ("learner.lr=nan", "learner.lr must be above 0, and is NaN"),
+        ("learner.lr=nan", "learner.lr must be a finite number, and is NaN"),
         ("prompt.shots=3", 'prompt.shots must be a list, such as ["a", "b"], and is 3'),
         ("sampling.stop=a", 'sampling.stop must be a list, such as ["a", "b"], and is "a"'),
         ("lora=3", "lora must be a table, and is 3"),
