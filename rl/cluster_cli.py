@@ -4,6 +4,7 @@ import os
 import re
 import sys
 import time
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,9 +15,10 @@ from rich.table import Column, Table
 
 from lora.durable import write_file
 from rl.errors import one_line_errors
+from rl.plain_text import plain
 
 if TYPE_CHECKING:
-    from rl.jobs import Cluster
+    from rl.jobs import Cluster, Job
 
 ADDRESS_HELP = "The dashboard of the cluster's head; by default RAY_API_SERVER_ADDRESS, else this machine's."
 Address = Annotated[str | None, typer.Option(metavar="URL", help=ADDRESS_HELP, show_default=False)]
@@ -94,12 +96,12 @@ def submit_command(
     work = read_work(config, override or [], sft=sft)  # every mistake shows here, not on the cluster
     cluster = Cluster(_address(address))
     name = name or work.name
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "run"  # it goes into addresses and paths
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:80].strip("-.") or "run"  # it goes into addresses and paths
     for model in work.models:
         print(f"the model is not sent: every node needs {model}", file=sys.stderr)
     if work.moves:
         print('runtime = "local" is not heeded: a job runs on the cluster', file=sys.stderr)
-    job = cluster.submit(work, name, f"{plain}-{datetime.now():%Y%m%d-%H%M%S}-{os.getpid():x}")
+    job = cluster.submit(work, name, f"{slug}-{datetime.now():%Y%m%d-%H%M%S}-{os.getpid():x}")
     print(f"job {job}\npage {cluster.address}/#/jobs/{job}\nstop it with: rankone stop {job}", flush=True)
     if follow:
         _follow(cluster, job)
@@ -110,13 +112,7 @@ def jobs_command(address: Address = None) -> None:
     """List the cluster's jobs."""
     from rl.jobs import Cluster
 
-    whole = Column("ID", no_wrap=True)  # whoever wants to stop it needs it whole
-    table = Table(whole, "name", "status", "started", "lasted", box=None)
-    for job in Cluster(_address(address)).jobs():
-        began = datetime.fromtimestamp(job.started).strftime("%m-%d %H:%M") if job.started else ""
-        lasted = f"{((job.ended or time.time()) - job.started) / 60:.1f} min" if job.started else ""
-        table.add_row(job.id, job.name, job.status, began, lasted)
-    Console().print(table)
+    Console().print(jobs_table(Cluster(_address(address)).jobs()), markup=False)
 
 
 @one_line_errors
@@ -216,6 +212,17 @@ COMMANDS = {
     "stop": stop_command, "fetch": fetch_command, "watch": watch_command, "page": page_command,
     "report": report_command, "grafana": grafana_command,
 }  # fmt: skip
+
+
+def jobs_table(jobs: "Sequence[Job]") -> Table:
+    """A line a job. Its name is whatever somebody else gave it."""
+    whole = Column("ID", no_wrap=True)  # whoever wants to stop it needs it whole
+    table = Table(whole, "name", "status", "started", "lasted", box=None)
+    for job in jobs:
+        began = datetime.fromtimestamp(job.started).strftime("%m-%d %H:%M") if job.started else ""
+        lasted = f"{((job.ended or time.time()) - job.started) / 60:.1f} min" if job.started else ""
+        table.add_row(plain(job.id), plain(job.name), job.status, began, lasted)
+    return table
 
 
 def _follow(cluster: "Cluster", job: str) -> None:

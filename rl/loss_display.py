@@ -11,7 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from rl.evaluate import Evaluation
-from rl.progress import sparkline
+from rl.plain_text import plain
+from rl.progress import shares, sparkline
 from rl.sinks import Ended, Sink
 from rl.types import Group
 
@@ -73,12 +74,12 @@ class LossTable(Sink):
         table = Table.grid(padding=(0, 2))
         for words, name in (("held-out log-loss", "eval/log_loss"), ("loss", "update/loss")):
             if values := self._values(name):
-                table.add_row(words, f"[bold green]{values[-1]:.4f}[/]", sparkline([v / max(values) for v in values]))
+                table.add_row(words, f"[bold green]{values[-1]:.4f}[/]", sparkline(shares(values)))
         if values := self._values("eval/accuracy"):
             table.add_row("held-out accuracy", f"[bold green]{values[-1]:.3f}[/]", sparkline(values))
         if values := self._values("throughput/update_tokens_per_s"):
             table.add_row("tokens/s", f"{values[-1]:.0f}")
-        return Panel(Stack(self._bar, table), title=self._title, title_align="left")
+        return Panel(Stack(self._bar, table), title=plain(self._title), title_align="left")
 
     def _values(self, name: str) -> list[float]:
         return [row[name] for row in self._rows if name in row]

@@ -1,5 +1,6 @@
 """What a person sees while a run goes on: a live display on a terminal, log lines anywhere else."""
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,13 +8,13 @@ from typing import Any
 from rich.console import Console
 from rich.console import Group as Stack
 from rich.live import Live
-from rich.markup import escape
 from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
 from rl.evaluate import Evaluation
+from rl.plain_text import plain
 from rl.sinks import Ended, Sink
 from rl.types import Group
 
@@ -21,8 +22,17 @@ BARS = "▁▂▃▄▅▆▇█"
 
 
 def sparkline(values: Sequence[float], width: int = 40) -> str:
-    """Values between 0 and 1 as bars, the last `width` of them."""
-    return "".join(BARS[min(len(BARS) - 1, max(0, int(value * len(BARS))))] for value in values[-width:])
+    """Values between 0 and 1 as bars, the last `width` of them; a gap for what is no number."""
+    return "".join(
+        BARS[min(len(BARS) - 1, max(0, int(min(1.0, value) * len(BARS))))] if value > -math.inf else " "
+        for value in values[-width:]
+    )
+
+
+def shares(values: Sequence[float]) -> list[float]:
+    """The values by the largest of them that is finite."""
+    largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0) or 1.0
+    return [value / largest for value in values]
 
 
 class LogLines(Sink):
@@ -96,7 +106,7 @@ class LiveDisplay(Sink):
         return f"{minutes}:{seconds:02d} left"
 
     def _render(self) -> Panel:
-        return Panel(Stack(self._bar, self._numbers(), *self._written()), title=self._title, title_align="left")
+        return Panel(Stack(self._bar, self._numbers(), *self._written()), title=plain(self._title), title_align="left")
 
     def _numbers(self) -> Table:
         table = Table.grid(padding=(0, 2))
@@ -112,11 +122,13 @@ class LiveDisplay(Sink):
     def _written(self) -> list[Any]:
         if self._sample is None:
             return []
-        lines: list[Any] = [Text.from_markup(f"\n[dim]{escape(_one_line(self._sample.problem.question))}[/]")]
+        question = plain(_one_line(self._sample.problem.question))
+        lines: list[Any] = [Text.assemble("\n", (question.plain, "dim"))]
         graded = list(zip(self._sample.completions, self._sample.rewards, strict=True))
         for completion, reward in graded[:3]:
-            mark = "[green]✓[/]" if reward.value > 0 else "[red]✗[/]"
-            lines.append(Text.from_markup(f"  {mark} {escape(_one_line(completion.text))} [dim]({reward.outcome})[/]"))
+            mark = ("✓", "green") if reward.value > 0 else ("✗", "red")
+            written = plain(_one_line(completion.text))
+            lines.append(Text.assemble("  ", mark, " ", written, (f" ({reward.outcome})", "dim")))
         return lines
 
 

@@ -69,9 +69,12 @@ def run_to_its_end(
             highlight=False,
         )
         raise typer.Exit(130) from None
-    console.print(summary, style="bold green", highlight=False, soft_wrap=True)
+    console.print(summary, style="bold green", markup=False, highlight=False, soft_wrap=True)
     console.print(
-        f"curve    {path / 'curve.png'}\nadapter  {path / 'adapters' / 'best'}", highlight=False, soft_wrap=True
+        f"curve    {path / 'curve.png'}\nadapter  {path / 'adapters' / 'best'}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
     )
 
 

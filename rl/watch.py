@@ -10,7 +10,8 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from rl.jobs import Cluster, ClusterError
-from rl.progress import sparkline
+from rl.plain_text import plain
+from rl.progress import shares, sparkline
 
 STYLES = {"running": "blue", "finished": "green", "stopped": "yellow", "failed": "red", "silent": "red"}
 MOST_RUNS = 20
@@ -30,7 +31,7 @@ def watch(cluster: Cluster, job: str | None, console: Console, every: float | No
     """
     runs = _look(cluster, job)
     if every is None or not console.is_terminal:
-        console.print(view(runs, console.width))
+        console.print(view(runs, console.width), markup=False)
         return
     with Live(view(runs, console.width), console=console, auto_refresh=False) as live:
         while any(run["state"] == "running" for run in runs):
@@ -54,11 +55,11 @@ def view(runs: Sequence[dict[str, Any]], width: int = 80) -> RenderableType:
     for run in runs[:MOST_RUNS]:
         settings = run["settings"]
         table.add_row(
-            run["id"],
-            Text(run["state"], STYLES[run["state"]]),
+            plain(run["id"]),
+            Text(run["state"], STYLES.get(run["state"], "")),
             *_curve(run),
             f"{run['step']}/{run['num_steps']}",
-            *([f"rank {settings['rank']}, lr {settings['lr']:g}, {settings['model']}"] if wide else []),
+            *([plain(f"rank {settings['rank']}, lr {settings['lr']:g}, {settings['model']}")] if wide else []),
         )
     if not runs:
         return Text("no run has reported yet")
@@ -72,8 +73,7 @@ def _curve(run: dict[str, Any]) -> tuple[str, str, str]:
     if values := [accuracy for _, _, accuracy in run["curve"]]:
         return sparkline(values, CURVE_WIDTH), f"{values[-1]:.3f}", f"{run['best']:.3f}"
     if values := [nats for _, _, nats in run["loss"] if nats is not None]:
-        highest = max(*values, 1e-9)
-        bars = sparkline([nats / highest for nats in values], CURVE_WIDTH)
+        bars = sparkline(shares(values), CURVE_WIDTH)
         return bars, f"{values[-1]:.3f} nats", f"{run['least']:.3f} nats"
     return "", "", ""
 

@@ -10,6 +10,7 @@ from rich.live import Live
 from rich.table import Table
 
 from rl.evaluate import Evaluation
+from rl.plain_text import plain
 from rl.progress import sparkline
 from rl.run_directory import ALARM
 from rl.sinks import Ended, Sink
@@ -101,16 +102,15 @@ class Board:
         done = [row for row in self._rows.values() if row.state not in ("waiting", "running")]
         running = [row for row in self._rows.values() if row.state == "running"]
         waiting = len(self._rows) - len(done) - len(running)
-        table = Table(
-            title=f"{self._title}: {len(done)} done, {len(running)} running, {waiting} waiting", title_justify="left"
-        )
+        title = f"{self._title}: {len(done)} done, {len(running)} running, {waiting} waiting"
+        table = Table(title=plain(title), title_justify="left")
         for column in ("run", "step", "reward", "held-out accuracy", ""):
             table.add_column(column, no_wrap=True)
         best = sorted(done, key=lambda row: -(row.curve[-1] if row.curve else -1))
         for row in [*running, *best][:SHOWN]:
             accuracy = f"{row.curve[-1]:.3f}  {sparkline(row.curve, 20)}" if row.curve else ""
             reward = "" if row.reward is None else f"{row.reward:.3f}"
-            table.add_row(row.name, f"{row.step}/{row.num_steps}", reward, accuracy, row.state)
+            table.add_row(plain(row.name), f"{row.step}/{row.num_steps}", reward, accuracy, row.state)
         return table
 
 
