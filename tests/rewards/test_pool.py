@@ -16,7 +16,7 @@ import pytest
 
 from rewards.config import RewardConfig
 from rewards.custom import RewardFunctionError, load_terms, pack
-from rewards.pool import GraderPool
+from rewards.pool import GraderPool, default_workers, most_workers
 from rewards.types import Outcome, Problem, Reward
 
 PROBLEM = Problem("p", "How many?", "18")
@@ -161,6 +161,15 @@ def test_groups_go_whole_to_a_function_that_takes_them(tmp_path: Path) -> None:
 def test_what_functions_print_does_not_disturb_the_answers(tmp_path: Path) -> None:
     name = function(tmp_path, "import os\nprint('hello')\nos.write(1, b'raw')\nreturn 1.0")
     assert grade(RewardConfig(function=name, workers=1), [["a", "b"]])[0][1].value == 1
+
+
+def test_more_workers_than_the_machine_holds_are_refused_before_any_is_started() -> None:
+    most = most_workers()
+    assert 1 <= default_workers() <= most < 100_000
+    threads = threading.active_count()
+    with pytest.raises(ValueError, match=rf"reward.workers = {most + 1} is more .* set at most {most}$"):
+        GraderPool(RewardConfig(workers=most + 1))
+    assert threading.active_count() == threads
 
 
 def test_a_function_its_workers_cannot_load_is_said(tmp_path: Path) -> None:

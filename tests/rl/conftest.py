@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 from clusters import Head, started_head
+from zygote import Zygote, started_zygote
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -15,3 +16,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def head() -> Iterator[Head]:
     with started_head() as head:
         yield head
+
+
+@pytest.fixture(scope="session")
+def zygote() -> Iterator[Zygote]:
+    with started_zygote() as zygote:
+        yield zygote

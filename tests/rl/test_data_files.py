@@ -1,6 +1,7 @@
 """Problems out of files: the layouts, the columns, and a clear line for whatever is wrong."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ from hypothesis import strategies as st
 
 from rewards.types import Problem
 from rl.config import DataConfig, Gsm8k, JsonLines, Math
-from rl.data import absolute_paths, load_problems
+from rl.data import absolute_paths, check_step_size, load_problems
 from rl.data.columns import Columns
+from rl.data.draw import MOST_REPEATED
 from rl.data.math import last_box
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -71,6 +73,8 @@ def test_columns_are_mapped_and_put_together(tmp_path: Path) -> None:
         (b'{"question": "\xff"}', "train.jsonl:2: not UTF-8 text at byte 15"),
         (b'{"answer": ' + b"9" * 5000 + b"}", "train.jsonl:2: not usable JSON: Exceeds the limit"),
         (b"[" * 100_000, "train.jsonl:2: not usable JSON: maximum recursion depth"),
+        (b'{"question": "\\ud800", "answer": 1}', r"train.jsonl:2: half a character, \ud800"),
+        (b'{"answer": ' + b"[" * 99 + b"]" * 99 + b"}", "train.jsonl:2: not usable JSON: nested more than 64 deep"),
         (
             b'{"problem": "a", "answer": 1}',
             "train.jsonl:2: there is no column 'question'; the columns are 'problem', 'ans",
@@ -95,6 +99,32 @@ def test_columns_are_mapped_and_put_together(tmp_path: Path) -> None:
 def test_a_bad_line_is_named(tmp_path: Path, line: bytes, complaint: str) -> None:
     write(tmp_path / "train.jsonl", ten()[0], line, ten()[1])
     assert complaint in error(JsonLines(source="jsonl", train="train.jsonl", num_held_out=1), tmp_path)
+
+
+@pytest.mark.timeout(20)
+def test_paths_that_lead_to_no_file_are_named_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    for path, complaint in (
+        ("fifo", "data.train: 'fifo' is something else, not a file"),
+        ("zero", "data.train: 'zero' is something else, not a file"),
+        ("loop", "data.train: there is no file 'loop'"),
+        ("x" * 300, "File name too long"),
+        ("~nobody-of-that-name/x", "cannot look for '~nobody-of-that-name/x'"),
+        ("\0", "data.train: there is no file"),
+    ):
+        said = error(JsonLines(source="jsonl", train=path), tmp_path)
+        assert complaint in said
+        assert len(said) < 400
+
+
+def test_a_step_of_far_more_problems_than_there_are_is_refused() -> None:
+    problems = [Problem(str(i), "q", "1") for i in range(5)]
+    check_step_size(problems, MOST_REPEATED)
+    with pytest.raises(ValueError, match=r"problems_per_step = 1025, and there are 5 problems .* at most 1024"):
+        check_step_size(problems, MOST_REPEATED + 1)
+    check_step_size(problems * 1000, 5000)
 
 
 def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rl.config import RunConfig
+from rl.config_keys import all_keys
 from rl.settings import dump_config, load_config
 
 ROOT = Path(__file__).parents[2]
@@ -175,12 +176,31 @@ def test_a_data_table_without_a_source_is_the_default_one(tmp_path: Path) -> Non
         ("lora.rank=true", 'lora.rank must be a whole number, and is "true"'),
         ("tensorboard=maybe", 'tensorboard must be true or false, and is "maybe"'),
         ("learner.lr=fast", 'learner.lr must be a number, and is "fast"'),
+        ("learner.lr=inf", "learner.lr must be a finite number, and is Infinity"),
+        ("reward.deadline_s=1e9", "reward.deadline_s must be above 0 and at most 86400, and is 1000000000.0"),
+        ("reward.terms=[{function='f', weight=nan}]", "reward.terms[0].weight must be a finite number, and is NaN"),
+        (
+            "placement.learner_resources={a=0}",
+            "placement.learner_resources.a must be at least 0.0001, and is 0",
+        ),
+        (
+            "prompt.template_options={a=inf}",
+            "prompt.template_options.a must be true or false or a finite number or text, and is Infinity",
+        ),
+        (
+            "sampling.temperature=1e-9",
+            "a temperature below 0.01 overflows; choose 0, which is greedy, or at least 0.01",
+        ),
+        ("sampling.stop=['']", 'sampling.stop[0] must be text that is not empty, and is ""'),
+        ("name=" + "x" * 101, 'name must be text of at most 100 letters, and is "' + "x" * 56 + "..."),
+        ("problems_per_step=1000000000", "problems_per_step must be at least 1 and at most 65536, and is 1000000000"),
+        ("seed=-1", "seed must be at least 0 and below 4294967296, and is -1"),
         ("learner.lr=nan", "learner.lr must be a finite number, and is NaN"),
         ("prompt.shots=3", 'prompt.shots must be a list, such as ["a", "b"], and is 3'),
         ("sampling.stop=a", 'sampling.stop must be a list, such as ["a", "b"], and is "a"'),
         ("lora=3", "lora must be a table, and is 3"),
         ("data=3", "data must be a table, and is 3"),
-        ("lora.rank=0", "lora.rank must be at least 1, and is 0"),
+        ("lora.rank=0", "lora.rank must be at least 1 and at most 65536, and is 0"),
         ("data.digits=12", "data.digits must be at least 1 and at most 9, and is 12"),
         ("rollout.gpu_memory_fraction=2", "rollout.gpu_memory_fraction must be above 0 and at most 1, and is 2"),
         ("model.dtype=int4", 'model.dtype must be "bfloat16" or "float32", and is "int4"'),
@@ -266,6 +286,18 @@ def test_an_override_sets_one_key_only(tmp_path: Path) -> None:
 
 
 # --- what no person writes ---
+
+
+def test_no_number_of_a_configuration_may_be_none() -> None:
+    """Also of those that come later."""
+    numbers = [key for key in all_keys() if float in key.types and "[]" not in key.name]
+    assert len(numbers) > 20
+    for key in numbers:
+        for text in ("nan", "inf", "-inf"):
+            needed = [f"data.source={key.source}"] if key.source else []
+            with pytest.raises(ValueError, match=f"{key.name} must be .*, and is (NaN|-?Infinity)"):
+                load_config(None, [*needed, f"{key.name}={text}"])
+
 
 DEEP = {
     "lists": "x = " + "[" * 50_000,
