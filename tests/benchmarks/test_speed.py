@@ -16,7 +16,7 @@ from rollout.vllm_engine import _Call
 
 def test_policies_of_a_sweep_are_sampled_together() -> None:
     """Four versions of one run are not: they are sampled one after another, at half the speed."""
-    config = RunConfig(model=ModelConfig(name="tiny-random", dtype="float32", max_length=64))
+    config = RunConfig(model=ModelConfig(name="tiny-random", dtype="float32"))
     waiting: OlderFirst[_Call] = OlderFirst()
     calls = [_Call([[1]], [], adapter) for adapter in policies(config, 4)]
     for call in calls:
