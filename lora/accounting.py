@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from torch import nn
 
+from lora.architecture import check_linears, is_linear, reads_text
 from lora.config import LoraConfig
 from lora.experts import PROJECTIONS, ExpertsLowRank, active_experts, expert_rank, is_experts
 from lora.inject import wants_experts
@@ -54,18 +55,21 @@ class LinearKind:
 
 
 def linear_kinds(model: nn.Module, lora: LoraConfig) -> list[LinearKind]:
-    """The model's linear layers by name and shape, in the model's order. It may be on the meta device.
+    """The model's linear layers that text goes through, by name and shape, in the model's order. It may be on the meta
+    device.
 
     Raises:
-        ValueError: a target names no layer.
+        ValueError: a target names no layer, or one that is more than linear.
     """
     targets = {*lora.targets, "lm_head"} if lora.lm_head else set(lora.targets)
+    check_linears(model, targets)
     shapes: Counter[tuple[str, int, int]] = Counter()
+    known = reads_text(model)
     for name, module in model.named_modules():
-        if isinstance(module, nn.Linear):
+        if is_linear(module) and module in known:
             shapes[name.rpartition(".")[2], module.in_features, module.out_features] += 1
     kinds = [LinearKind(name, n, d_in, d_out, name in targets) for (name, d_in, d_out), n in shapes.items()]
-    experts = [module for module in model.modules() if is_experts(module)]
+    experts = [module for module in model.modules() if is_experts(module) and module in known]
     wanted = wants_experts(lora, experts)
     kinds += _expert_kinds(model, experts, adapted=wanted)
     if missing := targets - {kind.name for kind in kinds} - (set(PROJECTIONS) if wanted else set()):

@@ -7,9 +7,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from lora.architecture import KNOWN, UnsupportedModel, check_linears, is_linear, reads_text
 from lora.config import LoraConfig
 from lora.experts import PROJECTIONS, ExpertsLowRank, LoraExperts, active_experts, expert_rank, is_experts
-from lora.layer import LoraLinear, LowRank
+from lora.layer import LoraLinear, LowRank, NotCalled
 from lora.routing import BASE, Route, Routing, routing_of
 
 
@@ -92,10 +93,11 @@ def inject(model: nn.Module, config: LoraConfig, *, seed: int = 0) -> LoraLayers
     several, one of these must say which.
 
     Raises:
-        ValueError: a target names no linear layer of the model.
+        ValueError: a target names no linear layer of the model, or one that is more than linear.
     """
     found, experts = _linears(model), _experts(model)
     targets = (*config.targets, "lm_head") if config.lm_head else config.targets
+    check_linears(model, targets)
     matched = {name: layer for name, layer in found.items() if name.rpartition(".")[2] in targets}
     wanted = experts if wants_experts(config, experts) else {}
     leaves = {name.rpartition(".")[2] for name in matched} | (set(PROJECTIONS) if wanted else set())
@@ -131,6 +133,31 @@ def eject(model: nn.Module, layers: LoraLayers) -> None:
             del layer.slots[str(layers.slot)]
 
 
+def check_adapted(model: nn.Module, layers: LoraLayers) -> None:
+    """Run the model on a few tokens, to see that the adapter takes part and can learn.
+
+    Raises:
+        ValueError: it cannot; it is off the model again.
+    """
+    ids = torch.tensor([[1, 2, 3, 4]], device=next(model.parameters()).device)
+    try:
+        with layers.alone(), torch.enable_grad():
+            if not model(input_ids=ids).logits.requires_grad:
+                kind = cast(Any, model).config.model_type
+                raise UnsupportedModel(f"models of type {kind!r} pass no gradient on to an adapter; {KNOWN}")
+    except (NotCalled, UnsupportedModel) as error:
+        eject(model, layers)
+        _unwrap_unused(model)
+        raise UnsupportedModel(str(error)) from error
+
+
+def _unwrap_unused(model: nn.Module) -> None:
+    for name, layer in list(model.named_modules()):
+        if isinstance(layer, LoraLinear) and not layer.slots:
+            parent, _, leaf = name.rpartition(".")
+            setattr(model.get_submodule(parent), leaf, layer.base)
+
+
 def wants_experts(config: LoraConfig, experts: Collection[object]) -> bool:
     """Whether `config` adapts a model's experts, if there are any.
 
@@ -148,7 +175,7 @@ def wants_experts(config: LoraConfig, experts: Collection[object]) -> bool:
 
 def _wrap(model: nn.Module, name: str, linear: nn.Linear, routing: Routing) -> LoraLinear:
     parent, _, leaf = name.rpartition(".")
-    wrapped = LoraLinear(linear, routing)
+    wrapped = LoraLinear(linear, routing, leaf)
     setattr(model.get_submodule(parent), leaf, wrapped)
     return wrapped
 
@@ -164,14 +191,20 @@ def _wrap_experts(model: nn.Module, name: str, experts: nn.Module, routing: Rout
 
 def _experts(model: nn.Module) -> dict[str, nn.Module]:
     """The layers' experts by name, as they are or wrapped."""
+    known = reads_text(model)
     found = {name: module for name, module in model.named_modules() if isinstance(module, LoraExperts)}
     wrapped = {id(module.base_layer) for module in found.values()}
-    plain = {n: m for n, m in model.named_modules() if is_experts(m) and id(m) not in wrapped}
+    plain = {n: m for n, m in model.named_modules() if is_experts(m) and id(m) not in wrapped and m in known}
     return {**found, **plain}
 
 
 def _linears(model: nn.Module) -> dict[str, nn.Linear | LoraLinear]:
-    """Linear layers by name, as they are or wrapped; those inside a `LoraLinear` left out."""
-    found = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear | LoraLinear)}
+    """Linear layers that text goes through, as they are or wrapped; those inside a `LoraLinear` left out."""
+    known = reads_text(model)
+    found: dict[str, Any] = {
+        name: module
+        for name, module in model.named_modules()
+        if (is_linear(module) or isinstance(module, LoraLinear)) and module in known
+    }
     inside = tuple(f"{name}." for name, module in found.items() if isinstance(module, LoraLinear))
     return {name: module for name, module in found.items() if not name.startswith(inside or ("\0",))}

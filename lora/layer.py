@@ -35,14 +35,28 @@ class LowRank(nn.Module):
         return self.lora_A.to(dtype), (self.scale * self.lora_B).to(dtype)
 
 
+class NotCalled(AttributeError):
+    """A model's own code takes the weight of an adapted layer, and passes by the adapter."""
+
+
 class LoraLinear(nn.Module):
     """Wraps an `nn.Linear` in place, with a slot for every adapter on it."""
 
-    def __init__(self, base: nn.Linear, routing: Routing) -> None:
+    def __init__(self, base: nn.Linear, routing: Routing, target: str = "") -> None:
+        """`target` is the name by which `lora.targets` has it."""
         super().__init__()
         self.base = base.requires_grad_(False)
         self.slots = nn.ModuleDict()
         self.routing = routing
+        self.target = target
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("weight", "bias"):
+            raise NotCalled(
+                f"lora.targets names {self.target!r}, and this model uses the {name} of such a layer without calling "
+                "it, so an adapter on it would do nothing; take it out of lora.targets"
+            )
+        return super().__getattr__(name)
 
     def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
         used = self.routing.used(self.slots, x.shape[:-1].numel())

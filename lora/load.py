@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
+from lora.architecture import KNOWN, UnsupportedModel, check_positions, first_line
 from lora.base_model import resolve_model
 from lora.config import LoraConfig, ModelConfig
 from lora.files import Description
@@ -42,22 +43,22 @@ def load_adapted(model: ModelConfig, lora: LoraConfig, *, device: str = "cpu", s
 
 def load_base(model: ModelConfig) -> nn.Module:
     """The base model alone. Raises ValueError, in one line, if it cannot be had."""
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
-    path = resolve_model(model.name)
+    config = _read_config(model)
     logging.disable_progress_bar()  # a run has a display of its own
+    # torch's own attention has no soft cap, and leaves it out without a word.
+    capped = getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None
     try:
-        # torch's own attention has no soft cap, and leaves it out without a word.
-        capped = getattr(AutoConfig.from_pretrained(path), "attn_logit_softcapping", None) is not None
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            path,
+            resolve_model(model.name),
             dtype=getattr(torch, model.dtype),
-            attn_implementation="eager" if capped else "sdpa",
+            attn_implementation="eager" if capped else None,
             output_loading_info=True,
         )
-    except (*UNLOADABLE, RuntimeError) as error:
-        raise ValueError(f"could not load model {model.name!r}: {_first_line(error)}") from error
+    except Exception as error:  # it is the family's own code that fails, in any way
+        raise ValueError(f"could not load model {model.name!r}: {first_line(error)}") from error
     whole, about = loaded
     if missing := sorted(about["missing_keys"]):  # transformers makes them up, at random
         raise ValueError(
@@ -72,17 +73,34 @@ def load_skeleton(model: ModelConfig) -> nn.Module:
     Raises:
         ValueError: there is no such model.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
+
+    config = _read_config(model)
+    try:
+        with torch.device("meta"):
+            skeleton: Any = AutoModelForCausalLM.from_config(config)
+    except Exception as error:  # as above
+        raise ValueError(f"could not read the configuration of model {model.name!r}: {first_line(error)}") from error
+    skeleton.tie_weights()
+    return skeleton
+
+
+def _read_config(model: ModelConfig) -> Any:
+    """The model's configuration. Raises ValueError if there is none, or no causal language model has such a one."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, __version__
 
     path = resolve_model(model.name)
     try:
         config: Any = AutoConfig.from_pretrained(path)
-        with torch.device("meta"):
-            skeleton: Any = AutoModelForCausalLM.from_config(config)
-    except (*UNLOADABLE, RuntimeError) as error:
-        raise ValueError(f"could not read the configuration of model {model.name!r}: {_first_line(error)}") from error
-    skeleton.tie_weights()
-    return skeleton
+    except Exception as error:  # configurations check themselves, in their own ways
+        raise ValueError(f"could not read the configuration of model {model.name!r}: {first_line(error)}") from error
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise UnsupportedModel(
+            f"{model.name!r} is a model of type {config.model_type!r}, which is no causal language model to "
+            f"transformers {__version__}; {KNOWN}"
+        )
+    check_positions(config, model.max_length)
+    return config
 
 
 def load_tokenizer(model: ModelConfig) -> Any:
@@ -94,7 +112,7 @@ def load_tokenizer(model: ModelConfig) -> Any:
     try:
         return AutoTokenizer.from_pretrained(path)
     except UNLOADABLE as error:
-        raise ValueError(f"could not load the tokenizer of model {model.name!r}: {_first_line(error)}") from error
+        raise ValueError(f"could not load the tokenizer of model {model.name!r}: {first_line(error)}") from error
 
 
 def load_end_tokens(model: ModelConfig, tokenizer: Any) -> set[int]:
@@ -111,11 +129,7 @@ def load_end_tokens(model: ModelConfig, tokenizer: Any) -> set[int]:
         config: Any = AutoConfig.from_pretrained(path)
         found.append(config.get_text_config().eos_token_id)
     except UNLOADABLE as error:
-        raise ValueError(f"could not read the configuration of model {model.name!r}: {_first_line(error)}") from error
+        raise ValueError(f"could not read the configuration of model {model.name!r}: {first_line(error)}") from error
     with contextlib.suppress(*UNLOADABLE):  # many models have no such file
         found.append(GenerationConfig.from_pretrained(path).eos_token_id)
     return {token for ends in found for token in (ends if isinstance(ends, list) else [ends]) if token is not None}
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lora.config import LoraConfig
 from lora.files import Description, unpack
-from lora.inject import LoraLayers, inject
+from lora.inject import LoraLayers, check_adapted, inject
 from lora.types import Adapter
 
 Shape = tuple[int, float, tuple[str, ...]]
@@ -59,6 +59,7 @@ class ServedModel:
             rank, alpha, targets = shape
             config = LoraConfig(rank=rank, alpha=alpha, targets=targets, allow_large_rank=True)
             self._slots[shape] = inject(self._model, config)
+            check_adapted(self._model, self._slots[shape])
         return self._slots[shape]
 
     @torch.no_grad()

@@ -46,6 +46,12 @@ def pack_rows(prompt: list[int], advised: Sequence[Advised], tokens_per_row: int
     return [_row(prompt, share) for share in _shares(len(prompt), advised, tokens_per_row)]
 
 
+def unpack_rows(rows: Sequence[Row]) -> list[Row]:
+    """Return the same completions, each in a row of its own, for a model that carries more along a row than attention
+    does. The inverse of packing: an attention mask cannot keep apart what a recurrent layer has in its state."""
+    return [alone for row in rows for alone in _unpacked(row)]
+
+
 def attention_mask(segment_ids: Tensor) -> Tensor:
     """bool[..., inputs, inputs]: a query sees what is not behind it, in the prompt or in its own completion.
 
@@ -72,6 +78,28 @@ def _shares(prompt_length: int, advised: Sequence[Advised], tokens_per_row: int)
         length += added
     if share:
         yield share
+
+
+def _unpacked(row: Row) -> Iterator[Row]:
+    count = int(row.sequence_ids[-1]) + 1
+    if count == 1:
+        yield row
+        return
+    for index in range(count):
+        inputs = torch.cat([torch.where(row.segment_ids == segment)[0] for segment in (0, index + 1)])
+        place = torch.empty_like(row.segment_ids)
+        place[inputs] = torch.arange(len(inputs))  # where each input comes to stand
+        targets = row.sequence_ids == index
+        yield Row(
+            token_ids=row.token_ids[inputs],
+            position_ids=row.position_ids[inputs],
+            segment_ids=row.segment_ids[inputs].clamp(max=1),
+            predictors=place[row.predictors[targets]],
+            targets=row.targets[targets],
+            sequence_ids=torch.zeros_like(row.targets[targets]),
+            rollout_logprobs=row.rollout_logprobs[targets],
+            advantages=row.advantages[targets],
+        )
 
 
 def _row(prompt: list[int], share: Sequence[Advised]) -> Row:

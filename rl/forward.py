@@ -5,6 +5,7 @@ a chunk at a time: the [tokens, vocabulary] matrix never exists at once, and its
 recomputation.
 """
 
+import inspect
 import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -15,6 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from lora.architecture import KNOWN, UnsupportedModel, language_model
 from lora.inject import LoraLayers, routed
 from rl.batch import attention_mask
 from rl.frozen_head import frozen_head_logprobs
@@ -75,6 +77,8 @@ def target_logprobs(
     batch: Microbatch,
     temperature: float | Float[Tensor, " targets"] = 1.0,
     owners: Sequence[Trained] = (),
+    *,
+    packed: bool = True,
 ) -> tuple[Float[Tensor, " targets"], Float[Tensor, " targets"]]:
     """Of each target, its logprob at its temperature and (without gradient) its distribution's entropy, in nats.
 
@@ -83,16 +87,10 @@ def target_logprobs(
     causal_lm: Any = model
     inputs = [(segment.owner, segment.inputs) for segment in batch.segments]
     with _divided(owners, inputs, batch.token_ids.numel()):
-        hidden = causal_lm.get_decoder()(
-            input_ids=batch.token_ids,
-            attention_mask=_masks(causal_lm.config, batch),
-            position_ids=batch.position_ids,
-            use_cache=False,
-        ).last_hidden_state
-    predicting = hidden.flatten(0, 1).index_select(0, batch.predictors)
+        predicting = hidden_states(causal_lm, batch, packed=packed)
     temperatures = torch.as_tensor(temperature, device=predicting.device).float().expand(len(predicting))
     if (weight := _frozen_head(causal_lm)) is not None:
-        return frozen_head_logprobs(predicting, weight, batch.targets, temperatures)
+        return frozen_head_logprobs(predicting, weight, batch.targets, temperatures / _logit_scale(causal_lm))
     chunks: list[tuple[Tensor, Tensor]] = []
     for start in range(0, len(predicting), CHUNK):
         part = slice(start, min(start + CHUNK, len(predicting)))
@@ -102,18 +100,34 @@ def target_logprobs(
     return torch.cat([logprobs for logprobs, _ in chunks]), torch.cat([entropies for _, entropies in chunks])
 
 
+def hidden_states(model: nn.Module, batch: Microbatch, *, packed: bool = True) -> Float[Tensor, "targets hidden"]:
+    """Return the state that predicts each target. Rows of one completion need no mask but the model's own, which every
+    kind of layer knows; `packed` says that there may be several in a row, for a model that attends only."""
+    causal_lm: Any = model
+    masks = _masks(causal_lm.config, batch) if packed else (batch.segment_ids >= 0).long()
+    hidden = read(model, batch.token_ids, attention_mask=masks, position_ids=batch.position_ids)
+    return hidden.flatten(0, 1).index_select(0, batch.predictors)
+
+
+def read(model: nn.Module, token_ids: Int[Tensor, "rows inputs"], **more: Any) -> Float[Tensor, "rows inputs hidden"]:
+    """Return the last hidden states of all inputs; what the model does not take of `more` is left out."""
+    part = language_model(model)
+    known = inspect.signature(part.forward).parameters
+    given = {name: value for name, value in (more | {"use_cache": False}).items() if name in known}
+    return part(input_ids=token_ids, **given).last_hidden_state
+
+
 def check_head(model: nn.Module) -> None:
-    """Raises ValueError if this model makes logits in a way that `target_logprobs` does not reproduce."""
+    """Raises UnsupportedModel if this model makes logits in a way that `target_logprobs` does not reproduce."""
     causal_lm: Any = model
     device = next(model.parameters()).device
     ids = torch.arange(1, 9, device=device)[None] % causal_lm.config.get_text_config().vocab_size
     with torch.no_grad():
         whole = causal_lm(input_ids=ids, use_cache=False).logits[0].float()
-        split = _logits(causal_lm, causal_lm.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state[0])
+        split = output_logits(causal_lm, read(model, ids)[0])
     if not torch.allclose(whole, split, rtol=1e-2, atol=1e-2):
-        raise ValueError(
-            f"models of type {causal_lm.config.model_type!r} treat their logits in a way that is not known"
-        )
+        kind = causal_lm.config.model_type
+        raise UnsupportedModel(f"models of type {kind!r} treat their logits in a way that is not known; {KNOWN}")
 
 
 def _divided(
@@ -147,15 +161,23 @@ def _softcap(model: Any) -> float | None:
     return getattr(model.config.get_text_config(), "final_logit_softcapping", None)
 
 
+def _logit_scale(model: Any) -> float:
+    """What a family multiplies its logits by, under any of the names that there are for it."""
+    config = model.config.get_text_config()
+    scale = (getattr(config, "logit_scale", None) or 1.0) * (getattr(config, "lm_head_multiplier", None) or 1.0)
+    return scale / (getattr(config, "logits_scaling", None) or 1.0)
+
+
 def _head_logprobs(model: Any, hidden: Tensor, targets: Tensor, temperatures: Tensor) -> tuple[Tensor, Tensor]:
-    logprobs = (_logits(model, hidden) / temperatures).log_softmax(-1)
+    logprobs = (output_logits(model, hidden) / temperatures).log_softmax(-1)
     with torch.no_grad():
         entropies = -(logprobs.exp() * logprobs).sum(-1)
     return logprobs.gather(1, targets[:, None])[:, 0], entropies
 
 
-def _logits(model: Any, hidden: Tensor) -> Tensor:
-    logits = model.get_output_embeddings()(hidden).float()
+def output_logits(model: Any, hidden: Tensor) -> Float[Tensor, "*positions vocabulary"]:
+    """Return float32 logits of hidden states, as `check_head` found the whole model to make them."""
+    logits = model.get_output_embeddings()(hidden).float() * _logit_scale(model)
     cap = _softcap(model)
     return cap * torch.tanh(logits / cap) if cap else logits
 

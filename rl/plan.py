@@ -6,6 +6,7 @@ from statistics import fmean
 from typing import Any
 
 from lora.accounting import LinearKind, advice, advised_lr, linear_kinds, model_parameters
+from lora.architecture import attends_only
 from lora.load import load_skeleton
 from rl.activations import DTYPE_BYTES
 from rl.config import RunConfig
@@ -31,6 +32,8 @@ class Plan:
     kv_bytes_per_token: int
     prompt_tokens: float
     """Mean over the problems that were looked at."""
+    packs: bool = True
+    """Whether completions of a prompt share it, or each is read behind a prompt of its own."""
 
     @property
     def trained(self) -> int:
@@ -66,8 +69,9 @@ class Plan:
 
     @property
     def learned_tokens(self) -> float:
-        """Of one step, a group's prompt counted once."""
-        return self.sampled_tokens + self.config.problems_per_step * self.prompt_tokens
+        """Of one step, a group's prompt counted as often as it is read."""
+        prompts = self.config.problems_per_step * (1 if self.packs else self.config.sampling.group_size)
+        return self.sampled_tokens + prompts * self.prompt_tokens
 
     def update_flops(self, rank: int | None) -> float:
         """Of one step's linear layers, two for a multiply-add; ``rank`` None is full fine-tuning."""
@@ -75,7 +79,7 @@ class Plan:
 
     @property
     def sample_flops(self) -> float:
-        """Of one step's linear layers; groups share their prompts."""
+        """Of one step's linear layers."""
         return 2 * self.learned_tokens * sum(kind.weights for kind in self.kinds)
 
     @property
@@ -150,6 +154,7 @@ class Plan:
             (
                 f"{config.problems_per_step} problems x {config.sampling.group_size} completions: up to "
                 f"{self.sampled_tokens:,} tokens sampled, {self.learned_tokens:,.0f} learned from"
+                + ("" if self.packs else ", the prompt once a completion, as this family needs")
             ),
         )
         yield (
@@ -186,16 +191,26 @@ def plan(config: RunConfig, prompt_lengths: list[int], longest_row: int) -> Plan
     """
     skeleton: Any = load_skeleton(config.model)
     about = skeleton.config.get_text_config()
-    head = getattr(about, "head_dim", None) or about.hidden_size // about.num_attention_heads
-    kv_heads = getattr(about, "num_key_value_heads", None) or about.num_attention_heads
     return Plan(
         config,
         linear_kinds(skeleton, config.lora),
         model_parameters(skeleton),
         LearnerMemory.of(skeleton, config.model, config.lora, config.learner, Budget(longest_row)),
-        kv_bytes_per_token=2 * about.num_hidden_layers * kv_heads * head * DTYPE_BYTES[config.model.dtype],
+        kv_bytes_per_token=_kept_numbers(about) * DTYPE_BYTES[config.model.dtype],
         prompt_tokens=fmean(prompt_lengths),
+        packs=attends_only(skeleton),
     )
+
+
+def _kept_numbers(about: Any) -> int:
+    """Of keys and values, for each token of a sequence. A recurrent layer keeps a state of one size instead."""
+    heads: int = getattr(about, "num_attention_heads", None) or 0
+    if heads == 0:
+        return 0
+    kinds: list[str] = getattr(about, "layer_types", None) or ["full_attention"] * about.num_hidden_layers
+    layers = sum((kind != "linear_attention" and "attention" in kind) or kind.startswith("hybrid") for kind in kinds)
+    width = getattr(about, "head_dim", None) or about.hidden_size // heads
+    return 2 * layers * (getattr(about, "num_key_value_heads", None) or heads) * width
 
 
 def _size(count: float) -> str:

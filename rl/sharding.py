@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from lora.architecture import language_model
+
 
 def shard_blocks(model: nn.Module, device: str) -> None:
     """Replace the blocks' weights, which may be on the CPU, by this process's share of them on the device."""
@@ -15,8 +17,7 @@ def shard_blocks(model: nn.Module, device: str) -> None:
 
     distributed: Any = torch.distributed
     mesh = init_device_mesh(device.partition(":")[0], (distributed.get_world_size(),))
-    causal_lm: Any = model
-    decoder: nn.Module = causal_lm.get_decoder()
+    decoder = language_model(model)
     model.requires_grad_(False)
     blocks = [block for child in decoder.children() if isinstance(child, nn.ModuleList) for block in child]
     for block in blocks:

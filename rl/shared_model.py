@@ -4,6 +4,7 @@ What the policies share is only read, so each gets the update that it would get 
 loss is divided by its own tokens, and gradients meet nowhere.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,18 +13,21 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from lora.architecture import attends_only, in_one_line
 from lora.config import ModelConfig
 from lora.files import Description, unpack
 from lora.full import FullWeights
-from lora.inject import LoraLayers, eject, inject
+from lora.inject import LoraLayers, check_adapted, eject, inject
 from lora.load import load_base
 from lora.types import Adapter
 from rl.attention import use_packed_attention
+from rl.batch import unpack_rows
 from rl.forward import Microbatch, check_head, microbatches, target_logprobs
 from rl.objective import OBJECTIVES, clipped, divisor
 from rl.peers import Alone, Peers
 from rl.policy import Policy, PolicySpec
 from rl.recompute import recompute_blocks
+from rl.row_check import check_rows, read_alone
 from rl.sharding import shard_blocks
 from rl.types import Row, TrainBatch
 
@@ -49,7 +53,7 @@ class SharedModel:
         gradient_checkpointing: bool = False,
         peers: Peers | None = None,
     ) -> None:
-        """Raises ValueError if there is no such model, or its logits are made in an unknown way."""
+        """Raises ValueError if there is no such model, or it would not be trained on right numbers."""
         self.config = model
         self.device = device
         self.dtype: torch.dtype = getattr(torch, model.dtype)
@@ -59,10 +63,21 @@ class SharedModel:
         if self._peers.in_step:
             shard_blocks(loaded, device)
         self.model: nn.Module = loaded.to(device).eval()
-        use_packed_attention(self.model)
-        check_head(self.model)
+        with in_one_line(loaded.config.model_type):
+            self.packs = self._prepare()
+            """Whether several completions may share a row; else each is read alone."""
         if gradient_checkpointing:
             recompute_blocks(self.model)
+
+    def _prepare(self) -> bool:
+        """Let the model attend over packed rows, if it attends only, and check what it makes of rows."""
+        packs = attends_only(self.model)
+        alone = read_alone(self.model, self.device)
+        if packs:
+            use_packed_attention(self.model)
+        check_head(self.model)
+        check_rows(self.model, alone, self.device, packed=packs)
+        return packs
 
     def add(self, spec: PolicySpec) -> Policy:
         """Begin a policy. Raises ValueError if the model lacks a layer that it adapts."""
@@ -71,6 +86,7 @@ class SharedModel:
             return Policy(spec, FullWeights(self.model), Description(self.config.name, 0, 0.0, ()))
         targets = (*lora.targets, "lm_head") if lora.lm_head else lora.targets
         layers = inject(self.model, lora, seed=spec.seed)
+        check_adapted(self.model, layers)
         return Policy(spec, layers, Description(self.config.name, lora.rank, lora.alpha, targets, layers.expert_rank))
 
     def remove(self, policy: Policy) -> None:
@@ -120,13 +136,14 @@ class SharedModel:
     def _score(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
         by_length = sorted(range(len(sequences)), key=lambda i: -len(sequences[i]))  # the microbatches' own order
         shares = microbatches([row_to_score(sequences[i]) for i in by_length], self._tokens, self.device)
-        logprobs = torch.cat([target_logprobs(self.model, share)[0] for share in shares])
+        logprobs = torch.cat([target_logprobs(self.model, share, packed=self.packs)[0] for share in shares])
         scores = logprobs.split([len(sequences[i]) - 1 for i in by_length])
         return [scores[by_length.index(i)].tolist() for i in range(len(sequences))]
 
     def _shares(self, learning: Sequence[Work]) -> list[Microbatch]:
-        rows = [row for one in learning for row in one.batch.rows]
-        owners = [owner for owner, one in enumerate(learning) for _ in one.batch.rows]
+        rows_of = [one.batch.rows if self.packs else unpack_rows(one.batch.rows) for one in learning]
+        rows = list(itertools.chain.from_iterable(rows_of))
+        owners = [owner for owner, mine in enumerate(rows_of) for _ in mine]
         shares = microbatches(rows, self._tokens, self.device, owners)
         if self._peers.in_step and learning:
             missing = self._peers.max(len(shares)) - len(shares)
@@ -139,7 +156,7 @@ class SharedModel:
         for segment in share.segments:
             temperatures[segment.targets] = learning[segment.owner].policy.spec.temperature
         owners = [one.policy.layers for one in learning]
-        logprobs, entropies = target_logprobs(self.model, share, temperatures, owners)
+        logprobs, entropies = target_logprobs(self.model, share, temperatures, owners, packed=self.packs)
         losses: list[Tensor] = []
         for segment in share.segments:
             one, mine = learning[segment.owner], segment.targets

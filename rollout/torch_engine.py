@@ -11,11 +11,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from lora.architecture import attends_only, in_one_line
 from lora.config import LoraConfig, ModelConfig
 from lora.load import load_base, load_tokenizer
 from lora.served import ServedModel
 from lora.types import Adapter
 from rollout.config import SamplingConfig
+from rollout.row_reader import RowReader, reads_on
 from rollout.types import Completion, Engine
 
 
@@ -27,11 +29,15 @@ class TorchEngine(Engine):
     """
 
     def __init__(self, model: ModelConfig, lora: LoraConfig, device: str = "cpu") -> None:
-        """`lora` is a shape to be ready for. Raises ValueError if the model lacks a layer that it adapts."""
+        """`lora` is a shape to be ready for. Raises ValueError if the model lacks a layer that it adapts, or its
+        family is not known."""
         base: Any = load_base(model)
         self._model: Any = base.to(device).eval()
         self._served = ServedModel(self._model, lora)
         self._tokenizer = load_tokenizer(model)
+        with in_one_line(self._model.config.model_type):
+            self._attends_only = attends_only(self._model)
+            self._cached = reads_on(self._model, attends_only=self._attends_only)
         self._ends = _end_tokens(self._model, self._tokenizer)
         self._device = device
 
@@ -74,12 +80,9 @@ class TorchEngine(Engine):
     def _sample_equal_lengths(
         self, prompts: Int[Tensor, "prompts length"], sampling: SamplingConfig, seeds: Sequence[int], version: int
     ) -> list[list[Completion]]:
-        model = self._model
         generators = [torch.Generator().manual_seed(seed % 2**63) for seed in seeds]
-        output = model(prompts, use_cache=True)
-        cache, logits = output.past_key_values, output.logits[:, -1]
-        cache.batch_repeat_interleave(sampling.group_size)
-        logits = logits.repeat_interleave(sampling.group_size, dim=0)
+        reader = RowReader(self._model, cached=self._cached, attends_only=self._attends_only)
+        logits = reader.begin(prompts, sampling.group_size)
         tokens: list[list[int]] = [[] for _ in range(len(logits))]
         logprobs: list[list[float]] = [[] for _ in range(len(logits))]
         reasons: list[str | None] = [None] * len(logits)
@@ -92,7 +95,7 @@ class TorchEngine(Engine):
                     reasons[row] = self._reason(tokens[row], sampling)
             if all(reasons) or position + 1 == sampling.max_tokens:
                 break
-            logits = model(chosen[:, None], past_key_values=cache, use_cache=True).logits[:, -1]
+            logits = reader.go_on(chosen)
         rows = [
             Completion(tuple(t), tuple(p), self._text(t, sampling), "stop" if reason else "length", version)
             for t, p, reason in zip(tokens, logprobs, reasons, strict=True)

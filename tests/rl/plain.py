@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
+    CohereConfig,
     Gemma2Config,
     Gemma3TextConfig,
+    GraniteConfig,
     LlamaConfig,
     MistralConfig,
     MixtralConfig,
@@ -39,6 +41,12 @@ FAMILIES: dict[str, Any] = {
     "qwen3": lambda: Qwen3Config(**SHAPE),
     "mistral-sliding": lambda: MistralConfig(**SHAPE, sliding_window=4),
     "gemma2-sliding-softcap": lambda: Gemma2Config(**SHAPE, sliding_window=4, final_logit_softcapping=3.0),
+    "cohere-scaled-logits": lambda: CohereConfig(
+        **{name: value for name, value in SHAPE.items() if name != "head_dim"}, logit_scale=0.3
+    ),
+    "granite-scaled-logits": lambda: GraniteConfig(
+        **{name: value for name, value in SHAPE.items() if name != "head_dim"}, logits_scaling=4.0
+    ),
     "gemma3-sliding": lambda: Gemma3TextConfig(**SHAPE, sliding_window=4, layer_types=KINDS),
 }
 EXPERTS: dict[str, Any] = {"num_experts_per_tok": 2, "norm_topk_prob": True}

@@ -1,11 +1,13 @@
 """Packed rows hold every completion that teaches, exactly once, and nothing leaks between them."""
 
+from dataclasses import fields
+
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from support import CRASHED, RIGHT, WRONG, made_groups, problem
 
-from rl.batch import attention_mask, build_batch
+from rl.batch import attention_mask, build_batch, unpack_rows
 from rl.types import Group, Row
 from rollout.types import Completion
 
@@ -54,6 +56,17 @@ def test_rows_hold_every_completion_with_a_signal_once(batch: tuple[list[Group],
         if advantage != 0
     ]
     assert [seen for row in built.rows for seen in decoded(row)] == expected
+
+
+@given(batches())
+def test_unpacked_rows_are_those_of_one_completion_each(batch: tuple[list[Group], list[list[float]], int]) -> None:
+    groups, advantages, tokens_per_row = batch
+    unpacked = unpack_rows(build_batch(groups, advantages, tokens_per_row).rows)
+    expected = build_batch(groups, advantages, 1).rows
+    assert len(unpacked) == len(expected)
+    for mine, theirs in zip(unpacked, expected, strict=True):
+        for part in fields(Row):
+            assert torch.equal(getattr(mine, part.name), getattr(theirs, part.name)), part.name
 
 
 @given(batches())

@@ -5,9 +5,11 @@ import os
 import signal
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+from hybrids import save_hybrid
 from support import made_groups
 
 from lora.config import LoraConfig, ModelConfig
@@ -27,9 +29,11 @@ def batch(seed: int, groups: int = 5) -> TrainBatch:
     return build_batch(made, [advantages(group.rewards) for group in made], 40)
 
 
-def arguments(model: ModelConfig, *, lm_head: bool = False, **settings: Any) -> dict[str, Any]:
+def arguments(
+    model: ModelConfig, *, lm_head: bool = False, targets: tuple[str, ...] = (), **settings: Any
+) -> dict[str, Any]:
     config = LearnerConfig(lr=1e-2, tokens_per_microbatch=64, **settings)
-    lora = LoraConfig(rank=2, lm_head=lm_head)
+    lora = LoraConfig(rank=2, lm_head=lm_head, **({"targets": targets} if targets else {}))
     return {"run": "run", "model": model, "lora": lora, "config": config, "temperature": 1.0, "seed": 3}
 
 
@@ -75,6 +79,19 @@ async def test_two_learners_make_the_update_of_one(tiny_model: ModelConfig, shar
         for under in ("policy", "base"):
             scored, expected = await two.score(sequences, under=under), await alone.score(sequences, under=under)
             assert [s == pytest.approx(e, abs=1e-4) for s, e in zip(scored, expected, strict=True)] == [True, True]
+
+
+@pytest.mark.usefixtures("ray_cluster")
+async def test_two_learners_of_a_sharded_hybrid_make_the_update_of_one(tmp_path: Path) -> None:
+    """Each reads its completions one a row, so they have unequal numbers of microbatches to go through together."""
+    targets = save_hybrid("qwen3.5", tmp_path)
+    model = ModelConfig(name=str(tmp_path), dtype="float32", max_length=64)
+    options = arguments(model, targets=targets)
+    alone = TorchLearner(**options)
+    async with learners(options, 2, shard=True) as two:
+        mine, theirs = await two.update(batch(0, 3)), await alone.update(batch(0, 3))
+        assert mine == pytest.approx(theirs, rel=1e-4, abs=1e-6)
+        await assert_same_policy(two, alone)
 
 
 @pytest.mark.usefixtures("ray_cluster")

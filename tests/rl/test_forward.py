@@ -7,7 +7,7 @@ import pytest
 import torch
 from plain import FAMILIES, logprobs, save_tiny
 from support import made_groups
-from transformers import AutoModelForCausalLM, CohereConfig
+from transformers import AutoModelForCausalLM, RobertaConfig
 
 from lora.config import LoraConfig
 from lora.inject import inject
@@ -112,7 +112,7 @@ def test_microbatches_hold_every_row_once_and_no_more_padded_tokens_than_allowed
 
 def test_a_model_that_treats_its_logits_in_an_unknown_way_is_refused() -> None:
     shape = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1}
-    config = CohereConfig(**shape, num_attention_heads=4, logit_scale=0.5, initializer_range=0.5)
+    config = RobertaConfig(**shape, num_attention_heads=4, is_decoder=True, initializer_range=0.5)
     model: Any = AutoModelForCausalLM.from_config(config)
-    with pytest.raises(ValueError, match="'cohere' treat their logits"):
+    with pytest.raises(ValueError, match="'roberta' treat their logits"):
         check_head(model)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from hybrids import save_hybrid
 
 from lora.accounting import LinearKind, linear_kinds, model_parameters, trained_parameters
 from lora.config import LoraConfig, ModelConfig
@@ -92,6 +93,20 @@ def test_memory_is_the_weights_the_adapter_and_what_the_largest_microbatch_keeps
     masks = 30 * 2 * (8192**2 - 4096 * 400)
     grown = longer.learner_bytes - masks - small.learner_bytes
     assert grown == pytest.approx(small.learner_bytes - small.weight_bytes, rel=0.1)
+
+
+def test_a_hybrids_prompts_are_counted_once_a_completion_and_its_cache_by_its_attention(tmp_path: Path) -> None:
+    targets = save_hybrid("qwen3.5", tmp_path)
+    sampling = SamplingConfig(group_size=4, max_tokens=8)
+    config = RunConfig(
+        model=ModelConfig(name=str(tmp_path), dtype="float32"), lora=LoraConfig(targets=targets), sampling=sampling,
+        problems_per_step=3,
+    )  # fmt: skip
+    hybrid = plan(config, [10])
+    assert hybrid.learned_tokens == 3 * 4 * (8 + 10)
+    assert hybrid.kv_bytes_per_token == 2 * 1 * 2 * 8 * 4, "of its two layers one attends: 2 heads of 8, float32"
+    assert any("once a completion" in said for _, said in hybrid.lines())
+    assert planned(sampling=sampling, problems_per_step=3).learned_tokens == 3 * (4 * 8 + 65)
 
 
 def test_it_says_when_the_rank_is_too_small_or_more_than_is_needed() -> None:
