@@ -101,7 +101,7 @@ def pack(tensors: Mapping[str, Tensor], description: Description) -> bytes:
     `tensors` are named as `LoraLayers.tensors` names them.
     """
     peft = {f"{PREFIX}{name}.weight": tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
-    return _with_sorted_header(pack_tensors(peft, "adapter", asdict(description)))
+    return pack_tensors(peft, "adapter", asdict(description))
 
 
 def unpack(payload: bytes) -> tuple[dict[str, Tensor], Description]:
@@ -209,14 +209,6 @@ def _expert_rank(ranks: Mapping[str, int], parameters: Sequence[str], rank: int)
     if not all(name.rpartition(".")[2] in weights for name in (*ranks, *parameters)) or len(found) > 1:
         raise ValueError("the adapter is not plain LoRA with one rank and one alpha, and one rank for experts")
     return found.pop() if found else None
-
-
-def _with_sorted_header(payload: bytes) -> bytes:
-    """safetensors writes its metadata in another order every time, and an adapter is named by its bytes."""
-    end = 8 + int.from_bytes(payload[:8], "little")
-    header = json.dumps(json.loads(payload[8:end]), sort_keys=True, separators=(",", ":")).encode()
-    header += b" " * (-len(header) % 8)  # tensors begin at a multiple of 8
-    return len(header).to_bytes(8, "little") + header + payload[end:]
 
 
 def _from_peft_names(peft: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -10,8 +10,8 @@ from torch import Tensor
 
 
 def pack_tensors(tensors: Mapping[str, Tensor], key: str, facts: Mapping[str, Any]) -> bytes:
-    """A safetensors file with the facts in its header, as JSON under that key."""
-    return safetensors.torch.save(dict(tensors), metadata={"format": "pt", key: json.dumps(facts)})
+    """Return a safetensors file with the facts in its header, as JSON under that key: the same bytes every time."""
+    return _with_sorted_header(safetensors.torch.save(dict(tensors), metadata={"format": "pt", key: json.dumps(facts)}))
 
 
 def unpack_tensors(payload: bytes, key: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -42,3 +42,11 @@ def parse_object(text: str | bytes, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{what} is no JSON object")
     return cast("dict[str, Any]", value)
+
+
+def _with_sorted_header(payload: bytes) -> bytes:
+    """safetensors writes its metadata in another order every time, and adapters are named by their bytes."""
+    end = 8 + int.from_bytes(payload[:8], "little")
+    header = json.dumps(json.loads(payload[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # tensors begin at a multiple of 8
+    return len(header).to_bytes(8, "little") + header + payload[end:]

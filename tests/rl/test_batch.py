@@ -62,7 +62,12 @@ def test_rows_hold_every_completion_with_a_signal_once(batch: tuple[list[Group],
 def test_unpacked_rows_are_those_of_one_completion_each(batch: tuple[list[Group], list[list[float]], int]) -> None:
     groups, advantages, tokens_per_row = batch
     unpacked = unpack_rows(build_batch(groups, advantages, tokens_per_row).rows)
-    expected = build_batch(groups, advantages, 1).rows
+    expected = [
+        row
+        for group, group_advantages in zip(groups, advantages, strict=True)
+        for completion, reward, advantage in zip(group.completions, group.rewards, group_advantages, strict=True)
+        for row in build_batch([Group(group.problem, group.prompt, [completion], [reward])], [[advantage]], 1).rows
+    ]
     assert len(unpacked) == len(expected)
     for mine, theirs in zip(unpacked, expected, strict=True):
         for part in fields(Row):

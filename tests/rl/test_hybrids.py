@@ -94,7 +94,7 @@ async def test_an_update_from_packed_rows_is_that_of_one_completion_at_a_time(hy
         assert mine is not None
         assert tensor.grad is not None
         assert tensor.grad.norm() > 0, name
-        assert (mine - tensor.grad).norm() <= 1e-4 * tensor.grad.norm(), name
+        assert (mine - tensor.grad).norm() <= 1e-3 * tensor.grad.norm(), name  # a leak is a hundred times that
 
 
 async def test_what_is_sampled_has_the_logprobs_that_it_is_scored_with(hybrid: Hybrid) -> None:
@@ -104,7 +104,11 @@ async def test_what_is_sampled_has_the_logprobs_that_it_is_scored_with(hybrid: H
     prompts, sampling = [[5, 6, 7], [9, 8, 4], [20, 21, 22, 23, 24]], SamplingConfig(group_size=3, max_tokens=6)
     sampled = await engine.sample(prompts, adapter, sampling, seeds=[1, 2, 3])
     assert sampled == await engine.sample(prompts, adapter, sampling, seeds=[1, 2, 3])
-    assert sampled[1:] == await engine.sample(prompts[1:], adapter, sampling, seeds=[2, 3])
+    fewer = await engine.sample(prompts[1:], adapter, sampling, seeds=[2, 3])  # other rows beside, other rounding
+    for group, same in zip(sampled[1:], fewer, strict=True):
+        for completion, again in zip(group, same, strict=True):
+            assert completion.token_ids == again.token_ids
+            assert completion.logprobs == pytest.approx(again.logprobs, abs=1e-4)
     for prompt, group in zip(prompts, sampled, strict=True):
         for completion in group:
             (scores,) = await engine.score([[*prompt, *completion.token_ids]], adapter)

@@ -102,7 +102,7 @@ def test_a_hybrids_prompts_are_counted_once_a_completion_and_its_cache_by_its_at
         model=ModelConfig(name=str(tmp_path), dtype="float32"), lora=LoraConfig(targets=targets), sampling=sampling,
         problems_per_step=3,
     )  # fmt: skip
-    hybrid = plan(config, [10])
+    hybrid = plan(config, [10], longest_row=18)
     assert hybrid.learned_tokens == 3 * 4 * (8 + 10)
     assert hybrid.kv_bytes_per_token == 2 * 1 * 2 * 8 * 4, "of its two layers one attends: 2 heads of 8, float32"
     assert any("once a completion" in said for _, said in hybrid.lines())
