@@ -89,7 +89,6 @@ async def open_learner(
             shard=config.learner.shard,
         )
     try:
-        say_checkpointing(config, await learner.facts())
         yield learner
     finally:
         await learner.close()

@@ -21,7 +21,7 @@ from rewards.math_answer import check_answers
 from rewards.preflight import preflight
 from rewards.types import Problem
 from rl.activations import longest_row
-from rl.cluster import connect, disconnect, open_grader, open_parts
+from rl.cluster import connect, disconnect, open_grader, open_parts, say_checkpointing
 from rl.config import RunConfig, replaced
 from rl.curve import draw_curve
 from rl.dashboard.legend import run_info
@@ -158,6 +158,7 @@ async def _run(prepared: Prepared, directory: RunDirectory, console: Console, *,
         parts = await stack.enter_async_context(opening)
     async with stack:
         facts = dict(await parts.learner.facts())
+        say_checkpointing(config, facts)
         _warn(config, facts["model_parameters"])
         await _train(prepared, parts, directory, console, resume=resume)
     return facts

@@ -83,12 +83,8 @@ class PolicyHost:
         return {
             "trained_parameters": trained,
             "model_parameters": model_parameters(self._shared.model),
-            **self.device_facts(),
+            "gradient_checkpointing": int(self.checkpointing),
         }
-
-    def device_facts(self) -> Mapping[str, int]:
-        """What was found out on the device, whatever the policy."""
-        return {"gradient_checkpointing": int(self.checkpointing)}
 
 
 class Host(Protocol):

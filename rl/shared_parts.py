@@ -9,7 +9,7 @@ from typing import Any, cast
 from lora.config import LoraConfig
 from rewards.pool import GraderPool
 from rewards.types import Problem
-from rl.cluster import connect, local_device, memory_share, open_grader, open_workers, say_checkpointing
+from rl.cluster import connect, local_device, memory_share, open_grader, open_workers
 from rl.config import RunConfig, replaced
 from rl.learner_memory import Budget
 from rl.liveness import Watchman
@@ -108,8 +108,9 @@ async def open_shared(
 
 
 def largest(configs: Sequence[RunConfig]) -> LoraConfig:
-    """The adapter of the highest rank, which is what an engine must have room for."""
-    return max((config.lora for config in configs), key=lambda lora: (lora.rank, lora.lm_head))
+    """The adapter of the highest rank, which is what an engine must have room for; of the head too, if any is."""
+    highest = max((config.lora for config in configs), key=lambda lora: lora.rank)
+    return replaced(highest, lm_head=any(config.lora.lm_head for config in configs))
 
 
 def with_room(configs: Sequence[RunConfig], at_once: int, own_devices: bool) -> RunConfig:
@@ -131,7 +132,6 @@ async def _open_host(
     else:
         host = await RayHost.start(spec, held.learner, stall_timeout=config.learner.stall_timeout)
     try:
-        say_checkpointing(config, await host.call("device_facts"))
         yield host
     finally:
         await host.close()

@@ -15,7 +15,7 @@ from torch import Tensor
 from lora.accounting import supervised_advice
 from lora.load import load_end_tokens, load_tokenizer
 from lora.types import Adapter
-from rl.cluster import connect, disconnect, open_learner, open_parts
+from rl.cluster import connect, disconnect, open_learner, open_parts, say_checkpointing
 from rl.config import RunConfig, replaced
 from rl.data import Split, absolute_paths, check_step_size, load_problems, sample_held_out
 from rl.demonstrations import Demonstrator
@@ -114,6 +114,7 @@ async def _run(prepared: SupervisedRun, directory: RunDirectory, console: Consol
             end_on_signals()  # again: Ray has put a handler of SIGTERM in place that aborts
         async with open_school(prepared, directory.path.name) as (learner, parts):
             facts = dict(await learner.facts())
+            say_checkpointing(config, facts)
             for warning in supervised_advice(
                 facts["model_parameters"], config.lora, config.learner.lr, config.problems_per_step
             ):

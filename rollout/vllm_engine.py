@@ -65,6 +65,7 @@ class VllmEngine(Engine):
         self._engine = _start(_engine_args(model, model_config, lora, config, seed))
         self._home = MemoryDirectory()
         self._keep = config.adapters_in_flight
+        self._adapts_head = lora.lm_head
         self._loaded: dict[str, _Loaded] = {}
         self._ids = itertools.count(1)
         self._request_ids = itertools.count()
@@ -95,7 +96,7 @@ class VllmEngine(Engine):
     async def score(self, sequences: Sequence[Sequence[int]], adapter: Adapter) -> list[list[float]]:
         from vllm import SamplingParams
 
-        if "lm_head" in unpack(adapter.payload)[1].targets:
+        if self._adapts_head or "lm_head" in unpack(adapter.payload)[1].targets:
             return await self._score_next_tokens(sequences, adapter)
         parameters = [SamplingParams(max_tokens=1, temperature=0, prompt_logprobs=0) for _ in sequences]
         outputs = await self._submit(_Call([list(s) for s in sequences], parameters, adapter))
@@ -105,7 +106,8 @@ class VllmEngine(Engine):
         """Score each token as the sampler would: as the next one behind its beginning, in a request of its own.
 
         vLLM 0.32 maps adapters of the output layer to the rows that it samples, so its prompt logprobs lack them: on a
-        GPU in all rows but the first few, on a CPU where a batch holds several adapters.
+        GPU in all rows but the first few, on a CPU where a batch holds several adapters. In those first rows are the
+        adapters of whatever the batch samples, so where one of them adapts the head, all are scored like this.
         """
         from vllm import SamplingParams
 

@@ -20,7 +20,7 @@ from rich.console import Console
 from lora.inject import inject
 from lora.load import load_skeleton
 from rewards.preflight import preflight
-from rl.cluster import connect, disconnect, open_grader, open_parts
+from rl.cluster import connect, disconnect, open_grader, open_parts, say_checkpointing
 from rl.config import replaced
 from rl.curve import draw_curve
 from rl.dashboard.legend import submission_id
@@ -188,7 +188,9 @@ class _Runner:
                 alone = partial(open_parts, longest_row=prepared.longest_row)
                 opened = alone if shared is None else shared.open
                 parts = await stack.enter_async_context(opened(prepared.config, point.name, prepared.encode))
-                trained = await _trained_parameters(parts.learner)
+                facts = await _facts(parts.learner)
+                say_checkpointing(prepared.config, facts)
+                trained = facts["trained_parameters"]
                 await self._train(point, prepared, parts, directory, resume=resume)
         except StoppedEarly:
             ended = "stopped_early"
@@ -242,12 +244,12 @@ class _Judged(Sinks):
             raise StoppedEarly
 
 
-async def _trained_parameters(learner: Learner) -> int:
+async def _facts(learner: Learner) -> Mapping[str, int]:
     try:
-        return (await learner.facts())["trained_parameters"]
+        return await learner.facts()
     except LearnerDied:  # between two runs of a sweep
         await learner.restart()
-        return (await learner.facts())["trained_parameters"]
+        return await learner.facts()
 
 
 def _groups(points: Sequence[Point]) -> list[list[Point]]:

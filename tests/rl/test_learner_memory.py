@@ -30,6 +30,7 @@ from rl.learner import TorchLearner
 from rl.learner_memory import FILL, Budget, LearnerMemory, resolve_checkpointing
 from rl.peers import Alone
 from rl.placement import Request, share_gpus
+from rl.policy import PolicySpec
 from rl.policy_host import HostSpec, PolicyHost
 from rl.recompute import recompute_blocks
 from rl.reservation import Reservation
@@ -216,13 +217,14 @@ def test_more_is_needed_of_longer_rows_and_more_policies_and_less_of_shards() ->
     assert needed(Budget(500), checkpointing=True) < small / 3
 
 
-def test_it_is_off_on_a_cpu_and_what_it_came_to_is_told(tiny_model: ModelConfig) -> None:
+async def test_it_is_off_on_a_cpu_and_what_it_came_to_is_told(tiny_model: ModelConfig) -> None:
     for wanted, expected in (("auto", 0), (True, 1), (False, 0)):
         config = LearnerConfig.model_validate({"gradient_checkpointing": wanted})
         learner = TorchLearner("run", tiny_model, LORA, config, temperature=1.0, seed=0, budget=Budget(10**9))
         host = PolicyHost(HostSpec(tiny_model, "cpu", config, LORA, Budget(10**9)))
-        assert learner.checkpointing == host.checkpointing == expected
-        assert host.device_facts() == {"gradient_checkpointing": expected}
+        host.add(PolicySpec("run", LORA, config, temperature=1.0, seed=0))
+        assert host.facts("run") == await learner.facts()
+        assert host.facts("run")["gradient_checkpointing"] == expected
 
 
 async def test_learners_of_one_step_agree(tiny_model: ModelConfig) -> None:
