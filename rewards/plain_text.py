@@ -53,7 +53,7 @@ _OTHER_RIGHT = re.compile(
     re.IGNORECASE,
 )
 _CONNECTIVE = re.compile(r"^(?:so|thus|hence|then|therefore|and|\\therefore|=>|∴|→)[ ,:]+", re.IGNORECASE)
-_ASSIGNMENT = re.compile(r"^[A-Za-z]\w* ?= ?[^=<>]*$|^[-+±]\s*\d[^,;]*$")
+_ASSIGNMENT = re.compile(r"^[A-Za-z]\w* ?= ?[^=<>]*$|^[^=<>]*= ?[A-Za-z]$|^[-+]?\d+ [A-Za-z]$|^[-+±]\s*\d[^,;]*$")
 _BULLET = re.compile(r"^[-*•]\s+(?=(?:[^A-Za-z\\]|\\\w+)+$)")
 _NAMED_LINE = re.compile(r"(\\?[A-Za-z]\w*) ?= ?([^=<>≈]+)")
 _COMPANION = re.compile(r"(?:\bor|\beither|;|\bto|\bbetween|[\d}\\]\S*,?\s+and)\s*[$(]?$", re.IGNORECASE)
