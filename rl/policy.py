@@ -93,27 +93,30 @@ class Policy:
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, config.max_grad_norm or math.inf).item()
         lr = config.lr * lr_scale
         before = None if config.weights == "full" else _Kept(self.parameters, self.optimizer)
-        if finite := finite and math.isfinite(norm):
-            for group in self.optimizer.param_groups:
-                group["lr"] = lr
-            self.optimizer.step()
-        if sound := agreed(finite and self._largest() <= torch.finfo(dtype).max):
+        finite = finite and math.isfinite(norm)
+        if sound := agreed(finite and self._move(lr) <= torch.finfo(dtype).max):
             self.layers.sync()
             self.version += 1
-        elif before is not None:
-            before.restore()
         elif finite:
+            self._take_back(before)
+        return {"update/grad_norm": norm, "update/nonfinite": float(not sound), "update/lr": lr}
+
+    def _move(self, lr: float) -> float:
+        """Take the optimizer's step; returns the largest magnitude among parameters and moments, NaN if one is NaN."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.step()
+        states = self.optimizer.state.values()
+        moments = [value for state in states for key, value in state.items() if key != "step"]
+        return torch.nn.utils.get_total_norm([*self.parameters, *moments], math.inf).item()
+
+    def _take_back(self, before: "_Kept | None") -> None:
+        if before is None:
             raise SpoiltWeights(
                 f"step {self.version + 1} of {self.run} made weights that are not finite, and a step of all weights "
                 "cannot be undone: lower learner.lr, and go on from the last checkpoint with --resume"
             )
-        return {"update/grad_norm": norm, "update/nonfinite": float(not sound), "update/lr": lr}
-
-    def _largest(self) -> float:
-        """The largest magnitude among parameters and moments; NaN if one of them is NaN."""
-        states = self.optimizer.state.values()
-        moments = [value for state in states for key, value in state.items() if key != "step"]
-        return torch.nn.utils.get_total_norm([*self.parameters, *moments], math.inf).item()
+        before.restore()
 
     def state(self) -> bytes:
         """All that the next step depends on."""

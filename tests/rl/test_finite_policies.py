@@ -148,7 +148,7 @@ def test_full_fine_tuning_that_cannot_go_back_ends(tiny_model: ModelConfig) -> N
     """A second copy of all weights and moments would take more memory than the model."""
     model = SharedModel(tiny_model)
     policy = model.add(spec(weights="full", lr=math.inf))
-    with pytest.raises(RuntimeError, match=r"made weights that are not finite .*lower learner\.lr.*--resume"):
+    with pytest.raises(RuntimeError, match=r"made weights that are not finite.*lower learner\.lr.*--resume"):
         model.update([Work(policy, batch(0))])
 
 
