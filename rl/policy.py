@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lora.config import LoraConfig
-from lora.files import Description, pack
+from lora.files import Description, check_finite, pack
 from lora.packed import pack_tensors, unpack_tensors
 from lora.types import Adapter
 from rl.config import LearnerConfig
@@ -74,8 +74,10 @@ class Policy:
     def publish(self, dtype: torch.dtype) -> Adapter:
         """The policy as it is now. Raises SpoiltWeights if it holds a number that is not finite."""
         tensors = {name: tensor.to(dtype) for name, tensor in self.layers.tensors().items()}
-        if spoilt := _first_spoilt(tensors):
-            raise SpoiltWeights(f"{spoilt} of {self.run} is not finite: go on from the last checkpoint with --resume")
+        try:
+            check_finite(tensors)
+        except ValueError as error:
+            raise SpoiltWeights(f"{self.run}: {error}; go on from the last checkpoint with --resume") from error
         return Adapter(self.run, self.version, pack(tensors, self._description))
 
     def step(
@@ -132,8 +134,7 @@ class Policy:
         run, version = facts.get("run"), facts.get("version")
         if not isinstance(run, str) or not isinstance(version, int):
             raise ValueError("a policy's state does not say which run's and which version it is")
-        if spoilt := _first_spoilt(tensors):
-            raise ValueError(f"{spoilt} of the policy that it holds is not finite")
+        check_finite(tensors)
         self.layers.load({n: t for n, t in tensors.items() if not n.startswith("adam.")})
         self.run, self.version = run, version
         for name, parameter in self.layers.tensors().items():
@@ -163,11 +164,6 @@ class _Kept:
             parameter.copy_(before)
         self._optimizer.state.clear()
         self._optimizer.state.update(self._states)
-
-
-def _first_spoilt(tensors: Mapping[str, Tensor]) -> str | None:
-    """The name of the first tensor with a number that is not finite, if there is one."""
-    return next((name for name, tensor in tensors.items() if not tensor.isfinite().all()), None)
 
 
 def first_state(run: str, tensors: Mapping[str, Tensor]) -> bytes:

@@ -63,8 +63,6 @@ def _check(config: RunConfig, tensors: Tensors, description: Description) -> Non
                 f"{where} is for another model than {config.model.name}: {name} {have}, where {list(tensor.shape)} is "
                 "needed"
             )
-        if not tensors[name].isfinite().all():
-            raise ValueError(f"{where} is damaged: {name} holds a number that is not finite; name another adapter")
     if more := sorted(tensors.keys() - needed.keys()):
         raise ValueError(f"{where} is for another model than {config.model.name}, which has no {more[0]}")
     if description.base_model != config.model.name:

@@ -179,6 +179,12 @@ async def test_resuming_at_any_step_equals_never_having_stopped_bit_for_bit(tiny
         assert same(safetensors.torch.load(await resumed.state()), safetensors.torch.load(await whole.state()))
 
 
+async def test_the_same_state_is_the_same_bytes(tiny_model: ModelConfig) -> None:
+    trained = learner(tiny_model)
+    await trained.update(batch())
+    assert len({await trained.state() for _ in range(20)}) == 1
+
+
 async def test_a_state_of_another_shape_is_refused(tiny_model: ModelConfig) -> None:
     state = await learner(tiny_model).state()
     other = TorchLearner("run", tiny_model, LoraConfig(rank=1), CONFIG, temperature=1.0, seed=0)
