@@ -16,10 +16,13 @@ from rich.table import Column, Table
 from lora.durable import write_file
 from rl.errors import one_line_errors
 from rl.plain_text import plain
+from rl.port_owner import is_anothers
 
 if TYPE_CHECKING:
     from rl.jobs import Cluster, Job
 
+DASHBOARD_PORT = 8265
+"""Ray's own choice."""
 ADDRESS_HELP = "The dashboard of the cluster's head; by default RAY_API_SERVER_ADDRESS, else this machine's."
 Address = Annotated[str | None, typer.Option(metavar="URL", help=ADDRESS_HELP, show_default=False)]
 Id = Annotated[str, typer.Argument(metavar="ID", help="The job's submission id.", show_default=False)]
@@ -31,7 +34,7 @@ def up_command(
         str | None, typer.Option(metavar="ADDRESS", help="Add this machine to the head at HOST:PORT.")
     ] = None,
     port: Annotated[int, typer.Option(help="The head's port for nodes.")] = 6379,
-    dashboard_port: Annotated[int, typer.Option(help="The dashboard's port.")] = 8265,
+    dashboard_port: Annotated[int, typer.Option(help="The dashboard's port.")] = DASHBOARD_PORT,
     dashboard_host: Annotated[
         str, typer.Option(help="Whom the dashboard listens to; 0.0.0.0 lets other machines in.")
     ] = "127.0.0.1",
@@ -43,7 +46,10 @@ def up_command(
             show_default=False,
         ),
     ] = None,
-    temp_dir: Annotated[str | None, typer.Option(help="Where Ray keeps its sessions; by default /tmp/ray.")] = None,
+    temp_dir: Annotated[
+        str | None,
+        typer.Option(help="Where Ray keeps its sessions; by default below /tmp, where no other user gets in."),
+    ] = None,
 ) -> None:
     """Start a Ray head on this machine whose dashboard shows accuracy curves, or add this machine to one."""
     from rl.up import join_cluster, start_head
@@ -60,7 +66,10 @@ def up_command(
     print(
         f"more nodes  rankone up --join {head.address}" + ("  (with the same ~/.ray/auth_token)" if head.token else "")
     )
-    print("runs        rankone submit CONFIG" + ("" if dashboard_port == 8265 else f" --address {head.dashboard}"))
+    print(
+        "runs        rankone submit CONFIG"
+        + ("" if dashboard_port == DASHBOARD_PORT else f" --address {head.dashboard}")
+    )
     if head.token:
         print("ray's own   export RAY_AUTH_MODE=token; then ray status, ray job submit, ...")
     else:
@@ -185,9 +194,10 @@ def grafana_command(
 ) -> None:
     """Write the dashboard for a Grafana of your own, whose Prometheus scrapes the cluster."""
     from rl.dashboard.grafana import grafana_dashboard
+    from rl.ray_directory import latest_session
 
-    default = "/tmp/ray/session_latest/metrics/grafana/dashboards"
-    folder = out or Path(os.environ.get("RAY_METRICS_GRAFANA_DASHBOARD_OUTPUT_DIR", default))
+    told = os.environ.get("RAY_METRICS_GRAFANA_DASHBOARD_OUTPUT_DIR")
+    folder = out or (Path(told) if told else latest_session() / "metrics" / "grafana" / "dashboards")
     if not folder.is_dir():
         raise ValueError(f"there is no directory {folder}: start Ray first, or name one with --out")
     print(write_file(folder / "rankone_grafana_dashboard.json", grafana_dashboard().encode()))
@@ -245,7 +255,12 @@ def _follow(cluster: "Cluster", job: str) -> None:
 
 
 def _address(given: str | None) -> str:
-    address = given or os.environ.get("RAY_API_SERVER_ADDRESS") or "http://127.0.0.1:8265"
+    address = given or os.environ.get("RAY_API_SERVER_ADDRESS") or f"http://127.0.0.1:{DASHBOARD_PORT}"
+    if not given and not os.environ.get("RAY_API_SERVER_ADDRESS") and is_anothers(DASHBOARD_PORT):
+        raise ValueError(
+            f"port {DASHBOARD_PORT} of this machine is another user's: name the dashboard of a cluster of your own "
+            "(--address, or RAY_API_SERVER_ADDRESS)"
+        )
     if not address.startswith(("http://", "https://")):
         raise ValueError(f"{address!r} is no dashboard's address: it begins with http://, as in http://head:8265")
     return address

@@ -8,11 +8,14 @@ always has a token unless that is switched off, and every command asks the clust
 
 import os
 import secrets
+import stat
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from ray.exceptions import AuthenticationError
+
+from lora.ordinary_file import open_ordinary
 
 MODE = "RAY_AUTH_MODE"
 """Ray's: `token`, or `disabled`."""
@@ -23,12 +26,12 @@ def token_headers() -> dict[str, str]:
     """The token that is at hand on this machine, as HTTP's header and gRPC's metadata; empty if there is none.
 
     Raises:
-        ValueError: RAY_AUTH_TOKEN_PATH names a file that cannot be read.
+        ValueError: RAY_AUTH_TOKEN_PATH names a file that cannot be read, or the file of the home directory is one that
+            somebody else put there.
     """
-    loader = _raylet().AuthenticationTokenLoader.instance()
-    loader.reset_cache()
+    _require_trusted(_file())
     try:
-        return dict(loader.get_token_for_http_header(ignore_auth_mode=True))
+        return dict(_fresh_loader().get_token_for_http_header(ignore_auth_mode=True))
     except AuthenticationError as error:
         raise ValueError(str(error).partition(". ")[0]) from None
 
@@ -41,16 +44,25 @@ def make_token() -> None:
     """
     if token_headers():
         return
-    path = Path.home() / ".ray" / "auth_token"
+    path = _file()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Ray itself would let every user of this machine read it.
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        with os.fdopen(open_ordinary(path, os.O_WRONLY | os.O_CREAT), "w") as file:
+            os.fchmod(file.fileno(), 0o600)
+            file.truncate()
             file.write(secrets.token_hex(32))
+        _fresh_loader()
     except OSError as error:
         raise ValueError(
-            f"cannot write the cluster's token to {path}: {error.strerror}; set RAY_AUTH_TOKEN, or use --no-token"
+            f"cannot write the cluster's token to {path}: {error.strerror}; set RAY_AUTH_TOKEN, or use --no-token "
+            "(RAY_AUTH_MODE=disabled)"
         ) from None
+
+
+def token_wanted() -> bool:
+    """Return True unless the user has switched tokens off for clusters that are started here."""
+    return os.environ.get(MODE, "token").lower() == "token"
 
 
 def use_token(wanted: bool) -> None:
@@ -102,6 +114,27 @@ def _lets_in(address: str, headers: dict[str, str]) -> bool:
                 ) from None
             return code != "StatusCode.UNAUTHENTICATED"
     return True
+
+
+def _file() -> Path:
+    """Return where Ray keeps the token if nothing in the environment says otherwise."""
+    return Path.home() / ".ray" / "auth_token"
+
+
+def _require_trusted(file: Path) -> None:
+    """Raises ValueError if the file is none, which Ray would wait for, or belongs to a user who is a stranger here."""
+    if any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")) or not file.exists():
+        return
+    status = file.stat()
+    if not stat.S_ISREG(status.st_mode) or status.st_uid not in (os.geteuid(), 0, Path.home().stat().st_uid):
+        raise ValueError(f"{file} is no file of yours; remove it, or set RAY_AUTH_TOKEN")
+
+
+def _fresh_loader() -> Any:
+    """Return what reads the token for this process, with nothing kept of what it read before."""
+    loader = _raylet().AuthenticationTokenLoader.instance()
+    loader.reset_cache()
+    return loader
 
 
 def _raylet() -> Any:

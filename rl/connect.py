@@ -8,8 +8,9 @@ from typing import Any
 
 import ray
 
-from rl.cluster_token import settle_token
+from rl.cluster_token import make_token, settle_token, token_wanted
 from rl.dashboard.host import find_host
+from rl.ray_directory import known_head, session_directory
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,9 @@ def start(**options: Any) -> None:
     # If this process is killed, Ray's agents look for the head that died with it for a minute, by Ray's own setting.
     os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
     try:
+        options = {"_temp_dir": str(session_directory())} | options
+        if token_wanted():
+            make_token()  # Ray itself would let every user of this machine read it
         ray.init("local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **options)
     except Exception as error:  # Ray's own are of many kinds, bare `Exception` among them
         ray.shutdown()
@@ -48,9 +52,10 @@ def join(address: str, **options: Any) -> None:
     Raises:
         ValueError: nothing answers there, it wants a token that is not here, or its Ray or Python is another one.
     """
-    require_head(_current() if address == "auto" else address)
+    head = _current() if address == "auto" else address
+    require_head(head)
     try:
-        ray.init(address, **options)
+        ray.init(head, **options)
     except ConnectionError:
         raise ValueError(no_cluster(address)) from None
     except RuntimeError as error:
@@ -65,7 +70,7 @@ def join_here(**options: Any) -> bool:
 
     One that does not show the curves of runs is somebody's for something else, and left alone.
     """
-    address = _found()
+    address = known_head()
     if address is None or not _listens(address):
         return False
     try:
@@ -129,13 +134,7 @@ def _listens(address: str) -> bool:
 
 def _current() -> str:
     """The head of the cluster that `ray start` made this machine a node of, HOST:PORT. Raises ValueError if none is."""
-    found = _found()
+    found = known_head()
     if found is None:
         raise ValueError(no_cluster("auto"))
     return found
-
-
-def _found() -> str | None:
-    from ray._private.services import find_bootstrap_address
-
-    return find_bootstrap_address(None)

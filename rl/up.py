@@ -13,10 +13,11 @@ from typing import Any
 
 import ray
 
-from rl.cluster_token import MODE, make_token, use_token
+from rl.cluster_token import make_token, token_wanted, use_token
 from rl.connect import TOO_BUSY, ClusterStartError, join, mismatch, require_head
 from rl.dashboard.host import NAMESPACE, start_host
 from rl.marked import end_marked, ended_on_failure
+from rl.ray_directory import session_directory
 
 log = logging.getLogger(__name__)
 
@@ -47,12 +48,12 @@ def start_head(
     It lets in only who has its token, and gets one if there is none yet, unless `token` or else RAY_AUTH_MODE says no.
 
     Raises:
-        ValueError: a port is taken, or the token cannot be written.
+        ValueError: a port is taken, the token cannot be written, or another user is where Ray would keep its sessions.
         ClusterStartError: Ray says no.
     """
     for number in (port, dashboard_port):
         _require_free(number)
-    token = os.environ.get(MODE, "token").lower() == "token" if token is None else token
+    token = token_wanted() if token is None else token
     if token:
         make_token()
     use_token(token)
@@ -127,8 +128,7 @@ def _try_ray_start(arguments: Sequence[str], environment: Mapping[str, str], tem
     path = os.pathsep.join([str(beside), os.environ.get("PATH", "")])
     command = [str(beside / "ray"), "start", *arguments, f"--dashboard-agent-listen-port={_agent_port()}"]
     command.append("--disable-usage-stats")
-    if temp_dir is not None:
-        command.append(f"--temp-dir={temp_dir}")
+    command.append(f"--temp-dir={session_directory() if temp_dir is None else temp_dir}")
     ended = subprocess.run(
         command, env={**os.environ, **environment, "PATH": path}, capture_output=True, text=True, check=False
     )
