@@ -50,3 +50,8 @@ class RewardConfig(BaseModel):
     def rules(self) -> Rules:
         """The choices that `math_answer` is given."""
         return Rules(self.decimals, self.unevaluated, self.form, self.truncated)
+
+    @property
+    def is_default(self) -> bool:
+        """True if answers are graded by our own parser alone; False for a reward of the user's own."""
+        return self.function == "math_answer" and not self.terms

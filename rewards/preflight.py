@@ -35,8 +35,8 @@ def trials(problem: Problem) -> list[Trial]:
     ]
 
 
-async def preflight(pool: GraderPool, problems: Sequence[Problem]) -> str:
-    """A printable report of what the reward returned.
+async def preflight(pool: GraderPool, problems: Sequence[Problem], *, teaches: bool = True) -> str:
+    """A printable report of what the reward returned. One that only measures, and ``teaches`` nothing, may be constant.
 
     Raises ValueError, with the function's own traceback and line, when it raises, returns NaN or the wrong length,
     takes too long, or returns the same for everything.
@@ -50,7 +50,9 @@ async def preflight(pool: GraderPool, problems: Sequence[Problem]) -> str:
     )
     _check_ran(pool, graded)
     rewards = [r for g in graded for r in g.rewards]
-    _check_tells_apart(rewards, [t for ts in tried for t in ts], pool.sources)
+    _check_judges(rewards)
+    if teaches:
+        _check_tells_apart(rewards, [t for ts in tried for t in ts], pool.sources)
     return report(chosen, tried, rewards, sum(g.seconds for g in graded) / len(rewards))
 
 
@@ -69,10 +71,13 @@ def _check_ran(pool: GraderPool, graded: Sequence[Graded]) -> None:
             )
 
 
+def _check_judges(rewards: Sequence[Reward]) -> None:
+    if not any(r.counts for r in rewards):
+        raise ValueError("the reward function returned None for every trial completion; it would judge nothing")
+
+
 def _check_tells_apart(rewards: Sequence[Reward], tried: Sequence[Trial], sources: Sequence[str]) -> None:
     values = [r.value for r in rewards if r.counts]
-    if not values:
-        raise ValueError("the reward function returned None for every trial completion; it would judge nothing")
     if len(set(values)) == 1:
         kinds = ", ".join(dict.fromkeys(t.kind for t in tried))
         raise ValueError(

@@ -82,7 +82,7 @@ def eval_command(
     from rl.cluster import disconnect, open_engine, open_grader
     from rl.evaluate import Evaluation, evaluate
     from rl.export import find_adapter, lora_config, untrained_adapter
-    from rl.launch import prepare_evaluation
+    from rl.launch import prepare_evaluation, try_reward
     from rl.settings import load_config
 
     settings = load_config(config, override or [])
@@ -91,6 +91,7 @@ def eval_command(
     settings = prepared.config
 
     async def measure() -> Evaluation:
+        await try_reward(settings, prepared.problems.held_out, teaches=False)
         async with open_grader(settings) as grader, open_engine(settings, lora_config(policy)) as engine:
             return await evaluate(settings, prepared.problems.held_out, policy, engine, grader, prepared.encode)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -21,6 +22,7 @@ from rewards.math_answer import check_answers
 from rewards.preflight import preflight
 from rewards.types import Problem
 from rl.activations import longest_row
+from rl.best_effort import best_effort
 from rl.cluster import connect, disconnect, open_grader, open_parts, say_checkpointing
 from rl.config import RunConfig, replaced
 from rl.curve import draw_curve
@@ -32,7 +34,7 @@ from rl.progress import LiveDisplay, LogLines
 from rl.prompts import Encoder
 from rl.ray_metrics import RayMetrics
 from rl.run_directory import FileJournal, RunDirectory
-from rl.sinks import Ended, Sink, Sinks, TensorBoard, started
+from rl.sinks import Ended, Sink, Sinks, StoppedEarly, TensorBoard, started
 from rl.trackers import TRACKERS, check_trackers
 from rl.train import Parts, train
 from rl.types import Learner, LearnerDied
@@ -92,7 +94,7 @@ def prepare_evaluation(config: RunConfig, base: Path) -> Prepared:
     check_step_size(problems.train, config.problems_per_step)
     encode = Encoder(load_tokenizer(config.model), config.prompt, config.model.max_length - config.sampling.max_tokens)
     longest_prompt = encode.longest((*problems.train, *problems.held_out))
-    if config.reward.function == "math_answer" and not config.reward.terms:
+    if config.reward.is_default:
         check_readable((*problems.train, *problems.held_out))
     return Prepared(config, problems, encode, read_init(config), longest_prompt)
 
@@ -104,16 +106,14 @@ def run(prepared: Prepared, directory: RunDirectory, console: Console, *, resume
     try:
         facts = asyncio.run(_run_and_disconnect(prepared, directory, console, resume=resume))
     finally:
-        _draw(prepared.config, directory)
+        draw(draw_curve, directory, prepared.config.name)
     return _summary(prepared.config, directory, facts["trained_parameters"], time.monotonic() - started)
 
 
-def _draw(config: RunConfig, directory: RunDirectory) -> None:
-    """Whatever ended the run is what its user should hear of, not that there is no room for a picture of it."""
-    try:
-        draw_curve(directory.metrics(), config.name, directory.path / "curve.png")
-    except OSError as error:
-        log.warning("the curve could not be drawn: %s", error)
+def draw(curve: Callable[[list[dict[str, Any]], str, Path], None], directory: RunDirectory, title: str) -> None:
+    """Draw a run's curve, if it can be: what ended the run is what its user should hear of, not that this failed."""
+    with best_effort("the curve could not be drawn"):
+        curve(directory.metrics(), title, directory.path / "curve.png")
 
 
 def default_directory(name: str) -> Path:
@@ -146,9 +146,8 @@ async def _run_and_disconnect(
 async def _run(prepared: Prepared, directory: RunDirectory, console: Console, *, resume: bool) -> dict[str, int]:
     config = prepared.config
     end_on_signals()
-    if config.reward.function != "math_answer" or config.reward.terms:
-        async with open_grader(config) as grader:
-            console.print(await preflight(grader, prepared.problems.train[:4]), markup=False)
+    if report := await try_reward(config, prepared.problems.train):
+        console.print(report, markup=False)
     with console.status("starting the learner and the rollout workers..."):
         if config.on_ray:
             await asyncio.to_thread(connect)
@@ -164,6 +163,18 @@ async def _run(prepared: Prepared, directory: RunDirectory, console: Console, *,
     return facts
 
 
+async def try_reward(config: RunConfig, problems: Sequence[Problem], *, teaches: bool = True) -> str:
+    """Return what a reward of the user's own made of a few trial completions; nothing of the default one.
+
+    Raises:
+        ValueError: it does not work, or is constant, which matters only if it ``teaches``.
+    """
+    if config.reward.is_default:
+        return ""
+    async with open_grader(config) as grader:
+        return await preflight(grader, problems[:4], teaches=teaches)
+
+
 async def _train(prepared: Prepared, parts: Parts, directory: RunDirectory, console: Console, *, resume: bool) -> None:
     config, done = prepared.config, len(directory.metrics())
     curve = [accuracy for _, accuracy in directory.curve()]
@@ -177,14 +188,16 @@ async def _train(prepared: Prepared, parts: Parts, directory: RunDirectory, cons
 
 
 @contextlib.asynccontextmanager
-async def telling(config: RunConfig, directory: RunDirectory, display: Sink) -> AsyncGenerator[Sinks]:
-    """All that hears of the run, and in the end how it ended."""
-    sinks = Sinks([display, *told(config, directory, min(len(directory.metrics()), config.num_steps))])
+async def telling(
+    config: RunConfig, directory: RunDirectory, display: Sink, name: str | None = None
+) -> AsyncGenerator[Sinks]:
+    """All that hears of the run, and in the end how it ended; `name` is the run's there, by default its directory's."""
+    sinks = Sinks([display, *told(config, directory, min(len(directory.metrics()), config.num_steps), name)])
     ended: Ended = "failed"
     try:
         yield sinks
         ended = "finished"
-    except asyncio.CancelledError:
+    except (asyncio.CancelledError, StoppedEarly):
         ended = "stopped"
         raise
     finally:

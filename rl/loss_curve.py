@@ -1,11 +1,10 @@
 """The log-loss curve as a picture."""
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lora.durable import write_file
+from rl.figure_file import write_figure
 
 
 def draw_loss_curve(metrics: Sequence[Mapping[str, Any]], title: str, file: Path) -> None:
@@ -27,6 +26,4 @@ def draw_loss_curve(metrics: Sequence[Mapping[str, Any]], title: str, file: Path
     axes.grid(alpha=0.3)
     if trained or held_out:
         axes.legend(loc="upper right", frameon=False)
-    picture = io.BytesIO()
-    figure.savefig(picture)
-    write_file(file, picture.getvalue())
+    write_figure(figure, file)

@@ -29,8 +29,12 @@ from rl.types import Group, Learner
 
 log = logging.getLogger(__name__)
 
-ALARM = "step %d: %s"
-"""How the guard's alarms are logged."""
+ALARM = {"kind": "alarm"}
+"""What the log's records of the guard's alarms have besides (`extra` of `logging`)."""
+
+
+Changes = Mapping[str, tuple[str, str]]
+"""Settings by their dotted names: what each was, and what it is, as JSON."""
 
 
 class RunDirectory:
@@ -88,19 +92,26 @@ class RunDirectory:
         Raises:
             ValueError: with it, the checkpoints would be another policy's.
         """
-        file = self.path / "config.toml"
-        try:
-            changes = _changes(load_config(file), config)
-        except ValueError as error:
-            log.warning("it cannot be told whether the settings have changed: %s", error)
-            changes = {}
+        changes = self.changes(config)
         if fixed := [f"{name} is {new}, and was {old}" for name, (old, new) in changes.items() if _is_fixed(name)]:
             raise ValueError(
                 f"{self.path} cannot go on as another policy: {'; '.join(fixed)}; choose another --out, or leave it as "
                 "it was"
             )
-        write_file(file, dump_config(config).encode())
-        return [f"{name} is {new} from now on, and was {old}" for name, (old, new) in changes.items()]
+        self.write_config(config)
+        return in_words(changes)
+
+    def changes(self, config: RunConfig) -> Changes:
+        """Return the settings in which this configuration differs from the run's; none if that cannot be told."""
+        try:
+            return _changes(load_config(self.path / "config.toml"), config)
+        except ValueError as error:
+            log.warning("it cannot be told whether the settings have changed: %s", error)
+            return {}
+
+    def write_config(self, config: RunConfig) -> None:
+        """Write down that the run has this configuration from now on."""
+        write_file(self.path / "config.toml", dump_config(config).encode())
 
     def metrics(self) -> list[dict[str, Any]]:
         """One object a step, in order."""
@@ -253,7 +264,7 @@ class FileJournal(Journal):
             raise ValueError(f"cannot go on from {file}: {error}; remove it to go on from an older one") from error
 
     def alarmed(self, step: int, alarms: Sequence[str]) -> None:
-        log.warning(ALARM, step, "; ".join(alarms))
+        log.warning("step %d: %s", step, "; ".join(alarms), extra=ALARM)
 
     def stepped(self, step: int, metrics: dict[str, float], groups: Sequence[Group]) -> None:
         append_objects(self._directory.metrics_file, [{"step": step, "time": time.time(), **metrics}])
@@ -288,7 +299,12 @@ def _is_fixed(name: str) -> bool:
     return name.startswith(FIXED)
 
 
-def _changes(old: RunConfig, new: RunConfig) -> dict[str, tuple[str, str]]:
+def in_words(changes: Changes) -> list[str]:
+    """Return a line for each."""
+    return [f"{name} is {new} from now on, and was {old}" for name, (old, new) in changes.items()]
+
+
+def _changes(old: RunConfig, new: RunConfig) -> Changes:
     """The settings that differ, by their dotted names."""
     before, after = _flat(old.model_dump(mode="json")), _flat(new.model_dump(mode="json"))
     names = dict.fromkeys((*before, *after))

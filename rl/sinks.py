@@ -15,6 +15,10 @@ log = logging.getLogger(__name__)
 Ended = Literal["finished", "stopped", "failed"]
 
 
+class StoppedEarly(Exception):
+    """Raised after a step by whoever hears of it and wants no more of the run: it has not failed."""
+
+
 class Sink(Protocol):
     """Hears of evaluations and steps as they happen."""
 

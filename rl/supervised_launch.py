@@ -20,7 +20,16 @@ from rl.config import RunConfig, replaced
 from rl.data import Split, absolute_paths, check_step_size, load_problems, sample_held_out
 from rl.demonstrations import Demonstrator
 from rl.evaluate import evaluate
-from rl.launch import check_readable, end_on_signals, lasted, log_to, telling, through_deaths
+from rl.launch import (
+    check_readable,
+    draw,
+    end_on_signals,
+    lasted,
+    log_to,
+    telling,
+    through_deaths,
+    try_reward,
+)
 from rl.learner_memory import Budget
 from rl.liveness import NUM_SEQUENCES, Reference
 from rl.loss_curve import draw_loss_curve
@@ -79,7 +88,7 @@ def prepare(config: RunConfig, base: Path) -> SupervisedRun:
     longest = demonstrate.longest((*problems.train, *problems.held_out))
     if config.sft.accuracy:
         encode.longest(problems.held_out)
-        if config.reward.function == "math_answer" and not config.reward.terms:
+        if config.reward.is_default:
             check_readable(problems.held_out)
     return SupervisedRun(config, problems, demonstrate, encode, read_init(config), longest)
 
@@ -100,7 +109,7 @@ def run(prepared: SupervisedRun, directory: RunDirectory, console: Console, *, r
     try:
         facts = asyncio.run(_run(prepared, directory, console, resume=resume))
     finally:
-        draw_loss_curve(directory.metrics(), prepared.config.name, directory.path / "curve.png")
+        draw(draw_loss_curve, directory, prepared.config.name)
     return _summary(prepared.config, directory, facts["trained_parameters"], time.monotonic() - started)
 
 
@@ -108,6 +117,8 @@ async def _run(prepared: SupervisedRun, directory: RunDirectory, console: Consol
     config = prepared.config
     end_on_signals()
     try:
+        if config.sft.accuracy and (report := await try_reward(config, prepared.problems.held_out, teaches=False)):
+            console.print(report, markup=False)
         if config.on_ray:
             with console.status("joining the cluster..."):
                 await asyncio.to_thread(connect)

@@ -34,7 +34,8 @@ def sweep_command(
     prepared = prepare_sweep(asked)
     try:
         with sweep_locked(path):
-            open_directory(asked, prepared, path, resume=resume)
+            for change in open_directory(asked, prepared, path, resume=resume):
+                console.print(change, markup=False, highlight=False, soft_wrap=True)
             results = run_sweep(asked, prepared, path, console)
             said, files = write_findings(results, asked.name, path)
     except (KeyboardInterrupt, asyncio.CancelledError):

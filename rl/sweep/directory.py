@@ -1,5 +1,6 @@
 """A sweep as a directory: `sweep.toml`, one run's directory for each point, and what was found."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,29 +9,51 @@ from rl.config import replaced
 from rl.data import absolute_paths
 from rl.directory_lock import SWEEP as FILE
 from rl.launch import Prepared
-from rl.settings import load_config
-from rl.sweep.points import Sweep, dump_sweep
+from rl.run_directory import RunDirectory, holds_run, in_words
+from rl.sweep.points import Sweep, dump_sweep, load_sweep
+from rl.sweep.results import kept
 from rl.warm_start import absolute_init
 
+log = logging.getLogger(__name__)
 
-def open_directory(sweep: Sweep, prepared: Sequence[Prepared], path: Path, *, resume: bool) -> None:
-    """Put the sweep's file into its directory, which is new or to be gone on with.
+MAY_CHANGE = (
+    "runtime", "placement.", "rollout.", "reward.workers", "learner.device", "learner.num_learners",
+    "learner.tokens_per_microbatch", "learner.tokens_per_row", "learner.gradient_checkpointing",
+    "learner.max_restarts", "learner.stall_timeout", "checkpoint_every", "liveness.", "tensorboard", "wandb", "mlflow",
+)  # fmt: skip
+"""Settings that decide where, how fast and how safely a run is trained, and not what comes out of it."""
+
+
+def open_directory(sweep: Sweep, prepared: Sequence[Prepared], path: Path, *, resume: bool) -> list[str]:
+    """Put the sweep's file into its directory, which is new or to be gone on with; what differs from before, in words.
 
     Raises:
-        ValueError: there is a sweep in it already, or another one than this.
+        ValueError: there is a sweep in it already, or one whose runs would not be comparable with the new ones.
     """
     if (path / FILE).exists() and not resume:
         raise ValueError(f"{path} holds a sweep already; continue it with --resume, or choose another --out")
-    for point, one in zip(sweep.points, prepared, strict=True):
-        file = path / point.name / "config.toml"
-        if file.exists() and load_config(file) != one.config:
-            raise ValueError(f"{path / point.name} was run with other settings; choose another --out")
-    if not (path / FILE).exists():
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            write_file(path / FILE, _resolved(sweep).encode())
-        except OSError as error:
-            raise ValueError(f"cannot write {path}: {error.strerror}; choose another --out") from error
+    if (path / FILE).exists():
+        _check_stopping(sweep, path)
+    begun = [
+        (RunDirectory(path / point.name), one.config)
+        for point, one in zip(sweep.points, prepared, strict=True)
+        if holds_run(path / point.name)
+    ]
+    changes = {directory: directory.changes(config) for directory, config in begun}
+    for directory, changed in changes.items():
+        if fixed := [f"{name} is {new}, and was {old}" for name, (old, new) in changed.items() if _is_fixed(name)]:
+            raise ValueError(
+                f"{directory.path} was run with other settings: {'; '.join(fixed)}; leave them as they were, or choose "
+                "another --out (only what decides where and how fast a run is trained may change)"
+            )
+    for directory, config in begun:
+        if kept(directory.path) is None:  # a run that is done stays as it was
+            directory.write_config(config)
+    try:
+        write_file(path / FILE, _resolved(sweep).encode())
+    except OSError as error:
+        raise ValueError(f"cannot write {path / FILE}: {error.strerror}; choose another --out") from error
+    return list(dict.fromkeys(line for changed in changes.values() for line in in_words(changed)))
 
 
 def newest_sweep(name: str) -> Path:
@@ -39,6 +62,24 @@ def newest_sweep(name: str) -> Path:
     if not found:
         raise ValueError(f"there is no sweep named {name!r} in runs/ to resume; name its directory with --out")
     return found[-1]
+
+
+def _check_stopping(sweep: Sweep, path: Path) -> None:
+    """Raises ValueError if runs would be stopped by another rule than those that were."""
+    try:
+        before = load_sweep(path / FILE).config.stop
+    except ValueError as error:
+        log.warning("it cannot be told whether [stop] has changed: %s", error)
+        return
+    if before != sweep.config.stop:
+        raise ValueError(
+            f"{path} was run with other settings: stop is {sweep.config.stop}, and was {before}; leave it as it was, "
+            "or choose another --out"
+        )
+
+
+def _is_fixed(name: str) -> bool:
+    return name == "rollout.engine" or not name.startswith(MAY_CHANGE)
 
 
 def _resolved(sweep: Sweep) -> str:

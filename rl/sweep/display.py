@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from rl.best_effort import best_effort
 from rl.evaluate import Evaluation
 from rl.plain_text import plain
 from rl.progress import sparkline
@@ -33,7 +34,7 @@ class NameRuns(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         if name := speaking.get():
-            if record.msg == ALARM:
+            if getattr(record, "kind", None) == ALARM["kind"]:
                 if name in self._alarmed:
                     return False
                 self._alarmed.add(name)
@@ -96,7 +97,8 @@ class Board:
 
     def _say(self, line: str) -> None:
         if not self._console.is_terminal:
-            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+            with best_effort("the sweep's progress cannot be shown"):
+                self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _table(self) -> Table:
         done = [row for row in self._rows.values() if row.state not in ("waiting", "running")]

@@ -5,6 +5,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from rl.best_effort import best_effort
+from rl.figure_file import write_figure
 from rl.sweep.results import Result
 from rl.sweep.words import Setting, alike, best, by_batch, by_kind, by_layers, counted, settings_of
 
@@ -16,13 +18,17 @@ MOST_LEVEL = 6
 def draw_all(results: Sequence[Result], title: str, directory: Path) -> list[Path]:
     """Draw what there is something to draw of; the files."""
     settings = settings_of(results)
-    drawn = [
-        _by_step(alike(settings), title, directory / "by-step.png"),
-        _by_rate(alike(settings), title, directory / "by-rate.png"),
-        _by_layers(settings, title, directory / "by-layers.png"),
-        _by_batch(settings, title, directory / "by-batch.png"),
-    ]
-    return [file for file in drawn if file is not None]
+    found: list[Path] = []
+    for draw, shown, name in (
+        (_by_step, alike(settings), "by-step.png"),
+        (_by_rate, alike(settings), "by-rate.png"),
+        (_by_layers, settings, "by-layers.png"),
+        (_by_batch, settings, "by-batch.png"),
+    ):
+        with best_effort(f"{name} could not be drawn"):
+            file = draw(shown, title, directory / name)
+            found += [] if file is None else [file]
+    return found
 
 
 def _kinds(settings: Sequence[Setting]) -> list[tuple[str, list[Setting], Any]]:
@@ -129,5 +135,5 @@ def _saved(figure: Any, axes: Any, file: Path, *, legend: bool = True) -> Path:
     axes.set_ylim(bottom=0)
     if legend:
         axes.legend(frameon=False, fontsize="small")
-    figure.savefig(file)
+    write_figure(figure, file)
     return file

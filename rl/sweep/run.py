@@ -9,7 +9,6 @@ import contextlib
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,27 +18,35 @@ from rich.console import Console
 
 from lora.inject import inject
 from lora.load import load_skeleton
-from rewards.preflight import preflight
-from rl.cluster import connect, disconnect, open_grader, open_parts, say_checkpointing
+from rl.best_effort import best_effort
+from rl.cluster import connect, disconnect, open_parts, say_checkpointing
 from rl.config import replaced
 from rl.curve import draw_curve
 from rl.dashboard.legend import submission_id
 from rl.dashboard.teller import keep_on_page
 from rl.data import check_step_size
-from rl.directory_lock import InUse, locked
+from rl.directory_lock import locked
 from rl.errors import one_line
 from rl.guard import Collapse
-from rl.launch import Prepared, check_objective, end_on_signals, log_to, prepare, told, train_through_deaths
-from rl.run_directory import RunDirectory
+from rl.launch import (
+    Prepared,
+    check_objective,
+    draw,
+    end_on_signals,
+    log_to,
+    prepare,
+    telling,
+    train_through_deaths,
+    try_reward,
+)
+from rl.run_directory import RunDirectory, holds_run
 from rl.shared_parts import SharedParts, open_shared, shared_settings
-from rl.sinks import Ended as SinkEnded
-from rl.sinks import Sink, Sinks
+from rl.sinks import Sinks, StoppedEarly
 from rl.sweep.display import Board, BoardSink, NameRuns, speaking
 from rl.sweep.findings import RESULTS
 from rl.sweep.points import Point, Sweep
 from rl.sweep.results import Result, keep, kept, result_of, write_all
-from rl.sweep.stopping import StoppedEarly, Stopper
-from rl.train import Parts
+from rl.sweep.stopping import Stopper
 from rl.types import Group, Learner, LearnerDied
 from rl.warm_start import absolute_init
 
@@ -104,6 +111,7 @@ class _Runner:
         self._at_once = at_once
         self._stopper = Stopper(sweep.config.stop, max(point.config.num_steps for point in sweep.points))
         self._results: dict[str, Result] = {}
+        self._trained: dict[str, int] = {}
 
     async def run(self) -> list[Result]:
         try:
@@ -123,12 +131,9 @@ class _Runner:
         """Raises ValueError if a reward of the user's own does not work, or teaches nothing."""
         tried: set[str] = set()
         for one in self._prepared.values():
-            reward = one.config.reward
-            own = reward.function != "math_answer" or reward.terms
-            if own and repr(reward) not in tried:
-                tried.add(repr(reward))
-                async with open_grader(one.config) as grader:
-                    await preflight(grader, one.problems.train[:4])
+            if (reward := repr(one.config.reward)) not in tried:
+                tried.add(reward)
+                await try_reward(one.config, one.problems.train)
 
     def _recall(self) -> None:
         """What was done before the sweep was interrupted, told to the stopper in the order in which it happened."""
@@ -169,29 +174,20 @@ class _Runner:
         try:
             with locked(directory.path):
                 result = await self._result(point, directory, shared)
-                draw_curve(directory.metrics(), point.name, directory.path / "curve.png")
-                keep(result, directory.path)
+                draw(draw_curve, directory, point.name)
+                with best_effort("its result could not be kept, so a resumed sweep will look at the run again"):
+                    keep(result, directory.path)
                 if result.final and result.weights == "full":  # gigabytes a run, and never gone on with
                     shutil.rmtree(directory.checkpoints, ignore_errors=True)
-        except InUse as error:  # nothing is written there
-            result = result_of(point, directory, 0, "failed", str(error))
+        except (OSError, ValueError) as error:  # it cannot be locked, and nothing is written there
+            result = result_of(point, directory, 0, "failed", one_line(error) or str(error))
         self._note(result)
 
     async def _result(self, point: Point, directory: RunDirectory, shared: SharedParts | None) -> Result:
-        prepared, resume = self._prepared[point.name], (directory.path / "config.toml").exists()
-        if not resume:
-            RunDirectory.create(directory.path, prepared.config)
-        self._board.begins(point.name, [accuracy for _, accuracy in directory.curve()])
-        trained, ended, reason = 0, "finished", ""
+        """Run it, and say what became of it."""
+        ended, reason = "finished", ""
         try:
-            async with AsyncExitStack() as stack:
-                alone = partial(open_parts, longest_row=prepared.longest_row)
-                opened = alone if shared is None else shared.open
-                parts = await stack.enter_async_context(opened(prepared.config, point.name, prepared.encode))
-                facts = await _facts(parts.learner)
-                say_checkpointing(prepared.config, facts)
-                trained = facts["trained_parameters"]
-                await self._train(point, prepared, parts, directory, resume=resume)
+            await self._train(point, directory, shared)
         except StoppedEarly:
             ended = "stopped_early"
         except Collapse as error:
@@ -199,29 +195,30 @@ class _Runner:
         except Exception as error:  # the others go on
             ended, reason = "failed", one_line(error) or str(error) or type(error).__name__
             log.warning("failed: %s", reason, exc_info=one_line(error) is None)
-        return result_of(point, directory, trained, ended, reason)
+        return result_of(point, directory, self._trained.get(point.name, 0), ended, reason)
 
-    async def _train(
-        self, point: Point, prepared: Prepared, parts: Parts, directory: RunDirectory, *, resume: bool
-    ) -> None:
-        first = min(len(directory.metrics()), prepared.config.num_steps)
-        sinks = [BoardSink(self._board, point.name), *told(prepared.config, directory, first, prepared.config.name)]
-        judged = _Judged(sinks, self._stopper, point)
-        ended: SinkEnded = "failed"
-        try:
-            await train_through_deaths(prepared, parts, directory, judged, resume=resume)
-            ended = "finished"
-        except (asyncio.CancelledError, StoppedEarly):
-            ended = "stopped"
-            raise
-        finally:
-            judged.close(ended)
+    async def _train(self, point: Point, directory: RunDirectory, shared: SharedParts | None) -> None:
+        prepared, resume = self._prepared[point.name], holds_run(directory.path)
+        directory = (
+            RunDirectory.open(directory.path) if resume else RunDirectory.create(directory.path, prepared.config)
+        )
+        self._board.begins(point.name, [accuracy for _, accuracy in directory.curve()])
+        opened = partial(open_parts, longest_row=prepared.longest_row) if shared is None else shared.open
+        async with opened(prepared.config, point.name, prepared.encode) as parts:
+            facts = await _facts(parts.learner)
+            say_checkpointing(prepared.config, facts)
+            self._trained[point.name] = facts["trained_parameters"]
+            display = BoardSink(self._board, point.name)
+            async with telling(prepared.config, directory, display, prepared.config.name) as sinks:
+                judged = _Judged(sinks, self._stopper, point)
+                await train_through_deaths(prepared, parts, directory, judged, resume=resume)
 
     def _note(self, result: Result) -> None:
         self._results[result.directory] = result
         self._board.ends(result.directory, result.ended, [accuracy for _, accuracy in result.curve], result.reason)
-        write_all(self._ordered(), self._path / RESULTS)
-        keep_on_page(submission_id(), (self._path / RESULTS).read_bytes())
+        with best_effort("what the sweep has found so far could not be written"):  # the end of it writes all again
+            write_all(self._ordered(), self._path / RESULTS)
+            keep_on_page(submission_id(), (self._path / RESULTS).read_bytes())
 
     def _ordered(self) -> list[Result]:
         return [self._results[point.name] for point in self._points if point.name in self._results]
@@ -230,8 +227,8 @@ class _Runner:
 class _Judged(Sinks):
     """The sinks of a run, and the scheduler, which may end it once the step is written down."""
 
-    def __init__(self, sinks: Sequence[Sink], stopper: Stopper, point: Point) -> None:
-        super().__init__(sinks)
+    def __init__(self, sinks: Sinks, stopper: Stopper, point: Point) -> None:
+        super().__init__([sinks])
         self._stopper = stopper
         self._point = point
 

@@ -11,10 +11,6 @@ from rl.sweep.config import StopConfig
 STEP, ACCURACY = "step", "accuracy"
 
 
-class StoppedEarly(Exception):
-    """The scheduler wants no more of a run."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Trial:
     trial_id: str

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import torch
+from small_disk import small_disk
 
 from lora.files import read_peft, unpack
 from rl.cli import app
@@ -195,18 +196,6 @@ async def test_a_run_outlives_its_learner_and_its_only_worker(tmp_path: Path) ->
     assert steps(out) == list(range(13))
     one, other = weights(out), weights(tmp_path / "calm")
     assert all(torch.equal(one[name], other[name]) for name in one)
-
-
-@contextlib.contextmanager
-def small_disk(place: Path, size: str) -> Iterator[Path]:
-    place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)], check=False)
-    if mounted.returncode:
-        pytest.skip("only root can mount a disk that is small enough to fill")
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", "-l", str(place)], check=False)
 
 
 def train(out: Path, capsys: pytest.CaptureFixture[str], *more: str, **settings: str) -> tuple[int, str]:

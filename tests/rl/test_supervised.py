@@ -11,6 +11,7 @@ import pytest
 import torch
 from click.testing import Result
 from plain import logprobs
+from small_disk import small_disk
 from test_prompts import byte_tokenizer
 from torch import Tensor
 from typer.testing import CliRunner
@@ -323,6 +324,51 @@ def test_a_job_takes_the_adapter_along_that_it_begins_from(taught: tuple[Path, R
     assert load_config(tmp_path / "config.toml").lora.init == "init"
     one, other = (unpack(read_peft(path).payload)[0] for path in (tmp_path / "init", out / "adapters" / "best"))
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+EXAMINED = ("sft.accuracy=true", "runtime=local", "rollout.engine=torch", "reward.workers=1")
+REWARDS = {
+    "broken": "raise KeyError('no such column')",
+    "constant": "return 0.5",
+    "filling": "\n    ".join((
+        "from pathlib import Path",
+        "if (here := Path(__file__)).with_name('disk').joinpath('run', 'metrics.jsonl').exists():",
+        "    with here.with_name('disk').joinpath('ballast').open('ab', buffering=0) as ballast:",
+        "        try:",
+        "            while ballast.write(b'x' * 512): pass",
+        "        except OSError: pass",
+        "return float('1' in completion)",
+    )),
+}  # fmt: skip
+
+
+def graded_by(place: Path, reward: str) -> list[str]:
+    """Settings of a run whose held-out answers are graded by a function of the user's own."""
+    (place / f"{reward}.py").write_text(f"def score(problem, completion):\n    {REWARDS[reward]}\n")
+    return sets(*SMALL, *EXAMINED, f"reward.function={place / reward}.py:score")
+
+
+def test_a_reward_that_measures_is_tried_before_the_run(tmp_path: Path) -> None:
+    """It may be constant, since nothing is learned from it."""
+    for verb in (["sft", EXAMPLE, "--out", tmp_path / "broken"], ["eval", EXAMPLE]):
+        ended = rankone(*verb, *graded_by(tmp_path, "broken"))
+        assert (ended.exit_code, "failed on a trial completion" in ended.stderr) == (2, True), ended.output
+    assert not (tmp_path / "broken" / "metrics.jsonl").exists()
+    ended = rankone("eval", EXAMPLE, *graded_by(tmp_path, "constant"))
+    assert (ended.exit_code, "on 8 problems" in ended.output) == (0, True), ended.output
+
+
+def test_a_picture_without_room_does_not_hide_what_ended_the_run(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "8m") as disk:
+        ended = rankone("sft", EXAMPLE, "--out", disk / "run", *graded_by(tmp_path, "filling"))
+        said = [line for line in ended.stderr.splitlines() if line.startswith("rankone: ")]
+        assert (ended.exit_code, len(said)) == (1, 1), ended.output
+        assert said[0].startswith(f"rankone: cannot use {disk / 'run' / 'adapters'}"), said
+        assert "the curve could not be drawn" in ended.output
+        (disk / "ballast").unlink()
+        again = rankone("sft", EXAMPLE, "--out", disk / "run", "--resume", *sets(*SMALL, *EXAMINED))
+        assert again.exit_code == 0, again.output
+        assert (disk / "run" / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_run_without_an_engine_is_in_this_process_unless_it_is_said() -> None:

@@ -1,6 +1,8 @@
 """`rankone sweep` on the tiny model: its runs are ordinary ones, it survives, and says what it showed."""
 
+import asyncio
 import json
+import logging
 import multiprocessing
 import os
 import signal
@@ -10,16 +12,22 @@ from typing import Any
 
 import pytest
 from click.testing import Result as Ran
+from small_disk import small_disk
 from typer.testing import CliRunner
 
 from lora.files import read_peft, unpack
 from rl.cli import app
-from rl.run_directory import RunDirectory
+from rl.launch import telling
+from rl.run_directory import FileJournal, RunDirectory
 from rl.settings import load_config
+from rl.sinks import Ended, Sink, Sinks, StoppedEarly
 from rl.sweep.config import StopConfig
+from rl.sweep.directory import open_directory
+from rl.sweep.display import NameRuns, speaking
 from rl.sweep.pictures import draw_all
 from rl.sweep.points import load_sweep
 from rl.sweep.results import Result
+from rl.sweep.run import prepare_sweep
 from rl.sweep.stopping import Stopper
 from rl.sweep.words import conclusions
 
@@ -137,7 +145,140 @@ def test_the_sweeps_own_file_repeats_it_and_finished_runs_are_left_alone(finishe
     assert "already" in rankone("sweep", out / "sweep.toml", "--out", out).output
     other = rankone("sweep", out / "sweep.toml", "--out", out, "--resume", "--set", "num_steps=9")
     assert other.exit_code == 2
-    assert "other settings" in other.output
+    assert "other settings: num_steps is 9, and was 4" in other.output
+    before = {file: file.read_bytes() for file in out.glob("p*/config.toml")}
+    faster = rankone("sweep", out / "sweep.toml", "--out", out, "--resume", "--set", "rollout.max_concurrent=7")
+    assert faster.exit_code == 0, faster.output
+    assert faster.output.count("rollout.max_concurrent is 7 from now on, and was 256") == 1
+    assert {file: file.read_bytes() for file in before} == before, "the runs that are done were not done with it"
+    assert load_sweep(out / "sweep.toml").base.rollout.max_concurrent == 7
+
+
+def test_a_sweep_goes_on_faster_or_elsewhere_but_not_as_another(tmp_path: Path) -> None:
+    file, path = sweep_file(tmp_path, AXES), tmp_path / "out"
+
+    def opened(*overrides: str) -> list[str]:
+        sweep = load_sweep(file, [f"{name}={value}" for name, value in SMALL.items()] + list(overrides))
+        prepared = prepare_sweep(sweep)
+        if not path.exists():
+            path.mkdir()
+            open_directory(sweep, prepared, path, resume=False)
+            RunDirectory.create(path / sweep.points[0].name, prepared[0].config)
+        return open_directory(sweep, prepared, path, resume=True)
+
+    begun = path / "p000-rank1-lr0.01" / "config.toml"
+    assert opened() == []
+    before = {file: file.read_bytes() for file in path.rglob("*.toml")}
+    for fixed in (
+        "num_steps=9",
+        "learner.max_ratio=3",
+        "evaluate.every=3",
+        "max_off_policy_steps=1",
+        "data.num_held_out=9",
+    ):
+        with pytest.raises(ValueError, match=f"{begun.parent} was run with other settings: {fixed.split('=')[0]} is "):
+            opened("rollout.max_concurrent=7", fixed)
+    file.write_text(file.read_text() + '[stop]\nscheduler = "asha"\n')
+    with pytest.raises(ValueError, match=r"stop is scheduler='asha' .* and was scheduler='none'"):
+        opened()
+    sweep_file(tmp_path, AXES)
+    assert {file: file.read_bytes() for file in before} == before
+    changed = opened("rollout.max_concurrent=7", "learner.tokens_per_microbatch=99", "reward.workers=2")
+    assert changed == [
+        "learner.tokens_per_microbatch is 99 from now on, and was 4096",
+        "rollout.max_concurrent is 7 from now on, and was 256",
+        "reward.workers is 2 from now on, and was 1",
+    ]
+    assert load_config(begun).rollout.max_concurrent == 7
+    assert load_sweep(path / "sweep.toml").points[1].config.learner.tokens_per_microbatch == 99
+    begun.write_text("of_old = 1")
+    assert opened() == []
+    assert load_config(begun).rollout.max_concurrent == 256
+
+
+def test_a_run_that_is_stopped_early_has_not_failed(tmp_path: Path) -> None:
+    heard: list[str] = []
+
+    class Listener(Sink):
+        def evaluated(self, *_: object) -> None:
+            """Nothing to do."""
+
+        def stepped(self, *_: object) -> None:
+            """Nothing to do."""
+
+        def close(self, ended: Ended) -> None:
+            heard.append(ended)
+
+    async def end(error: type[BaseException]) -> None:
+        config = load_config(TINY, ["tensorboard=false"])
+        with pytest.raises(error):
+            async with telling(config, RunDirectory(tmp_path), Listener()):
+                raise error
+
+    for error in (StoppedEarly, asyncio.CancelledError, ZeroDivisionError):
+        asyncio.run(end(error))
+    assert heard == ["stopped", "stopped", "failed"]
+
+
+def test_the_log_names_the_run_and_says_of_its_alarms_the_first(tmp_path: Path) -> None:
+    said: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())
+    handler.addFilter(NameRuns())
+    logger = logging.getLogger("rl.run_directory")
+    logger.addHandler(handler)
+    try:
+        journal = FileJournal(RunDirectory(tmp_path), Sinks([]), resume=False)
+        for run in ("p000", "p001"):
+            speaking.set(run)
+            for step in range(3):
+                journal.alarmed(step, ["low entropy", "long completions"])
+            logger.warning("step %d: %s", 7, "looks like an alarm, and is none")
+    finally:
+        logger.removeHandler(handler)
+        speaking.set("")
+    other = "step 7: looks like an alarm, and is none"
+    assert said == [
+        f"{run}: {line}" for run in ("p000", "p001") for line in ("step 0: low entropy; long completions", other)
+    ]
+
+
+FILL = """
+import contextlib
+from pathlib import Path
+
+def fill(problem, completion):
+    # Once a run has written something, no byte more has room on its disk.
+    if list(Path({disk!r}).rglob("metrics.jsonl")):
+        for size in (65536, 4096, 1):
+            with contextlib.suppress(OSError), Path({disk!r}, "ballast").open("ab", buffering=0) as ballast:
+                while ballast.write(b"x" * size) == size:
+                    pass
+    return len(completion) + ("1" in completion)
+"""
+
+
+def test_a_full_disk_ends_a_sweep_in_one_line_after_all_its_runs_were_tried_and_room_lets_it_go_on(
+    tmp_path: Path,
+) -> None:
+    with small_disk(tmp_path / "disk", "8m") as disk:
+        (tmp_path / "filling.py").write_text(FILL.format(disk=str(disk)))
+        (tmp_path / "eager.py").write_text(EAGER)
+        file = sweep_file(tmp_path, "[axes]\nseed = [0, 1]\n", "policies_at_once = 1")
+        filling = sets(**{"reward.function": f"{tmp_path / 'filling.py'}:fill", "tensorboard": "true"})
+        ended = rankone("sweep", file, "--out", disk / "out", *filling)
+        assert ended.exit_code == 1, ended.output
+        assert "2/2  p001-seed1  failed" in ended.output
+        last = ended.stderr.strip().splitlines()[-1]
+        assert last.startswith(
+            f"rankone: cannot use {disk / 'out' / 'sweep.json'}: No space left on device; make room"
+        ), last
+        assert ended.stderr.count("rankone:") == 1
+        (disk / "ballast").unlink()
+        (tmp_path / "filling.py").write_text(EAGER.replace("digits", "fill"))
+        again = rankone("sweep", file, "--out", disk / "out", "--resume", *filling)
+        assert again.exit_code == 0, again.output
+        assert [row["ended"] for row in json.loads((disk / "out" / "sweep.json").read_text())] == ["finished"] * 2
 
 
 def sweep_once(file: str, out: str, settings: list[str]) -> None:
