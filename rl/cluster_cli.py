@@ -70,9 +70,9 @@ def up_command(
         "runs        rankone submit CONFIG"
         + ("" if dashboard_port == DASHBOARD_PORT else f" --address {head.dashboard}")
     )
-    if head.token:
-        print("ray's own   export RAY_AUTH_MODE=token; then ray status, ray job submit, ...")
-    else:
+    mode = " RAY_AUTH_MODE=token" if head.token else ""
+    print(f"ray's own   export RAY_ADDRESS={head.address}{mode}; then ray status, ray job submit, ...")
+    if not head.token:
         print("no token    whoever reaches this machine's ports can run anything on the cluster")
     print("end it      ray stop")
 
