@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from rewards.math_answer import math_answer
 
+OURS = ("lora", "rewards", "rl", "rollout")
 BUILT_IN: Mapping[str, Callable[..., Any]] = {"math_answer": math_answer}
 
 
@@ -71,7 +72,12 @@ def _from_file(path: Path) -> ModuleType:
 
 
 def _from_package(name: str) -> ModuleType:
-    here = str(Path.cwd())
+    here, top = str(Path.cwd()), name.split(".")[0]
+    if top in OURS and (mine := next((p for p in (Path(f"{top}.py"), Path(top)) if p.exists()), None)):
+        raise ValueError(
+            f"{name} is looked for in rankone's own package {top!r}, not in {mine.absolute()}: name its file "
+            "(some/where.py:name), or rename it"
+        )
     if here not in sys.path:
         sys.path.append(here)  # a console script does not look there by itself
     try:

@@ -21,6 +21,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from rewards.config import RewardConfig
 from rewards.custom import RewardFunctionError, load_terms, pack, source
@@ -39,7 +40,16 @@ MAX_CHUNK = 64
 """Items sent to a worker at once: enough to hide the trip, few enough to share out evenly."""
 
 _log = logging.getLogger("rewards")
-_BOOT = "import sys; sys.path[:] = {path!r}; from rewards.worker import main; main({descriptor}, {parent}, {stack})"
+_BOOT = """
+import importlib.util, sys
+sys.path[:] = {path!r}
+spec = importlib.util.spec_from_file_location("rewards", {init!r})  # whatever else on the path is called so
+sys.modules["rewards"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(sys.modules["rewards"])
+from rewards.worker import main
+main({descriptor}, {parent}, {stack})
+"""
+_INIT = str(Path(__file__).with_name("__init__.py"))
 
 
 class WorkerProcess:
@@ -50,7 +60,7 @@ class WorkerProcess:
         self._stack = tempfile.TemporaryFile()  # noqa: SIM115
         path = [p or os.getcwd() for p in sys.path]  # noqa: PTH109
         descriptors = theirs.fileno(), self._stack.fileno()
-        boot = _BOOT.format(path=path, descriptor=descriptors[0], parent=os.getpid(), stack=descriptors[1])
+        boot = _BOOT.format(path=path, init=_INIT, descriptor=descriptors[0], parent=os.getpid(), stack=descriptors[1])
         self._socket = ours
         # Its own session: a Ctrl-C on the terminal reaches only the parent. What functions print goes to stderr.
         self._process = subprocess.Popen(

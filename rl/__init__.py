@@ -1,0 +1,3 @@
+from rl.own_packages import claim
+
+claim()

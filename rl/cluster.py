@@ -17,6 +17,7 @@ from rl.connect import join, join_here, start
 from rl.learner import TorchLearner
 from rl.learner_memory import Budget
 from rl.liveness import Watchman
+from rl.own_packages import refuse_hidden
 from rl.remote_learner import RayLearner
 from rl.reservation import Reservation, reserve
 from rl.rollouts import steps_ahead
@@ -140,11 +141,12 @@ def connect() -> None:
     Where there is none, or `RAY_ADDRESS` is "local", start one for this run alone.
 
     Raises:
-        ValueError: nothing answers at `RAY_ADDRESS`, or it is another version.
+        ValueError: nothing answers at `RAY_ADDRESS`, it is another version, or a file here hides a package of ours.
         ClusterStartError: Ray would not start.
     """
     if ray.is_initialized():
         return
+    refuse_hidden()
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "rankone"}
     address = os.environ.get("RAY_ADDRESS", "")
     if address not in ("", "local"):

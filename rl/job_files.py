@@ -20,6 +20,9 @@ from rl.warm_start import absolute_init
 
 MAX_BYTES = 100 * 2**20
 """What Ray takes as a job's directory; more it refuses with a bare HTTP 413."""
+REWARDS = "reward_files"
+"""Where files with reward functions go, and the neighbours that they import. Ray puts the folder itself before all else
+on Python's path: there a `rewards.py` would be taken for our package, and a `random.py` for Python's."""
 NOT_SENT = (".gitignore", ".rayignore", ".git")
 """Ray heeds the first two wherever they lie, and would leave data behind without a word. The third it never sends."""
 
@@ -91,12 +94,13 @@ class Parcel:
     def _take_reward(self, reward: RewardConfig) -> RewardConfig:
         """The user's own modules that the reward functions are made of, and the configuration with their new places."""
         for term in load_terms(reward):
+            home = self._folder / REWARDS if _is_file(term.name) else self._folder
             for name in term.modules:
                 source = Path(sys.modules[name].__file__ or "")
                 if source.is_file():
-                    self._copy_module(source, self._folder / _place(name, source))
-        terms = tuple(replaced(term, function=_beside(term.function)) for term in reward.terms)
-        return replaced(reward, function=_beside(reward.function), terms=terms)
+                    self._copy_module(source, home / _place(name, source))
+        terms = tuple(replaced(term, function=_there(term.function)) for term in reward.terms)
+        return replaced(reward, function=_there(reward.function), terms=terms)
 
     def _copy_module(self, source: Path, target: Path) -> None:
         if target.exists() and target.read_bytes() != source.read_bytes():
@@ -121,10 +125,14 @@ def _place(name: str, source: Path) -> Path:
     return parts / "__init__.py" if source.name == "__init__.py" else parts.with_suffix(".py")
 
 
-def _beside(function: str) -> str:
-    """`some/where/my_rewards.py:brevity` where the file lies beside the configuration."""
+def _there(function: str) -> str:
+    """`some/where/my_rewards.py:brevity` as the job names it."""
     place, colon, attribute = function.rpartition(":")
-    return f"{Path(place).name}{colon}{attribute}" if place.endswith(".py") else function
+    return f"{REWARDS}/{Path(place).name}{colon}{attribute}" if _is_file(function) else function
+
+
+def _is_file(function: str) -> bool:
+    return function.rpartition(":")[0].endswith(".py")
 
 
 def check_size(place: Path) -> None:

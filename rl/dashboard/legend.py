@@ -41,7 +41,8 @@ def _trained(config: RunConfig) -> dict[str, Any]:
 
 
 def _sampled(config: RunConfig) -> dict[str, Any]:
-    reward = ", ".join(term.function for term in config.reward.terms) or config.reward.function
+    functions = [term.function for term in config.reward.terms] or [config.reward.function]
+    reward = ", ".join(function.rpartition("/")[2] for function in functions)
     return {
         "reward": reward,
         "group size": config.sampling.group_size,

@@ -32,12 +32,15 @@ from rl.jobs import STOP_WAIT_S
 
 @pytest.fixture(scope="module")
 def finished(head: Head, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A job that ran to its end, with a reward file and data of its own, submitted and followed."""
+    """A job that ran to its end, with a reward file and data of its own, submitted and followed.
+
+    The file has the name of a package of ours, and the job one that would be markup.
+    """
     place = tmp_path_factory.mktemp("project")
     (place / "helper.py").write_text(
         "def digits(text):\n    return sum(c.isdigit() for c in text) / max(1, len(text))\n"
     )
-    (place / "my_rewards.py").write_text(
+    (place / "rewards.py").write_text(
         "import helper\n\ndef digits(problem, completion):\n    return helper.digits(completion)\n"
     )
     shutil.copy(ROOT / "examples" / "tiny.toml", place / "tiny.toml")
@@ -45,8 +48,9 @@ def finished(head: Head, tmp_path_factory: pytest.TempPathFactory) -> str:
     (place / "secret.txt").write_text("stays here")
     sets = [part for name, value in SMALL.items() for part in ("--set", f"{name}={value}")]
     ended = head.rankone(
-        "submit", "tiny.toml", *sets, "--set", "num_steps=4", "--set", "reward.function=my_rewards.py:digits", cwd=place
-    )
+        "submit", "tiny.toml", "--name", "[/b]", *sets, *("--set", "num_steps=4"),
+        *("--set", "reward.function=rewards.py:digits"), cwd=place,
+    )  # fmt: skip
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "held-out accuracy" in ended.stdout, "the curve is in the job's log"
     return ended.stdout.split()[1]
@@ -56,10 +60,11 @@ def test_a_job_runs_to_its_end_and_its_curve_is_on_the_dashboards_own_port(head:
     run = head.run_of(finished)
     assert run is not None
     assert [point[0] for point in run["curve"]] == [0, 2, 4]
-    assert (run["state"], run["settings"]["reward"]) == ("finished", "my_rewards.py:digits")
+    assert (run["state"], run["settings"]["reward"]) == ("finished", "rewards.py:digits")
     listed = head.rankone("jobs", COLUMNS="200").stdout
     assert finished in listed
     assert "SUCCEEDED" in listed
+    assert "[/b]" in listed, "whoever gave a job such a name broke the list for everybody"
     assert head.rankone("status", finished).returncode == 0
     assert "held-out accuracy" in head.rankone("logs", finished).stdout
 

@@ -272,14 +272,17 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> None:
 def test_a_run_that_is_interrupted_leaves_a_usable_directory_and_no_process(
     tmp_path: Path, runtime: str, ending: signal.Signals
 ) -> None:
+    """It is started beside a reward file that has the name of a package of ours, where Ray's processes look first."""
     out, mark = tmp_path / "run", uuid.uuid4().hex
+    (tmp_path / "rewards.py").write_text(REWARD)
+    reward = {"reward.function": str(tmp_path / "rewards.py") + ":digits"}
     command = [
         sys.executable, "-m", "rl.cli", "train", EXAMPLE, "--out", str(out),
-        *sets(**SMALL | {"num_steps": "100000", "runtime": runtime}),
+        *sets(**SMALL | reward | {"num_steps": "100000", "runtime": runtime}),
     ]  # fmt: skip
-    environment = os.environ | {"MARK": mark}
+    environment = os.environ | {"MARK": mark, "PYTHONPATH": str(ROOT)}
     with (tmp_path / "output").open("w") as output:
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=output, stderr=subprocess.STDOUT)
     try:
         wait_until(lambda: (out / "metrics.jsonl").exists() and len(steps(out)) > 3, 300)
         assert len(with_mark(mark)) > 1
@@ -298,6 +301,6 @@ def test_a_run_that_is_interrupted_leaves_a_usable_directory_and_no_process(
     assert (out / "curve.png").exists()
     assert read_peft(out / "adapters" / "last")
     if runtime == "local":
-        resumed = train(out, "--resume", num_steps=str(len(done) + 2))
+        resumed = train(out, "--resume", **reward, num_steps=str(len(done) + 2))
         assert resumed.exit_code == 0, resumed.output
         assert steps(out) == list(range(len(done) + 3))
