@@ -110,7 +110,7 @@ def test_a_policy_among_others_trains_as_a_run_of_its_own(
 def test_two_seeds_that_compute_their_activations_again_train_as_runs_of_their_own(tmp_path: Path) -> None:
     """The runs of their own keep them. Of the two, the newer one's adapter once took part in both backward passes."""
     (tmp_path / "eager.py").write_text(EAGER)
-    file = sweep_file(tmp_path, '[axes]\n"seed" = [0, 1]\n"lora.lm_head" = true\n')
+    file = sweep_file(tmp_path, '[axes]\n"seed" = [0, 1]\n"lora.lm_head" = [true]\n')
     settings = eager(tmp_path, **{"learner.gradient_checkpointing": "true"})
     assert rankone("sweep", file, "--out", tmp_path / "out", *settings).exit_code == 0
     swept = sorted((tmp_path / "out").glob("p0*"))
