@@ -107,4 +107,4 @@ def _digest(checkpoint: Checkpoint) -> str:
 def _all(directory: Path) -> list[Path]:
     """Oldest first."""
     numbered = [(path.name.removeprefix("step-"), path) for path in directory.glob("step-*")]
-    return [path for _, path in sorted((int(step), path) for step, path in numbered if step.isascii() and step.isdigit())]
+    return [path for _, path in sorted((int(step), path) for step, path in numbered if step.isdecimal())]
