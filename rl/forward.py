@@ -200,8 +200,12 @@ def _pad(share: Sequence[tuple[int, Row]], device: str) -> Microbatch:
     rows = [row for _, row in share]
     width = max(len(row.token_ids) for row in rows)
 
-    def stack(name: str, value: int) -> Tensor:
-        padded = [nn.functional.pad(getattr(row, name), (0, width - len(row.token_ids)), value=value) for row in rows]
+    def stack(name: str, value: int | None = None) -> Tensor:
+        parts = [getattr(row, name) for row in rows]
+        ends = [int(part[-1]) if value is None else value for part in parts]
+        padded = [
+            nn.functional.pad(part, (0, width - len(part)), value=end) for part, end in zip(parts, ends, strict=True)
+        ]
         return torch.stack(padded).to(device)
 
     def join(name: str) -> Tensor:
@@ -209,7 +213,7 @@ def _pad(share: Sequence[tuple[int, Row]], device: str) -> Microbatch:
 
     ends = torch.tensor([0, *(int(row.sequence_ids[-1]) + 1 for row in rows)]).cumsum(0)
     return Microbatch(
-        token_ids=stack("token_ids", 0),
+        token_ids=stack("token_ids"),  # a row's own last token: from a zero embedding some families' gradient is NaN
         position_ids=stack("position_ids", 0),
         segment_ids=stack("segment_ids", -1),
         predictors=torch.cat([row.predictors + i * width for i, row in enumerate(rows)]).to(device),

@@ -9,6 +9,7 @@ from transformers import (
     AutoModelForCausalLM,
     CohereConfig,
     Gemma2Config,
+    Gemma3nTextConfig,
     Gemma3TextConfig,
     GraniteConfig,
     LlamaConfig,
@@ -48,6 +49,17 @@ FAMILIES: dict[str, Any] = {
         **{name: value for name, value in SHAPE.items() if name != "head_dim"}, logits_scaling=4.0
     ),
     "gemma3-sliding": lambda: Gemma3TextConfig(**SHAPE, sliding_window=4, layer_types=KINDS),
+    "gemma3n-zero-padding": lambda: Gemma3nTextConfig(  # its padding token's embedding is 0, where norms have no slope
+        **SHAPE,
+        sliding_window=4,
+        layer_types=KINDS,
+        pad_token_id=0,
+        vocab_size_per_layer_input=64,
+        laurel_rank=4,
+        hidden_size_per_layer_input=8,
+        num_kv_shared_layers=0,
+        activation_sparsity_pattern=[0.0] * 3,
+    ),
 }
 EXPERTS: dict[str, Any] = {"num_experts_per_tok": 2, "norm_topk_prob": True}
 MIXTURES: dict[str, Any] = {
