@@ -20,8 +20,6 @@ SMALLEST_EPS = 1e-18
 """Of Adam's. Squares of smaller gradients are 0 in float32, so nothing smaller would keep their quotient near 1."""
 MAX_COMPLETIONS = 2**32
 """Random streams of a run: as many seeds as torch's generators on a CPU tell apart (see `rl.seeds`)."""
-MAX_SEED = 2**32 - 1
-"""The largest that numpy takes, which vLLM seeds."""
 
 
 class Strict(BaseModel):
@@ -308,7 +306,7 @@ class RunConfig(Strict):
 
     name: str = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
     """Begins the name of the run's directory, and names it on pages and in trackers."""
-    seed: int = Field(default=0, ge=0, lt=2**32)
+    seed: int = Field(default=0, ge=0, lt=2**32)  # numpy takes no other, and vLLM seeds it
     """Decides the adapter's beginning, the data, their order, and all that is sampled."""
     num_steps: int = Field(default=100, ge=0, le=10_000_000)
     """Optimizer steps of the whole run."""

@@ -17,14 +17,15 @@ FIRST = 2**61
 
 def training_seeds(config: RunConfig, step: int) -> list[int]:
     """One seed for each prompt of a step, in [0, 2^62)."""
-    group_size, before = config.sampling.group_size, step * config.problems_per_step
-    return [_start(config.seed) + (before + i) * group_size for i in range(config.problems_per_step)]
+    group_size = config.sampling.group_size
+    first = _start(config.seed) + step * config.problems_per_step * group_size
+    return [first + i * group_size for i in range(config.problems_per_step)]
 
 
 def evaluation_seeds(config: RunConfig, count: int) -> list[int]:
     """One seed for each of the first `count` held-out prompts, in [0, 2^62)."""
-    samples = config.evaluate.samples_per_problem
-    return [_start(config.seed) - (i + 1) * samples for i in range(count)]
+    start, samples = _start(config.seed), config.evaluate.samples_per_problem
+    return [start - (i + 1) * samples for i in range(count)]
 
 
 def _start(seed: int) -> int:

@@ -58,12 +58,13 @@ def test_the_largest_run_shares_none_between_its_ends(seed: int) -> None:
         None,
         [
             f"seed={seed}", f"num_steps={2**16}", f"problems_per_step={2**3}", f"sampling.group_size={2**12}",
-            f"evaluate.num_problems={2**11}", f"evaluate.samples_per_problem={2**20}",
+            f"evaluate.num_problems={2**19}", f"evaluate.samples_per_problem={2**12}",
         ],
     )  # fmt: skip
     starts = [seed for step in (0, 1, 2**15, 2**16 - 1) for seed in training_seeds(config, step)]
     taken = [(start % ALL_BITS, config.sampling.group_size) for start in starts]
-    taken += [(start % ALL_BITS, 2**20) for start in evaluation_seeds(config, 2**11)]
+    evaluated = evaluation_seeds(config, 2**19)
+    taken += [(start % ALL_BITS, 2**12) for start in (*evaluated[:3], *evaluated[-3:])]
     taken.sort()
     for (start, length), (following, _) in zip(taken, [*taken[1:], (taken[0][0] + ALL_BITS, 0)], strict=True):
         assert start + length <= following
@@ -102,17 +103,17 @@ async def test_an_evaluation_draws_every_sample_from_a_stream_of_its_own() -> No
 
 @pytest.mark.parametrize("seed", [-1, 2**32, 10**30])
 def test_a_seed_that_no_generator_takes_is_refused(seed: int) -> None:
-    with pytest.raises(ValueError, match=r"seed must be at least 0 and at most 4294967295, and is"):
+    with pytest.raises(ValueError, match=r"seed must be at least 0 and below 4294967296, and is"):
         load_config(None, [f"seed={seed}"])
 
 
 @pytest.mark.parametrize(
     "overrides",
     [
-        ["num_steps=33554432"],
-        ["problems_per_step=1000000", "num_steps=1000"],
-        ["sampling.group_size=4194304"],
-        ["evaluate.samples_per_problem=33554432"],
+        ["num_steps=10000000", "sampling.group_size=64"],
+        ["problems_per_step=65536", "num_steps=10000"],
+        ["sampling.group_size=4096", "num_steps=100000"],
+        ["evaluate.num_problems=1000000", "evaluate.samples_per_problem=4096", "num_steps=2000000"],
     ],
 )
 def test_a_run_of_more_completions_than_there_are_streams_is_refused(overrides: list[str]) -> None:
