@@ -43,19 +43,23 @@ class EngineActor:
     async def stream(
         self, prompts: list[list[int]], adapter: Adapter, sampling: SamplingConfig, seeds: list[int], beat: float
     ) -> AsyncGenerator[tuple[int, list[Completion]] | None]:
-        """The engine's answers; None every `beat` seconds in which there was none, and it still went forward."""
-        answers = self._engine.stream(prompts, adapter, sampling, seeds=seeds)
+        """The engine's answers; None every `beat` seconds in which there was none, and it still went forward.
+
+        Where the call is cancelled, the engine has heard of it when this ends.
+        """
         seen = self._engine.progress()
-        for _ in prompts:
-            answer = asyncio.ensure_future(anext(answers))
-            try:
-                while not (await asyncio.wait([answer], timeout=beat))[0]:
-                    seen, before = self._engine.progress(), seen
-                    if seen > before:
-                        yield None
-            finally:
-                answer.cancel()
-            yield await answer
+        async with contextlib.aclosing(self._engine.stream(prompts, adapter, sampling, seeds=seeds)) as answers:
+            for _ in prompts:
+                answer = asyncio.ensure_future(anext(answers))
+                try:
+                    while not (await asyncio.wait([answer], timeout=beat))[0]:
+                        seen, before = self._engine.progress(), seen
+                        if seen > before:
+                            yield None
+                finally:
+                    answer.cancel()
+                    await asyncio.wait([answer])  # before that, what it waits for cannot be closed
+                yield await answer
 
     async def score(self, sequences: list[list[int]], adapter: Adapter) -> list[list[float]]:
         return await self._engine.score(sequences, adapter)
@@ -91,7 +95,8 @@ _SHORT_OF_MEMORY = re.compile(
 
 
 class RayEngine(Engine):
-    """A worker as its user sees it: an `Engine`. Every call raises `EngineDied` if the worker is gone."""
+    """A worker as its user sees it: an `Engine`. Every call raises `EngineDied` if the worker is gone; one that is
+    cancelled is cancelled in the worker too."""
 
     def __init__(self, handle: Any, store: AdapterStore, stall_timeout: float, index: int = 0) -> None:
         self.name = f"rollout worker {index}"
@@ -157,13 +162,14 @@ class RayEngine(Engine):
         with self._translated_errors(self._stall_timeout):
             answers = method.remote(*arguments)
             left = len(prompts)
-            while left:
-                async with asyncio.timeout(self._stall_timeout):
-                    reference = await anext(answers)
-                answer: tuple[int, list[Completion]] | None = await reference
-                if answer is not None:
-                    left -= 1
-                    yield answer
+            with _cancelled_with_its_user(answers):
+                while left:
+                    async with asyncio.timeout(self._stall_timeout):
+                        reference = await anext(answers)
+                    answer: tuple[int, list[Completion]] | None = await reference
+                    if answer is not None:
+                        left -= 1
+                        yield answer
 
     async def score(self, sequences: Sequence[Sequence[int]], adapter: Adapter) -> list[list[float]]:
         reference = self._store.reference(adapter)
@@ -188,8 +194,10 @@ class RayEngine(Engine):
 
     async def _call(self, method: Any, *arguments: Any) -> Any:
         with self._translated_errors(self._stall_timeout):
-            async with asyncio.timeout(self._stall_timeout):
-                return await method.remote(*arguments)
+            reference = method.remote(*arguments)
+            with _cancelled_with_its_user(reference):
+                async with asyncio.timeout(self._stall_timeout):
+                    return await reference
 
     @contextlib.contextmanager
     def _translated_errors(self, timeout: float) -> Generator[None]:
@@ -208,6 +216,17 @@ class RayEngine(Engine):
         except TimeoutError as error:
             self.kill()
             raise EngineDied(f"{self.name} said nothing for {timeout:g} s") from error
+
+
+@contextlib.contextmanager
+def _cancelled_with_its_user(call: Any) -> Generator[None]:
+    """An actor works on what it was asked, whoever still waits for it, until it is told."""
+    try:
+        yield
+    except (asyncio.CancelledError, GeneratorExit):
+        if ray.is_initialized():  # or all of it is gone, and asking would start another cluster
+            ray.cancel(call)
+        raise
 
 
 def account(error: RayError) -> str:

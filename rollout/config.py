@@ -60,4 +60,4 @@ class RolloutConfig(BaseModel):
     start_timeout: float = Field(default=1800.0, gt=0, le=7 * 24 * 3600)
     """Seconds a worker may take to load its model and be ready."""
     stall_timeout: float = Field(default=600.0, gt=0, le=7 * 24 * 3600)
-    """Seconds without an answer, nor a step of its vLLM towards one, after which a worker counts as dead."""
+    """Seconds without an answer, nor a step of its engine towards one, after which a worker counts as dead."""

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,9 +69,10 @@ class EnginePool(Engine):
                 return await spread(share)
             try:
                 mine, my_seeds = [prompts[i] for i in share], [seeds[i] for i in share]
-                async for index, completions in engine.stream(mine, adapter, sampling, seeds=my_seeds):
-                    answered[share[index]] = completions
-                    slot.failures = 0
+                async with aclosing(engine.stream(mine, adapter, sampling, seeds=my_seeds)) as answers:
+                    async for index, completions in answers:
+                        answered[share[index]] = completions
+                        slot.failures = 0
             except EngineDied as died:
                 self._bury(slot, engine, died)
                 await spread([i for i in share if i not in answered])

@@ -3,9 +3,11 @@
 Slow, repeatable bit for bit on a CPU, and the yardstick that vLLM is compared with in the tests.
 """
 
+import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -20,12 +22,15 @@ from rollout.config import SamplingConfig
 from rollout.row_reader import RowReader, reads_on
 from rollout.types import Completion, Engine
 
+Result = TypeVar("Result")
+
 
 class TorchEngine(Engine):
     """Samples prompts of equal length together; every prompt draws from a random generator of its own.
 
     Adapters of any shape are served, one after another, and so are all of a model's weights. A call holds the model
-    until it is done: no other policy comes between its beginning and its end.
+    until it is done: no other policy comes between its beginning and its end. After every token the event loop has its
+    turn, so that a call can be cancelled.
     """
 
     def __init__(self, model: ModelConfig, lora: LoraConfig, device: str = "cpu") -> None:
@@ -40,16 +45,23 @@ class TorchEngine(Engine):
             self._cached = reads_on(self._model, attends_only=self._attends_only)
         self._ends = _end_tokens(self._model, self._tokenizer)
         self._device = device
+        self._turn = asyncio.Lock()
+        self._positions = 0
 
     async def sample(
         self, prompts: Sequence[Sequence[int]], adapter: Adapter, sampling: SamplingConfig, *, seeds: Sequence[int]
     ) -> list[list[Completion]]:
-        with self._served.policy(adapter):
-            return self._sample(prompts, sampling, seeds, adapter.version)
+        async with self._turn:
+            with self._served.policy(adapter):
+                return await _step_by_step(self._sample(prompts, sampling, seeds, adapter.version))
 
     async def score(self, sequences: Sequence[Sequence[int]], adapter: Adapter) -> list[list[float]]:
-        with self._served.policy(adapter):
-            return [self._score(sequence) for sequence in sequences]
+        async with self._turn:
+            with self._served.policy(adapter):
+                return await _step_by_step(self._scores(sequences))
+
+    def progress(self) -> int:
+        return self._positions
 
     def replicas(self) -> Sequence[Engine]:
         return [self]
@@ -58,28 +70,34 @@ class TorchEngine(Engine):
         """Nothing to release."""
 
     @torch.no_grad()
-    def _score(self, sequence: Sequence[int]) -> list[float]:
-        ids = torch.tensor([list(sequence)], device=self._device)
-        logprobs = self._model(ids).logits[0, :-1].float().log_softmax(-1)
-        return logprobs.gather(1, ids[0, 1:, None])[:, 0].tolist()
+    def _scores(self, sequences: Sequence[Sequence[int]]) -> Generator[None, None, list[list[float]]]:
+        """Logprobs of each sequence's tokens in the end; it pauses after each sequence."""
+        scores: list[list[float]] = []
+        for sequence in sequences:
+            ids = torch.tensor([list(sequence)], device=self._device)
+            logprobs = self._model(ids).logits[0, :-1].float().log_softmax(-1)
+            scores.append(logprobs.gather(1, ids[0, 1:, None])[:, 0].tolist())
+            yield
+        return scores
 
     @torch.no_grad()
     def _sample(
         self, prompts: Sequence[Sequence[int]], sampling: SamplingConfig, seeds: Sequence[int], version: int
-    ) -> list[list[Completion]]:
+    ) -> Generator[None, None, list[list[Completion]]]:
+        """The completions in the end; it pauses after each position."""
         by_length: dict[int, list[int]] = defaultdict(list)
         for index, prompt in enumerate(prompts):
             by_length[len(prompt)].append(index)
         groups: dict[int, list[Completion]] = {}
         for indices in by_length.values():
             ids = torch.tensor([list(prompts[i]) for i in indices], device=self._device)
-            sampled = self._sample_equal_lengths(ids, sampling, [seeds[i] for i in indices], version)
+            sampled = yield from self._sample_equal_lengths(ids, sampling, [seeds[i] for i in indices], version)
             groups.update(zip(indices, sampled, strict=True))
         return [groups[i] for i in range(len(prompts))]
 
     def _sample_equal_lengths(
         self, prompts: Int[Tensor, "prompts length"], sampling: SamplingConfig, seeds: Sequence[int], version: int
-    ) -> list[list[Completion]]:
+    ) -> Generator[None, None, list[list[Completion]]]:
         generators = [torch.Generator().manual_seed(seed % 2**63) for seed in seeds]
         reader = RowReader(self._model, cached=self._cached, attends_only=self._attends_only)
         logits = reader.begin(prompts, sampling.group_size)
@@ -95,6 +113,8 @@ class TorchEngine(Engine):
                     reasons[row] = self._reason(tokens[row], sampling)
             if all(reasons) or position + 1 == sampling.max_tokens:
                 break
+            self._positions += 1
+            yield
             logits = reader.go_on(chosen)
         rows = [
             Completion(tuple(t), tuple(p), self._text(t, sampling), "stop" if reason else "length", version)
@@ -115,6 +135,17 @@ class TorchEngine(Engine):
 
     def _decode(self, tokens: list[int]) -> str:
         return self._tokenizer.decode(tokens, skip_special_tokens=True)
+
+
+async def _step_by_step(work: Generator[None, None, Result]) -> Result:
+    """The result of the work, between whose steps others have their turn."""
+    with closing(work):
+        while True:
+            try:
+                next(work)
+            except StopIteration as done:
+                return done.value
+            await asyncio.sleep(0)
 
 
 def _choose(

@@ -39,7 +39,8 @@ class Engine(Protocol):
     ) -> list[list[Completion]]:
         """`sampling.group_size` completions of each prompt, in the prompts' order.
 
-        Every prompt has a seed of its own, so that how prompts are spread over workers changes nothing.
+        Every prompt has a seed of its own, so that how prompts are spread over workers changes nothing. A call that is
+        cancelled stops sampling within a few tokens; others go on.
         """
         ...
 

@@ -90,8 +90,14 @@ class VllmEngine(Engine):
             (completions,) = await self.sample([prompts[index]], adapter, sampling, seeds=[seeds[index]])
             return index, completions
 
-        for answer in asyncio.as_completed([one(index) for index in range(len(prompts))]):
-            yield await answer
+        running = [asyncio.ensure_future(one(index)) for index in range(len(prompts))]
+        try:
+            for answer in asyncio.as_completed(running):
+                yield await answer
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
 
     async def score(self, sequences: Sequence[Sequence[int]], adapter: Adapter) -> list[list[float]]:
         from vllm import SamplingParams

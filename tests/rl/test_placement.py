@@ -1,11 +1,17 @@
 """What a run asks of a cluster, and whether it can ever have it."""
 
+import ast
+from collections import Counter
+from pathlib import Path
+
 import pytest
 
 from rl.config import LearnerConfig, PlacementConfig, RunConfig
 from rl.placement import PlacementError, Request, refuse, request, share_gpus
 from rollout.config import RolloutConfig
+from rollout.place import CPUS, Place
 
+ROOT = Path(__file__).parents[2]
 CPU_NODE = {"CPU": 32.0, "memory": 1e11, "node:10.0.0.1": 1.0}
 GPU_NODE = {"CPU": 32.0, "GPU": 4.0, "accelerator_type:H100": 1.0}
 
@@ -66,6 +72,21 @@ def test_what_is_asked_names_nobody_who_is_not_there() -> None:
     learners = Request({"GPU": 1.0}, {"GPU": 1.0}, workers=0, strategy="PACK", learners=2)
     assert str(learners) == "1 GPU for 2 learners each"
     assert str(Request(None, {"GPU": 2.0}, workers=3, strategy="PACK")) == "2 GPU for 3 rollout workers each"
+
+
+def test_every_actor_says_how_many_cpus_it_wants() -> None:
+    """Ray takes one for each that does not say, and no bundle of a run holds a whole one."""
+    assert Place(8, gpus=1).actor_options() == {"num_gpus": 1, "num_cpus": 0}
+    assert Place(8, gpus=0.5, options={"num_cpus": 4}).actor_options() == {"num_gpus": 0.5, "num_cpus": 4}
+    assert Place(8).actor_options() == {"num_cpus": CPUS}
+    made, said = Counter[str](), Counter[str]()
+    for file in (file for package in ("rl", "rollout", "rewards", "lora") for file in (ROOT / package).rglob("*.py")):
+        for call in (node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)):
+            made[file.name] += ast.unparse(call.func) == "ray.remote"
+            given = {keyword.arg or ast.unparse(keyword.value) for keyword in call.keywords}
+            said[file.name] += bool(given & {"num_cpus", "place.actor_options()"})
+    assert made.total() >= 4
+    assert +made == +said
 
 
 def test_too_few_gpus_are_refused_with_what_there_is() -> None:
