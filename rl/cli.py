@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from rl.cluster_cli import COMMANDS
+from rl.ending import STATUS, exit_soon
 from rl.errors import one_line_errors
 from rl.rewards_cli import grade_command, reward_try_command
 from rl.sweep.cli import sweep_command
@@ -80,6 +81,7 @@ def eval_command(
 ) -> None:
     """Measure an adapter's accuracy, or the base model's, on the held-out problems."""
     from rl.cluster import disconnect, open_engine, open_grader
+    from rl.ending import end_on_signals, ended_by_signals
     from rl.evaluate import Evaluation, evaluate
     from rl.export import find_adapter, lora_config, untrained_adapter
     from rl.launch import prepare_evaluation, try_reward
@@ -91,14 +93,20 @@ def eval_command(
     settings = prepared.config
 
     async def measure() -> Evaluation:
+        end_on_signals()
         await try_reward(settings, prepared.problems.held_out, teaches=False)
-        async with open_grader(settings) as grader, open_engine(settings, lora_config(policy)) as engine:
-            return await evaluate(settings, prepared.problems.held_out, policy, engine, grader, prepared.encode)
+        try:
+            async with open_grader(settings) as grader, open_engine(settings, lora_config(policy)) as engine:
+                end_on_signals()  # again: Ray has put a handler of SIGTERM in place that aborts
+                return await evaluate(settings, prepared.problems.held_out, policy, engine, grader, prepared.encode)
+        finally:
+            disconnect()
 
     try:
-        evaluation = asyncio.run(measure())
-    finally:
-        disconnect()
+        with ended_by_signals():
+            evaluation = asyncio.run(measure())
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        raise typer.Exit(STATUS) from None
     print(f"held-out accuracy {evaluation.accuracy:.4f} on {len(evaluation.groups)} problems")
 
 
@@ -147,7 +155,12 @@ def export_command(
 
 def main() -> None:
     """The console script's entry."""
-    app()
+    try:
+        app()
+    except SystemExit as end:
+        if end.code == STATUS:
+            exit_soon()
+        raise
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from rewards.pool import GraderPool
 from rewards.types import Problem
 from rl.config import RunConfig, replaced
 from rl.connect import join, join_here, start
+from rl.ending import in_daemon
 from rl.learner import TorchLearner
 from rl.learner_memory import Budget
 from rl.liveness import Watchman
@@ -43,7 +44,7 @@ async def open_parts(
         grader = await stack.enter_async_context(open_grader(config))
         held: Reservation | None = None
         if config.on_ray:
-            await asyncio.to_thread(connect)
+            await in_daemon(connect)
             held = await stack.enter_async_context(reserve(config, learner=True))
         watchman = Watchman(config.liveness.tolerance)
         own_devices = held is not None and held.request.shares.exclusive
@@ -110,7 +111,7 @@ async def open_engine(config: RunConfig, lora: LoraConfig) -> AsyncGenerator[Eng
     async with AsyncExitStack() as stack:
         held: Reservation | None = None
         if config.on_ray:
-            await asyncio.to_thread(connect)
+            await in_daemon(connect)
             held = await stack.enter_async_context(reserve(config, learner=False))
         yield await stack.enter_async_context(open_workers(config, held, lora))
 

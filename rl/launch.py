@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import signal
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from rl.curve import draw_curve
 from rl.dashboard.legend import run_info
 from rl.dashboard.teller import PageTeller
 from rl.data import Split, absolute_paths, check_step_size, load_problems
+from rl.ending import end_on_signals, ended_by_signals, in_daemon
 from rl.policy import first_state
 from rl.progress import LiveDisplay, LogLines
 from rl.prompts import Encoder
@@ -71,7 +71,9 @@ def prepare(config: RunConfig, base: Path) -> Prepared:
         ValueError: anything in the configuration or the data that would stop the run later.
     """
     check_objective(config)
-    return prepare_evaluation(config, base)
+    prepared = prepare_evaluation(config, base)
+    check_step_size(prepared.problems.train, config.problems_per_step)
+    return prepared
 
 
 def check_objective(config: RunConfig) -> None:
@@ -91,7 +93,6 @@ def prepare_evaluation(config: RunConfig, base: Path) -> Prepared:
         lora=absolute_init(config.lora, base),
     )
     problems = load_problems(config.data, config.seed, base)
-    check_step_size(problems.train, config.problems_per_step)
     encode = Encoder(load_tokenizer(config.model), config.prompt, config.model.max_length - config.sampling.max_tokens)
     longest_prompt = encode.longest((*problems.train, *problems.held_out))
     if config.reward.is_default:
@@ -104,7 +105,8 @@ def run(prepared: Prepared, directory: RunDirectory, console: Console, *, resume
     log_to(console)
     started = time.monotonic()
     try:
-        facts = asyncio.run(_run_and_disconnect(prepared, directory, console, resume=resume))
+        with ended_by_signals():
+            facts = asyncio.run(_run_and_disconnect(prepared, directory, console, resume=resume))
     finally:
         draw(draw_curve, directory, prepared.config.name)
     return _summary(prepared.config, directory, facts["trained_parameters"], time.monotonic() - started)
@@ -150,7 +152,7 @@ async def _run(prepared: Prepared, directory: RunDirectory, console: Console, *,
         console.print(report, markup=False)
     with console.status("starting the learner and the rollout workers..."):
         if config.on_ray:
-            await asyncio.to_thread(connect)
+            await in_daemon(connect)
             end_on_signals()  # again: Ray has put a handler of SIGTERM in place that aborts
         stack = contextlib.AsyncExitStack()
         opening = open_parts(config, directory.path.name, prepared.encode, prepared.longest_row)
@@ -288,14 +290,6 @@ def check_readable(problems: Sequence[Problem]) -> None:
         )
     for problem_id, reason in unreadable[:5]:
         log.warning("the answer of problem %s is matched by its spelling alone: %s", problem_id, reason)
-
-
-def end_on_signals() -> None:
-    """Both signals cancel the run's task, so that every block that opened something closes it."""
-    task = asyncio.current_task()
-    assert task is not None
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
 
 
 def log_to(console: Console) -> None:

@@ -11,6 +11,7 @@ from rewards.pool import GraderPool
 from rewards.types import Problem
 from rl.cluster import connect, local_device, memory_share, open_grader, open_workers
 from rl.config import RunConfig, replaced
+from rl.ending import in_daemon
 from rl.learner_memory import Budget
 from rl.liveness import Watchman
 from rl.policy import PolicySpec
@@ -90,7 +91,7 @@ async def open_shared(
     async with AsyncExitStack() as stack:
         held: Reservation | None = None
         if one.on_ray:
-            await asyncio.to_thread(connect)
+            await in_daemon(connect)
             held = await stack.enter_async_context(reserve(one, learner=True))
         own_devices = held is not None and held.request.shares.exclusive
         host, engine = await _both(

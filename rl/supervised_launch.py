@@ -19,17 +19,9 @@ from rl.cluster import connect, disconnect, open_learner, open_parts, say_checkp
 from rl.config import RunConfig, replaced
 from rl.data import Split, absolute_paths, check_step_size, load_problems, sample_held_out
 from rl.demonstrations import Demonstrator
+from rl.ending import end_on_signals, ended_by_signals, in_daemon
 from rl.evaluate import evaluate
-from rl.launch import (
-    check_readable,
-    draw,
-    end_on_signals,
-    lasted,
-    log_to,
-    telling,
-    through_deaths,
-    try_reward,
-)
+from rl.launch import check_readable, draw, lasted, log_to, telling, through_deaths, try_reward
 from rl.learner_memory import Budget
 from rl.liveness import NUM_SEQUENCES, Reference
 from rl.loss_curve import draw_loss_curve
@@ -107,7 +99,8 @@ def run(prepared: SupervisedRun, directory: RunDirectory, console: Console, *, r
     log_to(console)
     started = time.monotonic()
     try:
-        facts = asyncio.run(_run(prepared, directory, console, resume=resume))
+        with ended_by_signals():
+            facts = asyncio.run(_run(prepared, directory, console, resume=resume))
     finally:
         draw(draw_loss_curve, directory, prepared.config.name)
     return _summary(prepared.config, directory, facts["trained_parameters"], time.monotonic() - started)
@@ -121,7 +114,7 @@ async def _run(prepared: SupervisedRun, directory: RunDirectory, console: Consol
             console.print(report, markup=False)
         if config.on_ray:
             with console.status("joining the cluster..."):
-                await asyncio.to_thread(connect)
+                await in_daemon(connect)
             end_on_signals()  # again: Ray has put a handler of SIGTERM in place that aborts
         async with open_school(prepared, directory.path.name) as (learner, parts):
             facts = dict(await learner.facts())

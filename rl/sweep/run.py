@@ -26,19 +26,10 @@ from rl.dashboard.legend import submission_id
 from rl.dashboard.teller import keep_on_page
 from rl.data import check_step_size
 from rl.directory_lock import locked
+from rl.ending import end_on_signals, ended_by_signals, in_daemon
 from rl.errors import one_line
 from rl.guard import Collapse
-from rl.launch import (
-    Prepared,
-    check_objective,
-    draw,
-    end_on_signals,
-    log_to,
-    prepare,
-    telling,
-    train_through_deaths,
-    try_reward,
-)
+from rl.launch import Prepared, check_objective, draw, log_to, prepare, telling, train_through_deaths, try_reward
 from rl.run_directory import RunDirectory, holds_run
 from rl.shared_parts import SharedParts, open_shared, shared_settings
 from rl.sinks import Sinks, StoppedEarly
@@ -98,7 +89,7 @@ def run_sweep(
     for handler in logging.getLogger("rl").handlers:  # all packages share it
         handler.addFilter(NameRuns())
     runs = {point.name: point.config.num_steps for point in sweep.points}
-    with Board(console, sweep.name, runs) as board:
+    with Board(console, sweep.name, runs) as board, ended_by_signals():
         return asyncio.run(_Runner(sweep, prepared, path, board, at_once or sweep.config.policies_at_once).run())
 
 
@@ -120,7 +111,7 @@ class _Runner:
             self._recall()
             for group in _groups([point for point in self._points if point.name not in self._results]):
                 if group[0].config.on_ray:
-                    await asyncio.to_thread(connect)
+                    await in_daemon(connect)
                     end_on_signals()  # again: Ray has put a handler of SIGTERM in place that aborts
                 await self._run_group(group)
             return self._ordered()
