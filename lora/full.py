@@ -1,30 +1,37 @@
 """Full fine-tuning, the thing that LoRA is compared with: every weight of the model is trained, in float32."""
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 
 import torch
 from torch import Tensor, nn
+
+from lora.gradients import add_gradients
 
 
 class FullWeights:
     """Float32 masters of all of a model's weights, tied ones once. The model computes with copies in its own dtype.
 
-    Gradients are added up in float32, on the masters, as soon as the model has them.
+    Gradients are added up in float32, on the masters.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self._parameters = dict(model.named_parameters())
         self._base = {name: parameter.detach().clone() for name, parameter in self._parameters.items()}
         self._masters = {name: nn.Parameter(tensor.to(torch.float32, copy=True)) for name, tensor in self._base.items()}
-        for name, parameter in self._parameters.items():
-            parameter.requires_grad_(True)
-            parameter.register_post_accumulate_grad_hook(partial(_take_gradient, self._masters[name]))
+        model.requires_grad_(True)
 
     def tensors(self) -> dict[str, Tensor]:
         """The masters by their weights' names."""
         return dict(self._masters)
+
+    def leaves(self) -> list[Tensor]:
+        """The model's own copies."""
+        return list(self._parameters.values())
+
+    def accumulate(self, gradients: Sequence[Tensor | None]) -> None:
+        """Add the copies' gradients to the masters'; None is nothing to add."""
+        add_gradients(list(self._masters.values()), gradients)
 
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Copy `tensors` into the masters and the model. Raises ValueError if they are another model's."""
@@ -67,10 +74,3 @@ class FullWeights:
     def _show(self, tensors: Mapping[str, Tensor]) -> None:
         for name, parameter in self._parameters.items():
             parameter.copy_(tensors[name])
-
-
-def _take_gradient(master: nn.Parameter, parameter: Tensor) -> None:
-    assert parameter.grad is not None
-    gradient = parameter.grad.float()
-    master.grad = gradient if master.grad is None else master.grad.add_(gradient)
-    parameter.grad = None

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from lora.architecture import KNOWN, UnsupportedModel, check_linears, is_linear, reads_text
 from lora.config import LoraConfig
 from lora.experts import PROJECTIONS, ExpertsLowRank, LoraExperts, active_experts, expert_rank, is_experts
+from lora.gradients import add_gradients
 from lora.layer import LoraLinear, LowRank, NotCalled
 from lora.routing import BASE, Route, Routing, routing_of
 
@@ -30,6 +31,14 @@ class LoraLayers(dict[str, LowRank | ExpertsLowRank]):
         for name, layer in self.items():
             named[f"{name}.lora_A"], named[f"{name}.lora_B"] = layer.lora_A, layer.lora_B
         return named
+
+    def leaves(self) -> list[Tensor]:
+        """The tensors: the model computes with them."""
+        return list(self.tensors().values())
+
+    def accumulate(self, gradients: Sequence[Tensor | None]) -> None:
+        """Add to the tensors' gradients, in their order; None is nothing to add."""
+        add_gradients(self.leaves(), gradients)
 
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Copy `tensors`, named as `tensors()` names them, into the layers.

@@ -5,6 +5,7 @@ mixture's experts, [targets, width] in the output layer. So parts are given in *
 over the flattened leading dimensions, and a layer that sees another number of them refuses.
 """
 
+import threading
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -32,21 +33,31 @@ BASE = Route()
 
 
 class Routing:
-    """The route of what a model computes now; all of its adapted layers share one."""
+    """The route of what a model computes now; all of its adapted layers share one.
+
+    Each thread has its own: several may be computing, and one that enters a block changes nothing for the others.
+    """
 
     def __init__(self, route: Route | None = BASE) -> None:
-        self._route = route
+        self._outside = route
+        self._inside = threading.local()
 
     @property
     def route(self) -> Route:
         """Raises RuntimeError where several adapters are on the model, and nobody said which of them is meant."""
-        if self._route is None:
+        route: Route | None = getattr(self._inside, "route", None) or self._outside
+        if route is None:
             raise RuntimeError("several adapters are on this model: compute inside `alone`, `routed` or `disabled`")
-        return self._route
+        return route
 
-    def reset(self, route: Route | None) -> Route | None:
-        """Compute by that route from now on; returns the one until now."""
-        before, self._route = self._route, route
+    def reset(self, route: Route | None) -> None:
+        """Compute by that route from now on, outside of all blocks."""
+        self._outside = route
+
+    def enter(self, route: Route | None) -> Route | None:
+        """Compute by that route from now on, in this thread; returns the one of the block that this is in, if any."""
+        before: Route | None = getattr(self._inside, "route", None)
+        self._inside.route = route
         return before
 
     def under(self, route: Route) -> AbstractContextManager[None]:
@@ -83,10 +94,10 @@ class _Under(AbstractContextManager[None]):
         self._before: list[Route | None] = []
 
     def __enter__(self) -> None:
-        self._before.append(self._routing.reset(self._route))
+        self._before.append(self._routing.enter(self._route))
 
     def __exit__(self, *_: object) -> None:
-        self._routing.reset(self._before.pop())
+        self._routing.enter(self._before.pop())
 
 
 def routing_of(model: nn.Module) -> Routing:

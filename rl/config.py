@@ -180,7 +180,7 @@ class LearnerConfig(Strict):
     """A reward minus its group's mean; `mean_std` also divides by the standard deviation (GRPO), `leave_one_out`
     takes the mean of the others (RLOO)."""
     tokens_per_microbatch: int = Field(default=4096, ge=1)
-    """Most tokens in one forward pass; it changes memory, never the update."""
+    """Most tokens that are under way at a time; it changes memory, never the update."""
     tokens_per_row: int = Field(default=1024, ge=1)
     """Completions of a group share one copy of their prompt in rows of at most this many tokens."""
     gradient_checkpointing: bool | Literal["auto"] = "auto"

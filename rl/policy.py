@@ -39,6 +39,14 @@ class Trained(Protocol):
         """Float32 leaves by name."""
         ...
 
+    def leaves(self) -> list[Tensor]:
+        """What the model computes with in place of each, by which a loss can be differentiated."""
+        ...
+
+    def accumulate(self, gradients: Sequence[Tensor | None]) -> None:
+        """Add the leaves' gradients to those of the tensors."""
+        ...
+
     def load(self, tensors: dict[str, Tensor]) -> None: ...
 
     def sync(self) -> None:

@@ -6,8 +6,9 @@ loss is divided by its own tokens, and gradients meet nowhere.
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -23,6 +24,7 @@ from lora.types import Adapter
 from rl.attention import use_packed_attention
 from rl.batch import unpack_rows
 from rl.forward import Microbatch, check_head, microbatches, target_logprobs
+from rl.microbatch_threads import Schedule, changes_itself, in_order, schedule
 from rl.objective import OBJECTIVES, clipped, divisor
 from rl.peers import Alone, Peers
 from rl.policy import Policy, PolicySpec
@@ -66,6 +68,9 @@ class SharedModel:
         with in_one_line(loaded.config.model_type):
             self.packs = self._prepare()
             """Whether several completions may share a row; else each is read alone."""
+        # Attention and what is around it keep nothing from one pass to the next; of other layers that is not known.
+        one_device = device == "cpu" and not self._peers.in_step
+        self._side_by_side = one_device and self.packs and not changes_itself(self.model)
         if gradient_checkpointing:
             recompute_blocks(self.model)
 
@@ -103,8 +108,11 @@ class SharedModel:
         for one in learning:
             one.policy.optimizer.zero_grad()
         sums = [_Sums() for _ in learning]
-        for share in self._shares(learning):
-            self._accumulate(share, learning, sums)
+        plan = self._schedule(learning)
+        for parts in in_order(plan, partial(self._differentiate, learning), self._shares(learning, plan.tokens)):
+            for part in parts:
+                learning[part.owner].policy.layers.accumulate(part.gradients)
+                sums[part.owner].add(part.sums)
         self._add_up(learning, sums)
         metrics = [{"update/skipped": 1.0} for _ in work]
         for one, mine in zip(learning, sums, strict=True):
@@ -140,36 +148,48 @@ class SharedModel:
         scores = logprobs.split([len(sequences[i]) - 1 for i in by_length])
         return [scores[by_length.index(i)].tolist() for i in range(len(sequences))]
 
-    def _shares(self, learning: Sequence[Work]) -> list[Microbatch]:
-        rows_of = [one.batch.rows if self.packs else unpack_rows(one.batch.rows) for one in learning]
+    def _rows(self, learning: Sequence[Work]) -> list[list[Row]]:
+        """Each policy's, as the model may read them."""
+        return [one.batch.rows if self.packs else unpack_rows(one.batch.rows) for one in learning]
+
+    def _schedule(self, learning: Sequence[Work]) -> Schedule:
+        cores = torch.get_num_threads()
+        if not self._side_by_side:
+            return Schedule(1, cores, self._tokens)
+        lengths = [len(row.token_ids) for mine in self._rows(learning) for row in mine]
+        return schedule(lengths, self._tokens, cores)
+
+    def _shares(self, learning: Sequence[Work], tokens: int) -> list[Microbatch]:
+        rows_of = self._rows(learning)
         rows = list(itertools.chain.from_iterable(rows_of))
         owners = [owner for owner, mine in enumerate(rows_of) for _ in mine]
-        shares = microbatches(rows, self._tokens, self.device, owners)
+        shares = microbatches(rows, tokens, self.device, owners)
         if self._peers.in_step and learning:
             missing = self._peers.max(len(shares)) - len(shares)
             shares += microbatches([_weightless()], 1, self.device) * missing
         return shares
 
-    def _accumulate(self, share: Microbatch, learning: Sequence[Work], sums: Sequence["_Sums"]) -> None:
-        """Add the microbatch's part of the gradients. The divisor is a whole step's, so parts add up exactly."""
+    def _differentiate(self, learning: Sequence[Work], share: Microbatch) -> list["_Part"]:
+        """What a microbatch adds to its policies' steps. The divisor is a whole step's, so parts add up exactly.
+
+        Several threads are in here at once: nothing that they share is changed.
+        """
         temperatures = torch.ones_like(share.advantages)
         for segment in share.segments:
             temperatures[segment.targets] = learning[segment.owner].policy.spec.temperature
         owners = [one.policy.layers for one in learning]
         logprobs, entropies = target_logprobs(self.model, share, temperatures, owners, packed=self.packs)
         losses: list[Tensor] = []
+        sums: list[Mapping[str, float]] = []
         for segment in share.segments:
-            one, mine = learning[segment.owner], segment.targets
-            log_ratio = logprobs[mine] - share.rollout_logprobs[mine]
-            weights, sequences = share.advantages[mine], share.sequence_ids[mine]
-            config = one.policy.spec.learner
-            per_token = OBJECTIVES[config.objective](log_ratio, weights, sequences, config)
-            losses.append(loss := per_token.sum() / divisor(one.batch, config))
-            if share.advantages.any():  # weightless rows are not of the step
-                with torch.no_grad():
-                    cut = clipped(log_ratio, weights, sequences, config)
-                    sums[segment.owner].add(loss, log_ratio, entropies[mine], cut)
-        torch.stack(losses).sum().backward()
+            loss, values = _loss(learning[segment.owner], share, segment.targets, logprobs, entropies)
+            losses.append(loss)
+            sums.append(values)
+        leaves = [learning[segment.owner].policy.layers.leaves() for segment in share.segments]
+        return [
+            _Part(segment.owner, gradients, values)
+            for segment, gradients, values in zip(share.segments, _gradients(losses, leaves), sums, strict=True)
+        ]
 
     def _add_up(self, learning: Sequence[Work], sums: Sequence["_Sums"]) -> None:
         """Gradients and sums over all peers."""
@@ -181,6 +201,15 @@ class SharedModel:
             mine.values = self._peers.sum_values(mine.values)
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What one microbatch adds to one policy's step."""
+
+    owner: int
+    gradients: Sequence[Tensor | None]
+    sums: Mapping[str, float]
+
+
 @dataclass(slots=True)
 class _Sums:
     """Over the tokens of a step that carry a signal."""
@@ -189,13 +218,9 @@ class _Sums:
         default_factory=lambda: dict.fromkeys(("loss", "tokens", "kl", "entropy", "cut"), 0.0)
     )
 
-    def add(self, loss: Tensor, log_ratio: Tensor, entropies: Tensor, cut: Tensor) -> None:
-        # k3 of Schulman (2020): unbiased for KL(rollout || policy) and never negative.
-        k3 = (log_ratio.exp() - 1 - log_ratio).sum()
-        parts = torch.stack([loss.float(), k3, entropies.sum(), cut.sum().float()]).tolist()
-        for name, part in zip(("loss", "kl", "entropy", "cut"), parts, strict=True):
-            self.values[name] += part
-        self.values["tokens"] += len(log_ratio)
+    def add(self, more: Mapping[str, float]) -> None:
+        for name, value in more.items():
+            self.values[name] += value
 
     def metrics(self) -> dict[str, float]:
         tokens = self.values["tokens"]
@@ -207,6 +232,41 @@ class _Sums:
             "update/tokens": tokens,
             "update/skipped": 0.0,
         }
+
+
+def _loss(
+    one: Work, share: Microbatch, mine: slice, logprobs: Tensor, entropies: Tensor
+) -> tuple[Tensor, Mapping[str, float]]:
+    """A policy's part of the step's loss in a microbatch, and what `_Sums` is to add."""
+    log_ratio = logprobs[mine] - share.rollout_logprobs[mine]
+    weights, sequences = share.advantages[mine], share.sequence_ids[mine]
+    config = one.policy.spec.learner
+    loss = OBJECTIVES[config.objective](log_ratio, weights, sequences, config).sum() / divisor(one.batch, config)
+    if not share.advantages.any():  # weightless rows are not of the step
+        return loss, {}
+    with torch.no_grad():
+        cut = clipped(log_ratio, weights, sequences, config)
+        return loss, _sums(loss, log_ratio, entropies[mine], cut)
+
+
+def _sums(loss: Tensor, log_ratio: Tensor, entropies: Tensor, cut: Tensor) -> dict[str, float]:
+    """A microbatch's, by the names of `_Sums`."""
+    # k3 of Schulman (2020): unbiased for KL(rollout || policy) and never negative.
+    k3 = (log_ratio.exp() - 1 - log_ratio).sum()
+    parts = torch.stack([loss.float(), k3, entropies.sum(), cut.sum().float()]).tolist()
+    return dict(zip(("loss", "kl", "entropy", "cut"), parts, strict=True)) | {"tokens": float(len(log_ratio))}
+
+
+def _gradients(losses: Sequence[Tensor], leaves: Sequence[Sequence[Tensor]]) -> Iterator[Sequence[Tensor | None]]:
+    """Of all losses by each policy's leaves; None where a leaf had no part in them.
+
+    They are returned and not added to `.grad`, because microbatches that are under way together would add theirs in
+    whichever order they end.
+    """
+    flat = [leaf for mine in leaves for leaf in mine]
+    gradients = iter(torch.autograd.grad(torch.stack(list(losses)).sum(), flat, allow_unused=True))
+    for mine in leaves:
+        yield [next(gradients) for _ in mine]
 
 
 def _weightless() -> Row:

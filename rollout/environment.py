@@ -16,7 +16,8 @@ def torch_environment(*, on_gpu: bool) -> dict[str, str]:
     shared = OPENMP | {"TOKENIZERS_PARALLELISM": "false"}
     # The C library returns large tensors' memory to the system and fetches it anew, zeroed, page by page: as long as
     # a pass over them takes. Kept, and in large pages, it costs nothing.
-    tunables = {"hugetlb": 1, "mmap_threshold": 4 * 2**30, "trim_threshold": 8 * 2**30}
+    # Threads share one arena: a large tensor fits into none of those that they would have of their own.
+    tunables = {"hugetlb": 1, "mmap_threshold": 4 * 2**30, "trim_threshold": 8 * 2**30, "arena_max": 1}
     kept = ":".join(f"glibc.malloc.{name}={value}" for name, value in tunables.items())
     return shared if on_gpu else shared | {"GLIBC_TUNABLES": kept}
 

@@ -1,7 +1,8 @@
 """A learner in a process of its own: a turn is one pass of plain bf16 products, then one update.
 
 The products are those of the model's linear layers, each with its own weights, with as many rows as the update has
-tokens: what the update would cost if it were nothing but its largest products, done as fast as they go.
+tokens: what the update would cost if it were nothing but its largest products, done as fast as they go. A job may ask for
+several such passes, and for an update whose cores share every operation, as it was before microbatches had threads.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.compare.flops import count
 from lora.load import load_base, load_skeleton
 from rewards.types import Outcome, Problem, Reward
+from rl import microbatch_threads
 from rl.advantage import advantages
 from rl.batch import build_batch
 from rl.config import RunConfig
@@ -33,6 +35,8 @@ Job = dict[str, Any]
 def main() -> None:
     job: Job = json.loads(Path(sys.argv[1]).read_text())
     torch.set_num_threads(job["threads"])
+    if not job.get("side_by_side", True):
+        microbatch_threads.MOST_AT_ONCE = 1
     config = RunConfig.model_validate(job["config"])
     learner = TorchLearner(
         "speed", config.model, config.lora, config.learner, temperature=config.sampling.temperature, seed=0
@@ -43,22 +47,37 @@ def main() -> None:
     tokens = sum(len(row.token_ids) for row in batch.rows)
     products = plain_products(config, min(tokens, config.learner.tokens_per_microbatch))
     products()
-    with FlopCounterMode(display=False) as counter:
-        asyncio.run(learner.update(batch))
+    asyncio.run(learner.update(batch))
+    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
     _answer(
         lora_flops=flops.lora,
         full_flops=flops.full,
-        executed_flops=counter.get_total_flops(),
-        peak_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10,
+        executed_flops=executed(learner, batch),
+        peak_mib=peak_mib,
         tokens=tokens,
         trained_parameters=asyncio.run(learner.facts())["trained_parameters"],
         model_parameters=asyncio.run(learner.facts())["model_parameters"],
     )
     for _ in sys.stdin:
-        product_flops, product_seconds = products()
+        passes = [products() for _ in range(job.get("passes", 1))]
         start = time.perf_counter()
         asyncio.run(learner.update(batch))
-        _answer(seconds=time.perf_counter() - start, product_flops=product_flops, product_seconds=product_seconds)
+        seconds = time.perf_counter() - start
+        _answer(
+            seconds=seconds,
+            product_flops=sum(operations for operations, _ in passes),
+            product_seconds=sum(taken for _, taken in passes),
+        )
+
+
+def executed(learner: TorchLearner, batch: TrainBatch) -> int:
+    """Floating-point operations of an update, by torch's counter, which sees the thread that it is in alone."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with FlopCounterMode(display=False) as counter:
+        asyncio.run(learner.update(batch))
+    torch.set_num_threads(threads)
+    return counter.get_total_flops()
 
 
 def make_batch(prompts: list[list[int]], config: RunConfig, vocabulary: int) -> TrainBatch:

@@ -1,7 +1,10 @@
 """Made-up groups, and parts of a run that need no model."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
 
 from lora.types import Adapter
 from rewards.types import Outcome, Problem, Reward
@@ -81,3 +84,14 @@ class SameTextGrader:
 
     async def close(self) -> None:
         """Nothing to release."""
+
+
+@contextmanager
+def cores(count: int) -> Iterator[None]:
+    """torch has so many in this thread, inside the block. With one, an update stays in it, where hooks can see it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -135,7 +135,7 @@ def test_families_that_attend_only_stay_packed(family: str, tmp_path: Path) -> N
     assert shared.packs
     policy = shared.add(PolicySpec("run", LoraConfig(), LearnerConfig(), temperature=1.0, seed=0))
     batch = packed()
-    (microbatch,) = shared._shares([Work(policy, batch)])
+    (microbatch,) = shared._shares([Work(policy, batch)], 4096)
     assert len(microbatch.token_ids) == len(batch.rows)
 
 

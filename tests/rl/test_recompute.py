@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from support import made_groups
+from support import cores, made_groups
 from transformers import (
     AutoModelForCausalLM,
     GPTNeoXConfig,
@@ -103,7 +103,7 @@ async def test_a_blocks_activations_are_not_kept(tmp_path: Path) -> None:
             saved[tensor.data_ptr()] = tensor.numel()
             return tensor
 
-        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        with cores(1), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
             await trained.update(batch)
         held[checkpointing] = sum(saved.values())
     assert held[True] < held[False] / 3
