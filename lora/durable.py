@@ -4,7 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lora.ordinary_file import require_directory, require_file
@@ -40,7 +40,8 @@ def new_directory(path: Path) -> Generator[Path]:
     inside = path.is_dir()
     home = path if inside else path.parent
     try:
-        home.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):  # what is no directory says so itself, in the next line
+            home.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(dir=home, prefix=f".{path.name[:100]}-"))
     except OSError as error:
         raise ValueError(f"{path} cannot be written: {error.strerror}; choose another --out") from error

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-MOST_AT_ONCE = 1
+MOST_AT_ONCE = 4
 """They share an interpreter, which only one of them can use at a time."""
 FOR_EACH_THREAD = 2
 """Microbatches of a small step: fewer leave nothing to give to another thread, and every one reads all the weights."""

@@ -91,12 +91,14 @@ def test_all_files_that_a_sweep_varies_go_along_once_and_are_found_there(
     shutil.rmtree(place)
     files = sorted(str(file.relative_to(tmp_path / "job")) for file in (tmp_path / "job").rglob("*.*"))
     assert files == [
-        "_init/adapter_config.json", "_init/adapter_model.safetensors", "a.py", "b.py", "data/half.jsonl",
-        "data/tiny.jsonl", "init/adapter_config.json", "init/adapter_model.safetensors", "sweep.toml",
+        "_init/adapter_config.json", "_init/adapter_model.safetensors", "data/half.jsonl", "data/tiny.jsonl",
+        "init/adapter_config.json", "init/adapter_model.safetensors", "reward_files/a.py", "reward_files/b.py", "sweep.toml",
     ]  # fmt: skip
     sizes = {sum(map(len, _split(point.config, tmp_path / "job"))) for point in there.points}
     assert len(sizes) == 2, "each file of data is its own"
-    assert {point.config.reward.function for point in there.points} == {"a.py:score", "b.py:score"}
+    assert {point.config.reward.function for point in there.points} == {
+        "reward_files/a.py:score", "reward_files/b.py:score",
+    }  # fmt: skip
     assert {point.config.lora.init for point in there.points} == {"init", "_init"}
 
 

@@ -19,6 +19,8 @@ class Table:
 
     def __init__(self, count: int) -> None:
         self.count = count
+        self.all_there = False
+        """While learners are made, one after another, nobody waits for those to come: they are made alike."""
         self._barrier = threading.Barrier(count, timeout=60)
         self._there: dict[int, Any] = {}
 
@@ -47,12 +49,13 @@ class ThreadPeers(Peers):
         return {name: sum(one[name] for one in everybodys) for name in values}
 
     def max(self, value: int) -> int:
-        return max(self._table.exchange(self._rank, value))
+        return max(self._table.exchange(self._rank, value)) if self._table.all_there else value
 
 
 def in_threads(count: int, made: Callable[[Peers], M], work: Callable[[int, M], T]) -> list[T]:
     """What each of them comes to, by rank; they are made one after another, as transformers loads models."""
     table = Table(count)
     learners = [made(ThreadPeers(table, rank)) for rank in range(count)]
+    table.all_there = True
     with ThreadPoolExecutor(count) as threads:
         return list(threads.map(work, range(count), learners))
