@@ -53,7 +53,7 @@ check: setup ## Format, lint, types and import rules
 	$(BIN)/lint-imports
 
 docs: setup ## Write docs/configuration.md anew from the configuration classes
-	$(BIN)/python -m rl.config_reference > docs/configuration.md
+	$(BIN)/python -m rl.cli.config_reference > docs/configuration.md
 
 format: setup ## Reformat the code
 	$(BIN)/ruff format .

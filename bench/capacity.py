@@ -30,11 +30,11 @@ from lora.types import Adapter
 from rewards.types import Problem
 from rl.config import RunConfig
 from rl.data import Split
-from rl.export import export_merged
-from rl.learner import TorchLearner
-from rl.settings import load_config
-from rl.supervised import as_the_learner_sees_it, fine_tune, log_loss
-from rl.supervised_launch import prepare
+from rl.launch.sft_run import prepare
+from rl.learner.torch_learner import TorchLearner
+from rl.run.export import export_merged
+from rl.settings.toml import load_config
+from rl.sft import as_the_learner_sees_it, fine_tune, log_loss
 from rl.types import Group, Learner
 
 ROOT = Path(__file__).resolve().parents[1]

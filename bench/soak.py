@@ -32,13 +32,13 @@ import psutil
 import ray
 
 from lora.files import read_peft
-from rl.cluster import disconnect, open_parts
+from rl.algorithm.evaluate import Evaluation
+from rl.cluster.components import disconnect, open_parts
 from rl.config import RunConfig
-from rl.evaluate import Evaluation
-from rl.launch import prepare, telling, train_through_deaths
-from rl.run_directory import RunDirectory
-from rl.settings import load_config
-from rl.sinks import Ended, Sink
+from rl.launch.train_run import prepare, telling, train_through_deaths
+from rl.run.directory import RunDirectory
+from rl.run.sinks import Ended, Sink
+from rl.settings.toml import load_config
 from rl.train import Parts
 from rl.types import Group
 

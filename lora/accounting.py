@@ -61,7 +61,7 @@ def linear_kinds(model: nn.Module, lora: LoraConfig) -> list[LinearKind]:
     Raises:
         ValueError: a target names no layer, or one that is more than linear.
     """
-    targets = {*lora.targets, "lm_head"} if lora.lm_head else set(lora.targets)
+    targets = set(lora.all_targets)
     check_linears(model, targets)
     shapes: Counter[tuple[str, int, int]] = Counter()
     known = reads_text(model)

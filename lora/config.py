@@ -1,5 +1,6 @@
 """What can be turned in the base model and the adapter on it."""
 
+from collections.abc import Sequence
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -9,6 +10,8 @@ MAX_RANK = 8
 
 MOST_RANK, MOST_ALPHA = 65_536, 1e6
 """Beyond what any study needs: a layer's own rank is lower."""
+ATTENTION: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
+MLP: tuple[str, ...] = ("gate_proj", "up_proj", "down_proj")
 
 
 class ModelConfig(BaseModel):
@@ -33,7 +36,7 @@ class LoraConfig(BaseModel):
     """Rank of A and B: 1 to 8."""
     alpha: float = Field(default=32.0, gt=0, le=MOST_ALPHA)
     """The same at every rank: it makes the best learning rate nearly independent of the rank."""
-    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    targets: tuple[str, ...] = (*ATTENTION, *MLP)
     """Names of the linear layers that are adapted, each in every block of the model."""
     lm_head: bool = False
     """Adapt the output layer too."""
@@ -41,6 +44,11 @@ class LoraConfig(BaseModel):
     """The adapter to begin from, of the same rank, alpha and targets: a run's directory, or a PEFT adapter's."""
     allow_large_rank: bool = False
     """Permit ranks above 8, for studies."""
+
+    @property
+    def all_targets(self) -> tuple[str, ...]:
+        """`targets`, and the output layer where it is adapted."""
+        return (*self.targets, "lm_head") if self.lm_head else self.targets
 
     @model_validator(mode="after")
     def _rank_is_meant(self) -> Self:
@@ -50,3 +58,13 @@ class LoraConfig(BaseModel):
                 "choose 1 to 8, or set lora.allow_large_rank = true for a study"
             )
         return self
+
+
+def layers_label(targets: Sequence[str]) -> str:
+    """A short name of a set of adapted layers: `all`, `mlp`, `attention`, or their names joined."""
+    labels: dict[frozenset[str], str] = {
+        frozenset((*ATTENTION, *MLP)): "all",
+        frozenset(MLP): "mlp",
+        frozenset(ATTENTION): "attention",
+    }
+    return labels.get(frozenset(targets)) or "+".join(target.removesuffix("_proj") for target in targets)

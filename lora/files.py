@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lora.atomic_write import naming, sync, write_file
 from lora.config import MOST_ALPHA, MOST_RANK
-from lora.durable import naming, sync, write_file
 from lora.experts import PROJECTIONS
 from lora.ordinary_file import NotOrdinary, read_file
 from lora.packed import load_tensors, pack_tensors, parse_object, unpack_tensors

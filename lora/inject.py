@@ -105,7 +105,7 @@ def inject(model: nn.Module, config: LoraConfig, *, seed: int = 0) -> LoraLayers
         ValueError: a target names no linear layer of the model, or one that is more than linear.
     """
     found, experts = _linears(model), _experts(model)
-    targets = (*config.targets, "lm_head") if config.lm_head else config.targets
+    targets = config.all_targets
     check_linears(model, targets)
     matched = {name: layer for name, layer in found.items() if name.rpartition(".")[2] in targets}
     wanted = experts if wants_experts(config, experts) else {}

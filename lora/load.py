@@ -36,7 +36,7 @@ def load_adapted(model: ModelConfig, lora: LoraConfig, *, device: str = "cpu", s
     """
     base: Any = load_base(model)
     layers = inject(base, lora, seed=seed)
-    targets = (*lora.targets, "lm_head") if lora.lm_head else lora.targets
+    targets = lora.all_targets
     description = Description(model.name, lora.rank, lora.alpha, targets, layers.expert_rank)
     return AdaptedModel(base.to(device).eval(), layers, description)
 

@@ -1,3 +1,3 @@
-from rl.own_packages import claim
+from rl.shadowing import claim
 
 claim()

@@ -19,7 +19,7 @@ MOST_PROCESSES = 4096
 SMALLEST_EPS = 1e-18
 """Of Adam's. Squares of smaller gradients are 0 in float32, so nothing smaller would keep their quotient near 1."""
 MAX_COMPLETIONS = 2**32
-"""Random streams of a run: as many seeds as torch's generators on a CPU tell apart (see `rl.seeds`)."""
+"""Random streams of a run: as many seeds as torch's generators on a CPU tell apart (see `rl.algorithm.seeds`)."""
 
 
 class Strict(BaseModel):

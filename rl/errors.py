@@ -1,13 +1,7 @@
-"""How a command ends when something is wrong: one clear line, and an exit status."""
+"""One clear line about what went wrong, and what to do about it."""
 
 import errno
-import os
-import sys
-from collections.abc import Callable
-from functools import wraps
-from typing import ParamSpec
 
-import typer
 from pydantic import ValidationError
 
 REMEDIES = {
@@ -24,38 +18,6 @@ IN_THE_WAY = (
 """Of a file that is not there, or something else in its place."""
 STORE_FULL = ("ObjectStoreFullError", "OutOfDiskError")
 """Ray's, when its objects fit neither into memory nor onto the disk that they spill to."""
-
-P = ParamSpec("P")
-
-
-def one_line_errors(command: Callable[P, None]) -> Callable[P, None]:
-    """A user's mistake (ValueError) becomes one line and exit status 2, an end that we foresaw one line and status 1.
-
-    `RANKONE_DEBUG=1` shows where it arose.
-    """
-
-    @wraps(command)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            _require_working_directory()
-            command(*args, **kwargs)
-        except Exception as error:
-            line = one_line(error)
-            if line is None or os.environ.get("RANKONE_DEBUG"):
-                raise
-            print(f"rankone: {line}", file=sys.stderr)
-            raise typer.Exit(2 if isinstance(error, ValueError) else 1) from None
-
-    return guarded
-
-
-def _require_working_directory() -> None:
-    try:
-        os.getcwd()  # noqa: PTH109
-    except OSError as error:
-        raise ValueError(
-            f"the directory that this was started in cannot be used ({error.strerror}): change to another one"
-        ) from None
 
 
 def one_line(error: Exception) -> str | None:

@@ -13,17 +13,17 @@ from typing import Any, Protocol
 
 from lora.types import Adapter
 from rewards.types import Grader, Problem
-from rl.advantage import advantages
-from rl.batch import build_batch
+from rl.algorithm.advantage import advantages
+from rl.algorithm.batch import build_batch
+from rl.algorithm.collapse import LR_SCALE, ROLLED_BACK, Collapse, Guard
+from rl.algorithm.evaluate import Evaluation, evaluate
+from rl.algorithm.liveness import NUM_SEQUENCES, Reference, Watchman
+from rl.algorithm.lr_schedule import lr_scale
+from rl.algorithm.metrics import Stopwatch, group_metrics, throughput
+from rl.algorithm.prefetch import Rollout, Rollouts, steps_ahead
+from rl.algorithm.seeds import training_seeds
 from rl.config import RunConfig
 from rl.data import Split, draw, sample_held_out
-from rl.evaluate import Evaluation, evaluate
-from rl.guard import LR_SCALE, ROLLED_BACK, Collapse, Guard
-from rl.liveness import NUM_SEQUENCES, Reference, Watchman
-from rl.metrics import Stopwatch, group_metrics, throughput
-from rl.rollouts import Rollout, Rollouts, steps_ahead
-from rl.schedule import lr_scale
-from rl.seeds import training_seeds
 from rl.types import Group, Learner
 from rollout.types import Engine
 

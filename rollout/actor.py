@@ -16,8 +16,8 @@ from lora.types import Adapter
 from rollout.config import RolloutConfig, SamplingConfig
 from rollout.create import create_engine
 from rollout.environment import torch_environment, worker_environment
-from rollout.memory_disk import remove_openmp_files
-from rollout.place import Place, check_device
+from rollout.placement import Place, check_device
+from rollout.shm_dir import remove_openmp_files
 from rollout.types import Completion, Engine, EngineDied
 from rollout.vllm_engine import MEMORY_HINT
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from lora.architecture import attends_only, in_one_line
 from lora.config import LoraConfig, ModelConfig
 from lora.load import load_base, load_tokenizer
-from lora.served import ServedModel
+from lora.policy_switch import ServedModel
 from lora.types import Adapter
 from rollout.config import SamplingConfig
 from rollout.row_reader import RowReader, reads_on
@@ -45,23 +45,30 @@ class TorchEngine(Engine):
             self._cached = reads_on(self._model, attends_only=self._attends_only)
         self._ends = _end_tokens(self._model, self._tokenizer)
         self._device = device
-        self._turn = asyncio.Lock()
+        self._turn: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
         self._positions = 0
 
     async def sample(
         self, prompts: Sequence[Sequence[int]], adapter: Adapter, sampling: SamplingConfig, *, seeds: Sequence[int]
     ) -> list[list[Completion]]:
-        async with self._turn:
+        async with self._exclusive():
             with self._served.policy(adapter):
                 return await _step_by_step(self._sample(prompts, sampling, seeds, adapter.version))
 
     async def score(self, sequences: Sequence[Sequence[int]], adapter: Adapter) -> list[list[float]]:
-        async with self._turn:
+        async with self._exclusive():
             with self._served.policy(adapter):
                 return await _step_by_step(self._scores(sequences))
 
     def progress(self) -> int:
         return self._positions
+
+    def _exclusive(self) -> asyncio.Lock:
+        """The lock of the running event loop. An engine may outlive a loop, as it does in a notebook; a lock cannot."""
+        loop = asyncio.get_running_loop()
+        if self._turn is None or self._turn[0] is not loop:
+            self._turn = (loop, asyncio.Lock())
+        return self._turn[1]
 
     def replicas(self) -> Sequence[Engine]:
         return [self]

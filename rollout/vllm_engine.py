@@ -21,8 +21,8 @@ from lora.config import LoraConfig, ModelConfig
 from lora.files import unpack, write_peft
 from lora.types import Adapter
 from rollout.config import RolloutConfig, SamplingConfig
-from rollout.memory_disk import MemoryDirectory
-from rollout.older_first import OlderFirst
+from rollout.policy_queue import OlderFirst
+from rollout.shm_dir import MemoryDirectory
 from rollout.types import Completion, Engine, EngineDied
 
 MEMORY_HINT = (

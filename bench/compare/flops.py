@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from lora.config import LoraConfig
-from rl.batch import attention_mask
+from rl.algorithm.batch import attention_mask
 from rl.types import Row
 
 

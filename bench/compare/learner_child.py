@@ -21,11 +21,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.compare.flops import count
 from lora.load import load_base, load_skeleton
 from rewards.types import Outcome, Problem, Reward
-from rl import microbatch_threads
-from rl.advantage import advantages
-from rl.batch import build_batch
+from rl.algorithm.advantage import advantages
+from rl.algorithm.batch import build_batch
 from rl.config import RunConfig
-from rl.learner import TorchLearner
+from rl.learner import microbatch_threads
+from rl.learner.torch_learner import TorchLearner
 from rl.types import Group, TrainBatch
 from rollout.types import Completion
 

@@ -12,12 +12,12 @@ from typing import Any
 from rich.console import Console
 
 from lora.types import Adapter
-from rl.cluster import connect, disconnect, open_parts
-from rl.evaluate import Evaluation
-from rl.launch import Prepared, told
-from rl.progress import LogLines
-from rl.run_directory import FileJournal, RunDirectory
-from rl.sinks import Sinks
+from rl.algorithm.evaluate import Evaluation
+from rl.cluster.components import connect, disconnect, open_parts
+from rl.launch.train_run import Prepared, told
+from rl.monitoring.progress import LogLines
+from rl.run.directory import FileJournal, RunDirectory
+from rl.run.sinks import Sinks
 from rl.train import Parts, train
 from rl.types import Group, Learner
 

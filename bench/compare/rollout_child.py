@@ -96,7 +96,7 @@ def _endless(parameters: Any) -> Any:
 
 
 def policies(config: RunConfig, count: int) -> list[Adapter]:
-    """Adapters of as many runs: versions of one run are sampled one after another (`rollout/older_first.py`)."""
+    """Adapters of as many runs: versions of one run are sampled one after another (`rollout/policy_queue.py`)."""
     return [_adapter(config, seed) for seed in range(count)]
 
 

@@ -23,8 +23,8 @@ from lora.base_model import cache_directory, resolve_model
 from rewards.math_answer import math_answer
 from rewards.types import Outcome, Problem
 from rl.data import draw, sample_held_out
-from rl.launch import Prepared
-from rl.prompts import chat
+from rl.data.prompts import chat
+from rl.launch.train_run import Prepared
 from rollout.environment import torch_environment
 
 VERSION = "1.16.0"

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from rl.config import RunConfig
 from rl.data import draw
-from rl.launch import Prepared, prepare
-from rl.settings import load_config
+from rl.launch.train_run import Prepared, prepare
+from rl.settings.toml import load_config
 from rollout.environment import worker_environment
 
 asked: list[str] = []

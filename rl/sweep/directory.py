@@ -4,15 +4,15 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from lora.durable import write_file
+from lora.atomic_write import write_file
 from rl.config import replaced
 from rl.data import absolute_paths
-from rl.directory_lock import SWEEP as FILE
-from rl.launch import Prepared
-from rl.run_directory import RunDirectory, holds_run, in_words
+from rl.launch.train_run import Prepared
+from rl.run.directory import RunDirectory, holds_run, in_words
+from rl.run.directory_lock import SWEEP as FILE
+from rl.run.warm_start import absolute_init
 from rl.sweep.points import Sweep, dump_sweep, load_sweep
 from rl.sweep.results import kept
-from rl.warm_start import absolute_init
 
 log = logging.getLogger(__name__)
 

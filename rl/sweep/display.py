@@ -9,12 +9,12 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from rl.best_effort import best_effort
-from rl.evaluate import Evaluation
-from rl.plain_text import plain
-from rl.progress import sparkline
-from rl.run_directory import ALARM
-from rl.sinks import Ended, Sink
+from rl.algorithm.evaluate import Evaluation
+from rl.monitoring.best_effort import best_effort
+from rl.monitoring.plain_text import plain
+from rl.monitoring.progress import sparkline
+from rl.run.directory import ALARM
+from rl.run.sinks import Ended, Sink
 from rl.types import Group
 
 SHOWN = 24

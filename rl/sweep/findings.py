@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from lora.durable import write_file
-from rl.sweep.pictures import draw_all
+from lora.atomic_write import write_file
+from rl.sweep.conclusions import conclusions
+from rl.sweep.plots import draw_all
 from rl.sweep.results import Result, write_all
-from rl.sweep.words import conclusions
 
 RESULTS = "sweep.json"
 

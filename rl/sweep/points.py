@@ -12,17 +12,14 @@ from typing import Any, cast
 import tomlkit
 from pydantic import ValidationError
 
-from lora.config import LoraConfig
+from lora.config import layers_label
 from rl.config import RunConfig, replaced
-from rl.config_keys import all_keys, find_key, hint
-from rl.settings import Table, config_of, dump_config, read_table
+from rl.settings.keys import all_keys, find_key, hint
+from rl.settings.toml import Table, config_of, dump_config, read_table
 from rl.sweep.config import SearchConfig, SweepConfig
 
 SEED = "seed"
 NOT_SWEPT = ("name", "runtime", "wandb", "mlflow")
-ALL = LoraConfig().targets
-MLP = ("gate_proj", "up_proj", "down_proj")
-ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 SHORT = {"weights": "", "problems_per_step": "batch"}
 
 Settings = dict[str, Any]
@@ -100,12 +97,6 @@ def with_values(config: SweepConfig, change: Callable[[str, Any], Any]) -> Sweep
         }
 
     return replaced(config, axes=changed(config.axes), also=tuple(map(changed, config.also)))
-
-
-def layers_word(targets: Sequence[str]) -> str:
-    """What a set of adapted layers is called."""
-    words = {frozenset(ALL): "all", frozenset(MLP): "mlp", frozenset(ATTENTION): "attention"}
-    return words.get(frozenset(targets)) or "+".join(target.removesuffix("_proj") for target in targets)
 
 
 def _sweep_config(path: Path) -> SweepConfig:
@@ -259,7 +250,7 @@ def _label(name: str, value: Any) -> str:
     """A setting in the name of a directory."""
     leaf = name.rpartition(".")[2]
     if leaf == "targets":
-        return layers_word(value)
+        return layers_label(value)
     text = f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
     kept = "".join(letter if letter.isalnum() or letter in "._+" else "_" for letter in text)
     return f"{SHORT.get(leaf, leaf)}{kept}"[:40]

@@ -8,11 +8,12 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from lora.durable import write_file
+from lora.atomic_write import write_file
+from lora.config import layers_label
 from lora.ordinary_file import read_file
 from lora.packed import parse_object
-from rl.run_directory import RunDirectory
-from rl.sweep.points import Point, layers_word
+from rl.run.directory import RunDirectory
+from rl.sweep.points import Point
 
 Ended = Literal["finished", "stopped_early", "collapsed", "failed"]
 FILE = "result.json"
@@ -61,7 +62,7 @@ def result_of(point: Point, directory: RunDirectory, trained: int, ended: Ended,
     """What the run's files say."""
     config, curve = point.config, directory.curve()
     full = config.learner.weights == "full"
-    targets = [*config.lora.targets, *(["lm_head"] if config.lora.lm_head else [])]
+    targets = list(config.lora.all_targets)
     return Result(
         directory=point.name,
         weights=config.learner.weights,
@@ -70,7 +71,7 @@ def result_of(point: Point, directory: RunDirectory, trained: int, ended: Ended,
         lr=config.learner.lr,
         seed=config.seed,
         targets=[] if full else targets,
-        layers="every weight" if full else layers_word(targets),
+        layers="every weight" if full else layers_label(targets),
         problems_per_step=config.problems_per_step,
         group_size=config.sampling.group_size,
         settings=point.settings,

@@ -18,28 +18,37 @@ from rich.console import Console
 
 from lora.inject import inject
 from lora.load import load_skeleton
-from rl.best_effort import best_effort
-from rl.cluster import connect, disconnect, open_parts, say_checkpointing
+from rl.algorithm.collapse import Collapse
+from rl.cluster.components import connect, disconnect, open_parts, say_checkpointing
+from rl.cluster.interrupts import end_on_signals, ended_by_signals, in_daemon
+from rl.cluster.shared_components import SharedParts, open_shared, shared_settings
 from rl.config import replaced
-from rl.curve import draw_curve
-from rl.dashboard.legend import submission_id
-from rl.dashboard.teller import keep_on_page
 from rl.data import check_step_size
-from rl.directory_lock import locked
-from rl.ending import end_on_signals, ended_by_signals, in_daemon
 from rl.errors import one_line
-from rl.guard import Collapse
-from rl.launch import Prepared, check_objective, draw, log_to, prepare, telling, train_through_deaths, try_reward
-from rl.run_directory import RunDirectory, holds_run
-from rl.shared_parts import SharedParts, open_shared, shared_settings
-from rl.sinks import Sinks, StoppedEarly
+from rl.launch.train_run import (
+    Prepared,
+    check_objective,
+    draw,
+    log_to,
+    prepare,
+    telling,
+    train_through_deaths,
+    try_reward,
+)
+from rl.monitoring.best_effort import best_effort
+from rl.monitoring.curve import draw_curve
+from rl.monitoring.dashboard.reporter import keep_on_page
+from rl.monitoring.dashboard.run_info import submission_id
+from rl.run.directory import RunDirectory, holds_run
+from rl.run.directory_lock import locked
+from rl.run.sinks import Sinks, StoppedEarly
+from rl.run.warm_start import absolute_init
 from rl.sweep.display import Board, BoardSink, NameRuns, speaking
+from rl.sweep.early_stopping import Stopper
 from rl.sweep.findings import RESULTS
 from rl.sweep.points import Point, Sweep
 from rl.sweep.results import Result, keep, kept, result_of, write_all
-from rl.sweep.stopping import Stopper
 from rl.types import Group, Learner, LearnerDied
-from rl.warm_start import absolute_init
 
 log = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from bench.compare.table import Row
 from lora.config import ModelConfig
 from lora.load import load_skeleton
 from rl.config import RunConfig
-from rl.learner import TorchLearner
-from rollout.older_first import OlderFirst
+from rl.learner.torch_learner import TorchLearner
+from rollout.policy_queue import OlderFirst
 from rollout.vllm_engine import _Call
 
 

@@ -28,10 +28,10 @@ from lora.architecture import UnsupportedModel, check_positions, language_model
 from lora.config import LoraConfig, ModelConfig
 from lora.inject import inject
 from lora.load import load_base, load_skeleton
-from lora.served import ServedModel
+from lora.policy_switch import ServedModel
 from rl.config import LearnerConfig
-from rl.policy import PolicySpec
-from rl.shared_model import SharedModel
+from rl.learner.policy import PolicySpec
+from rl.learner.shared_model import SharedModel
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,

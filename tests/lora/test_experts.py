@@ -19,10 +19,10 @@ from lora.load import load_base, load_skeleton
 from lora.tiny_model import tiny_tokenizer
 from lora.types import Adapter
 from rewards.types import Outcome, Problem, Reward
-from rl.batch import build_batch
+from rl.algorithm.batch import build_batch
 from rl.config import LearnerConfig
-from rl.export import export_merged, lora_config
-from rl.learner import TorchLearner
+from rl.learner.torch_learner import TorchLearner
+from rl.run.export import export_merged, lora_config
 from rl.types import Group
 from rollout.config import SamplingConfig
 from rollout.torch_engine import TorchEngine

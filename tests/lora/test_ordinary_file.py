@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lora.durable import new_directory, write_file
+from lora.atomic_write import new_directory, write_file
 from lora.ordinary_file import NotOrdinary, open_file, read_file, require_directory
 
 OTHERS: dict[str, tuple[Callable[[Path], object], str]] = {

@@ -10,7 +10,7 @@ from torch import Tensor
 from lora.config import LoraConfig, ModelConfig
 from lora.files import Description, pack, read_peft, unpack, write_peft
 from lora.load import load_adapted, load_base
-from lora.served import ServedModel
+from lora.policy_switch import ServedModel
 from lora.types import Adapter
 
 IDS = torch.tensor([[5, 6, 7, 8]])

@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 APP = """
 import typer
-from rl.rewards_cli import grade_command, reward_try_command
+from rl.cli.reward_commands import grade_command, reward_try_command
 app, reward = typer.Typer(), typer.Typer()
 app.command("grade")(grade_command)
 reward.command("try")(reward_try_command)

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 import pytest
-from clusters import Head, started_head
-from zygote import Zygote, started_zygote
+from helpers.cluster import Head, started_head
+from helpers.zygote import Zygote, started_zygote
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -10,10 +10,10 @@ from safetensors.torch import load
 from typer.testing import CliRunner
 
 from lora.files import read_peft
-from rl import checkpoint
-from rl.cli import app
+from rl.cli.app import app
 from rl.data import draw, load_problems
-from rl.settings import load_config
+from rl.run import checkpoint
+from rl.settings.toml import load_config
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "tiny.toml"
 TURNS_AT = 3

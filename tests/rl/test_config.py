@@ -5,21 +5,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from clusters import ROOT
+from helpers.cluster import ROOT
 
+from rl.cluster.placement import request
+from rl.cluster.shared_components import with_room
 from rl.config import JsonLines, RunConfig, replaced
-from rl.job_files import Parcel
-from rl.launch import prepare, prepare_evaluation
-from rl.placement import request
-from rl.run_directory import RunDirectory
-from rl.settings import dump_config, load_config
-from rl.shared_parts import with_room
-from rl.supervised import as_the_learner_sees_it
-from rl.supervised_launch import prepare as prepare_sft
-from rl.sweep.job_files import write_sweep_job
+from rl.jobs.package import Parcel
+from rl.jobs.spec import read_work
+from rl.jobs.sweep_package import write_sweep_job
+from rl.launch.sft_run import prepare as prepare_sft
+from rl.launch.train_run import prepare, prepare_evaluation
+from rl.run.directory import RunDirectory
+from rl.settings.toml import dump_config, load_config
+from rl.sft import as_the_learner_sees_it
 from rl.sweep.points import load_sweep
 from rl.sweep.run import prepare_sweep
-from rl.work import read_work
 
 EXAMPLES = ROOT / "examples"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import CRASHED, RIGHT, WRONG, SameTextGrader
+from helpers.fakes import CRASHED, RIGHT, WRONG, SameTextGrader
 
 from lora.files import read_peft, unpack
 from lora.load import load_tokenizer
@@ -14,11 +14,11 @@ from rewards.pool import GraderPool
 from rewards.types import Grader, Problem, Reward
 from rl.config import RunConfig
 from rl.data import Split, load_problems
-from rl.learner import TorchLearner
-from rl.prompts import Encoder
-from rl.run_directory import FileJournal, RunDirectory
-from rl.settings import load_config
-from rl.sinks import Ended, Sink, Sinks
+from rl.data.prompts import Encoder
+from rl.learner.torch_learner import TorchLearner
+from rl.run.directory import FileJournal, RunDirectory
+from rl.run.sinks import Ended, Sink, Sinks
+from rl.settings.toml import load_config
 from rl.train import Parts, roll_out, train
 from rollout.config import SamplingConfig
 from rollout.torch_engine import TorchEngine

@@ -18,12 +18,12 @@ from ray.exceptions import OutOfMemoryError, RayError
 
 from lora.config import LoraConfig, ModelConfig
 from lora.types import Adapter
+from rl.algorithm.liveness import Reference, StalePolicyError, Watchman
 from rl.config import LearnerConfig, LivenessConfig
-from rl.learner import TorchLearner
-from rl.liveness import Reference, StalePolicyError, Watchman
+from rl.learner.torch_learner import TorchLearner
 from rollout.actor import AdapterStore, RayEngine, account
 from rollout.config import RolloutConfig, SamplingConfig
-from rollout.place import Place
+from rollout.placement import Place
 from rollout.pool import EnginePool
 from rollout.torch_engine import TorchEngine
 from rollout.types import Completion, Engine, EngineDied

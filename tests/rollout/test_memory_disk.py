@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rollout.memory_disk import OPENMP, MemoryDirectory, remove_leftovers
+from rollout.shm_dir import OPENMP, MemoryDirectory, remove_leftovers
 
 HOLD = """
 import stat
@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from rollout.memory_disk import MemoryDirectory
+from rollout.shm_dir import MemoryDirectory
 directory = MemoryDirectory(Path(sys.argv[1]))
 (directory.path / "adapter").write_text("x")
 print(directory.path, flush=True)
@@ -71,7 +71,7 @@ def of_another_user(*paths: Path) -> None:
 
 def start(home: Path) -> subprocess.CompletedProcess[str]:
     """A worker's start, in a process that is given up if it does not come to its end."""
-    code = "import sys; from pathlib import Path; from rollout.memory_disk import MemoryDirectory; "
+    code = "import sys; from pathlib import Path; from rollout.shm_dir import MemoryDirectory; "
     code += "MemoryDirectory(Path(sys.argv[1])).close()"
     return subprocess.run([sys.executable, "-c", code, str(home)], capture_output=True, text=True, timeout=60)
 

@@ -14,7 +14,7 @@ from lora.types import Adapter
 from rollout.actor import AdapterStore, EngineActor, RayEngine
 from rollout.config import RolloutConfig, SamplingConfig
 from rollout.environment import worker_environment
-from rollout.older_first import OlderFirst
+from rollout.policy_queue import OlderFirst
 
 
 @dataclass(frozen=True)

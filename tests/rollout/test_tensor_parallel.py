@@ -13,7 +13,7 @@ from lora.config import LoraConfig, ModelConfig
 from lora.types import Adapter
 from rollout.actor import AdapterStore, RayEngine
 from rollout.config import RolloutConfig, SamplingConfig
-from rollout.place import Place
+from rollout.placement import Place
 from rollout.torch_engine import TorchEngine
 
 PROMPTS = [[10, 12, 14, 20], [21, 8, 9]]

@@ -16,12 +16,12 @@ import ray
 
 from lora.config import LoraConfig, ModelConfig
 from lora.types import Adapter
+from rl.algorithm.liveness import Reference, Watchman
 from rl.config import LearnerConfig
-from rl.learner import TorchLearner
-from rl.liveness import Reference, Watchman
+from rl.learner.torch_learner import TorchLearner
 from rollout.actor import AdapterStore, RayEngine
 from rollout.config import RolloutConfig, SamplingConfig
-from rollout.place import Place
+from rollout.placement import Place
 from rollout.pool import EnginePool
 from rollout.types import Completion, Engine, EngineDied
 

@@ -12,12 +12,12 @@ from transformers import AutoModelForCausalLM, Qwen3MoeConfig
 from lora.config import LoraConfig, ModelConfig
 from lora.tiny_model import tiny_tokenizer
 from lora.types import Adapter
+from rl.algorithm.liveness import Reference
 from rl.config import LearnerConfig
-from rl.learner import TorchLearner
-from rl.liveness import Reference
+from rl.learner.torch_learner import TorchLearner
 from rollout.actor import AdapterStore, RayEngine
 from rollout.config import RolloutConfig, SamplingConfig
-from rollout.place import Place
+from rollout.placement import Place
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 

@@ -7,11 +7,11 @@ import pytest
 
 from lora.config import LoraConfig, ModelConfig
 from lora.types import Adapter
+from rl.cluster.shared_components import largest
 from rl.config import RunConfig
-from rl.shared_parts import largest
 from rollout.actor import AdapterStore, RayEngine
 from rollout.config import RolloutConfig, SamplingConfig
-from rollout.place import Place
+from rollout.placement import Place
 from rollout.torch_engine import TorchEngine
 from rollout.types import Completion
 

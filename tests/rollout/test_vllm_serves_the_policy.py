@@ -13,12 +13,12 @@ import torch
 from lora.config import LoraConfig, ModelConfig
 from lora.files import pack, unpack
 from lora.types import Adapter
+from rl.algorithm.liveness import Reference, StalePolicyError, Watchman
 from rl.config import LearnerConfig
-from rl.learner import TorchLearner
-from rl.liveness import Reference, StalePolicyError, Watchman
+from rl.learner.torch_learner import TorchLearner
 from rollout.actor import AdapterStore, RayEngine
 from rollout.config import RolloutConfig, SamplingConfig
-from rollout.place import Place
+from rollout.placement import Place
 from rollout.torch_engine import TorchEngine
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")

@@ -1,0 +1,72 @@
+"""Accuracy on held-out problems, of any policy version."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import comb
+from statistics import fmean
+
+from lora.types import Adapter
+from rewards.types import Grader, Outcome, Problem
+from rl.algorithm.seeds import evaluation_seeds
+from rl.config import RunConfig, replaced
+from rl.data import sample_held_out
+from rl.types import Group
+from rollout.types import Engine
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """How one policy did on the held-out problems."""
+
+    accuracy: float
+    """Fraction of completions with outcome `correct`."""
+    pass_at_k: float
+    """Chance that one of k completions is right, k being the samples per problem."""
+    reward: float
+    groups: list[Group]
+
+    def metrics(self) -> dict[str, float]:
+        return {"eval/accuracy": self.accuracy, "eval/pass_at_k": self.pass_at_k, "eval/reward": self.reward}
+
+
+async def evaluate(
+    config: RunConfig,
+    problems: Sequence[Problem],
+    adapter: Adapter,
+    engine: Engine,
+    grader: Grader,
+    encode: Callable[[Problem], list[int]],
+) -> Evaluation:
+    """Sample and grade `config.evaluate.num_problems`: the same ones and from the same seeds every time, so that
+    versions compare."""
+    wanted = config.evaluate
+    problems = sample_held_out(problems, wanted.num_problems, config.seed)
+    prompts = [encode(problem) for problem in problems]
+    sampling = replaced(config.sampling, group_size=wanted.samples_per_problem, temperature=wanted.temperature)
+    seeds = evaluation_seeds(config, len(prompts))
+    completions_P_G = await engine.sample(prompts, adapter, sampling, seeds=seeds)
+    rewards_P_G = await grader.grade(
+        problems,
+        [[c.text for c in group] for group in completions_P_G],
+        [[c.finish_reason for c in group] for group in completions_P_G],
+    )
+    groups = [Group(*parts) for parts in zip(problems, prompts, completions_P_G, rewards_P_G, strict=True)]
+    return summarise(groups)
+
+
+def summarise(groups: list[Group]) -> Evaluation:
+    """The figures of graded groups."""
+    assert groups
+    right_P = [sum(reward.outcome is Outcome.CORRECT for reward in group.rewards) for group in groups]
+    sizes_P = [len(group.rewards) for group in groups]
+    return Evaluation(
+        accuracy=sum(right_P) / sum(sizes_P),
+        pass_at_k=fmean(pass_at_k(n, c, n) for n, c in zip(sizes_P, right_P, strict=True)),
+        reward=fmean(reward.value for group in groups for reward in group.rewards),
+        groups=groups,
+    )
+
+
+def pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
+    """Unbiased chance that one of k of the samples is right (Chen et al. 2021, eq. 1)."""
+    return 1 - comb(num_samples - num_correct, k) / comb(num_samples, k)

@@ -1,0 +1,111 @@
+"""Policy-gradient objectives, elementwise: a loss for every completion token.
+
+`log_ratio` is always policy minus rollout logprobs, the sampler's own logprobs being the denominator. On policy (ratio
+1) all of them have the gradient of REINFORCE, -A grad log p, `gspo` divided by the sequence's length. Summing and
+dividing by the step's `divisor` is left to the caller, so that microbatches and learners add up to the full batch
+exactly; each must hold sequences whole.
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from rl.config import LearnerConfig
+from rl.types import TrainBatch
+
+PerToken = Float[Tensor, " targets"]
+Objective = Callable[[PerToken, PerToken, Int[Tensor, " targets"], LearnerConfig], PerToken]
+
+
+def importance(log_ratio: PerToken, advantages: PerToken, _: Tensor, config: LearnerConfig) -> PerToken:
+    """Truncated importance sampling per token: weight min(p_policy / p_rollout, C), held constant."""
+    weight = log_ratio.detach().exp().clamp(max=config.max_ratio)
+    return -weight * advantages * _one_with_gradient(log_ratio)
+
+
+def reinforce(log_ratio: PerToken, advantages: PerToken, _: Tensor, config: LearnerConfig) -> PerToken:
+    """Plain policy gradient (Williams 1992): right only on policy."""
+    return -advantages * _one_with_gradient(log_ratio)
+
+
+def ppo(log_ratio: PerToken, advantages: PerToken, _: Tensor, config: LearnerConfig) -> PerToken:
+    """Clipped surrogate (Schulman et al. 2017, eq. 7) with a separate upper clip (DAPO, Yu et al. 2025)."""
+    ratio = log_ratio.exp()
+    clipped = ratio.clamp(1 - config.clip_low, 1 + config.clip_high)
+    return -torch.minimum(ratio * advantages, clipped * advantages)
+
+
+def cispo(log_ratio: PerToken, advantages: PerToken, _: Tensor, config: LearnerConfig) -> PerToken:
+    """The clipped ratio is a constant weight, so clipped tokens still teach (MiniMax-M1, 2025, eq. 4)."""
+    weight = log_ratio.detach().exp().clamp(1 - config.clip_low, config.max_ratio)
+    return -weight * advantages * _one_with_gradient(log_ratio)
+
+
+def gspo(log_ratio: PerToken, advantages: PerToken, sequence_ids: Tensor, config: LearnerConfig) -> PerToken:
+    """A sequence's min(s A, clip(s) A), divided among its tokens: s = (p_policy / p_rollout)^(1 / length), the
+    geometric mean of its tokens' ratios (GSPO, Zheng et al. 2025, eq. 5 to 7)."""
+    ratio = _sequence_means(log_ratio, sequence_ids).exp()
+    clipped = ratio.clamp(1 - config.gspo_clip_low, 1 + config.gspo_clip_high)
+    return -torch.minimum(ratio * advantages, clipped * advantages) / _lengths(sequence_ids, like=ratio)
+
+
+def cross_entropy(log_ratio: PerToken, advantages: PerToken, _: Tensor, config: LearnerConfig) -> PerToken:
+    """-log p, weighted: for given completions, whose rollout logprobs are 0 (see `rl.algorithm.demonstrations`)."""
+    return -advantages * log_ratio
+
+
+OBJECTIVES: dict[str, Objective] = {
+    "importance": importance,
+    "reinforce": reinforce,
+    "ppo": ppo,
+    "cispo": cispo,
+    "gspo": gspo,
+    "cross_entropy": cross_entropy,
+}
+
+
+def divisor(batch: TrainBatch, config: LearnerConfig) -> int:
+    """What the summed loss of a step is divided by: `gspo` is a mean over completions, all others are over tokens."""
+    return batch.num_sequences if config.objective == "gspo" else batch.num_tokens
+
+
+def clipped(log_ratio: PerToken, advantages: PerToken, sequence_ids: Tensor, config: LearnerConfig) -> Tensor:
+    """Which tokens' ratio was truncated or clipped, for `update/clip_fraction`; `gspo` clips all of a sequence's."""
+    if config.objective == "gspo":
+        ratio = _sequence_means(log_ratio, sequence_ids).exp()
+        return _outside(ratio, advantages, config.gspo_clip_low, config.gspo_clip_high)
+    ratio = log_ratio.exp()
+    if config.objective in ("reinforce", "cross_entropy"):
+        return torch.zeros_like(ratio, dtype=torch.bool)
+    if config.objective == "importance":
+        return ratio > config.max_ratio
+    if config.objective == "cispo":
+        return (ratio > config.max_ratio) | (ratio < 1 - config.clip_low)
+    return _outside(ratio, advantages, config.clip_low, config.clip_high)
+
+
+def _outside(ratio: PerToken, advantages: PerToken, low: float, high: float) -> Tensor:
+    """Where the clipped side of the surrogate is the smaller one, so that nothing is learned."""
+    return ((ratio > 1 + high) & (advantages > 0)) | ((ratio < 1 - low) & (advantages < 0))
+
+
+def _sequence_means(values: PerToken, sequence_ids: Tensor) -> PerToken:
+    """Of each token, the mean of its sequence, with gradient."""
+    return _sequence_sums(values, sequence_ids) / _lengths(sequence_ids, like=values)
+
+
+def _lengths(sequence_ids: Tensor, *, like: Tensor) -> PerToken:
+    """Of each token, how many its sequence has."""
+    return _sequence_sums(torch.ones_like(like), sequence_ids)
+
+
+def _sequence_sums(values: PerToken, sequence_ids: Tensor) -> PerToken:
+    sums = values.new_zeros(int(sequence_ids.max()) + 1)
+    return sums.index_add(0, sequence_ids, values)[sequence_ids]
+
+
+def _one_with_gradient(log_ratio: PerToken) -> PerToken:
+    """1, with the gradient of log p."""
+    return 1 + log_ratio - log_ratio.detach()

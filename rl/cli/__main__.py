@@ -1,0 +1,5 @@
+"""`python -m rl.cli` is the command `rankone`."""
+
+from rl.cli.app import main
+
+main()

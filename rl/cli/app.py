@@ -1,0 +1,167 @@
+"""The `rankone` command. Bad input gives one clear line and exit status 2; nothing is lost."""
+
+import asyncio
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rl.cli.cluster_commands import COMMANDS
+from rl.cli.errors import one_line_errors
+from rl.cli.reward_commands import grade_command, reward_try_command
+from rl.cli.sweep_command import sweep_command
+from rl.cluster.interrupts import STATUS, exit_soon
+from rollout.environment import OPENMP
+
+for name, value in OPENMP.items():
+    os.environ.setdefault(name, value)
+
+app = typer.Typer(
+    name="rankone",
+    help="Reinforcement-learning fine-tuning of language models through rank-1 to rank-8 LoRA adapters.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+reward_app = typer.Typer(help="Develop reward functions without a model.", no_args_is_help=True)
+app.add_typer(reward_app, name="reward")
+app.command("grade")(grade_command)
+app.command("sweep")(sweep_command)
+reward_app.command("try")(reward_try_command)
+for name, command in COMMANDS.items():
+    app.command(name)(command)
+
+Config = Annotated[Path, typer.Argument(help="The run's TOML file.", show_default=False)]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. lora.rank=4; repeatable."),
+]
+Out = Annotated[Path | None, typer.Option(help="The run's directory; by default a new one below runs/.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")]
+
+
+class Which(StrEnum):
+    """Which of a run's adapters."""
+
+    BEST = "best"
+    LAST = "last"
+
+
+@app.command("train")
+@one_line_errors
+def train_command(config: Config, out: Out = None, resume: Resume = False, override: Set = None) -> None:
+    """Train an adapter by reinforcement learning."""
+    from rl.cli.run_command import run_to_its_end
+    from rl.launch.train_run import prepare, run
+
+    run_to_its_end("train", prepare, run, config, out, override or [], resume=resume)
+
+
+@app.command("sft")
+@one_line_errors
+def sft_command(config: Config, out: Out = None, resume: Resume = False, override: Set = None) -> None:
+    """Train an adapter on given completions: supervised fine-tuning."""
+    from rl.cli.run_command import run_to_its_end
+    from rl.launch.sft_run import prepare, run
+
+    run_to_its_end("sft", prepare, run, config, out, override or [], resume=resume)
+
+
+@app.command("eval")
+@one_line_errors
+def eval_command(
+    config: Config,
+    adapter: Annotated[
+        Path | None, typer.Option(help="A run's directory, or a PEFT adapter's; without one, the base model.")
+    ] = None,
+    which: Annotated[Which, typer.Option(help="Which adapter of a run.")] = Which.BEST,
+    override: Set = None,
+) -> None:
+    """Measure an adapter's accuracy, or the base model's, on the held-out problems."""
+    from rl.algorithm.evaluate import Evaluation, evaluate
+    from rl.cluster.components import disconnect, open_engine, open_grader
+    from rl.cluster.interrupts import end_on_signals, ended_by_signals
+    from rl.launch.train_run import prepare_evaluation, try_reward
+    from rl.run.export import find_adapter, lora_config, untrained_adapter
+    from rl.settings.toml import load_config
+
+    settings = load_config(config, override or [])
+    policy = find_adapter(adapter, which.value) if adapter else untrained_adapter(settings.model, settings.lora)
+    prepared = prepare_evaluation(settings, config.parent)
+    settings = prepared.config
+
+    async def measure() -> Evaluation:
+        end_on_signals()
+        await try_reward(settings, prepared.problems.held_out, teaches=False)
+        try:
+            async with open_grader(settings) as grader, open_engine(settings, lora_config(policy)) as engine:
+                end_on_signals()  # again: Ray has put a handler of SIGTERM in place that aborts
+                return await evaluate(settings, prepared.problems.held_out, policy, engine, grader, prepared.encode)
+        finally:
+            disconnect()
+
+    try:
+        with ended_by_signals():
+            evaluation = asyncio.run(measure())
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        raise typer.Exit(STATUS) from None
+    print(f"held-out accuracy {evaluation.accuracy:.4f} on {len(evaluation.groups)} problems")
+
+
+@app.command("plan")
+@one_line_errors
+def plan_command(config: Config, override: Set = None) -> None:
+    """Say what a run will cost and can learn, before anything is loaded."""
+    from rl.data import draw
+    from rl.launch.plan import plan
+    from rl.launch.train_run import prepare
+    from rl.settings.toml import load_config
+
+    prepared = prepare(load_config(config, override or []), config.parent)
+    settings, train = prepared.config, prepared.problems.train
+    first = draw(train, 0, min(256, len(train)), settings.seed)  # that the run draws: a file may be sorted by length
+    planned = plan(settings, [len(prepared.encode(problem)) for problem in first], prepared.longest_row)
+    for what, how_much in planned.lines():
+        print(f"{what:12}{how_much}")
+    for warning in planned.warnings():
+        print(f"{'warning':12}{warning}")
+
+
+@app.command("export")
+@one_line_errors
+def export_command(
+    source: Annotated[Path, typer.Argument(help="A run's directory, or a PEFT adapter's.")],
+    out: Annotated[Path, typer.Option(help="Where to write; must be new or empty.")],
+    which: Annotated[Which, typer.Option(help="Which adapter of a run.")] = Which.BEST,
+    merge: Annotated[bool, typer.Option("--merge", help="Write a whole model with the adapter in it.")] = False,
+    model: Annotated[str | None, typer.Option(help="The base model, if it is not the one the adapter names.")] = None,
+) -> None:
+    """Write an adapter as a PEFT directory, or merged into its base model."""
+    from lora.config import ModelConfig
+    from lora.files import unpack
+    from rl.run.export import export_adapter, export_merged, find_adapter
+
+    adapter = find_adapter(source, which.value)
+    if merge:
+        base = model or unpack(adapter.payload)[1].base_model
+        if not base:
+            raise ValueError(f"the adapter in {source} does not say what it is on; name its base model with --model")
+        print(export_merged(adapter, ModelConfig(name=base), out))
+    else:
+        print(export_adapter(adapter, out))
+
+
+def main() -> None:
+    """The console script's entry."""
+    try:
+        app()
+    except SystemExit as end:
+        if end.code == STATUS:
+            exit_soon()
+        raise
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+"""What a run's actors need of a cluster, and whether it can ever have that."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from rl.config import RunConfig
+from rollout.config import RolloutConfig
+from rollout.placement import CPUS
+
+SHARED_MEMORY_FRACTION = 0.6
+"""What the rollout workers on a GPU may take together when the learner is on it too."""
+
+Resources = Mapping[str, float]
+
+
+class PlacementError(ValueError):
+    """The cluster can never hold the run."""
+
+
+@dataclass(frozen=True, slots=True)
+class GpuShares:
+    """GPUs of each learner and of each rollout worker (0 means the CPU), and a worker's share of a GPU's memory."""
+
+    learner: float
+    worker: float
+    memory_fraction: float
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether learner and workers each have whole GPUs, so that none waits for another."""
+        return self.learner >= 1 and self.worker >= 1
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked of a cluster: a bundle of resources for each learner, if there are any, and one for each worker.
+
+    Example: ``Request({"GPU": 1.0}, {"GPU": 2.0}, workers=4, strategy="PACK")``
+    """
+
+    learner: Resources | None
+    worker: Resources
+    workers: int
+    strategy: str
+    shares: GpuShares = field(default_factory=lambda: GpuShares(0, 0, 1))
+    learners: int = 1
+
+    def bundles(self) -> list[dict[str, float]]:
+        """The learners' first, if there are any."""
+        learners = [] if self.learner is None else [dict(self.learner) for _ in range(self.learners)]
+        return learners + [dict(self.worker) for _ in range(self.workers)]
+
+    def fits(self, nodes: Sequence[Resources]) -> bool:
+        """Whether nodes with these resources, all of them free, could hold it."""
+        free = list(nodes)
+        for _ in range(0 if self.learner is None else self.learners):
+            assert self.learner is not None
+            holding = [i for i, node in enumerate(free) if _count(self.learner, [node])]
+            if not holding:
+                return False
+            # Where it takes the fewest workers' places.
+            best = min(holding, key=lambda i: self._places_lost(free[i]))
+            free[best] = _less(free[best], self.learner)
+        return _count(self.worker, free) >= self.workers
+
+    def _places_lost(self, node: Resources) -> int:
+        assert self.learner is not None
+        return _count(self.worker, [node]) - _count(self.worker, [_less(node, self.learner)])
+
+    def __str__(self) -> str:
+        asked: list[str] = []
+        if self.learner is not None:
+            whom = "the learner" if self.learners == 1 else f"{self.learners} learners each"
+            asked.append(f"{_words(self.learner)} for {whom}")
+        if self.workers:
+            whom = "1 rollout worker" if self.workers == 1 else f"{self.workers} rollout workers each"
+            asked.append(f"{_words(self.worker)} for {whom}")
+        return " and ".join(asked)
+
+
+def request(
+    config: RunConfig, nodes: Sequence[Resources], *, learner: bool, workers: bool = True, may_grow: bool
+) -> Request:
+    """What the run asks of a cluster of these nodes.
+
+    Raises:
+        PlacementError: it wants a GPU where there is none, or a GPU is too much shared.
+    """
+    gpus = int(sum(node.get("GPU", 0) for node in nodes))
+    on_gpu = config.learner.num_learners if learner and config.learner.device != "cpu" else 0
+    if config.learner.device == "cuda" and not gpus and not may_grow:
+        raise PlacementError(
+            'learner.device = "cuda", and the cluster has no GPU; start a node with one, or set "auto"'
+        )
+    wanted = config.learner.device == "cuda" or gpus > 0
+    num_workers = config.rollout.num_workers if workers else 0
+    may_grow = may_grow and wanted
+    shares = share_gpus(gpus, config.rollout, learners_on_gpu=on_gpu, num_workers=num_workers, may_grow=may_grow)
+    strategy = config.placement.strategy
+    if strategy == "auto":
+        # A GPU's traffic is short on its own node; a CPU node is worth its cores, so the workers want several.
+        strategy = "PACK" if shares.worker else "SPREAD"
+    return Request(
+        _bundle(shares.learner, config.placement.learner_resources) if learner else None,
+        _bundle(shares.worker, config.placement.worker_resources),
+        num_workers,
+        strategy,
+        shares,
+        config.learner.num_learners,
+    )
+
+
+def share_gpus(
+    gpus: int, config: RolloutConfig, *, learners_on_gpu: int, num_workers: int | None = None, may_grow: bool = False
+) -> GpuShares:
+    """One GPU each if there are enough, or if there may be; on a single GPU all share it. `num_workers` is how many
+    rollout workers there are to be, if not as many as the configuration says.
+
+    Raises:
+        PlacementError: the cluster can never hold the run.
+    """
+    num_workers = config.num_workers if num_workers is None else num_workers
+    workers = num_workers * config.tensor_parallel_size
+    needed = workers + learners_on_gpu
+    if gpus >= needed or may_grow:
+        return GpuShares(float(learners_on_gpu > 0), float(config.tensor_parallel_size), config.gpu_memory_fraction)
+    if gpus == 0:
+        return GpuShares(0, 0, config.gpu_memory_fraction)
+    if gpus == 1 and config.tensor_parallel_size == 1 and learners_on_gpu <= 1:  # NCCL wants a GPU for each learner
+        memory = min(config.gpu_memory_fraction, SHARED_MEMORY_FRACTION / max(1, num_workers))
+        return GpuShares((learners_on_gpu > 0) / needed, 1 / needed, memory)
+    raise PlacementError(
+        f"the run needs {needed} GPUs ({num_workers} rollout workers of {config.tensor_parallel_size} and "
+        f"{learners_on_gpu} for learning), the cluster has {gpus}; lower rollout.num_workers, "
+        "rollout.tensor_parallel_size or learner.num_learners, or add nodes"
+    )
+
+
+def refuse(request: Request, nodes: Sequence[Resources]) -> PlacementError:
+    """The error of a request that no part of the cluster's life will satisfy: what was asked, and what there is."""
+    have = "; ".join(_words(_shown(node)) for node in nodes[:8]) + ("; ..." if len(nodes) > 8 else "")
+    return PlacementError(
+        f"the cluster can never hold this run: it asks for {request}, and the cluster's {len(nodes)} node(s) have "
+        f"{have}. Add nodes (rankone up --join), or ask for less in [rollout] and [placement]"
+    )
+
+
+def _bundle(gpus: float, more: Resources) -> dict[str, float]:
+    return ({"GPU": gpus} if gpus else {"CPU": CPUS}) | dict(more)
+
+
+def _count(bundle: Resources, nodes: Sequence[Resources]) -> int:
+    """How many such bundles the nodes hold."""
+    return sum(
+        min(int(node.get(name, 0) / amount + 1e-3) for name, amount in bundle.items() if amount) for node in nodes
+    )
+
+
+def _less(node: Resources, bundle: Resources) -> dict[str, float]:
+    return {name: amount - bundle.get(name, 0) for name, amount in node.items()}
+
+
+def _words(resources: Resources) -> str:
+    return " + ".join(f"{amount:g} {name}" for name, amount in resources.items()) or "nothing"
+
+
+def _shown(node: Resources) -> dict[str, float]:
+    """Without what Ray itself counts."""
+    hidden = ("memory", "object_store_memory")
+    return {name: amount for name, amount in node.items() if name not in hidden and not name.startswith("node:")}

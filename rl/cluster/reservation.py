@@ -1,0 +1,147 @@
+"""What a run holds of its cluster: a placement group, with a bundle for the learner and one for each rollout worker."""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
+
+import ray
+from ray.experimental import internal_kv
+from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from rl.cluster.placement import Request, Resources, refuse, request
+from rl.cluster.watchdog import Anchor, held_by
+from rl.config import RunConfig
+from rollout.placement import Place
+
+log = logging.getLogger(__name__)
+
+GONE_S, BACK_S = 4.0, 45.0
+"""How long what does not come back may be silent, and a head that may be set up to. Ray's patience is a minute."""
+REMIND_S = 60.0
+"""How often a run that waits for a cluster says so."""
+OWN_OPTIONS = {"CPU": "num_cpus", "memory": "memory"}
+"""Resources that Ray takes under a name of their own."""
+_REPORT = "__autoscaling_status"
+"""Where Ray's autoscaler keeps its latest report."""
+_STATIC = "node_"
+"""How that report names the type of a node that the autoscaler did not make: `node_<its id>`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """A run's part of the cluster. A node that is lost takes its bundles along; Ray finds other places for them."""
+
+    request: Request
+    _group: Any
+
+    def learner(self, rank: int = 0) -> Place:
+        """A learner's place: all cores of its node, because it and the workers take turns."""
+        assert self.request.learner is not None
+        return self._place(rank, self.request.learner, self.request.shares.learner)
+
+    def worker(self, index: int) -> Place:
+        """A worker's place: its share of its node's cores."""
+        return self._place(index + self._learners, self.request.worker, self.request.shares.worker)
+
+    @property
+    def _learners(self) -> int:
+        return 0 if self.request.learner is None else self.request.learners
+
+    def _place(self, bundle: int, resources: Resources, gpus: float) -> Place:
+        strategy = PlacementGroupSchedulingStrategy(self._group, bundle, placement_group_capture_child_tasks=False)
+        more = {name: amount for name, amount in resources.items() if name not in ("GPU", *OWN_OPTIONS)}
+        own = {option: resources[name] for name, option in OWN_OPTIONS.items() if name in resources}
+        return Place(self._threads(bundle), gpus, {"scheduling_strategy": strategy, "resources": more, **own})
+
+    def _threads(self, bundle: int) -> int:
+        """Cores of the bundle's node, shared with the others of its kind there."""
+        cores = {node["NodeID"]: int(node["Resources"].get("CPU", 1)) for node in _alive()}
+        homes: dict[int, str] = cast(Any, placement_group_table(self._group))["bundles_to_node_id"]
+        home = homes.get(bundle)
+        learns = bundle < self._learners
+        beside = sum(1 for other, node in homes.items() if (other < self._learners) == learns and node == home)
+        return max(1, cores.get(home or "", min(cores.values(), default=1)) // max(1, beside))
+
+
+@asynccontextmanager
+async def reserve(config: RunConfig, *, learner: bool, workers: bool = True) -> AsyncGenerator[Reservation]:
+    """Hold what the run needs until the block ends; waits, and says so, while others use it or nodes are on their way.
+
+    A run may do without learners, or without rollout workers.
+
+    Raises:
+        PlacementError: the cluster can never hold the run.
+        ClusterLost: the cluster is gone.
+    """
+    async with held_by(await asyncio.to_thread(_anchors)):
+        ask = partial(_wanted, config, learner=learner, workers=workers)
+        wanted = await asyncio.to_thread(ask)
+        group: Any = placement_group(wanted.bundles(), strategy=wanted.strategy)
+        try:
+            await _granted(group, ask, wanted)
+            yield Reservation(wanted, group)
+        finally:
+            remove_placement_group(group)
+
+
+def _anchors() -> list[Anchor]:
+    """What this process cannot do without: the cluster's head, and the raylet of its own node."""
+    context = ray.get_runtime_context()
+    host, _, port = context.gcs_address.rpartition(":")
+    here = next(node for node in _alive() if node["NodeID"] == context.get_node_id())
+    is_own = cast(Any, ray)._private.worker._global_node.is_head()
+    return [
+        Anchor("Ray's head", host, int(port), GONE_S if is_own else BACK_S),
+        Anchor("this node's raylet", here["NodeManagerAddress"], here["NodeManagerPort"], GONE_S),
+    ]
+
+
+async def _granted(group: Any, ask: Callable[[], Request], wanted: Request) -> None:
+    ready = asyncio.ensure_future(asyncio.wrap_future(group.ready().future()))
+    done, _ = await asyncio.wait([ready], timeout=2)
+    while not done:
+        await asyncio.to_thread(ask)  # the cluster may have shrunk meanwhile
+        nodes = [node["Resources"] for node in _alive()]
+        reason = "they are in use" if wanted.fits(nodes) else "nodes that have them are to come"
+        log.warning("waiting for %s: %s (ray status says more)", wanted, reason)
+        done, _ = await asyncio.wait([ready], timeout=REMIND_S)
+    ready.result()
+
+
+def _wanted(config: RunConfig, *, learner: bool, workers: bool) -> Request:
+    nodes = [node["Resources"] for node in _alive()]
+    wait = config.placement.wait_for_nodes
+    may_grow = autoscales() if wait == "auto" else wait == "yes"
+    wanted = request(config, nodes, learner=learner, workers=workers, may_grow=may_grow)
+    if not may_grow and not wanted.fits(nodes):
+        raise refuse(wanted, nodes)
+    return wanted
+
+
+def _alive() -> Sequence[dict[str, Any]]:
+    return [node for node in cast(Any, ray).nodes() if node["Alive"]]
+
+
+def autoscales() -> bool:
+    """Whether nodes may come by themselves. Ray's monitor reports on every cluster, and calls the type of a node that
+    nobody can make more of by that node's own id."""
+    kept: bytes | None = cast(Any, internal_kv)._internal_kv_get(_REPORT)
+    if kept is not None:
+        types = json.loads(kept).get("autoscaler_report", {}).get("node_type_mapping") or {}
+        return any(not str(kind).startswith(_STATIC) for kind in types.values())
+    return _autoscaler_v2()
+
+
+def _autoscaler_v2() -> bool:
+    """The newer autoscaler writes no report; the cluster's status has its version, which is 0 where none runs."""
+    from ray.autoscaler.v2.sdk import get_cluster_status
+
+    status: Any = get_cluster_status(ray.get_runtime_context().gcs_address)
+    named = [node.ray_node_type_name for node in (*status.active_nodes, *status.idle_nodes)]
+    return status.stats.autoscaler_version not in (None, "", "0") and any(not n.startswith(_STATIC) for n in named)

@@ -1,0 +1,147 @@
+"""The parts of several runs that share a base model, its engines and a learner, open at once."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from lora.config import LoraConfig
+from rewards.pool import GraderPool
+from rewards.types import Problem
+from rl.algorithm.liveness import Watchman
+from rl.algorithm.prefetch import steps_ahead
+from rl.cluster.components import connect, local_device, memory_share, open_grader, open_workers
+from rl.cluster.interrupts import in_daemon
+from rl.cluster.ray_host import RayHost
+from rl.cluster.reservation import Reservation, reserve
+from rl.config import RunConfig, replaced
+from rl.learner.joint_updates import Rounds
+from rl.learner.memory import Budget
+from rl.learner.policy import PolicySpec
+from rl.learner.policy_host import Host, HostSpec, LocalHost
+from rl.train import Parts
+from rollout.types import Engine
+
+
+def shared_settings(config: RunConfig) -> str:
+    """What runs must have in common to share a base model and its engines."""
+    learner = config.learner.model_dump(
+        exclude={
+            "lr", "lr_schedule", "beta1", "beta2", "eps", "max_grad_norm", "objective", "max_ratio", "clip_low",
+            "clip_high", "gspo_clip_low", "gspo_clip_high", "advantage", "tokens_per_row",
+        }
+    )  # fmt: skip
+    return repr((config.on_ray, config.model, config.rollout, config.placement, sorted(learner.items())))
+
+
+@dataclass(slots=True)
+class SharedParts:
+    """An engine and a learner for several runs."""
+
+    engine: Engine
+    rounds: Rounds
+    own_devices: bool
+    watchmen: list[Watchman] = field(default_factory=list[Watchman])
+    _graders: dict[str, GraderPool] = field(default_factory=dict[str, GraderPool])
+    _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+
+    @asynccontextmanager
+    async def open(self, config: RunConfig, run: str, encode: Callable[[Problem], list[int]]) -> AsyncGenerator[Parts]:
+        """One run's parts; `run` must be no other's name.
+
+        Raises:
+            ValueError: the model lacks a layer that the run adapts.
+        """
+        grader = await self._grader(config)
+        spec = PolicySpec(run, config.lora, config.learner, config.sampling.temperature, config.seed)
+        learner = await self.rounds.join(spec)
+        watchman = Watchman(config.liveness.tolerance)
+        self.watchmen.append(watchman)
+        try:
+            yield Parts(learner, self.engine, grader, encode, watchman, self.own_devices)
+        finally:
+            self.watchmen.remove(watchman)
+            await learner.close()
+
+    async def _grader(self, config: RunConfig) -> GraderPool:
+        """Runs with the same reward share the processes that grade."""
+        key = repr(config.reward)
+        if key not in self._graders:
+            self._graders[key] = await self._stack.enter_async_context(open_grader(config))
+        return self._graders[key]
+
+
+@asynccontextmanager
+async def open_shared(
+    configs: Sequence[RunConfig], at_once: int, longest_row: int | None = None
+) -> AsyncGenerator[SharedParts]:
+    """Parts for runs that agree on `shared_settings`, `at_once` of them at a time; all is gone when the block ends.
+
+    The learner makes room for rows of `longest_row` inputs; without it, for as many as the model may have.
+    """
+    assert len({shared_settings(config) for config in configs}) == 1
+    one = configs[0]
+    watchmen: list[Watchman] = []
+
+    async def admit(engine: Engine) -> None:
+        for watchman in list(watchmen):
+            await watchman.admit(engine)
+
+    async with AsyncExitStack() as stack:
+        held: Reservation | None = None
+        if one.on_ray:
+            await in_daemon(connect)
+            held = await stack.enter_async_context(reserve(one, learner=True))
+        own_devices = held is not None and held.request.shares.exclusive
+        host, engine = await _both(
+            stack.enter_async_context(
+                _open_host(one, largest(configs), held, Budget(longest_row, memory_share(held), at_once))
+            ),
+            stack.enter_async_context(
+                open_workers(with_room(configs, at_once, own_devices), held, largest(configs), admit)
+            ),
+        )
+        rounds = Rounds(host)
+        stack.push_async_callback(rounds.close)
+        graders = await stack.enter_async_context(AsyncExitStack())
+        yield SharedParts(engine, rounds, own_devices, watchmen, _stack=graders)
+
+
+def largest(configs: Sequence[RunConfig]) -> LoraConfig:
+    """The adapter of the highest rank, which is what an engine must have room for; of the head too, if any is."""
+    highest = max((config.lora for config in configs), key=lambda lora: lora.rank)
+    return replaced(highest, lm_head=any(config.lora.lm_head for config in configs))
+
+
+def with_room(configs: Sequence[RunConfig], at_once: int, own_devices: bool) -> RunConfig:
+    """Return the first of them, with engines for all versions of all policies that are in flight together."""
+    versions = 1 + max(steps_ahead(config, own_devices=own_devices) for config in configs)
+    room = max(at_once * versions, configs[0].rollout.adapters_in_flight)
+    return replaced(configs[0], rollout={"adapters_in_flight": room})
+
+
+@asynccontextmanager
+async def _open_host(
+    config: RunConfig, lora: LoraConfig, held: Reservation | None, budget: Budget
+) -> AsyncGenerator[Host]:
+    on_gpu = held is not None and held.request.shares.learner
+    device = local_device(config) if held is None else "cuda" if on_gpu else "cpu"
+    spec = HostSpec(config.model, device, config.learner, lora, budget)
+    if held is None:
+        host: Host = LocalHost(spec)
+    else:
+        host = await RayHost.start(spec, held.learner, stall_timeout=config.learner.stall_timeout)
+    try:
+        yield host
+    finally:
+        await host.close()
+
+
+async def _both(host: Awaitable[Host], engine: Awaitable[Engine]) -> tuple[Host, Engine]:
+    """Start both at once, and wait for both, so that a failure of one does not leave the other half started."""
+    results = await asyncio.gather(host, engine, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return cast("Any", tuple(results))

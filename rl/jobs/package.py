@@ -1,0 +1,152 @@
+"""What a run on a cluster needs from this machine, in one folder: its configuration, its data, its reward's source.
+
+Not the model, which every node finds or loads itself, nor anything else that lies beside the configuration: no `.venv`,
+no cache, no earlier runs. So there is nothing to ignore, and nothing that an ignore file could leave out in silence.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+from lora.config import LoraConfig
+from lora.files import write_peft
+from rewards.config import RewardConfig
+from rewards.custom import load_terms
+from rl.config import RunConfig, replaced
+from rl.data.files import locate, with_paths
+from rl.run.export import find_adapter
+from rl.run.warm_start import absolute_init
+from rl.settings.toml import dump_config
+
+MAX_BYTES = 100 * 2**20
+"""What Ray takes as a job's directory; more it refuses with a bare HTTP 413."""
+REWARDS = "reward_files"
+"""Where files with reward functions go, and the neighbours that they import. Ray puts the folder itself before all else
+on Python's path: there a `rewards.py` would be taken for our package, and a `random.py` for Python's."""
+NOT_SENT = (".gitignore", ".rayignore", ".git")
+"""Ray heeds the first two wherever they lie, and would leave data behind without a word. The third it never sends."""
+
+
+def write_job(config: RunConfig, base: Path, folder: Path) -> None:
+    """Fill `folder`; relative paths in `config` start at `base`.
+
+    Raises:
+        ValueError: the reward function cannot be loaded, or the files are more than Ray takes.
+    """
+    resolved = Parcel(folder, base).take(config)
+    (folder / "config.toml").write_text(dump_config(resolved), encoding="utf-8")
+    check_size(folder)
+
+
+class Parcel:
+    """A folder that fills with what runs need. What several of them need is in it once."""
+
+    def __init__(self, folder: Path, base: Path) -> None:
+        """Relative paths in the runs' configurations start at `base`."""
+        self._folder = folder
+        self._base = base
+        self._places: dict[Path, str] = {}
+        """Where in the folder a file or directory went."""
+
+    def take(self, config: RunConfig) -> RunConfig:
+        """Put in what a run needs; its configuration with the new places.
+
+        Raises:
+            ValueError: as `write_job`, or two different files would have one place.
+        """
+        data = with_paths(config.data, self._copied)
+        reward = self._take_reward(config.reward)
+        model = config.model
+        if (
+            here := Path(model.name)
+        ).is_dir():  # one that all nodes share, or each has: its place is not ours to choose
+            model = replaced(model, name=str(here.resolve()))
+        lora = self._take_init(absolute_init(config.lora, self._base))
+        return replaced(config, model=model, data=data, reward=reward, lora=lora)
+
+    def _copied(self, path: str) -> str:
+        """The new place of a file or directory of data."""
+        found = locate(path, self._base)
+        if found is None:
+            return path  # a hub's id
+        source = found.resolve()
+        if source in self._places:
+            return self._places[source]
+        check_size(source)
+        place = self._place_of(source, f"data/{source.name}")
+        target = self._folder / place
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns(*NOT_SENT))
+        else:
+            target.parent.mkdir(exist_ok=True)
+            shutil.copy(source, target)
+        return place
+
+    def _take_init(self, lora: LoraConfig) -> LoraConfig:
+        """The adapter that the run begins from, and the configuration with its new place."""
+        if lora.init is None:
+            return lora
+        source = Path(lora.init)
+        if source not in self._places:
+            write_peft(find_adapter(source), self._folder / self._place_of(source, "init"))
+        return replaced(lora, init=self._places[source])
+
+    def _take_reward(self, reward: RewardConfig) -> RewardConfig:
+        """The user's own modules that the reward functions are made of, and the configuration with their new places."""
+        for term in load_terms(reward):
+            home = self._folder / REWARDS if _is_file(term.name) else self._folder
+            for name in term.modules:
+                source = Path(sys.modules[name].__file__ or "")
+                if source.is_file():
+                    self._copy_module(source, home / _place(name, source))
+        terms = tuple(replaced(term, function=_there(term.function)) for term in reward.terms)
+        return replaced(reward, function=_there(reward.function), terms=terms)
+
+    def _copy_module(self, source: Path, target: Path) -> None:
+        if target.exists() and target.read_bytes() != source.read_bytes():
+            raise ValueError(f"two reward files of this job would both be {target.name} there; rename {source}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, target)
+
+    def _place_of(self, source: Path, wanted: str) -> str:
+        """A place that nothing else has, near the one that is wanted."""
+        place = Path(wanted)
+        while str(place) in self._places.values():
+            place = place.with_name(f"_{place.name}")
+        self._places[source] = str(place)
+        return str(place)
+
+
+def _place(name: str, source: Path) -> Path:
+    """Where an import of that name will look for it."""
+    if name.startswith("rankone_reward_"):  # loaded by its path, not by a name
+        return Path(source.name)
+    parts = Path(*name.split("."))
+    return parts / "__init__.py" if source.name == "__init__.py" else parts.with_suffix(".py")
+
+
+def _there(function: str) -> str:
+    """`some/where/my_rewards.py:brevity` as the job names it."""
+    place, colon, attribute = function.rpartition(":")
+    return f"{REWARDS}/{Path(place).name}{colon}{attribute}" if _is_file(function) else function
+
+
+def _is_file(function: str) -> bool:
+    return function.rpartition(":")[0].endswith(".py")
+
+
+def check_size(place: Path) -> None:
+    """Raises ValueError that names the largest files if Ray would refuse what is at `place`, a file or a directory."""
+    files = [place] if place.is_file() else [file for file in place.rglob("*") if file.is_file()]
+    sizes = sorted(
+        ((file.stat().st_size, file) for file in files if not set(file.relative_to(place).parts) & set(NOT_SENT)),
+        reverse=True,
+    )
+    if sum(size for size, _ in sizes) > MAX_BYTES:
+        beside = place.parent if place.is_file() else place
+        largest = ", ".join(f"{file.relative_to(beside)} ({size / 2**20:.0f} MiB)" for size, file in sizes[:3])
+        raise ValueError(
+            f"the job's files are larger than the {MAX_BYTES // 2**20} MiB that Ray takes: {largest}; make "
+            "them smaller, or run from a directory that all nodes share: "
+            "ray job submit -- rankone train /shared/run.toml"
+        )

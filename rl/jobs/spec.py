@@ -1,0 +1,75 @@
+"""What a job is to do: one of our commands, read and checked here as that command would read and check it there."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rl.config import RunConfig, replaced
+from rl.jobs.package import write_job
+from rl.settings.toml import load_config, read_table
+
+Verb = Literal["train", "sft", "sweep"]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A command and the files that it needs."""
+
+    verb: Verb
+    name: str
+    file: str
+    """The file that the command is given, among those that `write` writes."""
+    write: Callable[[Path], None]
+    """Fills an empty folder. Raises ValueError if it cannot be sent."""
+    configs: Sequence[RunConfig]
+    """The runs."""
+
+    @property
+    def models(self) -> list[Path]:
+        """Directories of models, which are not sent."""
+        return sorted(
+            {Path(config.model.name).resolve() for config in self.configs if Path(config.model.name).is_dir()}
+        )
+
+    @property
+    def moves(self) -> bool:
+        """Whether a file says that all is to be in one process, which a job does not heed: it is on a cluster."""
+        return any(not config.on_ray for config in self.configs)
+
+
+def read_work(path: Path, overrides: Sequence[str], *, sft: bool) -> Work:
+    """What a file asks for: a sweep if it has a base, else a run, by supervised fine-tuning if `sft`.
+
+    Raises:
+        ValueError: anything that would stop it later.
+    """
+    if "base" in read_table(path):
+        if sft:
+            raise ValueError(f"{path} is a sweep, and `rankone sft` runs one configuration; leave out --sft")
+        return _sweep(path, overrides)
+    return _run(load_config(path, overrides), path.parent, sft=sft)
+
+
+def _run(config: RunConfig, base: Path, *, sft: bool) -> Work:
+    if sft:
+        from rl.launch.sft_run import prepare
+    else:
+        from rl.launch.train_run import prepare
+    prepare(config, base)
+    sent = replaced(config, runtime="ray")
+    verb: Verb = "sft" if sft else "train"
+    name = f"{config.name}-sft" if sft else config.name
+    return Work(verb, name, "config.toml", lambda folder: write_job(sent, base, folder), [config])
+
+
+def _sweep(path: Path, overrides: Sequence[str]) -> Work:
+    from rl.jobs.sweep_package import write_sweep_job
+    from rl.sweep.directory import FILE
+    from rl.sweep.points import load_sweep
+    from rl.sweep.run import prepare_sweep
+
+    sweep = load_sweep(path, overrides)
+    prepare_sweep(sweep)
+    configs = [sweep.base, *(point.config for point in sweep.points)]
+    return Work("sweep", sweep.name, FILE, lambda folder: write_sweep_job(sweep, folder), configs)

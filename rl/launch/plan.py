@@ -1,0 +1,227 @@
+"""What a run will cost and can learn, from its configuration, the model's, and the data alone: no weights are read."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from lora.accounting import LinearKind, advice, advised_lr, linear_kinds, model_parameters
+from lora.architecture import attends_only
+from lora.load import load_skeleton
+from rl.config import RunConfig
+from rl.learner.activations import DTYPE_BYTES
+from rl.learner.memory import FULL_BYTES, Budget, LearnerMemory
+
+BITS_PER_PARAMETER = 1.0
+"""What an adapter holds with ease: rank 1 was full at 1.1 (docs/study.md, `bench/capacity.py`). A network that is
+trained for long can store about 2 (Allen-Zhu and Li, "Physics of Language Models: Part 3.3", 2024)."""
+BITS_PER_EPISODE = 1.0
+"""What an advantage can tell, at most in order of magnitude ("LoRA Without Regret", 2025)."""
+GIB = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A run's figures. Sizes are in bytes; a step's tokens and FLOPs are upper bounds: every completion as long as it
+    may be, and every group with signal."""
+
+    config: RunConfig
+    kinds: list[LinearKind]
+    model_parameters: int
+    memory: LearnerMemory
+    kv_bytes_per_token: int
+    prompt_tokens: float
+    """Mean over the problems that were looked at."""
+    packs: bool = True
+    """Whether completions of a prompt share it, or each is read behind a prompt of its own."""
+
+    @property
+    def trained(self) -> int:
+        return sum(kind.trained(self.config.lora.rank) for kind in self.kinds)
+
+    @property
+    def adapter_bytes(self) -> int:
+        """Of a published adapter, in the model's type."""
+        return self.trained * DTYPE_BYTES[self.config.model.dtype]
+
+    @property
+    def episodes(self) -> int:
+        """Completions that the whole run learns from."""
+        return self.config.num_steps * self.config.problems_per_step * self.config.sampling.group_size
+
+    @property
+    def bits_taught(self) -> float:
+        return BITS_PER_EPISODE * self.episodes
+
+    @property
+    def bits_held(self) -> float:
+        return BITS_PER_PARAMETER * self.trained
+
+    @property
+    def supervised_bits(self) -> float:
+        """What the same tokens could teach if they were given as examples: about one bit each."""
+        return float(self.episodes * self.config.sampling.max_tokens)
+
+    @property
+    def sampled_tokens(self) -> int:
+        """Of one step."""
+        return self.config.problems_per_step * self.config.sampling.group_size * self.config.sampling.max_tokens
+
+    @property
+    def learned_tokens(self) -> float:
+        """Of one step, a group's prompt counted as often as it is read."""
+        prompts = self.config.problems_per_step * (1 if self.packs else self.config.sampling.group_size)
+        return self.sampled_tokens + prompts * self.prompt_tokens
+
+    def update_flops(self, rank: int | None) -> float:
+        """Of one step's linear layers, two for a multiply-add; ``rank`` None is full fine-tuning."""
+        return 2 * self.learned_tokens * sum(kind.multiply_adds(rank) for kind in self.kinds)
+
+    @property
+    def sample_flops(self) -> float:
+        """Of one step's linear layers."""
+        return 2 * self.learned_tokens * sum(kind.weights for kind in self.kinds)
+
+    @property
+    def flops_ratio(self) -> float:
+        """LoRA's update over full fine-tuning's: two thirds, and a little for the adapter."""
+        return self.update_flops(self.config.lora.rank) / self.update_flops(None)
+
+    @property
+    def weight_bytes(self) -> int:
+        return self.model_parameters * DTYPE_BYTES[self.config.model.dtype]
+
+    @property
+    def learner_bytes(self) -> float:
+        """Weights, adapter with its optimizer, and the activations of the largest microbatch that there can be; without
+        gradient checkpointing unless the configuration asks for it."""
+        return self.memory.bytes(checkpointing=self.config.learner.gradient_checkpointing is True)
+
+    @property
+    def full_bytes(self) -> float:
+        """The same for full fine-tuning."""
+        mine = self.memory.weights + self.memory.trained
+        return self.learner_bytes + self.model_parameters * FULL_BYTES - mine
+
+    @property
+    def rollout_bytes(self) -> float:
+        """A worker's: weights, and a cache for all that it may have in flight."""
+        sequences = min(self.config.rollout.max_concurrent, self.sampled_tokens // self.config.sampling.max_tokens)
+        longest = self.prompt_tokens + self.config.sampling.max_tokens
+        return (
+            self.weight_bytes / self.config.rollout.tensor_parallel_size + sequences * longest * self.kv_bytes_per_token
+        )
+
+    def warnings(self) -> list[str]:
+        completions = self.config.problems_per_step * self.config.sampling.group_size
+        found = advice(self.model_parameters, self.config.lora, self.config.learner.lr, completions)
+        if self.bits_taught > self.bits_held:
+            found.append(
+                f"the run may teach {self.bits_taught:,.0f} bits and the adapter holds about {self.bits_held:,.0f}: "
+                f"raise lora.rank to {self._rank_needed()}"
+            )
+        elif (rank := self._rank_needed()) < self.config.lora.rank:
+            found.append(
+                f"lora.rank = {self.config.lora.rank} holds more than this run can teach: rank {rank} is enough"
+            )
+        return found
+
+    def _rank_needed(self) -> int:
+        """The smallest rank that holds what the run can teach."""
+        of_rank_1 = BITS_PER_PARAMETER * sum(kind.trained(1) for kind in self.kinds)
+        return max(1, -int(-self.bits_taught // of_rank_1))
+
+    def lines(self) -> Iterator[tuple[str, str]]:
+        """The plan in words: what, and how much."""
+        config, rank = self.config, self.config.lora.rank
+        yield "model", f"{config.model.name}, {self.model_parameters:,} parameters, {config.model.dtype}"
+        for kind in self.kinds:
+            if kind.adapted:
+                shape = f"{kind.count} x [{kind.d_in} -> {kind.d_out}]"
+                yield f"  {kind.name}", f"{kind.trained(rank):>12,}   {shape}"
+        share = self.trained / self.model_parameters
+        yield "adapter", f"rank {rank}: {self.trained:,} numbers, {share:.2%} of the model, {_size(self.adapter_bytes)}"
+        yield (
+            "can learn",
+            (
+                f"{self.episodes:,} episodes teach about {self.bits_taught:,.0f} bits; the adapter holds about "
+                f"{self.bits_held:,.0f}" + (": low regret" if self.bits_taught <= self.bits_held else ": too little")
+            ),
+        )
+        yield "", f"as supervised tokens the same text would teach about {self.supervised_bits:,.0f}"
+        yield (
+            "a step",
+            (
+                f"{config.problems_per_step} problems x {config.sampling.group_size} completions: up to "
+                f"{self.sampled_tokens:,} tokens sampled, {self.learned_tokens:,.0f} learned from"
+                + ("" if self.packs else ", the prompt once a completion, as this family needs")
+            ),
+        )
+        yield (
+            "",
+            (
+                f"sample {_flops(self.sample_flops)}, update {_flops(self.update_flops(rank))}, "
+                f"{self.flops_ratio:.3f} of full fine-tuning's"
+            ),
+        )
+        memory = self.memory
+        yield (
+            "memory",
+            (
+                f"learner {_size(self.learner_bytes)} (full fine-tuning {_size(self.full_bytes)}), "
+                f"rollout worker {_size(self.rollout_bytes)} with {_size(self.kv_bytes_per_token)} a token"
+            ),
+        )
+        yield "", f"a microbatch has up to {memory.tokens:,} tokens, a row up to {memory.width:,}"
+        if (wanted := config.learner.gradient_checkpointing) is not True:
+            less = f"with gradient checkpointing the learner needs {_size(memory.bytes(checkpointing=True))}"
+            yield "", less + (", which is on by itself on a GPU that is too small without it" if wanted else "")
+        good = advised_lr(self.model_parameters)
+        yield (
+            "rate",
+            f"learner.lr = {config.learner.lr:g}; {good:g} was seen to work at alpha 32 on models of this size",
+        )
+
+
+def plan(config: RunConfig, prompt_lengths: list[int], longest_row: int) -> Plan:
+    """The plan of a run whose prompts have about these lengths, in tokens, and whose rows at most so many inputs.
+
+    Raises:
+        ValueError: there is no such model, or a target names no layer of it.
+    """
+    skeleton: Any = load_skeleton(config.model)
+    about = skeleton.config.get_text_config()
+    return Plan(
+        config,
+        linear_kinds(skeleton, config.lora),
+        model_parameters(skeleton),
+        LearnerMemory.of(skeleton, config.model, config.lora, config.learner, Budget(longest_row)),
+        kv_bytes_per_token=_kept_numbers(about) * DTYPE_BYTES[config.model.dtype],
+        prompt_tokens=fmean(prompt_lengths),
+        packs=attends_only(skeleton),
+    )
+
+
+def _kept_numbers(about: Any) -> int:
+    """Of keys and values, for each token of a sequence. A recurrent layer keeps a state of one size instead."""
+    heads: int = getattr(about, "num_attention_heads", None) or 0
+    if heads == 0:
+        return 0
+    kinds: list[str] = getattr(about, "layer_types", None) or ["full_attention"] * about.num_hidden_layers
+    layers = sum((kind != "linear_attention" and "attention" in kind) or kind.startswith("hybrid") for kind in kinds)
+    width = getattr(about, "head_dim", None) or about.hidden_size // heads
+    return 2 * layers * (getattr(about, "num_key_value_heads", None) or heads) * width
+
+
+def _size(count: float) -> str:
+    for unit, size in (("GiB", GIB), ("MiB", 2**20), ("KiB", 2**10)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count:.0f} B"
+
+
+def _flops(count: float) -> str:
+    for unit, size in (("EFLOP", 1e18), ("PFLOP", 1e15), ("TFLOP", 1e12), ("GFLOP", 1e9)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count:.0f} FLOP"

@@ -1,0 +1,65 @@
+"""What a run is called on the page."""
+
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+from lora.config import layers_label
+from rl.config import RunConfig
+from rl.monitoring.dashboard.types import RunInfo
+
+
+def run_info(config: RunConfig, directory: Path, name: str | None = None) -> RunInfo:
+    """The run's name, by default its directory's, and what may tell it from others."""
+    return RunInfo(
+        name=name or directory.resolve().name,
+        place=f"{socket.gethostname()}:{directory.resolve()}",
+        num_steps=config.num_steps,
+        settings=_policy(config) | (_given(config) if _is_supervised(config) else _sampled(config)),
+        submission_id=submission_id(),
+    )
+
+
+def _policy(config: RunConfig) -> dict[str, Any]:
+    """What every run has."""
+    return {
+        **_trained(config),
+        "lr": config.learner.lr,
+        "batch": config.problems_per_step,
+        "seed": config.seed,
+        "model": config.model.name,
+        "objective": config.learner.objective,
+    }
+
+
+def _trained(config: RunConfig) -> dict[str, Any]:
+    if config.learner.weights == "full":
+        return {"rank": "full"}
+    return {"rank": config.lora.rank, "alpha": config.lora.alpha, "layers": layers_label(config.lora.targets)}
+
+
+def _sampled(config: RunConfig) -> dict[str, Any]:
+    functions = [term.function for term in config.reward.terms] or [config.reward.function]
+    reward = ", ".join(function.rpartition("/")[2] for function in functions)
+    return {
+        "reward": reward,
+        "group size": config.sampling.group_size,
+        "temperature": config.sampling.temperature,
+    }
+
+
+def _given(config: RunConfig) -> dict[str, Any]:
+    return {"completion": config.sft.completion}
+
+
+def _is_supervised(config: RunConfig) -> bool:
+    return config.learner.objective == "cross_entropy"
+
+
+def submission_id() -> str:
+    """Of the Ray job that this process is the driver of; empty if it is none."""
+    ours = os.environ.get("RANKONE_SUBMISSION_ID")
+    said = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}")
+    return ours or said.get("metadata", {}).get("job_submission_id", "")

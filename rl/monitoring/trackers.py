@@ -1,0 +1,75 @@
+"""Experiment trackers that a run can also be told to: Weights & Biases and MLflow, through their own libraries."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
+from typing import Any
+
+from rl.algorithm.evaluate import Evaluation
+from rl.config import RunConfig
+from rl.monitoring.dashboard.types import RunInfo
+from rl.run.sinks import Ended, Sink
+from rl.types import Group
+
+STATUS: Mapping[Ended, str] = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
+
+
+class WeightsAndBiases(Sink):
+    """A W&B run in project `config.wandb`; a run that is resumed goes on in the one it had."""
+
+    def __init__(self, config: RunConfig, info: RunInfo) -> None:
+        import wandb
+
+        name = info.submission_id or info.name
+        self._run: Any = wandb.init(
+            project=config.wandb, name=name, id=name, resume="allow", config=config.model_dump(mode="json")
+        )
+
+    def evaluated(self, step: int, evaluation: Evaluation) -> None:
+        """Its numbers come with the step's."""
+
+    def stepped(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None:
+        self._run.log(dict(metrics), step=step)
+
+    def close(self, ended: Ended) -> None:
+        self._run.finish(exit_code=0 if ended == "finished" else 1)
+
+
+class MLflow(Sink):
+    """An MLflow run in experiment `config.mlflow`; a run that is resumed goes on in the one it had."""
+
+    def __init__(self, config: RunConfig, info: RunInfo) -> None:
+        from mlflow.tracking import MlflowClient
+
+        self._client: Any = MlflowClient()
+        found = self._client.get_experiment_by_name(config.mlflow)
+        experiment = found.experiment_id if found else self._client.create_experiment(config.mlflow)
+        place = info.place.replace("'", "")
+        runs = self._client.search_runs([experiment], f"tags.place = '{place}'", max_results=1)
+        known = runs[0] if runs else self._client.create_run(experiment, tags={"place": place}, run_name=info.name)
+        self._id = known.info.run_id
+        self._client.update_run(self._id, status="RUNNING")
+        for name, value in info.settings.items():
+            self._client.log_param(self._id, name, value)
+
+    def evaluated(self, step: int, evaluation: Evaluation) -> None:
+        """Its numbers come with the step's."""
+
+    def stepped(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None:
+        for name, value in metrics.items():
+            if math.isfinite(value):
+                self._client.log_metric(self._id, name, value, step=step)
+
+    def close(self, ended: Ended) -> None:
+        self._client.set_terminated(self._id, STATUS[ended])
+
+
+TRACKERS: dict[str, Callable[[RunConfig, RunInfo], Sink]] = {"wandb": WeightsAndBiases, "mlflow": MLflow}
+"""By the name of the setting, which is also the library's."""
+
+
+def check_trackers(config: RunConfig) -> None:
+    """Raises ValueError if a tracker is asked for whose library is not installed."""
+    for name in TRACKERS:
+        if getattr(config, name) is not None and find_spec(name) is None:
+            raise ValueError(f"{name} = {getattr(config, name)!r} needs a library that is not here: pip install {name}")

@@ -1,0 +1,110 @@
+"""Checkpoints: a file each, whole or not there, with a checksum; a damaged one is passed over for the one before it."""
+
+import hashlib
+import json
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from lora.atomic_write import write_file
+from lora.ordinary_file import read_file
+from lora.packed import parse_object
+
+log = logging.getLogger(__name__)
+
+KEEP = 3
+"""Older checkpoints are removed."""
+BEST = "best"
+"""The file of the best one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """All steps before `step` are done; `state` is what `Learner.state` gave then.
+
+    Draws, seeds and the place in the metrics file all follow from the step.
+    """
+
+    step: int
+    state: bytes
+
+
+def save(directory: Path, checkpoint: Checkpoint) -> Path:
+    """Write a checkpoint, then remove the oldest. It has its name only once it is on the disk, whole."""
+    final = _write(directory / file_name(checkpoint.step), checkpoint)
+    for old in _all(directory)[:-KEEP]:
+        old.unlink(missing_ok=True)
+    return final
+
+
+def file_name(step: int) -> str:
+    """The file of that step's checkpoint."""
+    return f"step-{step:06d}"
+
+
+def save_best(directory: Path, checkpoint: Checkpoint) -> Path:
+    """Keep this one, whatever comes after it, in the place of the best one before it."""
+    return _write(directory / BEST, checkpoint)
+
+
+def best(directory: Path) -> Checkpoint | None:
+    """What `save_best` kept last, if it is whole."""
+    return _read_whole(directory / BEST) if os.path.lexists(directory / BEST) else None
+
+
+def newest(directory: Path) -> Checkpoint | None:
+    """The newest whole checkpoint; None if there is none at all.
+
+    Raises:
+        ValueError: there are checkpoints, and all of them are damaged.
+    """
+    candidates = _all(directory)
+    for candidate in reversed(candidates):
+        if (checkpoint := _read_whole(candidate)) is not None:
+            return checkpoint
+    if candidates:
+        raise ValueError(
+            f"none of the {len(candidates)} checkpoints in {directory} can be read; put back a copy of one to resume, "
+            f"remove them all to do the run again from its first step, or choose another --out"
+        )
+    return None
+
+
+def _write(final: Path, checkpoint: Checkpoint) -> Path:
+    final.parent.mkdir(parents=True, exist_ok=True)
+    about = {"step": checkpoint.step, "bytes": len(checkpoint.state), "sha256": _digest(checkpoint)}
+    return write_file(final, json.dumps(about).encode() + b"\n" + checkpoint.state)
+
+
+def _read_whole(candidate: Path) -> Checkpoint | None:
+    try:
+        return _read(candidate)
+    except (OSError, ValueError) as error:
+        log.warning("passing over damaged checkpoint %s: %s", candidate, error)
+        return None
+
+
+def _read(candidate: Path) -> Checkpoint:
+    line, _, state = read_file(candidate).partition(b"\n")
+    about = parse_object(line, "its first line")
+    step = about.get("step")
+    if not isinstance(step, int) or isinstance(step, bool):
+        raise ValueError("its first line does not say its step")
+    checkpoint = Checkpoint(step, state)
+    if _digest(checkpoint) != about.get("sha256"):
+        raise ValueError(f"its checksum does not match; it holds {len(state)} of {about.get('bytes')} bytes")
+    return checkpoint
+
+
+def _digest(checkpoint: Checkpoint) -> str:
+    """Over all that is read back."""
+    digest = hashlib.sha256(f"{checkpoint.step}\n".encode())
+    digest.update(checkpoint.state)
+    return digest.hexdigest()
+
+
+def _all(directory: Path) -> list[Path]:
+    """Oldest first."""
+    numbered = [(path.name.removeprefix("step-"), path) for path in directory.glob("step-*")]
+    return [path for _, path in sorted((int(step), path) for step, path in numbered if step.isdecimal())]

@@ -1,0 +1,86 @@
+"""A run that begins from an adapter instead of the base model: `lora.init`, checked before anything is loaded."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from lora.config import LoraConfig
+from lora.experts import PROJECTIONS
+from lora.files import Description, unpack
+from lora.inject import inject
+from lora.load import load_skeleton
+from rl.config import RunConfig, replaced
+from rl.data.files import locate
+from rl.run.export import find_adapter
+
+log = logging.getLogger(__name__)
+
+Tensors = Mapping[str, Tensor]
+
+
+def absolute_init(lora: LoraConfig, base: Path) -> LoraConfig:
+    """The same configuration with `init` named from the root; relative paths start at `base`.
+
+    Raises:
+        ValueError: there is no such directory.
+    """
+    if lora.init is None:
+        return lora
+    found = locate(lora.init, base)
+    if found is None or not found.is_dir():
+        raise ValueError(f"lora.init: there is no directory {lora.init!r}; name a run or an adapter")
+    return replaced(lora, init=str(found.resolve()))
+
+
+def read_init(config: RunConfig) -> Tensors | None:
+    """The adapter that a run begins from; None for a fresh one.
+
+    Raises:
+        ValueError: there is no such adapter, or it does not fit the model and `[lora]`.
+    """
+    if config.lora.init is None:
+        return None
+    tensors, description = unpack(find_adapter(Path(config.lora.init)).payload)
+    _check(config, tensors, description)
+    return tensors
+
+
+def _check(config: RunConfig, tensors: Tensors, description: Description) -> None:
+    lora, where = config.lora, f"lora.init: the adapter in {config.lora.init}"
+    for name, mine, theirs in (("rank", lora.rank, description.rank), ("alpha", lora.alpha, description.alpha)):
+        if mine != theirs:
+            raise ValueError(
+                f"{where} has {name} {theirs:g}, and lora.{name} is {mine:g}; set lora.{name} = {theirs:g}"
+            )
+    _check_targets(lora, tensors, where)
+    needed = inject(load_skeleton(config.model), lora).tensors()
+    for name, tensor in needed.items():
+        if name not in tensors or tensors[name].shape != tensor.shape:
+            have = f"has shape {list(tensors[name].shape)}" if name in tensors else "is missing"
+            raise ValueError(
+                f"{where} is for another model than {config.model.name}: {name} {have}, where {list(tensor.shape)} is "
+                "needed"
+            )
+    if more := sorted(tensors.keys() - needed.keys()):
+        raise ValueError(f"{where} is for another model than {config.model.name}, which has no {more[0]}")
+    if description.base_model != config.model.name:
+        log.warning("%s was made for %r; the run's model is %r", where, description.base_model, config.model.name)
+
+
+def _check_targets(lora: LoraConfig, tensors: Tensors, where: str) -> None:
+    mine = set(lora.all_targets)
+    theirs = {name.rpartition(".")[0].rpartition(".")[2] for name in tensors}
+    if theirs & {"experts", "base_layer"}:
+        theirs = (theirs - {"experts", "base_layer"}) | set(PROJECTIONS)
+    if mine == theirs:
+        return
+    wanted = [f"lora.targets = {_toml(theirs - {'lm_head'})}"]
+    if ("lm_head" in theirs) != lora.lm_head:
+        wanted.append(f"lora.lm_head = {str('lm_head' in theirs).lower()}")
+    raise ValueError(f"{where} adapts other layers than [lora] says; set {' and '.join(wanted)}")
+
+
+def _toml(names: set[str]) -> str:
+    return "[" + ", ".join(f'"{name}"' for name in sorted(names)) + "]"

@@ -1,0 +1,285 @@
+"""The configuration as text: TOML and `--set` overrides to a `RunConfig`, and a `RunConfig` back to TOML.
+
+Whatever is wrong with the text is one line that says where, what, and what to write instead. Nothing is ignored: a key
+that does not exist stops the run, with the name that was probably meant. TOML has no null, so `"none"` stands for it.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import tomlkit
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from lora.ordinary_file import read_file
+from rl.config import Addition, RunConfig
+from rl.settings.keys import all_keys, dotted_name, find_key, hint
+from rl.settings.toml_text import MOST_BYTES, MOST_DEPTH, NotToml, Table, parse_toml
+
+NONE = "none"
+MOST_PROBLEMS = 20
+"""So many are told at once: of a file that is something else altogether, every line may be one."""
+BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+MOST_SHOWN = 120
+"""Letters of a name."""
+
+_KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "string": "text",
+    "bool": "true or false",
+    "finite": "a finite number",
+    "tuple": 'a list, such as ["a", "b"]',
+    "dict": "a table",
+    "model": "a table",
+}
+"""What pydantic's error types are about, by their first word."""
+
+
+def load_config(path: Path | None, overrides: Sequence[str] = ()) -> RunConfig:
+    """The configuration in a TOML file (the defaults without one), changed by `a.b=value` overrides in their order.
+
+    Raises ValueError with one line for each thing that is wrong.
+    """
+    return config_of({} if path is None else read_table(path), path, overrides)
+
+
+def config_of(table: Table, path: Path | None, overrides: Sequence[str] = ()) -> RunConfig:
+    """The configuration that a table says, changed by the overrides, which are put into the table; `path` is where it
+    came from. Raises ValueError as `load_config` does."""
+    overridden = [_override(table, override) for override in overrides]
+    _default_source(table)
+    _read_literals(table)
+    try:
+        return RunConfig.model_validate(table)
+    except ValidationError as error:
+        told = list(islice(_problems(error, table, path, overridden), MOST_PROBLEMS + 1))
+        raise ValueError("\n".join(told[:MOST_PROBLEMS] + ["and more"] * (len(told) > MOST_PROBLEMS))) from None
+
+
+def dump_config(config: RunConfig) -> str:
+    """The configuration as TOML that `load_config` reads back to an equal one.
+
+    Raises ValueError for the text "none" where it would be read back as no value.
+    """
+    return tomlkit.dumps(_table(config, ""))
+
+
+# --- reading ---
+
+
+def read_table(path: Path) -> Table:
+    """A TOML file's table. Raises ValueError, in one line, if there is none."""
+    try:
+        text = read_file(path, MOST_BYTES).decode("utf-8-sig")
+    except FileNotFoundError:
+        raise ValueError(f"there is no configuration file {str(path)!r}") from None
+    except OSError as error:
+        raise ValueError(f"the configuration file {str(path)!r} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not a TOML file: it is not UTF-8 text") from error
+    return parse_toml(text.replace("\r\n", "\n").replace("\r", "\n"), str(path))
+
+
+def _override(table: Table, override: str) -> str:
+    """Put one `a.b=value` into the table. The key's name."""
+    if not _is_text(override):
+        raise ValueError(f"--set {_shown_text(override)} is not UTF-8 text")
+    name, equals, text = override.partition("=")
+    name = name.strip()
+    *parents, leaf = name.split(".")
+    if not equals or not all((*parents, leaf)) or len(parents) >= MOST_DEPTH:
+        raise ValueError(f"--set takes KEY=VALUE, such as lora.rank=4, and got {_shown_text(override)}")
+    for depth, parent in enumerate(parents, start=1):
+        inner: Any = table.setdefault(parent, {})
+        if not isinstance(inner, dict):
+            raise ValueError(f"--set {_brief(override)}: {'.'.join(parents[:depth])} is a value, not a table of them")
+        table = cast("Table", inner)
+    table[leaf] = _value(name, text)
+    return name
+
+
+def _is_text(override: str) -> bool:
+    """Return False where the terminal gave bytes that are no characters."""
+    return override.encode(errors="ignore").decode() == override
+
+
+def _value(name: str, text: str) -> Any:
+    """What the text of an override means: TOML if it is that and the key is not text anyway, else itself."""
+    try:
+        parsed = parse_toml(f"value = {text}", f"--set {_brief(name)}")
+    except NotToml:
+        return text
+    if set(parsed) != {"value"}:  # a line break smuggled in another key
+        return text
+    value = parsed["value"]
+    wants_text = any(key.name == name and key.is_text for key in all_keys())
+    return text if wants_text and not isinstance(value, str) else value
+
+
+def _default_source(table: Table) -> None:
+    """A `[data]` table that names no source is the default source's."""
+    data = table.get("data")
+    if isinstance(data, dict):
+        cast("Table", data).setdefault("source", Addition().source)
+
+
+def _read_literals(table: Table) -> None:
+    """Replace what TOML and pydantic read otherwise than it is meant: "none", and truth values in place of numbers."""
+    source = _source(table)
+    for key in all_keys():
+        *parents, leaf = key.name.split(".")
+        inner = _inner(table, parents)
+        value = inner.get(leaf)
+        if key.source not in (None, source):
+            continue
+        if key.nullable and value == NONE:
+            inner[leaf] = None
+        elif key.is_number and isinstance(value, bool):
+            inner[leaf] = str(value).lower()  # pydantic would take true for 1
+
+
+def _inner(table: Table, parents: Sequence[str]) -> Table:
+    """The table at the end of the path; an empty one when there is none."""
+    for parent in parents:
+        inner: Any = table.get(parent)
+        table = cast("Table", inner) if isinstance(inner, dict) else {}
+    return table
+
+
+def _source(table: Table) -> str | None:
+    data = table.get("data", {"source": Addition().source})
+    source: Any = cast("Table", data).get("source") if isinstance(data, dict) else None
+    return source if isinstance(source, str) else None
+
+
+# --- explaining ---
+
+
+def _problems(error: ValidationError, table: Table, path: Path | None, overridden: Sequence[str]) -> Iterator[str]:
+    """A line for each place in which something is wrong."""
+    by_name: dict[str, list[ErrorDetails]] = {}
+    for detail in error.errors(include_url=False):
+        by_name.setdefault(dotted_name(detail["loc"]), []).append(detail)
+    for name, details in by_name.items():
+        for line in _explain(name, details, _source(table)):
+            yield _origin(name, path, overridden) + line
+
+
+def _origin(name: str, path: Path | None, overridden: Sequence[str]) -> str:
+    parts = _parts(name)
+    for key in map(_parts, overridden):
+        if parts[: len(key)] == key or key[: len(parts)] == parts != [""]:
+            return "--set: "
+    return "" if path is None else f"{path}: "
+
+
+def _parts(name: str) -> list[str]:
+    return re.split(r"[.\[]", name)
+
+
+def _explain(name: str, details: Sequence[ErrorDetails], source: str | None) -> Iterator[str]:
+    first = details[0]
+    match first["type"]:
+        case "extra_forbidden":
+            for key in _unknown(name, first["input"]):
+                yield f"unknown key {_brief(key)}; {hint(key[:MOST_SHOWN], source)}"
+        case "missing":
+            needs = f'data.source = "{source}" needs it' if name.startswith("data.") else "it has no default"
+            yield f"{_brief(name)} is missing; {needs}"
+        case "value_error":
+            yield str(first.get("ctx", {})["error"])
+        case "union_tag_invalid" | "union_tag_not_found":
+            sources = dict.fromkeys(f'"{key.source}"' for key in all_keys() if key.source)
+            yield f"data.source must be {' or '.join(sources)}, and is {_shown(source)}"
+        case _:
+            wanted = dict.fromkeys(_wanted(name, detail, source) for detail in details)
+            yield f"{_brief(name)} must be {' or '.join(wanted)}, and is {_shown(first['input'])}"
+
+
+def _unknown(name: str, value: Any) -> Iterator[str]:
+    """The keys that an unknown name stands for: those of an unknown table are looked up one by one."""
+    if not isinstance(value, dict) or not value:
+        yield name
+        return
+    for key, inner in cast("Table", value).items():
+        yield from _unknown(f"{name}.{key}", inner)
+
+
+def _wanted(name: str, detail: ErrorDetails, source: str | None) -> str:
+    """What a value should have been, to follow "must be"."""
+    kind, context = detail["type"], detail.get("ctx", {})
+    if kind.startswith(("greater_than", "less_than")):
+        return _range(name, source) or _bounds(context)
+    if kind == "literal_error":
+        return str(context["expected"]).replace("'", '"')
+    if kind == "string_pattern_mismatch":
+        return f"text of the form {context['pattern']}"
+    if kind == "string_too_short":
+        return "text that is not empty"
+    if kind == "string_too_long":
+        return f"text of at most {context['max_length']} letters"
+    return _KINDS.get(kind.partition("_")[0], detail["msg"])
+
+
+def _range(name: str, source: str | None) -> str:
+    """The numbers that a key allows: `at least 1 and at most 9`."""
+    key = find_key(name, source)
+    limits = [] if key is None else key.field.metadata  # None: an entry of a table with names of its own
+    return " and ".join(
+        filter(None, (_bounds({word: getattr(limit, word, None) for word in BOUNDS}) for limit in limits))
+    )
+
+
+def _bounds(limits: Mapping[str, Any]) -> str:
+    return " and ".join(
+        f"{words} {limits[name]:.15g}" for name, words in BOUNDS.items() if limits.get(name) is not None
+    )
+
+
+def _brief(name: str) -> str:
+    """A name that may be of any length, and of any characters."""
+    text = name if name.isprintable() else json.dumps(name)
+    return text if len(text) <= MOST_SHOWN else text[: MOST_SHOWN - 3] + "..."
+
+
+def _shown_text(text: str) -> str:
+    shown = repr(text)
+    return shown if len(shown) <= MOST_SHOWN else shown[: MOST_SHOWN - 3] + "..."
+
+
+def _shown(value: Any, length: int = 60) -> str:
+    text = json.dumps(value, default=str, ensure_ascii=False)
+    return text if len(text) <= length else text[: length - 3] + "..."
+
+
+# --- writing ---
+
+
+def _table(model: BaseModel, prefix: str) -> Table:
+    table: Table = {}
+    for name, field in type(model).model_fields.items():
+        value = getattr(model, name)
+        if value == NONE and type(None) in get_args(field.annotation):
+            raise ValueError(f'{prefix}{name} cannot be the text "none", which stands for no value')
+        if value is not None:
+            table[name] = _plain(value, f"{prefix}{name}")
+        elif field.default is not None:
+            table[name] = NONE
+    return table
+
+
+def _plain(value: Any, name: str) -> Any:
+    match value:
+        case BaseModel():
+            return _table(value, f"{name}.")
+        case tuple() | list():
+            return [_plain(element, name) for element in cast("Sequence[Any]", value)]
+        case Mapping():
+            return {key: _plain(element, name) for key, element in cast("Mapping[str, Any]", value).items()}
+        case _:
+            return value

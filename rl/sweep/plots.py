@@ -1,0 +1,139 @@
+"""A sweep in pictures: accuracy by step, by learning rate, by the layers that are adapted, by batch size."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from rl.monitoring.best_effort import best_effort
+from rl.monitoring.figure_file import write_figure
+from rl.sweep.conclusions import Setting, alike, best, by_batch, by_kind, by_layers, counted, settings_of
+from rl.sweep.results import Result
+
+ACCURACY = "held-out accuracy"
+MOST_LEVEL = 6
+"""Numbers below an axis that are written level."""
+
+
+def draw_all(results: Sequence[Result], title: str, directory: Path) -> list[Path]:
+    """Draw what there is something to draw of; the files."""
+    settings = settings_of(results)
+    found: list[Path] = []
+    for draw, shown, name in (
+        (_by_step, alike(settings), "by-step.png"),
+        (_by_rate, alike(settings), "by-rate.png"),
+        (_by_layers, settings, "by-layers.png"),
+        (_by_batch, settings, "by-batch.png"),
+    ):
+        with best_effort(f"{name} could not be drawn"):
+            file = draw(shown, title, directory / name)
+            found += [] if file is None else [file]
+    return found
+
+
+def _kinds(settings: Sequence[Setting]) -> list[tuple[str, list[Setting], Any]]:
+    """By rank, lowest first and full fine-tuning last: its name, its settings, its colour."""
+    from matplotlib import colormaps
+
+    found = by_kind(settings)
+    ranks = [name for name in found if name.startswith("rank")]
+    shades: Any = colormaps["viridis"]
+    colours = {name: shades(0.05 + 0.8 * i / max(1, len(ranks) - 1)) for i, name in enumerate(ranks)}
+    return [(name, mine, colours.get(name, "black")) for name, mine in found.items()]
+
+
+def _by_step(settings: Sequence[Setting], title: str, file: Path) -> Path | None:
+    """Each rank at its best rate: the mean of the seeds, and their range."""
+    figure, axes = _figure(f"{title}: each at its best learning rate", "step")
+    for name, mine, colour in _kinds(settings):
+        chosen = best(mine)
+        if chosen is None:
+            continue
+        steps, low, mean, high = _band(chosen)
+        label = f"{name}, lr {chosen.one.lr:g} ({counted(len(chosen.results), 'seed')})"
+        axes.plot(steps, mean, color=colour, linewidth=2, label=label, linestyle="--" if colour == "black" else "-")
+        axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
+    return _saved(figure, axes, file) if settings else None
+
+
+def _band(setting: Setting) -> tuple[list[int], list[float], list[float], list[float]]:
+    """By step: the lowest seed's accuracy, the mean and the highest's; steps that all seeds reached."""
+    curves = [dict(result.curve) for result in setting.results]
+    steps = sorted(set.intersection(*(set(curve) for curve in curves)))
+    values = [[curve[step] for curve in curves] for step in steps]
+    return steps, [min(v) for v in values], [fmean(v) for v in values], [max(v) for v in values]
+
+
+def _by_rate(settings: Sequence[Setting], title: str, file: Path) -> Path | None:
+    if len({s.one.lr for s in settings}) < 2:
+        return None
+    figure, axes = _figure(f"{title}: final accuracy by learning rate", "learning rate")
+    axes.set_xscale("log")
+    for name, mine, colour in _kinds(settings):
+        by_rate = {lr: best([s for s in mine if s.one.lr == lr]) for lr in sorted({s.one.lr for s in mine})}
+        found = [(lr, s) for lr, s in by_rate.items() if s is not None]
+        axes.plot(
+            [lr for lr, _ in found], [s.mean for _, s in found], color=colour, marker="o", linewidth=2, label=name,
+            linestyle="--" if colour == "black" else "-",
+        )  # fmt: skip
+        for lr, s in found:
+            axes.vlines(lr, min(s.accuracies), max(s.accuracies), color=colour, alpha=0.4, linewidth=1.5)
+    _ticks(axes, sorted({s.one.lr for s in settings}))
+    return _saved(figure, axes, file)
+
+
+def _by_layers(settings: Sequence[Setting], title: str, file: Path) -> Path | None:
+    found = by_layers(settings)
+    if len(found) < 2:
+        return None
+    figure, axes = _figure(f"{title}: which layers are adapted, at about equal parameters", "")
+    labels: list[str] = []
+    for x, (name, setting) in enumerate(found.items()):
+        one = setting.one
+        axes.bar(x, setting.mean, width=0.6, color="0.8")
+        axes.plot([x] * len(setting.accuracies), setting.accuracies, "o", color="tab:green")
+        labels.append(f"{name}, rank {one.rank}\n{one.trained_parameters:,} parameters\nlr {one.lr:g}")
+    axes.set_xticks(range(len(found)), labels)
+    return _saved(figure, axes, file, legend=False)
+
+
+def _by_batch(settings: Sequence[Setting], title: str, file: Path) -> Path | None:
+    found = by_batch(settings)
+    if not found:
+        return None
+    figure, axes = _figure(f"{title}: final accuracy by batch size, each at its best rate", "problems a step")
+    axes.set_xscale("log")
+    for name, mine, colour in _kinds([setting for sizes in found.values() for setting in sizes.values()]):
+        points = sorted(mine, key=lambda setting: setting.one.problems_per_step)
+        sizes = [setting.one.problems_per_step for setting in points]
+        axes.plot(sizes, [setting.mean for setting in points], color=colour, marker="o", label=name)
+        for size, setting in zip(sizes, points, strict=True):
+            axes.vlines(size, min(setting.accuracies), max(setting.accuracies), color=colour, alpha=0.4)
+    _ticks(axes, sorted({setting.one.problems_per_step for setting in settings}))
+    return _saved(figure, axes, file)
+
+
+def _ticks(axes: Any, values: Sequence[float]) -> None:
+    """At the values that there are, in plain numbers; where they are many, those of neighbours must not meet."""
+    axes.set_xticks(values, [f"{value:g}" for value in values], rotation=45 if len(values) > MOST_LEVEL else 0)
+    axes.set_xticks([], minor=True)
+
+
+def _figure(title: str, x: str) -> tuple[Any, Any]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure: Any = Figure(figsize=(7.5, 4.5), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.set(title=title, xlabel=x, ylabel=ACCURACY)
+    axes.grid(alpha=0.3)
+    return figure, axes
+
+
+def _saved(figure: Any, axes: Any, file: Path, *, legend: bool = True) -> Path:
+    axes.set_ylim(bottom=0)
+    if legend:
+        axes.legend(frameon=False, fontsize="small")
+    write_figure(figure, file)
+    return file

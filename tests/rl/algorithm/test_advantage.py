@@ -1,0 +1,55 @@
+"""Advantages: what a group says about its completions."""
+
+from statistics import fmean, pstdev
+from typing import Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rewards.types import Outcome, Reward
+from rl.algorithm.advantage import advantages
+
+Kind = Literal["mean", "mean_std", "leave_one_out"]
+KINDS: tuple[Kind, ...] = ("mean", "mean_std", "leave_one_out")
+kinds = st.sampled_from(KINDS)
+values = st.floats(-100, 100).map(lambda value: round(value, 3))
+counted = st.builds(Reward, values, st.sampled_from([Outcome.CORRECT, Outcome.WRONG, Outcome.TIMEOUT]))
+uncounted = st.builds(Reward, values, st.sampled_from([Outcome.CRASHED, Outcome.NOT_APPLICABLE]))
+groups = st.lists(counted | uncounted, max_size=16)
+
+
+@given(groups, kinds)
+def test_advantages_sum_to_zero(rewards: list[Reward], kind: Kind) -> None:
+    assert sum(advantages(rewards, kind)) == pytest.approx(0, abs=1e-6)
+
+
+@given(groups, kinds)
+def test_a_completion_that_does_not_count_moves_nobody(rewards: list[Reward], kind: Kind) -> None:
+    among_all = advantages(rewards, kind)
+    assert len(among_all) == len(rewards)
+    assert all(a == 0 for a, reward in zip(among_all, rewards, strict=True) if not reward.counts)
+    assert [a for a, reward in zip(among_all, rewards, strict=True) if reward.counts] == advantages(
+        [reward for reward in rewards if reward.counts], kind
+    )
+
+
+@given(values, st.integers(1, 16), kinds)
+def test_a_group_of_equals_carries_no_signal(value: float, size: int, kind: Kind) -> None:
+    assert advantages([Reward(value, Outcome.WRONG)] * size, kind) == [0.0] * size
+
+
+@given(st.lists(counted, min_size=2, max_size=16), kinds)
+def test_the_better_of_two_has_the_larger_advantage(rewards: list[Reward], kind: Kind) -> None:
+    pairs = sorted(zip((reward.value for reward in rewards), advantages(rewards, kind), strict=True))
+    assert [a for _, a in pairs] == sorted(a for _, a in pairs)
+
+
+@given(st.lists(counted, min_size=2, max_size=16).filter(lambda group: len({r.value for r in group}) > 1))
+def test_advantages_are_what_their_papers_say(rewards: list[Reward]) -> None:
+    scores = [reward.value for reward in rewards]
+    assert advantages(rewards) == pytest.approx([s - fmean(scores) for s in scores], abs=1e-9)
+    standardised = [(s - fmean(scores)) / (pstdev(scores) + 1e-6) for s in scores]
+    assert advantages(rewards, "mean_std") == pytest.approx(standardised, abs=1e-9)
+    against_others = [s - fmean(scores[:i] + scores[i + 1 :]) for i, s in enumerate(scores)]
+    assert advantages(rewards, "leave_one_out") == pytest.approx(against_others, abs=1e-9)

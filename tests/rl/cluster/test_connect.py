@@ -1,0 +1,46 @@
+"""Where there is no cluster, or another one than ours."""
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from helpers.cluster import RANKONE, ROOT, free_port
+
+from rl.cluster.connect import join, mismatch
+
+SAID = """RuntimeError: Version mismatch: The cluster was started with:
+    Ray: 2.54.0
+    Python: 3.11.7
+This process on node 10.0.0.2 was started with:
+    Ray: 2.60.0
+    Python: 3.12.1
+"""
+"""What Ray 2.60 said to the head of a Ray 2.54."""
+
+
+def test_another_version_is_one_line_with_both() -> None:
+    said = mismatch(SAID) or ""
+    assert "Ray 2.54.0 on Python 3.11.7" in said
+    assert "Ray 2.60.0 on Python 3.12.1" in said
+    assert "\n" not in said
+    assert mismatch("something else") is None
+
+
+def test_where_nothing_listens_it_is_said_at_once() -> None:
+    started = time.monotonic()
+    with pytest.raises(ValueError, match=r"no Ray cluster answers at 127\.0\.0\.1"):
+        join(f"127.0.0.1:{free_port()}")
+    assert time.monotonic() - started < 12
+
+
+def test_where_ray_cannot_start_it_is_said_in_one_line(tmp_path: Path) -> None:
+    """Its files would lie below another file, which nothing can make a directory."""
+    (tmp_path / "file").write_text("")
+    command = [str(RANKONE), "train", str(ROOT / "examples" / "tiny.toml"), "--out", str(tmp_path / "run"), "--set", "runtime=ray"]  # fmt: skip
+    environment = {**os.environ, "RAY_TMPDIR": str(tmp_path / "file")}
+    environment.pop("RAY_ADDRESS", None)
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    (line,) = [line for line in ended.stderr.splitlines() if line.startswith("rankone: ")]
+    assert (ended.returncode, "Ray would not start: " in line, "Traceback" in ended.stderr) == (1, True, False), line

@@ -1,0 +1,99 @@
+"""Several runs on shared actors: a learner that is killed takes nothing from any of them."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from lora.files import read_peft, unpack
+from rl.cluster.ray_host import RayHost
+from rl.cluster.shared_components import open_shared
+from rl.launch.train_run import Prepared, prepare, train_through_deaths
+from rl.learner.policy_host import HostSpec
+from rl.run.directory import RunDirectory
+from rl.run.sinks import Ended, Sink, Sinks
+from rl.settings.toml import load_config
+from rl.types import Group
+from rollout.placement import Place
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "tiny.toml"
+EAGER = "def digits(problem, completion):\n    return sum(map(str.isdigit, completion)) / max(1, len(completion))\n"
+
+
+class Reaper(Sink):
+    """Kills a process once, when a step is done."""
+
+    def __init__(self, step: int, pid: int) -> None:
+        self._step = step
+        self._pid = pid
+
+    def stepped(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None:
+        if step == self._step and self._pid:
+            os.kill(self._pid, signal.SIGKILL)
+            self._pid = 0
+
+    def evaluated(self, *_: object) -> None:
+        """Goes on."""
+
+    def close(self, ended: Ended) -> None:
+        """Nothing to release."""
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    return unpack(read_peft(out / "adapters" / "last").payload)[0]
+
+
+async def run_both(prepared: list[Prepared], home: Path, kill_after: int | None) -> list[list[int]]:
+    """Two runs at once; the steps that were written down of each."""
+    home.mkdir()
+    async with open_shared([one.config for one in prepared], 2) as shared:
+        host = shared.rounds._host  # pyright: ignore[reportPrivateUsage]
+        pid = await host.pid() if isinstance(host, RayHost) else 0
+        assert pid or kill_after is None
+
+        async def one_run(index: int, one: Prepared) -> list[int]:
+            directory = RunDirectory.create(home / f"{index}", one.config)
+            sinks = Sinks([Reaper(kill_after, pid)] if index == 0 and kill_after is not None else [])
+            async with shared.open(one.config, f"run{index}", one.encode) as parts:
+                await train_through_deaths(one, parts, directory, sinks, resume=False)
+            return [row["step"] for row in directory.metrics()]
+
+        return await asyncio.gather(*(one_run(index, one) for index, one in enumerate(prepared)))
+
+
+def two_runs(home: Path, runtime: str) -> list[Prepared]:
+    """That differ in their rank."""
+    settings = [
+        "problems_per_step=4", "sampling.group_size=4", "evaluate.every=4", "evaluate.num_problems=4", "num_steps=5",
+        "reward.workers=1", f"runtime={runtime}", f"reward.function={home / 'eager.py'}:digits",
+    ]  # fmt: skip
+    return [prepare(load_config(EXAMPLE, [*settings, f"lora.rank={rank}"]), EXAMPLE.parent) for rank in (1, 8)]
+
+
+@pytest.mark.usefixtures("ray_cluster")
+async def test_runs_that_share_a_learner_outlive_it(tmp_path: Path) -> None:
+    """They end as the same two in one process, where nothing was killed."""
+    (tmp_path / "eager.py").write_text(EAGER)
+    calm = await run_both(two_runs(tmp_path, "local"), tmp_path / "calm", None)
+    killed = await run_both(two_runs(tmp_path, "ray"), tmp_path / "killed", 2)
+    assert calm == killed == [list(range(6))] * 2
+    for index in range(2):
+        one, other = weights(tmp_path / "calm" / f"{index}"), weights(tmp_path / "killed" / f"{index}")
+        for name in one:
+            assert (one[name] - other[name]).norm() <= 1e-2 * one[name].norm(), name
+
+
+async def test_an_interruption_that_comes_with_an_answer_is_not_lost() -> None:
+    """Lost, the run would go on until it is killed: it is asked to stop only once."""
+    host = RayHost(HostSpec(load_config(EXAMPLE).model, "cpu"), Place, stall_timeout=60)
+    answer = asyncio.get_running_loop().create_future()
+    asking = asyncio.ensure_future(host._reply(answer))  # pyright: ignore[reportPrivateUsage]
+    await asyncio.sleep(0)
+    answer.set_result(1)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking

@@ -1,0 +1,68 @@
+"""What is sent to a cluster: all that the run needs, and nothing else."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from helpers.cluster import ROOT
+
+from rl.data import load_problems
+from rl.jobs.package import MAX_BYTES, check_size, write_job
+from rl.settings.toml import load_config
+
+
+def test_a_directory_of_data_goes_whole_whatever_its_ignore_file_says(tmp_path: Path) -> None:
+    data = tmp_path / "here" / "gsm"
+    data.mkdir(parents=True)
+    (data / ".gitignore").write_text("*\n")
+    (data / ".git").mkdir()
+    (data / ".git" / "pack").write_text("stays")
+    line = '{"question": "How many are 2 and 3?", "answer": "2 + 3 = <<2+3=5>>5\\n#### 5"}\n'
+    (data / "train.jsonl").write_text(line)
+    (data / "test.jsonl").write_text(line.replace("2 and 3", "3 and 2"))
+    (tmp_path / "here" / "run.toml").write_text('[data]\nsource = "gsm8k"\npath = "gsm"\n')
+    (tmp_path / "here" / "secret.txt").write_text("stays")
+    folder = tmp_path / "job"
+    folder.mkdir()
+    write_job(load_config(tmp_path / "here" / "run.toml"), tmp_path / "here", folder)
+    shutil.rmtree(tmp_path / "here")
+    sent = sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
+    assert sent == ["config.toml", "data/gsm/test.jsonl", "data/gsm/train.jsonl"]
+    split = load_problems(load_config(folder / "config.toml").data, 0, folder)
+    assert [problem.answer for problem in (*split.train, *split.held_out)] == ["5", "5"]
+
+
+def test_a_built_in_source_needs_no_data(tmp_path: Path) -> None:
+    write_job(load_config(ROOT / "examples" / "addition.toml"), ROOT / "examples", tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["config.toml"]
+
+
+def test_what_is_too_large_is_named_before_anything_is_sent(tmp_path: Path) -> None:
+    (tmp_path / "small.txt").write_text("x")
+    with (tmp_path / "large.jsonl").open("wb") as file:
+        file.truncate(MAX_BYTES + 2**20)
+    with pytest.raises(ValueError, match=r"large\.jsonl \(101 MiB\), small\.txt"):
+        check_size(tmp_path)
+
+
+def test_data_that_is_too_large_is_not_even_copied(tmp_path: Path) -> None:
+    data = tmp_path / "gsm"
+    data.mkdir()
+    for name in ("train", "test"):
+        with (data / f"{name}.jsonl").open("wb") as file:
+            file.truncate(MAX_BYTES // 2 + 1)
+    (tmp_path / "run.toml").write_text('[data]\nsource = "gsm8k"\npath = "gsm"\n')
+    folder = tmp_path / "job"
+    folder.mkdir()
+    with pytest.raises(ValueError, match=r"train\.jsonl \(50 MiB\), test\.jsonl \(50 MiB\)"):
+        write_job(load_config(tmp_path / "run.toml"), tmp_path, folder)
+    assert list(folder.iterdir()) == []
+
+
+def test_a_model_beside_the_configuration_keeps_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "model").mkdir()
+    folder = tmp_path / "job"
+    folder.mkdir()
+    monkeypatch.chdir(tmp_path)
+    write_job(load_config(ROOT / "examples" / "tiny.toml", ["model.name=model"]), ROOT / "examples", folder)
+    assert load_config(folder / "config.toml").model.name == str(tmp_path / "model")

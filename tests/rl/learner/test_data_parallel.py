@@ -1,0 +1,145 @@
+"""Several learners that share a step's rows make the update that one would make."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.fakes import made_groups
+from helpers.hybrids import save_hybrid
+
+from lora.config import LoraConfig, ModelConfig
+from lora.files import unpack
+from rl.algorithm.advantage import advantages
+from rl.algorithm.batch import build_batch, split_rows
+from rl.cluster.placement import Request
+from rl.cluster.ray_learner import RayLearner
+from rl.config import LearnerConfig, RunConfig
+from rl.learner.torch_learner import TorchLearner
+from rl.types import Learner, LearnerDied, TrainBatch
+from rollout.placement import Place
+
+
+def batch(seed: int, groups: int = 5) -> TrainBatch:
+    made = made_groups(seed, groups=groups, size=4)
+    return build_batch(made, [advantages(group.rewards) for group in made], 40)
+
+
+def arguments(
+    model: ModelConfig, *, lm_head: bool = False, targets: tuple[str, ...] = (), **settings: Any
+) -> dict[str, Any]:
+    config = LearnerConfig(lr=1e-2, tokens_per_microbatch=64, **settings)
+    lora = LoraConfig(rank=2, lm_head=lm_head, **({"targets": targets} if targets else {}))
+    return {"run": "run", "model": model, "lora": lora, "config": config, "temperature": 1.0, "seed": 3}
+
+
+@asynccontextmanager
+async def learners(made_of: dict[str, Any], count: int, **options: Any) -> AsyncGenerator[RayLearner]:
+    made = await RayLearner.start(
+        made_of | {"device": "cpu"}, lambda rank: Place(threads=1), stall_timeout=300, count=count, **options
+    )
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+async def assert_same_policy(one: Learner, other: Learner) -> None:
+    mine, theirs = [unpack((await learner.publish()).payload)[0] for learner in (one, other)]
+    for name, tensor in theirs.items():
+        assert (mine[name] - tensor).norm() <= 1e-4 * max(tensor.norm(), 1e-3), name
+
+
+def test_rows_are_divided_whole_and_about_equally() -> None:
+    rows = batch(0, groups=20).rows
+    shares = split_rows(rows, 3)
+    assert sorted(id(row) for share in shares for row in share) == sorted(map(id, rows))
+    loads = [sum(len(row.token_ids) for row in share) for share in shares]
+    assert max(loads) - min(loads) <= max(len(row.token_ids) for row in rows)
+    assert split_rows(rows[:1], 2) == [[rows[0]], []]
+
+
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize("shard", [False, True], ids=["whole models", "sharded models"])
+@pytest.mark.parametrize("again", [False, True], ids=["kept", "recomputed, adapted head"])
+async def test_two_learners_make_the_update_of_one(tiny_model: ModelConfig, shard: bool, again: bool) -> None:
+    alone = TorchLearner(**arguments(tiny_model, lm_head=again))
+    made_of = arguments(tiny_model, lm_head=again, gradient_checkpointing=again)
+    async with learners(made_of, 2, shard=shard) as two:
+        for step, groups in enumerate((5, 1, 4)):  # with one group, one learner has no rows
+            mine, theirs = await two.update(batch(step, groups)), await alone.update(batch(step, groups))
+            assert mine == pytest.approx(theirs, rel=1e-4, abs=1e-6)
+            await assert_same_policy(two, alone)
+        assert await two.update(TrainBatch([], 10, 1)) == {"update/skipped": 1.0}
+        sequences = [[5, 6, 7, 8], [9, 10, 11]]
+        for under in ("policy", "base"):
+            scored, expected = await two.score(sequences, under=under), await alone.score(sequences, under=under)
+            assert [s == pytest.approx(e, abs=1e-4) for s, e in zip(scored, expected, strict=True)] == [True, True]
+
+
+@pytest.mark.usefixtures("ray_cluster")
+async def test_two_learners_of_a_sharded_hybrid_make_the_update_of_one(tmp_path: Path) -> None:
+    """Each reads its completions one a row, so they have unequal numbers of microbatches to go through together."""
+    targets = save_hybrid("qwen3.5", tmp_path)
+    model = ModelConfig(name=str(tmp_path), dtype="float32", max_length=64)
+    options = arguments(model, targets=targets)
+    alone = TorchLearner(**options)
+    async with learners(options, 2, shard=True) as two:
+        mine, theirs = await two.update(batch(0, 3)), await alone.update(batch(0, 3))
+        assert mine == pytest.approx(theirs, rel=1e-4, abs=1e-6)
+        await assert_same_policy(two, alone)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+async def test_the_death_of_one_is_the_death_of_both_and_they_go_on_from_what_was_saved(
+    tiny_model: ModelConfig,
+) -> None:
+    alone = TorchLearner(**arguments(tiny_model))
+    async with learners(arguments(tiny_model), 2) as two:
+        await two.update(batch(0))
+        await alone.update(batch(0))
+        saved = await two.state()
+        os.kill(await two.pid(1), signal.SIGKILL)
+        with pytest.raises(LearnerDied):
+            async with asyncio.timeout(60):
+                await two.update(batch(1))
+        for late in (two.update(batch(1)), two.score([[5, 6, 7]]), two.state(), two.pid()):
+            with pytest.raises(LearnerDied, match="not been started again"):  # whoever asks next hears of it, too
+                await late
+        await two.restart()
+        await two.load_state(saved)
+        await two.update(batch(1))
+        await alone.update(batch(1))
+        await assert_same_policy(two, alone)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "fits"),
+    [
+        ([{"GPU": 4.0}], True),
+        ([{"GPU": 1.0}, {"GPU": 1.0}, {"GPU": 2.0}], True),
+        ([{"GPU": 3.0}], False),
+        ([{"GPU": 1.0}] * 4, False),
+    ],
+)
+def test_each_learner_has_a_bundle_of_its_own(nodes: list[dict[str, float]], fits: bool) -> None:
+    """Two learners of a GPU each, and a worker of two on one node."""
+    asked = Request({"GPU": 1.0}, {"GPU": 2.0}, workers=1, strategy="PACK", learners=2)
+    assert asked.bundles() == [{"GPU": 1.0}, {"GPU": 1.0}, {"GPU": 2.0}]
+    assert asked.fits(nodes) is fits
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"num_learners": 2}, "num_learners above 1 needs runtime"),
+        ({"shard": True}, "shard needs"),
+    ],
+)
+def test_what_cannot_be_divided_is_refused(settings: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        RunConfig.model_validate({"runtime": "local", "rollout": {"engine": "torch"}, "learner": settings})

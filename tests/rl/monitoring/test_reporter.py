@@ -1,0 +1,144 @@
+"""What a run tells the page, whatever happens to either: the store has every step once, and the run keeps few rows."""
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray.exceptions import ActorDiedError
+
+from rl.config import RunConfig
+from rl.monitoring.dashboard import reporter as teller
+from rl.monitoring.dashboard.reporter import NO_PAGE, ROWS_KEPT, PageTeller
+from rl.monitoring.dashboard.store import RunStore
+from rl.monitoring.dashboard.types import News, RunInfo
+from rl.run.directory import RunDirectory
+from rl.run.jsonl import append_objects
+
+INFO = RunInfo("run", "node:/runs/a", num_steps=10, settings={})
+
+
+class Method:
+    """A method of an actor that is in this process: `ray.get` finds the answer there already."""
+
+    def __init__(self, method: Callable[..., Any]) -> None:
+        self.remote = method
+
+
+class Host:
+    """The page host, without Ray."""
+
+    def __init__(self, store: RunStore) -> None:
+        self._store = store
+        self.gone = False
+        self.begin = Method(self._begin)
+        self.tell = Method(self._tell)
+
+    def _begin(self, info: RunInfo) -> tuple[str, int]:
+        run = self._store.begin(info)
+        return run, self._store.known(run)
+
+    def _tell(self, run: str, news: News) -> int:
+        if self.gone:
+            raise ActorDiedError
+        return self._store.tell(run, news)
+
+
+class Told:
+    """A run that tells what it writes."""
+
+    def __init__(self, place: Path, host: Host | None, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(teller, "BEAT_S", 0.02)
+        monkeypatch.setattr(teller, "find_host", lambda: host)
+        monkeypatch.setattr(teller.ray, "get", lambda answer, timeout: answer)
+        self.directory = RunDirectory.create(place / "run", RunConfig())
+        self.teller = PageTeller(INFO, self.directory)
+
+    def step(self, step: int, reward: float = 0.0) -> None:
+        append_objects(self.directory.metrics_file, [{"step": step, "time": 1.0, "reward": reward}])
+        self.teller.stepped(step, {"reward": reward}, [])
+
+    @property
+    def waiting(self) -> int:
+        return len(self.teller._untold)  # pyright: ignore[reportPrivateUsage]
+
+
+def until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.01)
+
+
+def count(store: RunStore) -> int:
+    record = store.record("run")
+    return record.outline.count if record is not None else 0
+
+
+def known(store: RunStore) -> list[tuple[int, float]]:
+    """Once nobody writes to it any more."""
+    return [(row["step"], row["reward"]) for row in store.rows("run")]
+
+
+def test_steps_are_told_once_and_then_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = RunStore(tmp_path / "store")
+    run = Told(tmp_path, Host(store), monkeypatch)
+    for step in range(50):
+        run.step(step)
+    until(lambda: count(store) == 50 and run.waiting == 0)
+    run.teller.close()
+    assert known(store) == [(step, 0.0) for step in range(50)]
+
+
+def test_a_host_that_was_away_for_long_is_told_everything_from_the_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = RunStore(tmp_path / "store")
+    host = Host(store)
+    run = Told(tmp_path, host, monkeypatch)
+    run.step(0)
+    until(lambda: count(store) == 1)
+    host.gone = True
+    for step in range(1, 2 * ROWS_KEPT):
+        run.step(step)
+    assert run.waiting <= ROWS_KEPT
+    host.gone = False
+    until(lambda: count(store) == 2 * ROWS_KEPT)
+    run.teller.close()
+    assert known(store) == [(step, 0.0) for step in range(2 * ROWS_KEPT)]
+
+
+def test_steps_that_are_done_again_replace_the_first_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Told already or not: the learner died, and the run went back to its checkpoint of step 3."""
+    store = RunStore(tmp_path / "store")
+    run = Told(tmp_path, Host(store), monkeypatch)
+    for step in range(6):
+        run.step(step)
+    until(lambda: count(store) == 6)
+    run.directory.forget_from(3)
+    for step in range(3, 8):
+        run.step(step, reward=1.0)
+    run.teller.close()
+    assert known(store) == [(step, float(step >= 3)) for step in range(8)]
+
+
+def test_where_nobody_listens_nothing_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Told(tmp_path, None, monkeypatch)
+    until(lambda: run.teller._nobody_listens)  # pyright: ignore[reportPrivateUsage]
+    run.step(0)
+    assert run.waiting == 0
+    run.teller.close()
+
+
+@pytest.mark.parametrize(("address", "said"), [("10.0.0.1:6379", 1), ("local", 0)])
+def test_a_sweep_says_once_that_the_cluster_it_joined_has_no_page_and_never_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, address: str, said: int
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setattr(teller, "_SAYING", threading.Lock())
+    with caplog.at_level("INFO"):
+        for run in [Told(tmp_path / f"{index}", None, monkeypatch) for index in range(4)]:
+            run.teller.close()
+    assert [record.message for record in caplog.records if record.name == teller.__name__] == [NO_PAGE] * said
