@@ -34,7 +34,7 @@ from rl.launch.sft_run import prepare
 from rl.learner.torch_learner import TorchLearner
 from rl.run.export import export_merged
 from rl.settings.toml import load_config
-from rl.sft import as_the_learner_sees_it, fine_tune, log_loss
+from rl.sft import as_the_learner_sees_it, log_loss, train_sft
 from rl.types import Group, Learner
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -86,13 +86,13 @@ class Nowhere:
     async def restore(self, learner: Learner) -> int:
         return 0
 
-    async def measured(self, step: int, adapter: Adapter, metrics: Mapping[str, float], learner: Learner) -> None:
+    async def on_metrics(self, step: int, adapter: Adapter, metrics: Mapping[str, float], learner: Learner) -> None:
         """Measured at the end."""
 
-    def alarmed(self, step: int, alarms: Sequence[str]) -> None:
+    def on_alarm(self, step: int, alarms: Sequence[str]) -> None:
         """It shows in what was learned."""
 
-    def stepped(self, step: int, metrics: dict[str, float], groups: Sequence[Group]) -> None:
+    def on_step(self, step: int, metrics: dict[str, float], groups: Sequence[Group]) -> None:
         """Measured at the end."""
 
     async def checkpoint(self, step: int, adapter: Adapter, learner: Learner) -> None:
@@ -143,8 +143,8 @@ def teach(config: RunConfig, problems: Sequence[Problem]) -> tuple[Adapter, floa
     split = Split(train=tuple(problems), held_out=tuple(problems[:1]))
 
     async def taught() -> tuple[Adapter, float, int]:
-        policy = await fine_tune(config, split, prepared.demonstrate, learner, Nowhere())
-        lesson = [prepared.demonstrate(problem) for problem in problems]
+        policy = await train_sft(config, split, prepared.encode_sft, learner, Nowhere())
+        lesson = [prepared.encode_sft(problem) for problem in problems]
         nats = await log_loss(learner, lesson) * sum(len(one.completion) for one in lesson)
         return policy, len(problems) * BITS - nats / math.log(2), (await learner.facts())["trained_parameters"]
 

@@ -33,13 +33,13 @@ import ray
 
 from lora.files import read_peft
 from rl.algorithm.evaluate import Evaluation
-from rl.cluster.components import disconnect, open_parts
+from rl.cluster.components import disconnect, open_components
 from rl.config import RunConfig
-from rl.launch.train_run import prepare, telling, train_through_deaths
+from rl.launch.train_run import open_sinks, prepare, train_with_restarts
 from rl.run.directory import RunDirectory
 from rl.run.sinks import Ended, Sink
 from rl.settings.toml import load_config
-from rl.train import Parts
+from rl.train import Components
 from rl.types import Group
 
 TINY = Path(__file__).resolve().parents[1] / "examples" / "tiny.toml"
@@ -76,10 +76,10 @@ class Counting(Sink):
 
     steps = 0
 
-    def stepped(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None:
+    def on_step(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None:
         self.steps = step
 
-    def evaluated(self, step: int, evaluation: Evaluation) -> None:
+    def on_eval(self, step: int, evaluation: Evaluation) -> None:
         """Not of interest."""
 
     def close(self, ended: Ended) -> None:
@@ -160,7 +160,7 @@ def graders() -> list[int]:
     return found
 
 
-async def victim(kind: str, parts: Parts, rng: random.Random) -> int | None:
+async def victim(kind: str, parts: Components, rng: random.Random) -> int | None:
     """The process id of one of that kind, if there is one to be asked."""
     if kind == "grader":
         return rng.choice(graders() or [0]) or None
@@ -171,7 +171,7 @@ async def victim(kind: str, parts: Parts, rng: random.Random) -> int | None:
     return None
 
 
-async def havoc(parts: Parts, every: float, kills: Counter[str], rng: random.Random) -> None:
+async def havoc(parts: Components, every: float, kills: Counter[str], rng: random.Random) -> None:
     """Kill somebody every so often, for ever."""
     while every:
         await asyncio.sleep(rng.expovariate(1 / every))
@@ -220,15 +220,15 @@ async def soak(options: argparse.Namespace, out: Path) -> tuple[RunConfig, list[
     kills: Counter[str] = Counter()
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(disconnect)  # in the loop, with whose thread the cluster dies: left later, Ray ends the process
-        parts = await stack.enter_async_context(open_parts(prepared.config, out.name, prepared.encode))
+        parts = await stack.enter_async_context(open_components(prepared.config, out.name, prepared.encode))
         beside = [
             asyncio.create_task(havoc(parts, options.every, kills, random.Random(options.seed))),
             asyncio.create_task(observe(samples, counting, kills, options.report)),
         ]
         started = time.monotonic()
         try:
-            async with telling(prepared.config, directory, counting) as sinks:
-                await train_through_deaths(prepared, parts, directory, sinks, resume=False)
+            async with open_sinks(prepared.config, directory, counting) as sinks:
+                await train_with_restarts(prepared, parts, directory, sinks, resume=False)
         finally:
             for task in beside:
                 task.cancel()

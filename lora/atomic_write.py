@@ -10,7 +10,7 @@ from pathlib import Path
 from lora.ordinary_file import require_directory, require_file
 
 
-def write_file(path: Path, content: bytes) -> Path:
+def write_atomic(path: Path, content: bytes) -> Path:
     """Put `content` under that name in one step: whoever looks sees what was there before, or all of this.
 
     It is written beside `path` first, under a name with a leading dot, which a kill may leave there. A link of that
@@ -20,7 +20,7 @@ def write_file(path: Path, content: bytes) -> Path:
         NotOrdinary: something that is no file has that name.
         OSError: with the file's name in it, so that a user knows where there is no room.
     """
-    with naming(path):
+    with with_filename(path):
         require_file(path)
         _write(Path(os.path.realpath(path)), content)
     return path
@@ -47,7 +47,7 @@ def new_directory(path: Path) -> Generator[Path]:
         raise ValueError(f"{path} cannot be written: {error.strerror}; choose another --out") from error
     try:
         yield scratch
-        with naming(path):
+        with with_filename(path):
             scratch.chmod(0o755)
             if inside:
                 for entry in sorted(scratch.iterdir()):
@@ -70,7 +70,7 @@ def require_new(path: Path) -> None:
 
 
 @contextmanager
-def naming(path: Path) -> Generator[None]:
+def with_filename(path: Path) -> Generator[None]:
     """Say of every OSError that it is about this file; the kernel does not, where a file is written that was open, and
     names one that the user does not know, where it was to become this one."""
     try:

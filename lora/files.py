@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lora.atomic_write import naming, sync, write_file
+from lora.atomic_write import sync, with_filename, write_atomic
 from lora.config import MOST_ALPHA, MOST_RANK
 from lora.experts import PROJECTIONS
 from lora.ordinary_file import NotOrdinary, read_file
@@ -117,7 +117,7 @@ def write_peft(adapter: Adapter, directory: Path) -> Path:
     or the other.
     """
     if _holds(directory, _config(adapter)):
-        write_file(directory / WEIGHTS, adapter.payload)
+        write_atomic(directory / WEIGHTS, adapter.payload)
         return directory
     directory.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}-"))
@@ -135,10 +135,10 @@ def write_files(adapter: Adapter, directory: Path) -> None:
     """Write the files of a PEFT directory, or the one of a policy of all weights, into a directory that is there."""
     config = _config(adapter)
     if config is None:
-        write_file(directory / WHOLE, adapter.payload)
+        write_atomic(directory / WHOLE, adapter.payload)
     else:
-        write_file(directory / WEIGHTS, adapter.payload)
-        write_file(directory / CONFIG, config)
+        write_atomic(directory / WEIGHTS, adapter.payload)
+        write_atomic(directory / CONFIG, config)
 
 
 def _config(adapter: Adapter) -> bytes | None:
@@ -182,7 +182,7 @@ def _read_adapter(directory: Path) -> bytes:
 
 
 def _read(file: Path, most_bytes: int | None = None) -> bytes:
-    with naming(file):
+    with with_filename(file):
         return read_file(file, most_bytes)
 
 

@@ -50,12 +50,12 @@ class FullWeights:
         self._show(self._masters)
 
     @contextmanager
-    def alone(self) -> Generator[None]:
+    def exclusively(self) -> Generator[None]:
         """There is nothing beside it."""
         yield
 
     @contextmanager
-    def replaced(self, tensors: dict[str, Tensor]) -> Generator[None]:
+    def swapped_in(self, tensors: dict[str, Tensor]) -> Generator[None]:
         """Other weights, inside the block, in which nothing can be learned: a backward pass would come too late."""
         self._show(tensors)
         try:
@@ -67,7 +67,7 @@ class FullWeights:
     @contextmanager
     def disabled(self) -> Generator[None]:
         """The weights that training began from, inside the block."""
-        with self.replaced(self._base):
+        with self.swapped_in(self._base):
             yield
 
     @torch.no_grad()

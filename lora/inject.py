@@ -60,7 +60,7 @@ class LoraLayers(dict[str, LowRank | ExpertsLowRank]):
         """Nothing to do: the layers compute with the tensors themselves."""
 
     @contextmanager
-    def replaced(self, tensors: dict[str, Tensor]) -> Generator[None]:
+    def swapped_in(self, tensors: dict[str, Tensor]) -> Generator[None]:
         """Another adapter of the same shape, inside the block, in which nothing can be learned.
 
         Its numbers are gone when a backward pass would need them. Raises ValueError as `load` does.
@@ -74,7 +74,7 @@ class LoraLayers(dict[str, LowRank | ExpertsLowRank]):
             self.load(mine)
 
     @contextmanager
-    def alone(self) -> Generator[None]:
+    def exclusively(self) -> Generator[None]:
         """All of a batch uses this adapter, inside the block."""
         with self.routing.under(Route(((self.slot, None),))):
             yield
@@ -150,7 +150,7 @@ def check_adapted(model: nn.Module, layers: LoraLayers) -> None:
     """
     ids = torch.tensor([[1, 2, 3, 4]], device=next(model.parameters()).device)
     try:
-        with layers.alone(), torch.enable_grad():
+        with layers.exclusively(), torch.enable_grad():
             if not model(input_ids=ids).logits.requires_grad:
                 kind = cast(Any, model).config.model_type
                 raise UnsupportedModel(f"models of type {kind!r} pass no gradient on to an adapter; {KNOWN}")

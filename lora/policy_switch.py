@@ -15,7 +15,7 @@ Shape = tuple[int, float, tuple[str, ...]]
 """Rank, alpha and targets: adapters of one shape take turns in one slot."""
 
 
-class ServedModel:
+class PolicySwitcher:
     """A base model and what of the policies was put on it so far."""
 
     def __init__(self, model: nn.Module, lora: LoraConfig) -> None:
@@ -43,7 +43,7 @@ class ServedModel:
                 yield
             return
         self._show("", self._own)
-        with self._fill(adapter.name, tensors, description).alone():
+        with self._fill(adapter.name, tensors, description).exclusively():
             yield
 
     def _fill(self, name: str, tensors: dict[str, Tensor], description: Description) -> LoraLayers:

@@ -376,7 +376,7 @@ def combine(terms: Sequence[Term], scores: Sequence[Score]) -> Reward:
     if not applying:
         return Reward(0.0, Outcome.NOT_APPLICABLE)
     stated = [s for _, s in applying if isinstance(s, Reward)]
-    failed = [s for s in stated if not s.counts]
+    failed = [s for s in stated if not s.is_valid]
     if failed:
         return Reward(0.0, failed[0].outcome)
     value = sum(t.weight * (s.value if isinstance(s, Reward) else s) for t, s in applying)

@@ -72,12 +72,12 @@ def _check_ran(pool: GraderPool, graded: Sequence[Graded]) -> None:
 
 
 def _check_judges(rewards: Sequence[Reward]) -> None:
-    if not any(r.counts for r in rewards):
+    if not any(r.is_valid for r in rewards):
         raise ValueError("the reward function returned None for every trial completion; it would judge nothing")
 
 
 def _check_tells_apart(rewards: Sequence[Reward], tried: Sequence[Trial], sources: Sequence[str]) -> None:
-    values = [r.value for r in rewards if r.counts]
+    values = [r.value for r in rewards if r.is_valid]
     if len(set(values)) == 1:
         kinds = ", ".join(dict.fromkeys(t.kind for t in tried))
         raise ValueError(

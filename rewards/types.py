@@ -50,7 +50,7 @@ class Reward:
     outcome: Outcome
 
     @property
-    def counts(self) -> bool:
+    def is_valid(self) -> bool:
         """Whether the completion may teach: one whose grader crashed is left out of its group, not scored 0."""
         return self.outcome not in (Outcome.CRASHED, Outcome.NOT_APPLICABLE)
 

@@ -1,3 +1,3 @@
-from rl.shadowing import claim
+from rl.shadowing import load_own_packages
 
-claim()
+load_own_packages()

@@ -12,7 +12,7 @@ from typing import Protocol
 from lora.types import Adapter
 from rewards.types import Problem
 from rl.algorithm.collapse import SKIPPED
-from rl.algorithm.demonstrations import Demonstration, build_lesson
+from rl.algorithm.demonstrations import Demonstration, build_sft_batch
 from rl.algorithm.lr_schedule import lr_scale
 from rl.algorithm.metrics import Stopwatch
 from rl.config import RunConfig, replaced
@@ -23,23 +23,23 @@ OF_SAMPLING = ("update/kl_sampler_learner", "update/clip_fraction")
 """Metrics that mean nothing where no policy sampled."""
 
 
-class SupervisedJournal(Protocol):
+class SftJournal(Protocol):
     """Where a run writes down what happened (see `rl.train.Journal`)."""
 
     async def restore(self, learner: Learner) -> int: ...
 
-    async def measured(self, step: int, adapter: Adapter, metrics: Mapping[str, float], learner: Learner) -> None:
+    async def on_metrics(self, step: int, adapter: Adapter, metrics: Mapping[str, float], learner: Learner) -> None:
         """These `eval/...` metrics are of the policy at `step`; the best one is kept."""
         ...
 
-    def alarmed(self, step: int, alarms: Sequence[str]) -> None: ...
+    def on_alarm(self, step: int, alarms: Sequence[str]) -> None: ...
 
-    def stepped(self, step: int, metrics: dict[str, float], groups: Sequence[Group]) -> None: ...
+    def on_step(self, step: int, metrics: dict[str, float], groups: Sequence[Group]) -> None: ...
 
     async def checkpoint(self, step: int, adapter: Adapter, learner: Learner) -> None: ...
 
 
-class Examiner(Protocol):
+class Evaluator(Protocol):
     """Lets a policy answer the held-out problems."""
 
     async def __call__(self, step: int, adapter: Adapter, learner: Learner) -> dict[str, float]:
@@ -47,13 +47,13 @@ class Examiner(Protocol):
         ...
 
 
-async def fine_tune(
+async def train_sft(
     config: RunConfig,
     problems: Split,
     demonstrate: Callable[[Problem], Demonstration],
     learner: Learner,
-    journal: SupervisedJournal,
-    examine: Examiner | None = None,
+    journal: SftJournal,
+    examine: Evaluator | None = None,
 ) -> Adapter:
     """Run `config.num_steps` steps, from wherever `journal` says they begin; returns the last policy."""
     looked_at = sample_held_out(problems.held_out, config.evaluate.num_problems, config.seed)
@@ -67,17 +67,17 @@ async def fine_tune(
                 adapter = await learner.publish()
                 metrics["eval/log_loss"] = await log_loss(learner, held_out)
                 metrics |= {} if examine is None else await examine(step, adapter, learner)
-            await journal.measured(step, adapter, metrics, learner)
+            await journal.on_metrics(step, adapter, metrics, learner)
         if step == config.num_steps:
-            journal.stepped(step, metrics | watch.metrics(), [])
+            journal.on_step(step, metrics | watch.metrics(), [])
             break
         drawn = draw(problems.train, step, config.problems_per_step, config.seed)
         lesson = [demonstrate(problem) for problem in drawn]
         metrics |= await learn(config, lesson, learner, step, watch)
         metrics["data/epoch"] = (step + 1) * config.problems_per_step / len(problems.train)
         if metrics["update/nonfinite"]:
-            journal.alarmed(step, [SKIPPED])
-        journal.stepped(step, metrics | watch.metrics(), [])
+            journal.on_alarm(step, [SKIPPED])
+        journal.on_step(step, metrics | watch.metrics(), [])
         watch = Stopwatch()
         if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.num_steps:
             with watch.phase("checkpoint"):  # it shows in the next step's times, this step's being written already
@@ -94,7 +94,7 @@ async def learn(
     config: RunConfig, lesson: Sequence[Demonstration], learner: Learner, step: int, watch: Stopwatch
 ) -> dict[str, float]:
     """One update from these demonstrations; its metrics, `update/loss` being in nats a token."""
-    batch = build_lesson(lesson, config.learner.tokens_per_row)
+    batch = build_sft_batch(lesson, config.learner.tokens_per_row)
     with watch.phase("update"):
         metrics = await learner.update(batch, lr_scale=lr_scale(config.learner, step, config.num_steps))
     mine = {name: value for name, value in metrics.items() if name not in OF_SAMPLING}

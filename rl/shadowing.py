@@ -11,7 +11,7 @@ PARTS = {"rl": "train.py", "lora": "inject.py", "rewards": "pool.py", "rollout":
 """What each of them has, wherever it lies: another copy of rankone is no stranger."""
 
 
-def claim() -> None:
+def load_own_packages() -> None:
     """Load the packages beside this one from where they lie, before anything else can be taken for them.
 
     Raises:
@@ -25,7 +25,7 @@ def claim() -> None:
             raise ImportError(f"{file} was loaded as {name!r}, which is a package of rankone's: rename it")
 
 
-def refuse_hidden() -> None:
+def raise_if_shadowed() -> None:
     """See that Ray's processes, which look in the working directory first, will find our packages.
 
     What they load first of ours is in `rl` or `rollout`; a `rewards` of somebody else's does no harm then.
@@ -34,14 +34,14 @@ def refuse_hidden() -> None:
         ValueError: a file in the working directory, or on PYTHONPATH, has the name of one of them.
     """
     for name in PARTS:
-        if name != "rewards" and (file := hidden_by(name)) is not None:
+        if name != "rewards" and (file := shadowing_file(name)) is not None:
             raise ValueError(
                 f"{file} hides rankone's own package {name!r} from the processes that Ray starts: rename it, or start "
                 "this from another directory"
             )
 
 
-def hidden_by(name: str) -> Path | None:
+def shadowing_file(name: str) -> Path | None:
     """The file that an import of that name finds before ours, from the working directory or Python's path, if any."""
     found = PathFinder.find_spec(name, [str(Path.cwd()), *sys.path])
     if found is None or found.origin is None:

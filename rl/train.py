@@ -15,12 +15,12 @@ from lora.types import Adapter
 from rewards.types import Grader, Problem
 from rl.algorithm.advantage import advantages
 from rl.algorithm.batch import build_batch
-from rl.algorithm.collapse import LR_SCALE, ROLLED_BACK, Collapse, Guard
+from rl.algorithm.collapse import LR_SCALE, ROLLED_BACK, Collapse, CollapseDetector
 from rl.algorithm.evaluate import Evaluation, evaluate
-from rl.algorithm.liveness import NUM_SEQUENCES, Reference, Watchman
+from rl.algorithm.liveness import NUM_SEQUENCES, PolicyChecker, Reference
 from rl.algorithm.lr_schedule import lr_scale
 from rl.algorithm.metrics import Stopwatch, group_metrics, throughput
-from rl.algorithm.prefetch import Rollout, Rollouts, steps_ahead
+from rl.algorithm.prefetch import Rollout, RolloutPrefetcher, steps_ahead
 from rl.algorithm.seeds import training_seeds
 from rl.config import RunConfig
 from rl.data import Split, draw, sample_held_out
@@ -29,16 +29,16 @@ from rollout.types import Engine
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class Components:
     """What a run is made of. Each may live in this process or in an actor elsewhere: the loop cannot tell."""
 
     learner: Learner
     engine: Engine
     grader: Grader
     encode: Callable[[Problem], list[int]]
-    watchman: Watchman = field(default_factory=Watchman)
+    policy_checker: PolicyChecker = field(default_factory=PolicyChecker)
     """Sees that the engine samples from the policy it was given."""
-    own_devices: bool = False
+    disjoint_devices: bool = False
     """Whether learner and engine have devices of their own, so that both can be busy at once."""
 
 
@@ -53,7 +53,7 @@ class Journal(Protocol):
         """The metrics of the steps before that one."""
         ...
 
-    async def evaluated(self, step: int, adapter: Adapter, evaluation: Evaluation, learner: Learner) -> None:
+    async def on_eval(self, step: int, adapter: Adapter, evaluation: Evaluation, learner: Learner) -> None:
         """The policy at `step` was evaluated; the best one is kept."""
         ...
 
@@ -61,11 +61,11 @@ class Journal(Protocol):
         """Bring the learner back to the best policy that was evaluated; False if none was kept."""
         ...
 
-    def alarmed(self, step: int, alarms: Sequence[str]) -> None:
+    def on_alarm(self, step: int, alarms: Sequence[str]) -> None:
         """Something about `step` is alarming."""
         ...
 
-    def stepped(self, step: int, metrics: dict[str, float], groups: Sequence[Group]) -> None:
+    def on_step(self, step: int, metrics: dict[str, float], groups: Sequence[Group]) -> None:
         """Step `step` is done."""
         ...
 
@@ -74,7 +74,7 @@ class Journal(Protocol):
         ...
 
 
-async def train(config: RunConfig, problems: Split, parts: Parts, journal: Journal) -> Adapter:
+async def train(config: RunConfig, problems: Split, parts: Components, journal: Journal) -> Adapter:
     """Run `config.num_steps` steps, from wherever `journal` says they begin; returns the last policy.
 
     Raises:
@@ -82,13 +82,13 @@ async def train(config: RunConfig, problems: Split, parts: Parts, journal: Journ
         Collapse: the metrics say so, and `config.guard` says to stop.
     """
     first = await journal.restore(parts.learner)
-    guard = Guard(config.guard)
-    guard.recall(journal.history())
+    guard = CollapseDetector(config.guard)
+    guard.replay(journal.history())
     adapter, previous, groups = await parts.learner.publish(), None, list[Group]()
     watch = Stopwatch()
-    async with Rollouts(
+    async with RolloutPrefetcher(
         partial(roll_out, config, problems.train, parts),
-        steps_ahead(config, own_devices=parts.own_devices),
+        steps_ahead(config, own_devices=parts.disjoint_devices),
         config.num_steps,
     ) as coming:
         for step in range(first, config.num_steps + 1):
@@ -99,27 +99,27 @@ async def train(config: RunConfig, problems: Split, parts: Parts, journal: Journ
             if step % config.evaluate.every == 0 or step == config.num_steps:
                 with watch.phase("evaluate"):
                     evaluation = await evaluate_policy(config, problems.held_out, parts, adapter)
-                await journal.evaluated(step, adapter, evaluation, parts.learner)
+                await journal.on_eval(step, adapter, evaluation, parts.learner)
                 metrics |= evaluation.metrics()
             if step == config.num_steps:
-                journal.stepped(step, metrics | watch.metrics(), [])
+                journal.on_step(step, metrics | watch.metrics(), [])
                 break
             with watch.phase("wait"):
-                rollout = await coming.take(step, adapter)
+                rollout = await coming.get(step, adapter)
             groups = rollout.groups
             scale = lr_scale(config.learner, step, config.num_steps) * guard.lr_scale
             metrics |= await learn(config, rollout, adapter, parts.learner, scale, watch)
             metrics["rollout/workers"] = float(len(parts.engine.replicas()))
             try:
-                await _heed(guard, step, metrics, parts.learner, journal)
+                await _apply_guard(guard, step, metrics, parts.learner, journal)
             except Collapse:
-                journal.stepped(step, metrics | watch.metrics(), groups)
+                journal.on_step(step, metrics | watch.metrics(), groups)
                 raise
             if ROLLED_BACK in metrics:
-                await coming.drop()
+                await coming.cancel_all()
             with watch.phase("publish"):
                 previous, adapter = adapter, await parts.learner.publish()
-            journal.stepped(step, metrics | watch.metrics(), groups)
+            journal.on_step(step, metrics | watch.metrics(), groups)
             watch = Stopwatch()
             if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.num_steps:
                 with watch.phase("checkpoint"):  # it shows in the next step's times, this step's being written already
@@ -128,7 +128,7 @@ async def train(config: RunConfig, problems: Split, parts: Parts, journal: Journ
 
 
 async def roll_out(
-    config: RunConfig, train_problems: Sequence[Problem], parts: Parts, step: int, adapter: Adapter
+    config: RunConfig, train_problems: Sequence[Problem], parts: Components, step: int, adapter: Adapter
 ) -> Rollout:
     """The graded groups of one step: a pure function of the policy, the step and the seed."""
     watch = Stopwatch()
@@ -162,7 +162,9 @@ async def learn(
     return metrics | throughput(sampled_tokens, metrics.get("update/tokens", 0.0), watch.seconds)
 
 
-async def evaluate_policy(config: RunConfig, held_out: Sequence[Problem], parts: Parts, adapter: Adapter) -> Evaluation:
+async def evaluate_policy(
+    config: RunConfig, held_out: Sequence[Problem], parts: Components, adapter: Adapter
+) -> Evaluation:
     """`evaluate` with the parts and settings of a run."""
     return await evaluate(config, held_out, adapter, parts.engine, parts.grader, parts.encode)
 
@@ -170,7 +172,7 @@ async def evaluate_policy(config: RunConfig, held_out: Sequence[Problem], parts:
 async def _check(
     config: RunConfig,
     problems: Split,
-    parts: Parts,
+    parts: Components,
     adapter: Adapter,
     previous: Adapter | None,
     groups: Sequence[Group],
@@ -184,18 +186,20 @@ async def _check(
     if not fitting:
         return {}
     reference = await Reference.measure(parts.learner, adapter, previous, fitting)
-    return await parts.watchman.check(reference, parts.engine)
+    return await parts.policy_checker.check(reference, parts.engine)
 
 
-async def _heed(guard: Guard, step: int, metrics: dict[str, float], learner: Learner, journal: Journal) -> None:
+async def _apply_guard(
+    guard: CollapseDetector, step: int, metrics: dict[str, float], learner: Learner, journal: Journal
+) -> None:
     """Do what the guard wants, and add that to the step's metrics.
 
     Raises:
         Collapse: it wants the run to stop.
     """
-    alarms = guard.watch(metrics)
+    alarms = guard.observe(metrics)
     if alarms:
-        journal.alarmed(step, alarms)
+        journal.on_alarm(step, alarms)
     metrics |= {"guard/alarms": float(len(alarms)), LR_SCALE: guard.lr_scale}
     if not guard.collapsed:
         return

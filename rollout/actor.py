@@ -16,7 +16,7 @@ from lora.types import Adapter
 from rollout.config import RolloutConfig, SamplingConfig
 from rollout.create import create_engine
 from rollout.environment import torch_environment, worker_environment
-from rollout.placement import Place, check_device
+from rollout.placement import ActorPlacement, check_device
 from rollout.shm_dir import remove_openmp_files
 from rollout.types import Completion, Engine, EngineDied
 from rollout.vllm_engine import MEMORY_HINT
@@ -113,7 +113,7 @@ class RayEngine(Engine):
         store: AdapterStore,
         *,
         seed: int,
-        place: Place,
+        place: ActorPlacement,
         index: int = 0,
     ) -> Self:
         """Start a worker at that place and wait until it can sample; `index` tells it from the others.
@@ -212,7 +212,7 @@ class RayEngine(Engine):
             raise
         except RayError as error:  # its process or node is gone, or can no longer be reached, or what it answered is
             self.kill()
-            raise EngineDied(f"{self.name} died: {account(error)}") from error
+            raise EngineDied(f"{self.name} died: {describe_death(error)}") from error
         except TimeoutError as error:
             self.kill()
             raise EngineDied(f"{self.name} said nothing for {timeout:g} s") from error
@@ -229,7 +229,7 @@ def _cancelled_with_its_user(call: Any) -> Generator[None]:
         raise
 
 
-def account(error: RayError) -> str:
+def describe_death(error: RayError) -> str:
     """What Ray knows of an actor's end, in one line: which process it was, and how it ended."""
     if (short := _SHORT_OF_MEMORY.search(str(error))) is not None:
         return f"Ray ended it because its node {short[1]} was short of memory, {short[2]} of {short[3]} in use"

@@ -7,7 +7,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ActorPlacement:
     """A place on a cluster, and what an actor may use there.
 
     Example: ``Place(threads=8)`` is anywhere on the cluster, on eight cores.

@@ -15,7 +15,7 @@ class _Sampling(Protocol):
 Call = TypeVar("Call", bound=_Sampling)
 
 
-class OlderFirst(Generic[Call]):
+class OldestPolicyQueue(Generic[Call]):
     """Where rollouts run ahead of the learner, two steps of a run can be sampled at once.
 
     On a CPU a sequence costs its computing however many there are, so that both would end late and together, and the
@@ -27,10 +27,10 @@ class OlderFirst(Generic[Call]):
     def __init__(self) -> None:
         self._waiting: deque[Call] = deque()
 
-    def put(self, call: Call) -> None:
+    def push(self, call: Call) -> None:
         self._waiting.append(call)
 
-    def take(self, under_way: Iterable[Call]) -> list[Call]:
+    def pop_ready(self, under_way: Iterable[Call]) -> list[Call]:
         """The calls whose turn it is while those are under way, in the order they came."""
         if not self._waiting:
             return []
@@ -46,7 +46,7 @@ class OlderFirst(Generic[Call]):
                 self._waiting.append(call)
         return taken
 
-    def drop(self) -> list[Call]:
+    def clear(self) -> list[Call]:
         """Every call that still waits; none does afterwards."""
         dropped, self._waiting = list(self._waiting), deque()
         return dropped

@@ -74,7 +74,7 @@ class EnginePool(Engine):
                         answered[share[index]] = completions
                         slot.failures = 0
             except EngineDied as died:
-                self._bury(slot, engine, died)
+                self._mark_dead(slot, engine, died)
                 await spread([i for i in share if i not in answered])
 
         await spread(range(len(prompts)))
@@ -88,7 +88,7 @@ class EnginePool(Engine):
             try:
                 return await engine.score(sequences, adapter)
             except EngineDied as died:
-                self._bury(slot, engine, died)
+                self._mark_dead(slot, engine, died)
 
     def replicas(self) -> Sequence[Engine]:
         return [slot.engine for slot in self._slots if slot.engine is not None]
@@ -123,7 +123,7 @@ class EnginePool(Engine):
                 )
             await asyncio.wait(restarts, return_when=asyncio.FIRST_COMPLETED)
 
-    def _bury(self, slot: _Slot, dead: Engine, died: EngineDied) -> None:
+    def _mark_dead(self, slot: _Slot, dead: Engine, died: EngineDied) -> None:
         """Several calls may hear of the same death; the first one acts on it."""
         if slot.engine is not dead:
             return
@@ -134,7 +134,7 @@ class EnginePool(Engine):
         if self._start is not None and not self._closed:
             slot.restart = asyncio.create_task(self._restart(slot, self._start))
 
-    async def _let_in(self, engine: Engine) -> None:
+    async def _admit_or_close(self, engine: Engine) -> None:
         try:
             if self._admit is not None:
                 await self._admit(engine)
@@ -147,7 +147,7 @@ class EnginePool(Engine):
             await asyncio.sleep(BACK_OFF[min(slot.failures, len(BACK_OFF)) - 1])
             try:
                 engine = await start(slot.index)
-                await self._let_in(engine)
+                await self._admit_or_close(engine)
             except (EngineDied, ValueError) as error:
                 # Refused, though the same was accepted once: a dead worker's memory may not be free again yet.
                 slot.failures += 1

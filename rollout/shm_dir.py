@@ -22,7 +22,7 @@ OPENMP = "__KMP_REGISTERED_LIB_"
 """libiomp5 registers a process by a file of this name, its id and its user's: `__KMP_REGISTERED_LIB_4711_1000`."""
 
 
-class MemoryDirectory:
+class SharedMemoryDir:
     """A directory that this user alone can enter; in memory where there is shared memory, else on the disk."""
 
     def __init__(self, home: Path = SHARED_MEMORY) -> None:

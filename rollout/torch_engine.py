@@ -16,7 +16,7 @@ from torch import Tensor
 from lora.architecture import attends_only, in_one_line
 from lora.config import LoraConfig, ModelConfig
 from lora.load import load_base, load_tokenizer
-from lora.policy_switch import ServedModel
+from lora.policy_switch import PolicySwitcher
 from lora.types import Adapter
 from rollout.config import SamplingConfig
 from rollout.row_reader import RowReader, reads_on
@@ -38,7 +38,7 @@ class TorchEngine(Engine):
         family is not known."""
         base: Any = load_base(model)
         self._model: Any = base.to(device).eval()
-        self._served = ServedModel(self._model, lora)
+        self._served = PolicySwitcher(self._model, lora)
         self._tokenizer = load_tokenizer(model)
         with in_one_line(self._model.config.model_type):
             self._attends_only = attends_only(self._model)

@@ -21,8 +21,8 @@ from lora.config import LoraConfig, ModelConfig
 from lora.files import unpack, write_peft
 from lora.types import Adapter
 from rollout.config import RolloutConfig, SamplingConfig
-from rollout.policy_queue import OlderFirst
-from rollout.shm_dir import MemoryDirectory
+from rollout.policy_queue import OldestPolicyQueue
+from rollout.shm_dir import SharedMemoryDir
 from rollout.types import Completion, Engine, EngineDied
 
 MEMORY_HINT = (
@@ -63,14 +63,14 @@ class VllmEngine(Engine):
         self, model: str, model_config: ModelConfig, lora: LoraConfig, config: RolloutConfig, seed: int
     ) -> None:
         self._engine = _start(_engine_args(model, model_config, lora, config, seed))
-        self._home = MemoryDirectory()
+        self._home = SharedMemoryDir()
         self._keep = config.adapters_in_flight
         self._adapts_head = lora.lm_head
         self._loaded: dict[str, _Loaded] = {}
         self._ids = itertools.count(1)
         self._request_ids = itertools.count()
         self._inbox: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
-        self._older_first: OlderFirst[_Call] | None = OlderFirst() if _on_cpu() else None
+        self._older_first: OldestPolicyQueue[_Call] | None = OldestPolicyQueue() if _on_cpu() else None
         self._open: dict[str, tuple[_Call, int]] = {}
         self._steps = 0
         self._thread = threading.Thread(target=self._run, name="vllm-engine", daemon=True)
@@ -172,14 +172,14 @@ class VllmEngine(Engine):
             if call is None:
                 return False
             if call.samples and self._older_first is not None:
-                self._older_first.put(call)
+                self._older_first.push(call)
             else:
                 self._admit(call)
 
     def _admit_in_turn(self) -> None:
         if self._older_first is None:
             return
-        while calls := self._older_first.take(owner for owner, _ in self._open.values() if owner.samples):
+        while calls := self._older_first.pop_ready(owner for owner, _ in self._open.values() if owner.samples):
             for call in calls:  # where all are refused, nothing is under way, and the next in line is asked for
                 self._admit(call)
 
@@ -229,7 +229,7 @@ class VllmEngine(Engine):
         died.__cause__ = error
         calls = {id(call): call for call, _ in self._open.values()}
         self._open.clear()
-        waiting = [] if self._older_first is None else self._older_first.drop()
+        waiting = [] if self._older_first is None else self._older_first.clear()
         for call in [*calls.values(), *waiting]:
             if not call.future.done():
                 call.future.set_exception(died)

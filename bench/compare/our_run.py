@@ -13,12 +13,12 @@ from rich.console import Console
 
 from lora.types import Adapter
 from rl.algorithm.evaluate import Evaluation
-from rl.cluster.components import connect, disconnect, open_parts
-from rl.launch.train_run import Prepared, told
+from rl.cluster.components import connect, disconnect, open_components
+from rl.launch.train_run import Prepared, make_sinks
 from rl.monitoring.progress import LogLines
 from rl.run.directory import FileJournal, RunDirectory
 from rl.run.sinks import Sinks
-from rl.train import Parts, train
+from rl.train import Components, train
 from rl.types import Group, Learner
 
 
@@ -51,8 +51,8 @@ class Turns(FileJournal):
         """Let the loop end, all its steps being done."""
         self._go.put_nowait(None)
 
-    async def evaluated(self, step: int, adapter: Adapter, evaluation: Evaluation, learner: Learner) -> None:
-        await super().evaluated(step, adapter, evaluation, learner)
+    async def on_eval(self, step: int, adapter: Adapter, evaluation: Evaluation, learner: Learner) -> None:
+        await super().on_eval(step, adapter, evaluation, learner)
         self.accuracy = evaluation.accuracy
 
     async def restore(self, learner: Learner) -> int:
@@ -60,8 +60,8 @@ class Turns(FileJournal):
         await self._wait()
         return step
 
-    def stepped(self, step: int, metrics: dict[str, float], groups: Sequence[Group]) -> None:
-        super().stepped(step, metrics, groups)
+    def on_step(self, step: int, metrics: dict[str, float], groups: Sequence[Group]) -> None:
+        super().on_step(step, metrics, groups)
         self._metrics = metrics
 
     async def checkpoint(self, step: int, adapter: Adapter, learner: Learner) -> None:
@@ -79,7 +79,7 @@ class OurRun:
     """A run that stands ready."""
 
     prepared: Prepared
-    parts: Parts
+    parts: Components
     turns: Turns
     loop: "asyncio.Task[Adapter]"
 
@@ -108,9 +108,9 @@ async def open_run(prepared: Prepared) -> AsyncGenerator[OurRun]:
             await asyncio.to_thread(connect)
         try:
             directory = RunDirectory.create(Path(scratch) / "run", prepared.config)
-            async with open_parts(prepared.config, "run", prepared.encode) as parts:
+            async with open_components(prepared.config, "run", prepared.encode) as parts:
                 display = LogLines(Console(stderr=True), prepared.config.num_steps)
-                sinks = Sinks([display, *told(prepared.config, directory, 0)])
+                sinks = Sinks([display, *make_sinks(prepared.config, directory, 0)])
                 turns = Turns(directory, sinks, resume=False)
                 loop = asyncio.create_task(train(prepared.config, prepared.problems, parts, turns))
                 try:

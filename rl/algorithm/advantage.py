@@ -13,7 +13,7 @@ def advantages(rewards: Sequence[Reward], kind: Literal["mean", "mean_std", "lea
     `mean`: reward minus the group's mean (Dr. GRPO, Liu et al. 2025). `mean_std`: divided by the standard deviation
     too (GRPO, Shao et al. 2024, eq. 3). `leave_one_out`: against the mean of the others (RLOO, Ahmadian et al. 2024).
     """
-    counted = [reward.value for reward in rewards if reward.counts]
+    counted = [reward.value for reward in rewards if reward.is_valid]
     if not counted or max(counted) == min(counted):
         return [0.0] * len(rewards)
     mean = fmean(counted)
@@ -22,4 +22,4 @@ def advantages(rewards: Sequence[Reward], kind: Literal["mean", "mean_std", "lea
         scale = 1 / (pstdev(counted) + 1e-6)
     elif kind == "leave_one_out":
         scale = len(counted) / (len(counted) - 1)
-    return [(reward.value - mean) * scale if reward.counts else 0.0 for reward in rewards]
+    return [(reward.value - mean) * scale if reward.is_valid else 0.0 for reward in rewards]

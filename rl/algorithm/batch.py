@@ -24,7 +24,7 @@ def build_batch(groups: Sequence[Group], advantages_P_G: Sequence[Sequence[float
     counted: list[int] = []
     for group, advantages in zip(groups, advantages_P_G, strict=True):
         graded = zip(group.completions, group.rewards, strict=True)
-        counted += [len(completion.token_ids) for completion, reward in graded if reward.counts]
+        counted += [len(completion.token_ids) for completion, reward in graded if reward.is_valid]
         advised = [(c, a) for c, a in zip(group.completions, advantages, strict=True) if a != 0]
         rows += pack_rows(group.prompt, advised, tokens_per_row)
     return TrainBatch(rows, num_tokens=sum(counted), num_sequences=len(counted))

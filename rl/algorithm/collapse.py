@@ -31,40 +31,40 @@ class Collapse(RuntimeError):
 
 
 @dataclass(slots=True)
-class Guard:
+class CollapseDetector:
     """Watches the steps of a run, one after another."""
 
     config: GuardConfig
     lr_scale: float = 1.0
     """What roll-backs have made of the learning rate."""
     roll_backs: int = 0
-    _usual: list[Mapping[str, Any]] = field(default_factory=list)
+    _baseline: list[Mapping[str, Any]] = field(default_factory=list)
     _accuracy: float = 0.0
     _best: float = 0.0
     _alarmed: int = 0
-    _silent: int = 0
+    _no_signal_steps: int = 0
     """Steps in a row that taught nothing, because all completions of a problem failed alike."""
 
-    def recall(self, rows: Sequence[Mapping[str, Any]]) -> None:
+    def replay(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Take in the metrics of a run that is resumed."""
         for row in rows:
-            self.watch(row)
+            self.observe(row)
             if row.get(ROLLED_BACK):
                 self.rolled_back()
 
-    def watch(self, metrics: Mapping[str, Any]) -> list[str]:
+    def observe(self, metrics: Mapping[str, Any]) -> list[str]:
         """What is alarming about this step, in words; a calm step becomes part of what is usual."""
         if self.config.action == "off":
             return []
         self._accuracy = metrics.get("eval/accuracy", self._accuracy)
         self._best = max(self._best, self._accuracy)
-        self._silent = self._silent + 1 if self._is_silent(metrics) else 0
+        self._no_signal_steps = self._no_signal_steps + 1 if self._has_no_signal(metrics) else 0
         found = self._alarms(metrics)
         self._alarmed = self._alarmed + 1 if found else 0
         if self.config.action == "warn" and self._alarmed >= self.config.window:
-            self._usual = []  # a new level that lasts, and that nobody is to act on, is the usual one from now on
-        if not found and not self._silent and "reward/mean" in metrics:
-            self._usual = [*self._usual, metrics][-self.config.window :]
+            self._baseline = []  # a new level that lasts, and that nobody is to act on, is the usual one from now on
+        if not found and not self._no_signal_steps and "reward/mean" in metrics:
+            self._baseline = [*self._baseline, metrics][-self.config.window :]
         return found
 
     @property
@@ -81,7 +81,7 @@ class Guard:
         """The run goes on from its best checkpoint, more slowly; what is usual is to be learned anew."""
         self.lr_scale *= self.config.lr_factor
         self.roll_backs += 1
-        self._usual, self._alarmed, self._silent, self._accuracy = [], 0, 0, self._best
+        self._baseline, self._alarmed, self._no_signal_steps, self._accuracy = [], 0, 0, self._best
 
     def _alarms(self, metrics: Mapping[str, Any]) -> list[str]:
         config = self.config
@@ -101,11 +101,11 @@ class Guard:
         usual, length = self._median(LENGTH), metrics.get(LENGTH)
         if usual is not None and length is not None and length * config.max_growth < usual:
             found.append(f"the {GROWING[LENGTH]} is {length:.3g}, usually {usual:.3g}")
-        if self._silent >= config.patience:
+        if self._no_signal_steps >= config.patience:
             reward, usual = metrics["reward/mean"], self._median("reward/mean")
             found.append(
-                f"no problem taught anything for {self._silent} steps: its completions all fail alike (mean reward "
-                f"{reward:.3g}, usually {usual:.3g})"
+                f"no problem taught anything for {self._no_signal_steps} steps: its completions all fail alike "
+                f"(mean reward {reward:.3g}, usually {usual:.3g})"
             )
         usual = self._median("completion/truncated_fraction")
         truncated = metrics.get("completion/truncated_fraction", 0.0)
@@ -115,13 +115,13 @@ class Guard:
             found.append(f"held-out accuracy is {self._accuracy:.2f}, and was {self._best:.2f}")
         return found
 
-    def _is_silent(self, metrics: Mapping[str, Any]) -> bool:
+    def _has_no_signal(self, metrics: Mapping[str, Any]) -> bool:
         """A policy that solves everything teaches nothing, either: the mean reward tells the two from each other."""
         usual = self._median("reward/mean")
         return metrics.get(NO_SIGNAL) == 1.0 and usual is not None and metrics.get("reward/mean", math.inf) < usual
 
     def _median(self, name: str) -> float | None:
-        values = [row[name] for row in self._usual if name in row]
+        values = [row[name] for row in self._baseline if name in row]
         return median(values) if len(values) >= self.config.window else None
 
 

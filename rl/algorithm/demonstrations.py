@@ -32,7 +32,7 @@ class Demonstration:
     completion: list[int]
 
 
-class Demonstrator:
+class SftEncoder:
     """Makes demonstrations of problems, the prompt being the very one that a run by reinforcement learning has."""
 
     def __init__(
@@ -93,7 +93,7 @@ class Demonstrator:
         return f" {text}" if plain and not asked[-1:].isspace() else text  # as behind a shot's question
 
 
-def build_lesson(demonstrations: Sequence[Demonstration], tokens_per_row: int) -> TrainBatch:
+def build_sft_batch(demonstrations: Sequence[Demonstration], tokens_per_row: int) -> TrainBatch:
     """One step's rows; demonstrations with the same prompt share it."""
     by_prompt: dict[tuple[int, ...], list[Demonstration]] = {}
     for demonstration in demonstrations:

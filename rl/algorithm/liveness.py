@@ -159,13 +159,13 @@ class Reference:
 
 
 @dataclass(slots=True)
-class Watchman:
+class PolicyChecker:
     """Checks every replica of an engine now and then, and each restarted one before it serves."""
 
     tolerance: float = 0.2
     reference: Reference | None = None
     """What was checked last; a restarted replica has to show the same."""
-    suspicions: "WeakKeyDictionary[Engine, float]" = field(default_factory=WeakKeyDictionary["Engine", float])
+    cusum: "WeakKeyDictionary[Engine, float]" = field(default_factory=WeakKeyDictionary["Engine", float])
     """By replica: what its lags add up to. A new one in a dead one's place begins with none."""
 
     async def check(self, reference: Reference, engine: Engine) -> dict[str, float]:
@@ -181,8 +181,8 @@ class Watchman:
         compared = await asyncio.gather(*(self._compare(reference, replica) for replica in replicas))
         seen = {replica: found for replica, found in zip(replicas, compared, strict=True) if found is not None}
         for replica, agreement in seen.items():
-            self.suspicions[replica] = max(0.0, self.suspicions.get(replica, 0.0) + agreement.lag - ALLOWANCE)
-            self._refuse(agreement, self.suspicions[replica], replica.name)
+            self.cusum[replica] = max(0.0, self.cusum.get(replica, 0.0) + agreement.lag - ALLOWANCE)
+            self._raise_if_stale(agreement, self.cusum[replica], replica.name)
         if not seen:
             return {}
         worst = max(seen.values(), key=lambda agreement: agreement.difference)
@@ -193,11 +193,11 @@ class Watchman:
             "policy/distance_from_base": fmean(map(abs, _minus(reference.policy, reference.base))),
         }
 
-    async def admit(self, engine: Engine) -> None:
+    async def check_restarted(self, engine: Engine) -> None:
         """Raises StalePolicyError if a restarted replica does not serve what it is given."""
         if self.reference is not None:
             agreement = await self.reference.compare(engine)
-            self._refuse(agreement, agreement.lag - ALLOWANCE, f"{engine.name}, restarted,")
+            self._raise_if_stale(agreement, agreement.lag - ALLOWANCE, f"{engine.name}, restarted,")
 
     async def _compare(self, reference: Reference, replica: Engine) -> Agreement | None:
         try:
@@ -206,7 +206,7 @@ class Watchman:
             log.warning("the check of what is sampled from leaves one out: %s", died)
             return None
 
-    def _refuse(self, agreement: Agreement, suspicion: float, who: str) -> None:
+    def _raise_if_stale(self, agreement: Agreement, suspicion: float, who: str) -> None:
         fault = agreement.fault(self.tolerance, suspicion)
         if fault is None or self.reference is None:
             return

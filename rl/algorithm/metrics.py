@@ -14,7 +14,7 @@ def group_metrics(groups: Sequence[Group], advantages_P_G: Sequence[Sequence[flo
     """`reward/...`, `group/...`, `completion/...` and `policy/...` of a step's groups; `version` is the learner's."""
     completions = [completion for group in groups for completion in group.completions]
     rewards = [reward for group in groups for reward in group.rewards]
-    counted = [reward.value for reward in rewards if reward.counts]
+    counted = [reward.value for reward in rewards if reward.is_valid]
     outcomes = Counter(reward.outcome for reward in rewards)
     return {
         "reward/mean": fmean(counted) if counted else 0.0,

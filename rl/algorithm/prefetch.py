@@ -31,7 +31,7 @@ class Rollout:
     seconds: dict[str, float]
 
 
-class Rollouts:
+class RolloutPrefetcher:
     """Rollouts of the coming steps in order, at most `ahead` of them more than the one that is waited for."""
 
     def __init__(self, begin: Callable[[int, Adapter], Awaitable[Rollout]], ahead: int, last: int) -> None:
@@ -41,7 +41,7 @@ class Rollouts:
         self._last = last
         self._running: dict[int, asyncio.Future[Rollout]] = {}
 
-    async def take(self, step: int, adapter: Adapter) -> Rollout:
+    async def get(self, step: int, adapter: Adapter) -> Rollout:
         """Step `step`'s. What is to run meanwhile and had not begun yet begins now, with this policy.
 
         Raises:
@@ -55,7 +55,7 @@ class Rollouts:
         finally:
             self._running.pop(step, None)
 
-    async def drop(self) -> None:
+    async def cancel_all(self) -> None:
         """Forget what is under way: its policy is no longer the run's."""
         running = list(self._running.values())
         self._running.clear()
@@ -69,4 +69,4 @@ class Rollouts:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.drop()
+        await self.cancel_all()

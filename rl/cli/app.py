@@ -82,7 +82,7 @@ def eval_command(
     """Measure an adapter's accuracy, or the base model's, on the held-out problems."""
     from rl.algorithm.evaluate import Evaluation, evaluate
     from rl.cluster.components import disconnect, open_engine, open_grader
-    from rl.cluster.interrupts import end_on_signals, ended_by_signals
+    from rl.cluster.interrupts import cancel_on_signals, ended_by_signals
     from rl.launch.train_run import prepare_evaluation, try_reward
     from rl.run.export import find_adapter, lora_config, untrained_adapter
     from rl.settings.toml import load_config
@@ -93,11 +93,11 @@ def eval_command(
     settings = prepared.config
 
     async def measure() -> Evaluation:
-        end_on_signals()
+        cancel_on_signals()
         await try_reward(settings, prepared.problems.held_out, teaches=False)
         try:
             async with open_grader(settings) as grader, open_engine(settings, lora_config(policy)) as engine:
-                end_on_signals()  # again: Ray has put a handler of SIGTERM in place that aborts
+                cancel_on_signals()  # again: Ray has put a handler of SIGTERM in place that aborts
                 return await evaluate(settings, prepared.problems.held_out, policy, engine, grader, prepared.encode)
         finally:
             disconnect()

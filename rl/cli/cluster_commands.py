@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from lora.atomic_write import write_file
+from lora.atomic_write import write_atomic
 from rl.cli.errors import one_line_errors
 from rl.cluster.port_owner import is_anothers
 from rl.monitoring.plain_text import plain
@@ -100,15 +100,15 @@ def submit_command(
 ) -> None:
     """Send a run, or a sweep, to a Ray cluster as a job."""
     from rl.jobs.client import Cluster
-    from rl.jobs.spec import read_work
+    from rl.jobs.spec import read_job_spec
 
-    work = read_work(config, override or [], sft=sft)  # every mistake shows here, not on the cluster
+    work = read_job_spec(config, override or [], sft=sft)  # every mistake shows here, not on the cluster
     cluster = Cluster(_address(address))
     name = name or work.name
     slug = re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:80].strip("-.") or "run"  # it goes into addresses and paths
     for model in work.models:
         print(f"the model is not sent: every node needs {model}", file=sys.stderr)
-    if work.moves:
+    if work.ignores_local_runtime:
         print('runtime = "local" is not heeded: a job runs on the cluster', file=sys.stderr)
     job = cluster.submit(work, name, f"{slug}-{datetime.now():%Y%m%d-%H%M%S}-{os.getpid():x}")
     print(f"job {job}\npage {cluster.address}/#/jobs/{job}\nstop it with: rankone stop {job}", flush=True)
@@ -182,7 +182,7 @@ def report_command(
     """Write the curves of runs as one HTML file that needs nothing else."""
     from rl.monitoring.dashboard.report import report
 
-    write_file(out, report(runs).encode())
+    write_atomic(out, report(runs).encode())
     print(out)
 
 
@@ -200,7 +200,7 @@ def grafana_command(
     folder = out or (Path(told) if told else latest_session() / "metrics" / "grafana" / "dashboards")
     if not folder.is_dir():
         raise ValueError(f"there is no directory {folder}: start Ray first, or name one with --out")
-    print(write_file(folder / "rankone_grafana_dashboard.json", grafana_dashboard().encode()))
+    print(write_atomic(folder / "rankone_grafana_dashboard.json", grafana_dashboard().encode()))
 
 
 @one_line_errors

@@ -53,7 +53,7 @@ def run_to_its_end(
     path = out or (newest_directory(name) if resume else default_directory(name))
     prepared = prepare(settings, config.parent)
     try:
-        with RunDirectory(path).held():
+        with RunDirectory(path).locked():
             exists = holds_run(path)
             directory = RunDirectory.open(path) if resume and exists else RunDirectory.create(path, prepared.config)
             if (other := made_by(directory)) not in (None, verb):

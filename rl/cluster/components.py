@@ -12,7 +12,7 @@ import ray
 from lora.config import LoraConfig
 from rewards.pool import GraderPool
 from rewards.types import Problem
-from rl.algorithm.liveness import Watchman
+from rl.algorithm.liveness import PolicyChecker
 from rl.algorithm.prefetch import steps_ahead
 from rl.cluster.connect import join, join_here, start
 from rl.cluster.interrupts import in_daemon
@@ -21,8 +21,8 @@ from rl.cluster.reservation import Reservation, reserve
 from rl.config import RunConfig, replaced
 from rl.learner.memory import Budget
 from rl.learner.torch_learner import TorchLearner
-from rl.shadowing import refuse_hidden
-from rl.train import Parts
+from rl.shadowing import raise_if_shadowed
+from rl.train import Components
 from rl.types import Learner
 from rollout.actor import AdapterStore, RayEngine
 from rollout.create import create_engine
@@ -33,9 +33,9 @@ log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def open_parts(
+async def open_components(
     config: RunConfig, run: str, encode: Callable[[Problem], list[int]], longest_row: int | None = None
-) -> AsyncGenerator[Parts]:
+) -> AsyncGenerator[Components]:
     """Everything a run is made of, ready to work; all of it is gone when the block ends, however it ends.
 
     The learner makes room for rows of `longest_row` inputs; without it, for as many as the model may have.
@@ -46,13 +46,13 @@ async def open_parts(
         if config.on_ray:
             await in_daemon(connect)
             held = await stack.enter_async_context(reserve(config, learner=True))
-        watchman = Watchman(config.liveness.tolerance)
+        watchman = PolicyChecker(config.liveness.tolerance)
         own_devices = held is not None and held.request.shares.exclusive
         learner, engine = await _both(
             stack.enter_async_context(open_learner(config, run, held, Budget(longest_row, memory_share(held)))),
-            stack.enter_async_context(open_workers(config, held, admit=watchman.admit)),
+            stack.enter_async_context(open_workers(config, held, admit=watchman.check_restarted)),
         )
-        yield Parts(learner, engine, grader, encode, watchman, own_devices)
+        yield Components(learner, engine, grader, encode, watchman, own_devices)
 
 
 @asynccontextmanager
@@ -147,7 +147,7 @@ def connect() -> None:
     """
     if ray.is_initialized():
         return
-    refuse_hidden()
+    raise_if_shadowed()
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "rankone"}
     address = os.environ.get("RAY_ADDRESS", "")
     if address not in ("", "local"):

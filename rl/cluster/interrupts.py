@@ -98,7 +98,7 @@ def ended_by_signals() -> Generator[None]:
         _listener = before
 
 
-def end_on_signals() -> None:
+def cancel_on_signals() -> None:
     """Let signals cancel the current task, so that every block that opened something closes it.
 
     To be called again after Ray has started, which puts a handler of SIGTERM in place that aborts.

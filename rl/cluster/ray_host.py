@@ -8,17 +8,17 @@ from typing import Any, Self
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from rl.learner.policy_host import Host, HostSpec
+from rl.learner.policy_host import LearnerHost, LearnerSpec
 from rl.types import LearnerDied
-from rollout.actor import STORE_FULL, account
+from rollout.actor import STORE_FULL, describe_death
 from rollout.environment import torch_environment
-from rollout.placement import Place, check_device
+from rollout.placement import ActorPlacement, check_device
 
 
 class HostActor:
     """What runs inside the actor. It loads the model in `start`, so that a refusal reaches the caller whole."""
 
-    async def start(self, threads: int, spec: HostSpec) -> None:
+    async def start(self, threads: int, spec: LearnerSpec) -> None:
         import torch
 
         from rl.learner.policy_host import PolicyHost
@@ -34,17 +34,17 @@ class HostActor:
         return os.getpid()
 
 
-class RayHost(Host):
+class RayHost(LearnerHost):
     """Every call raises `LearnerDied` if the actor is gone or silent."""
 
-    def __init__(self, spec: HostSpec, place: Callable[[], Place], stall_timeout: float) -> None:
+    def __init__(self, spec: LearnerSpec, place: Callable[[], ActorPlacement], stall_timeout: float) -> None:
         self._spec = spec
         self._place = place
         self._stall_timeout = stall_timeout
         self._handle: Any = None
 
     @classmethod
-    async def start(cls, spec: HostSpec, place: Callable[[], Place], *, stall_timeout: float) -> Self:
+    async def start(cls, spec: LearnerSpec, place: Callable[[], ActorPlacement], *, stall_timeout: float) -> Self:
         """Start an actor at what is its place each time it starts. Raises ValueError if there is no such model."""
         host = cls(spec, place, stall_timeout)
         await host.restart()
@@ -83,7 +83,7 @@ class RayHost(Host):
             raise
         except RayError as error:  # its process or node is gone, or can no longer be reached, or what it answered is
             await self.close()
-            raise LearnerDied(f"the learner died: {account(error)}") from error
+            raise LearnerDied(f"the learner died: {describe_death(error)}") from error
         except TimeoutError as error:
             await self.close()
             raise LearnerDied(f"the learner said nothing for {self._stall_timeout:g} s") from error

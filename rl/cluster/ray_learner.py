@@ -13,18 +13,18 @@ from ray.exceptions import RayError, RayTaskError
 from lora.types import Adapter
 from rl.algorithm.batch import split_rows
 from rl.types import Learner, LearnerDied, TrainBatch
-from rollout.actor import STORE_FULL, account
+from rollout.actor import STORE_FULL, describe_death
 from rollout.environment import torch_environment
-from rollout.placement import Place, check_device
+from rollout.placement import ActorPlacement, check_device
 
-NOT_DEATHS = (RayTaskError, *STORE_FULL)
+LIVE_ACTOR_ERRORS = (RayTaskError, *STORE_FULL)
 """Of Ray's errors. Any other means that a process or node is gone, cannot be reached, or has lost its answer."""
 GRACE_S = 5.0
 """How long the others may take to notice that one of them is gone."""
 
 
 @dataclass(frozen=True, slots=True)
-class Meeting:
+class Rendezvous:
     """Where learners that share a step find each other."""
 
     address: str
@@ -36,17 +36,17 @@ class Meeting:
 class LearnerActor:
     """What runs inside an actor. It loads the model in `start`, so that a refusal reaches the caller whole."""
 
-    async def start(self, threads: int, arguments: dict[str, Any], meeting: Meeting | None) -> None:
+    async def start(self, threads: int, arguments: dict[str, Any], meeting: Rendezvous | None) -> None:
         import torch
 
-        from rl.learner.collectives import join_peers
+        from rl.learner.collectives import init_process_group
         from rl.learner.torch_learner import TorchLearner
 
         check_device(arguments["device"])
         torch.set_num_threads(threads)
         if meeting is not None:
             place = meeting.address, meeting.rank, meeting.count
-            arguments = arguments | {"peers": join_peers(arguments["device"], *place, in_step=meeting.shard)}
+            arguments = arguments | {"peers": init_process_group(arguments["device"], *place, in_step=meeting.shard)}
         self._learner = TorchLearner(**arguments)
 
     async def address(self) -> str:
@@ -71,7 +71,7 @@ class RayLearner(Learner):
     def __init__(
         self,
         arguments: dict[str, Any],
-        place: Callable[[int], Place],
+        place: Callable[[int], ActorPlacement],
         *,
         stall_timeout: float,
         count: int = 1,
@@ -85,7 +85,7 @@ class RayLearner(Learner):
         self._handles: list[Any] = []
 
     @classmethod
-    async def start(cls, arguments: dict[str, Any], place: Callable[[int], Place], **options: Any) -> Self:
+    async def start(cls, arguments: dict[str, Any], place: Callable[[int], ActorPlacement], **options: Any) -> Self:
         """Start an actor for each learner, with a `TorchLearner` of these arguments in it, at what is its place then.
 
         Raises:
@@ -106,10 +106,10 @@ class RayLearner(Learner):
         places = [self._place(rank) for rank in range(self._count)]
         self._handles = [_actor(place) for place in places]
         try:
-            meetings: list[Meeting | None] = [None]
+            meetings: list[Rendezvous | None] = [None]
             if self._count > 1:
                 (address,) = await self._replies([self._handles[0].address.remote()])
-                meetings = [Meeting(address, rank, self._count, self._shard) for rank in range(self._count)]
+                meetings = [Rendezvous(address, rank, self._count, self._shard) for rank in range(self._count)]
             await self._replies(
                 handle.start.remote(place.threads, self._arguments, meeting)
                 for handle, place, meeting in zip(self._handles, places, meetings, strict=True)
@@ -176,17 +176,17 @@ class RayLearner(Learner):
             for one in waiting:
                 one.cancel()
         errors = [error for one in done if (error := one.exception()) is not None]
-        deaths = [error for error in errors if isinstance(error, RayError) and not isinstance(error, NOT_DEATHS)]
+        deaths = [error for error in errors if isinstance(error, RayError) and not isinstance(error, LIVE_ACTOR_ERRORS)]
         if late or deaths:
             await self.close()
-            reason = account(deaths[0]) if deaths else f"it said nothing for {self._stall_timeout:g} s"
+            reason = describe_death(deaths[0]) if deaths else f"it said nothing for {self._stall_timeout:g} s"
             raise LearnerDied(f"the learner died: {reason}") from (deaths[0] if deaths else None)
         for error in errors:
             raise (error.cause if isinstance(error, RayTaskError) else error) from error
         return [one.result() for one in waiting]
 
 
-def _actor(place: Place) -> Any:
+def _actor(place: ActorPlacement) -> Any:
     actor: Any = ray.remote(LearnerActor)
     environment = torch_environment(on_gpu=bool(place.gpus))
     return actor.options(runtime_env={"env_vars": environment}, **place.actor_options()).remote()

@@ -15,9 +15,9 @@ from ray.util.placement_group import placement_group, placement_group_table, rem
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from rl.cluster.placement import Request, Resources, refuse, request
-from rl.cluster.watchdog import Anchor, held_by
+from rl.cluster.watchdog import Endpoint, cancel_when_gone
 from rl.config import RunConfig
-from rollout.placement import Place
+from rollout.placement import ActorPlacement
 
 log = logging.getLogger(__name__)
 
@@ -40,12 +40,12 @@ class Reservation:
     request: Request
     _group: Any
 
-    def learner(self, rank: int = 0) -> Place:
+    def learner(self, rank: int = 0) -> ActorPlacement:
         """A learner's place: all cores of its node, because it and the workers take turns."""
         assert self.request.learner is not None
         return self._place(rank, self.request.learner, self.request.shares.learner)
 
-    def worker(self, index: int) -> Place:
+    def worker(self, index: int) -> ActorPlacement:
         """A worker's place: its share of its node's cores."""
         return self._place(index + self._learners, self.request.worker, self.request.shares.worker)
 
@@ -53,11 +53,11 @@ class Reservation:
     def _learners(self) -> int:
         return 0 if self.request.learner is None else self.request.learners
 
-    def _place(self, bundle: int, resources: Resources, gpus: float) -> Place:
+    def _place(self, bundle: int, resources: Resources, gpus: float) -> ActorPlacement:
         strategy = PlacementGroupSchedulingStrategy(self._group, bundle, placement_group_capture_child_tasks=False)
         more = {name: amount for name, amount in resources.items() if name not in ("GPU", *OWN_OPTIONS)}
         own = {option: resources[name] for name, option in OWN_OPTIONS.items() if name in resources}
-        return Place(self._threads(bundle), gpus, {"scheduling_strategy": strategy, "resources": more, **own})
+        return ActorPlacement(self._threads(bundle), gpus, {"scheduling_strategy": strategy, "resources": more, **own})
 
     def _threads(self, bundle: int) -> int:
         """Cores of the bundle's node, shared with the others of its kind there."""
@@ -79,7 +79,7 @@ async def reserve(config: RunConfig, *, learner: bool, workers: bool = True) -> 
         PlacementError: the cluster can never hold the run.
         ClusterLost: the cluster is gone.
     """
-    async with held_by(await asyncio.to_thread(_anchors)):
+    async with cancel_when_gone(await asyncio.to_thread(_anchors)):
         ask = partial(_wanted, config, learner=learner, workers=workers)
         wanted = await asyncio.to_thread(ask)
         group: Any = placement_group(wanted.bundles(), strategy=wanted.strategy)
@@ -90,15 +90,15 @@ async def reserve(config: RunConfig, *, learner: bool, workers: bool = True) -> 
             remove_placement_group(group)
 
 
-def _anchors() -> list[Anchor]:
+def _anchors() -> list[Endpoint]:
     """What this process cannot do without: the cluster's head, and the raylet of its own node."""
     context = ray.get_runtime_context()
     host, _, port = context.gcs_address.rpartition(":")
     here = next(node for node in _alive() if node["NodeID"] == context.get_node_id())
     is_own = cast(Any, ray)._private.worker._global_node.is_head()
     return [
-        Anchor("Ray's head", host, int(port), GONE_S if is_own else BACK_S),
-        Anchor("this node's raylet", here["NodeManagerAddress"], here["NodeManagerPort"], GONE_S),
+        Endpoint("Ray's head", host, int(port), GONE_S if is_own else BACK_S),
+        Endpoint("this node's raylet", here["NodeManagerAddress"], here["NodeManagerPort"], GONE_S),
     ]
 
 

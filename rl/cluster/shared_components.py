@@ -9,18 +9,18 @@ from typing import Any, cast
 from lora.config import LoraConfig
 from rewards.pool import GraderPool
 from rewards.types import Problem
-from rl.algorithm.liveness import Watchman
+from rl.algorithm.liveness import PolicyChecker
 from rl.algorithm.prefetch import steps_ahead
 from rl.cluster.components import connect, local_device, memory_share, open_grader, open_workers
 from rl.cluster.interrupts import in_daemon
 from rl.cluster.ray_host import RayHost
 from rl.cluster.reservation import Reservation, reserve
 from rl.config import RunConfig, replaced
-from rl.learner.joint_updates import Rounds
+from rl.learner.joint_updates import JointUpdates
 from rl.learner.memory import Budget
 from rl.learner.policy import PolicySpec
-from rl.learner.policy_host import Host, HostSpec, LocalHost
-from rl.train import Parts
+from rl.learner.policy_host import LearnerHost, LearnerSpec, LocalHost
+from rl.train import Components
 from rollout.types import Engine
 
 
@@ -36,18 +36,20 @@ def shared_settings(config: RunConfig) -> str:
 
 
 @dataclass(slots=True)
-class SharedParts:
+class SharedComponents:
     """An engine and a learner for several runs."""
 
     engine: Engine
-    rounds: Rounds
-    own_devices: bool
-    watchmen: list[Watchman] = field(default_factory=list[Watchman])
+    joint_updates: JointUpdates
+    disjoint_devices: bool
+    policy_checkers: list[PolicyChecker] = field(default_factory=list[PolicyChecker])
     _graders: dict[str, GraderPool] = field(default_factory=dict[str, GraderPool])
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     @asynccontextmanager
-    async def open(self, config: RunConfig, run: str, encode: Callable[[Problem], list[int]]) -> AsyncGenerator[Parts]:
+    async def open(
+        self, config: RunConfig, run: str, encode: Callable[[Problem], list[int]]
+    ) -> AsyncGenerator[Components]:
         """One run's parts; `run` must be no other's name.
 
         Raises:
@@ -55,13 +57,13 @@ class SharedParts:
         """
         grader = await self._grader(config)
         spec = PolicySpec(run, config.lora, config.learner, config.sampling.temperature, config.seed)
-        learner = await self.rounds.join(spec)
-        watchman = Watchman(config.liveness.tolerance)
-        self.watchmen.append(watchman)
+        learner = await self.joint_updates.register(spec)
+        watchman = PolicyChecker(config.liveness.tolerance)
+        self.policy_checkers.append(watchman)
         try:
-            yield Parts(learner, self.engine, grader, encode, watchman, self.own_devices)
+            yield Components(learner, self.engine, grader, encode, watchman, self.disjoint_devices)
         finally:
-            self.watchmen.remove(watchman)
+            self.policy_checkers.remove(watchman)
             await learner.close()
 
     async def _grader(self, config: RunConfig) -> GraderPool:
@@ -73,20 +75,20 @@ class SharedParts:
 
 
 @asynccontextmanager
-async def open_shared(
+async def open_shared_components(
     configs: Sequence[RunConfig], at_once: int, longest_row: int | None = None
-) -> AsyncGenerator[SharedParts]:
+) -> AsyncGenerator[SharedComponents]:
     """Parts for runs that agree on `shared_settings`, `at_once` of them at a time; all is gone when the block ends.
 
     The learner makes room for rows of `longest_row` inputs; without it, for as many as the model may have.
     """
     assert len({shared_settings(config) for config in configs}) == 1
     one = configs[0]
-    watchmen: list[Watchman] = []
+    watchmen: list[PolicyChecker] = []
 
     async def admit(engine: Engine) -> None:
         for watchman in list(watchmen):
-            await watchman.admit(engine)
+            await watchman.check_restarted(engine)
 
     async with AsyncExitStack() as stack:
         held: Reservation | None = None
@@ -96,19 +98,19 @@ async def open_shared(
         own_devices = held is not None and held.request.shares.exclusive
         host, engine = await _both(
             stack.enter_async_context(
-                _open_host(one, largest(configs), held, Budget(longest_row, memory_share(held), at_once))
+                _open_host(one, largest_adapter(configs), held, Budget(longest_row, memory_share(held), at_once))
             ),
             stack.enter_async_context(
-                open_workers(with_room(configs, at_once, own_devices), held, largest(configs), admit)
+                open_workers(with_room(configs, at_once, own_devices), held, largest_adapter(configs), admit)
             ),
         )
-        rounds = Rounds(host)
+        rounds = JointUpdates(host)
         stack.push_async_callback(rounds.close)
         graders = await stack.enter_async_context(AsyncExitStack())
-        yield SharedParts(engine, rounds, own_devices, watchmen, _stack=graders)
+        yield SharedComponents(engine, rounds, own_devices, watchmen, _stack=graders)
 
 
-def largest(configs: Sequence[RunConfig]) -> LoraConfig:
+def largest_adapter(configs: Sequence[RunConfig]) -> LoraConfig:
     """The adapter of the highest rank, which is what an engine must have room for; of the head too, if any is."""
     highest = max((config.lora for config in configs), key=lambda lora: lora.rank)
     return replaced(highest, lm_head=any(config.lora.lm_head for config in configs))
@@ -124,12 +126,12 @@ def with_room(configs: Sequence[RunConfig], at_once: int, own_devices: bool) -> 
 @asynccontextmanager
 async def _open_host(
     config: RunConfig, lora: LoraConfig, held: Reservation | None, budget: Budget
-) -> AsyncGenerator[Host]:
+) -> AsyncGenerator[LearnerHost]:
     on_gpu = held is not None and held.request.shares.learner
     device = local_device(config) if held is None else "cuda" if on_gpu else "cpu"
-    spec = HostSpec(config.model, device, config.learner, lora, budget)
+    spec = LearnerSpec(config.model, device, config.learner, lora, budget)
     if held is None:
-        host: Host = LocalHost(spec)
+        host: LearnerHost = LocalHost(spec)
     else:
         host = await RayHost.start(spec, held.learner, stall_timeout=config.learner.stall_timeout)
     try:
@@ -138,7 +140,7 @@ async def _open_host(
         await host.close()
 
 
-async def _both(host: Awaitable[Host], engine: Awaitable[Engine]) -> tuple[Host, Engine]:
+async def _both(host: Awaitable[LearnerHost], engine: Awaitable[Engine]) -> tuple[LearnerHost, Engine]:
     """Start both at once, and wait for both, so that a failure of one does not leave the other half started."""
     results = await asyncio.gather(host, engine, return_exceptions=True)
     for result in results:

@@ -13,16 +13,16 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-PROBE_S = 1.0
+PROBE_INTERVAL_S = 1.0
 """Between two knocks."""
 ANSWER_S = 5.0
 """How long an answer may take: it comes from the kernel, or over a network."""
-UNWIND_S = 6.0
+GRACE_S = 6.0
 """How long a run may take to close what it can still close."""
 
 
 @dataclass(frozen=True, slots=True)
-class Anchor:
+class Endpoint:
     """A process of the cluster that a run cannot do without."""
 
     name: str
@@ -44,7 +44,7 @@ class Anchor:
 class ClusterLost(RuntimeError):
     """The Ray cluster that a run lived on is gone. What was written down is whole, so the run can be resumed."""
 
-    def __init__(self, anchor: Anchor) -> None:
+    def __init__(self, anchor: Endpoint) -> None:
         super().__init__(
             f"{anchor.name} at {anchor.host}:{anchor.port} is gone, and the run with it; what was written down is "
             "whole: go on with --resume where there is a cluster"
@@ -52,7 +52,7 @@ class ClusterLost(RuntimeError):
 
 
 @asynccontextmanager
-async def held_by(anchors: Sequence[Anchor]) -> AsyncGenerator[None]:
+async def cancel_when_gone(anchors: Sequence[Endpoint]) -> AsyncGenerator[None]:
     """Cancel the block, which must run in the task that entered it, once one of these is gone.
 
     If it then hangs in a call of Ray's, the process is ended, with the same words.
@@ -64,13 +64,13 @@ async def held_by(anchors: Sequence[Anchor]) -> AsyncGenerator[None]:
     assert task is not None
     lost: list[ClusterLost] = []
 
-    async def watch(anchor: Anchor) -> None:
+    async def watch(anchor: Endpoint) -> None:
         silent_s = 0.0
         while silent_s < anchor.patience_s:
-            await asyncio.sleep(PROBE_S)
-            silent_s = 0.0 if await anchor.answers() else silent_s + PROBE_S
+            await asyncio.sleep(PROBE_INTERVAL_S)
+            silent_s = 0.0 if await anchor.answers() else silent_s + PROBE_INTERVAL_S
         lost.append(ClusterLost(anchor))
-        ending = threading.Timer(UNWIND_S, _end, lost)
+        ending = threading.Timer(GRACE_S, _end, lost)
         ending.daemon = True
         ending.start()
         task.cancel()

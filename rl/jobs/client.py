@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from rl.cluster.token import refusal, token_headers
-from rl.jobs.spec import Work
+from rl.jobs.spec import JobSpec
 from rl.monitoring.curve import draw_curve
 from rl.monitoring.loss_curve import draw_loss_curve
 from rl.run.jsonl import read_metrics
@@ -85,7 +85,7 @@ class Cluster:
             raise ValueError(refusal(self.address))
         return headers
 
-    def submit(self, work: Work, name: str, submission_id: str) -> str:
+    def submit(self, work: JobSpec, name: str, submission_id: str) -> str:
         """Send a job; its submission id.
 
         Raises:
@@ -100,8 +100,9 @@ class Cluster:
                 "RANKONE_SUBMISSION_ID": submission_id,
                 "PYTHONUNBUFFERED": "1",
             }
+            out = f'"$HOME/.rankone/runs/{submission_id}"'
             request = {
-                "entrypoint": f'rankone {work.verb} {work.file} --out "$HOME/.rankone/runs/{submission_id}" --resume',
+                "entrypoint": f"rankone {work.command} {work.file} --out {out} --resume",
                 "submission_id": submission_id,
                 "runtime_env": {"working_dir": str(folder), "env_vars": environment},
                 "metadata": {"job_name": name},

@@ -16,7 +16,7 @@ import ray
 from rl.cluster.connect import TOO_BUSY, ClusterStartError, join, mismatch, require_head
 from rl.cluster.ray_directory import session_directory
 from rl.cluster.token import make_token, token_wanted, use_token
-from rl.jobs.process_tags import end_marked, ended_on_failure
+from rl.jobs.process_tags import kill_on_failure, kill_tagged
 from rl.monitoring.dashboard.host import NAMESPACE, start_host
 
 log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ def start_head(
         "--head", f"--port={port}", f"--dashboard-host={dashboard_host}", f"--dashboard-port={dashboard_port}",
         "--include-dashboard=true", f"--proxy-server-url={place}",
     ]  # fmt: skip
-    with ended_on_failure() as mark:
+    with kill_on_failure() as mark:
         _ray_start(arguments, environment, temp_dir, mark)
         address = f"{_own_address()}:{port}"
         ray.init(address, **QUIET)
@@ -90,7 +90,7 @@ def join_cluster(address: str, temp_dir: str | None = None) -> None:
         ClusterStartError: Ray says no.
     """
     require_head(address)
-    with ended_on_failure() as mark:
+    with kill_on_failure() as mark:
         _ray_start([f"--address={address}"], {"RAY_worker_niceness": "0"}, temp_dir, mark)
 
 
@@ -117,7 +117,7 @@ def _ray_start(
             raise ClusterStartError(f"ray start failed: {_telling(said)}")
         if tries_left:
             log.warning("this machine was too busy for Ray to start within its 15 s; trying again")
-            end_marked(mark)
+            kill_tagged(mark)
     raise ClusterStartError(TOO_BUSY)
 
 

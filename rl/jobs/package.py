@@ -33,12 +33,12 @@ def write_job(config: RunConfig, base: Path, folder: Path) -> None:
     Raises:
         ValueError: the reward function cannot be loaded, or the files are more than Ray takes.
     """
-    resolved = Parcel(folder, base).take(config)
+    resolved = JobPackage(folder, base).add(config)
     (folder / "config.toml").write_text(dump_config(resolved), encoding="utf-8")
     check_size(folder)
 
 
-class Parcel:
+class JobPackage:
     """A folder that fills with what runs need. What several of them need is in it once."""
 
     def __init__(self, folder: Path, base: Path) -> None:
@@ -48,20 +48,20 @@ class Parcel:
         self._places: dict[Path, str] = {}
         """Where in the folder a file or directory went."""
 
-    def take(self, config: RunConfig) -> RunConfig:
+    def add(self, config: RunConfig) -> RunConfig:
         """Put in what a run needs; its configuration with the new places.
 
         Raises:
             ValueError: as `write_job`, or two different files would have one place.
         """
         data = with_paths(config.data, self._copied)
-        reward = self._take_reward(config.reward)
+        reward = self._add_reward(config.reward)
         model = config.model
         if (
             here := Path(model.name)
         ).is_dir():  # one that all nodes share, or each has: its place is not ours to choose
             model = replaced(model, name=str(here.resolve()))
-        lora = self._take_init(absolute_init(config.lora, self._base))
+        lora = self._add_init(absolute_init(config.lora, self._base))
         return replaced(config, model=model, data=data, reward=reward, lora=lora)
 
     def _copied(self, path: str) -> str:
@@ -82,7 +82,7 @@ class Parcel:
             shutil.copy(source, target)
         return place
 
-    def _take_init(self, lora: LoraConfig) -> LoraConfig:
+    def _add_init(self, lora: LoraConfig) -> LoraConfig:
         """The adapter that the run begins from, and the configuration with its new place."""
         if lora.init is None:
             return lora
@@ -91,7 +91,7 @@ class Parcel:
             write_peft(find_adapter(source), self._folder / self._place_of(source, "init"))
         return replaced(lora, init=self._places[source])
 
-    def _take_reward(self, reward: RewardConfig) -> RewardConfig:
+    def _add_reward(self, reward: RewardConfig) -> RewardConfig:
         """The user's own modules that the reward functions are made of, and the configuration with their new places."""
         for term in load_terms(reward):
             home = self._folder / REWARDS if _is_file(term.name) else self._folder

@@ -8,25 +8,25 @@ from contextlib import contextmanager
 
 import psutil
 
-MARK = "RANKONE_START"
+TAG = "RANKONE_START"
 PATIENCE_S = 10.0
 
 
 @contextmanager
-def ended_on_failure() -> Generator[dict[str, str]]:
+def kill_on_failure() -> Generator[dict[str, str]]:
     """What to add to the environment of processes that are to be gone if the block fails or is interrupted."""
-    mark = {MARK: secrets.token_hex(8)}
+    mark = {TAG: secrets.token_hex(8)}
     try:
         yield mark
     except BaseException:
-        end_marked(mark)
+        kill_tagged(mark)
         raise
 
 
-def end_marked(mark: Mapping[str, str]) -> None:
+def kill_tagged(mark: Mapping[str, str]) -> None:
     """Kill whatever was started with that mark, and wait until it is gone."""
     deadline = time.monotonic() + PATIENCE_S
-    while (found := marked(mark)) and time.monotonic() < deadline:
+    while (found := find_tagged(mark)) and time.monotonic() < deadline:
         for process in found:
             try:
                 process.kill()
@@ -35,12 +35,12 @@ def end_marked(mark: Mapping[str, str]) -> None:
         psutil.wait_procs(found, timeout=1)
 
 
-def marked(mark: Mapping[str, str]) -> list[psutil.Process]:
+def find_tagged(mark: Mapping[str, str]) -> list[psutil.Process]:
     """All processes with that mark, except this one. Those of other users do not show theirs, and have none of ours."""
     found: list[psutil.Process] = []
     for process in psutil.process_iter():
         try:
-            if process.pid != os.getpid() and process.environ().get(MARK) == mark[MARK]:
+            if process.pid != os.getpid() and process.environ().get(TAG) == mark[TAG]:
                 found.append(process)
         except psutil.Error:
             continue

@@ -9,14 +9,14 @@ from rl.config import RunConfig, replaced
 from rl.jobs.package import write_job
 from rl.settings.toml import load_config, read_table
 
-Verb = Literal["train", "sft", "sweep"]
+Command = Literal["train", "sft", "sweep"]
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class JobSpec:
     """A command and the files that it needs."""
 
-    verb: Verb
+    command: Command
     name: str
     file: str
     """The file that the command is given, among those that `write` writes."""
@@ -33,12 +33,12 @@ class Work:
         )
 
     @property
-    def moves(self) -> bool:
+    def ignores_local_runtime(self) -> bool:
         """Whether a file says that all is to be in one process, which a job does not heed: it is on a cluster."""
         return any(not config.on_ray for config in self.configs)
 
 
-def read_work(path: Path, overrides: Sequence[str], *, sft: bool) -> Work:
+def read_job_spec(path: Path, overrides: Sequence[str], *, sft: bool) -> JobSpec:
     """What a file asks for: a sweep if it has a base, else a run, by supervised fine-tuning if `sft`.
 
     Raises:
@@ -51,19 +51,19 @@ def read_work(path: Path, overrides: Sequence[str], *, sft: bool) -> Work:
     return _run(load_config(path, overrides), path.parent, sft=sft)
 
 
-def _run(config: RunConfig, base: Path, *, sft: bool) -> Work:
+def _run(config: RunConfig, base: Path, *, sft: bool) -> JobSpec:
     if sft:
         from rl.launch.sft_run import prepare
     else:
         from rl.launch.train_run import prepare
     prepare(config, base)
     sent = replaced(config, runtime="ray")
-    verb: Verb = "sft" if sft else "train"
+    verb: Command = "sft" if sft else "train"
     name = f"{config.name}-sft" if sft else config.name
-    return Work(verb, name, "config.toml", lambda folder: write_job(sent, base, folder), [config])
+    return JobSpec(verb, name, "config.toml", lambda folder: write_job(sent, base, folder), [config])
 
 
-def _sweep(path: Path, overrides: Sequence[str]) -> Work:
+def _sweep(path: Path, overrides: Sequence[str]) -> JobSpec:
     from rl.jobs.sweep_package import write_sweep_job
     from rl.sweep.directory import FILE
     from rl.sweep.points import load_sweep
@@ -72,4 +72,4 @@ def _sweep(path: Path, overrides: Sequence[str]) -> Work:
     sweep = load_sweep(path, overrides)
     prepare_sweep(sweep)
     configs = [sweep.base, *(point.config for point in sweep.points)]
-    return Work("sweep", sweep.name, FILE, lambda folder: write_sweep_job(sweep, folder), configs)
+    return JobSpec("sweep", sweep.name, FILE, lambda folder: write_sweep_job(sweep, folder), configs)

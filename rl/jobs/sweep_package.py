@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from rl.config import RunConfig, replaced
-from rl.jobs.package import Parcel, check_size
+from rl.jobs.package import JobPackage, check_size
 from rl.sweep.directory import FILE
 from rl.sweep.points import Sweep, dump_sweep, load_sweep, with_values
 
@@ -15,10 +15,10 @@ def write_sweep_job(sweep: Sweep, folder: Path) -> None:
     Raises:
         ValueError: as `write_job` for one run.
     """
-    parcel = Parcel(folder, sweep.directory)
+    parcel = JobPackage(folder, sweep.directory)
     moved: dict[tuple[str, str], Any] = {}
     for point in sweep.points:
-        here, there = (one.model_dump(mode="json") for one in (point.config, parcel.take(point.config)))
+        here, there = (one.model_dump(mode="json") for one in (point.config, parcel.add(point.config)))
         for name, value in point.settings.items():
             if _at(here, name) != _at(there, name):
                 moved[name, repr(value)] = _at(there, name)
@@ -28,8 +28,8 @@ def write_sweep_job(sweep: Sweep, folder: Path) -> None:
     assert len(load_sweep(folder / FILE).points) == len(sweep.points)
 
 
-def _on_a_cluster(parcel: Parcel, base: RunConfig) -> RunConfig:
-    return replaced(parcel.take(base), runtime="ray")
+def _on_a_cluster(parcel: JobPackage, base: RunConfig) -> RunConfig:
+    return replaced(parcel.add(base), runtime="ray")
 
 
 def _at(table: Any, name: str) -> Any:

@@ -15,16 +15,16 @@ from torch import Tensor
 from lora.accounting import supervised_advice
 from lora.load import load_end_tokens, load_tokenizer
 from lora.types import Adapter
-from rl.algorithm.demonstrations import Demonstrator
+from rl.algorithm.demonstrations import SftEncoder
 from rl.algorithm.evaluate import evaluate
 from rl.algorithm.liveness import NUM_SEQUENCES, Reference
-from rl.cluster.components import connect, disconnect, open_learner, open_parts, say_checkpointing
-from rl.cluster.interrupts import end_on_signals, ended_by_signals, in_daemon
+from rl.cluster.components import connect, disconnect, open_components, open_learner, say_checkpointing
+from rl.cluster.interrupts import cancel_on_signals, ended_by_signals, in_daemon
 from rl.cluster.reservation import reserve
 from rl.config import RunConfig, replaced
 from rl.data import Split, absolute_paths, check_step_size, load_problems, sample_held_out
 from rl.data.prompts import Encoder
-from rl.launch.train_run import check_readable, draw, lasted, log_to, telling, through_deaths, try_reward
+from rl.launch.train_run import check_readable, draw, format_duration, log_to, open_sinks, try_reward, with_restarts
 from rl.learner.memory import Budget
 from rl.learner.policy import first_state
 from rl.monitoring.loss_curve import draw_loss_curve
@@ -32,23 +32,23 @@ from rl.monitoring.loss_progress import LossLines, LossTable
 from rl.monitoring.trackers import check_trackers
 from rl.run.directory import FileJournal, RunDirectory
 from rl.run.warm_start import absolute_init, read_init
-from rl.sft import Examiner, as_the_learner_sees_it, fine_tune
-from rl.train import Parts
+from rl.sft import Evaluator, as_the_learner_sees_it, train_sft
+from rl.train import Components
 from rl.types import Learner
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class SupervisedRun:
+class PreparedSft:
     """What is known before any model is loaded."""
 
     config: RunConfig
     problems: Split
-    demonstrate: Demonstrator
+    encode_sft: SftEncoder
     encode: Encoder
     """Of the prompts that the policy answers, if it is to."""
-    begin: Mapping[str, Tensor] | None
+    initial_adapter: Mapping[str, Tensor] | None
     """The adapter that the run begins from, if it is not a fresh one."""
     longest: int
     """Tokens of the longest demonstration, prompt and completion."""
@@ -59,7 +59,7 @@ class SupervisedRun:
         return max(self.longest - 1, self.config.learner.tokens_per_row)
 
 
-def prepare(config: RunConfig, base: Path) -> SupervisedRun:
+def prepare(config: RunConfig, base: Path) -> PreparedSft:
     """Load data and tokenizer, and check them.
 
     Raises:
@@ -67,25 +67,23 @@ def prepare(config: RunConfig, base: Path) -> SupervisedRun:
     """
     check_trackers(config)
     config = replaced(
-        in_its_place(config), data=absolute_paths(config.data, base), lora=absolute_init(config.lora, base)
+        resolve_sft_runtime(config), data=absolute_paths(config.data, base), lora=absolute_init(config.lora, base)
     )
     problems = load_problems(config.data, config.seed, base)
     check_step_size(problems.train, config.problems_per_step)
     tokenizer = load_tokenizer(config.model)
     ends = load_end_tokens(config.model, tokenizer)
-    demonstrate = Demonstrator(
-        tokenizer, config.prompt, config.sft, max_length=config.model.max_length, end_tokens=ends
-    )
+    demonstrate = SftEncoder(tokenizer, config.prompt, config.sft, max_length=config.model.max_length, end_tokens=ends)
     encode = Encoder(tokenizer, config.prompt, config.model.max_length - config.sampling.max_tokens)
     longest = demonstrate.longest((*problems.train, *problems.held_out))
     if config.sft.accuracy:
         encode.longest(problems.held_out)
         if config.reward.is_default:
             check_readable(problems.held_out)
-    return SupervisedRun(config, problems, demonstrate, encode, read_init(config), longest)
+    return PreparedSft(config, problems, demonstrate, encode, read_init(config), longest)
 
 
-def in_its_place(config: RunConfig) -> RunConfig:
+def resolve_sft_runtime(config: RunConfig) -> RunConfig:
     """Say where the run is if the configuration does not: one learner that needs no rollout engine needs no cluster."""
     if config.runtime != "auto":
         return config
@@ -94,7 +92,7 @@ def in_its_place(config: RunConfig) -> RunConfig:
     return replaced(config, runtime="local", rollout={"engine": "torch"})
 
 
-def run(prepared: SupervisedRun, directory: RunDirectory, console: Console, *, resume: bool) -> str:
+def run(prepared: PreparedSft, directory: RunDirectory, console: Console, *, resume: bool) -> str:
     """Fine-tune, and return the summary line. Ctrl-C and SIGTERM end it at once, with a usable directory."""
     log_to(console)
     started = time.monotonic()
@@ -106,17 +104,17 @@ def run(prepared: SupervisedRun, directory: RunDirectory, console: Console, *, r
     return _summary(prepared.config, directory, facts["trained_parameters"], time.monotonic() - started)
 
 
-async def _run(prepared: SupervisedRun, directory: RunDirectory, console: Console, *, resume: bool) -> dict[str, int]:
+async def _run(prepared: PreparedSft, directory: RunDirectory, console: Console, *, resume: bool) -> dict[str, int]:
     config = prepared.config
-    end_on_signals()
+    cancel_on_signals()
     try:
         if config.sft.accuracy and (report := await try_reward(config, prepared.problems.held_out, teaches=False)):
             console.print(report, markup=False)
         if config.on_ray:
             with console.status("joining the cluster..."):
                 await in_daemon(connect)
-            end_on_signals()  # again: Ray has put a handler of SIGTERM in place that aborts
-        async with open_school(prepared, directory.path.name) as (learner, parts):
+            cancel_on_signals()  # again: Ray has put a handler of SIGTERM in place that aborts
+        async with open_sft_components(prepared, directory.path.name) as (learner, parts):
             facts = dict(await learner.facts())
             say_checkpointing(config, facts)
             for warning in supervised_advice(
@@ -130,11 +128,11 @@ async def _run(prepared: SupervisedRun, directory: RunDirectory, console: Consol
 
 
 @asynccontextmanager
-async def open_school(prepared: SupervisedRun, run: str) -> AsyncGenerator[tuple[Learner, Parts | None]]:
+async def open_sft_components(prepared: PreparedSft, run: str) -> AsyncGenerator[tuple[Learner, Components | None]]:
     """The learner, and the parts that examine it if the configuration asks for accuracy."""
     config = as_the_learner_sees_it(prepared.config)
     if config.sft.accuracy:
-        async with open_parts(config, run, prepared.encode, prepared.longest_row) as parts:
+        async with open_components(config, run, prepared.encode, prepared.longest_row) as parts:
             yield parts.learner, parts
     elif not config.on_ray:
         async with open_learner(config, run, None, Budget(prepared.longest_row)) as learner:
@@ -149,11 +147,11 @@ async def open_school(prepared: SupervisedRun, run: str) -> AsyncGenerator[tuple
 
 
 async def _train(
-    prepared: SupervisedRun,
+    prepared: PreparedSft,
     directory: RunDirectory,
     console: Console,
     learner: Learner,
-    parts: Parts | None,
+    parts: Components | None,
     *,
     resume: bool,
 ) -> None:
@@ -163,21 +161,21 @@ async def _train(
         if console.is_terminal
         else LossLines(console, config.num_steps)
     )
-    begin = None if prepared.begin is None else first_state(directory.path.name, prepared.begin)
-    async with telling(as_the_learner_sees_it(config), directory, display) as sinks:
+    begin = None if prepared.initial_adapter is None else first_state(directory.path.name, prepared.initial_adapter)
+    async with open_sinks(as_the_learner_sees_it(config), directory, display) as sinks:
 
         async def attempt(resume: bool) -> None:
             journal = FileJournal(directory, sinks, resume=resume, begin=begin, score=_score)
-            examine = None if parts is None else Examination(prepared, parts, journal)
-            await fine_tune(config, prepared.problems, prepared.demonstrate, learner, journal, examine)
+            examine = None if parts is None else HeldOutEvaluation(prepared, parts, journal)
+            await train_sft(config, prepared.problems, prepared.encode_sft, learner, journal, examine)
 
-        await through_deaths(learner, directory, attempt, config.learner.max_restarts, resume=resume)
+        await with_restarts(learner, directory, attempt, config.learner.max_restarts, resume=resume)
 
 
-class Examination(Examiner):
+class HeldOutEvaluation(Evaluator):
     """The held-out problems, answered by the rollout engine and graded, as in reinforcement learning."""
 
-    def __init__(self, prepared: SupervisedRun, parts: Parts, journal: FileJournal) -> None:
+    def __init__(self, prepared: PreparedSft, parts: Components, journal: FileJournal) -> None:
         self._prepared = prepared
         self._parts = parts
         self._journal = journal
@@ -186,13 +184,13 @@ class Examination(Examiner):
     async def __call__(self, step: int, adapter: Adapter, learner: Learner) -> dict[str, float]:
         config, parts, problems = self._prepared.config, self._parts, self._prepared.problems.held_out
         asked = sample_held_out(problems, NUM_SEQUENCES, config.seed)
-        shown = [self._prepared.demonstrate(problem) for problem in asked]
+        shown = [self._prepared.encode_sft(problem) for problem in asked]
         sequences = [[*one.prompt, *one.completion][: config.model.max_length - 1] for one in shown]
         reference = await Reference.measure(learner, adapter, self._previous, sequences)
-        alive = await parts.watchman.check(reference, parts.engine)
+        alive = await parts.policy_checker.check(reference, parts.engine)
         self._previous = adapter
         evaluation = await evaluate(config, problems, adapter, parts.engine, parts.grader, parts.encode)
-        self._journal.examined(step, evaluation)
+        self._journal.on_eval_samples(step, evaluation)
         return alive | evaluation.metrics()
 
 
@@ -207,7 +205,7 @@ def _summary(config: RunConfig, directory: RunDirectory, trained: int, seconds: 
         moved.append(_moved(directory, "eval/accuracy", "accuracy", ""))
     return (
         f"{', '.join(moved)}, rank {config.lora.rank}, {trained:,} trained parameters, {config.num_steps} steps, "
-        f"{lasted(seconds)}"
+        f"{format_duration(seconds)}"
     )
 
 

@@ -20,8 +20,8 @@ from lora.load import load_tokenizer
 from rewards.math_answer import check_answers
 from rewards.preflight import preflight
 from rewards.types import Problem
-from rl.cluster.components import connect, disconnect, open_grader, open_parts, say_checkpointing
-from rl.cluster.interrupts import end_on_signals, ended_by_signals, in_daemon
+from rl.cluster.components import connect, disconnect, open_components, open_grader, say_checkpointing
+from rl.cluster.interrupts import cancel_on_signals, ended_by_signals, in_daemon
 from rl.config import RunConfig, replaced
 from rl.data import Split, absolute_paths, check_step_size, load_problems
 from rl.data.prompts import Encoder
@@ -29,15 +29,15 @@ from rl.learner.activations import longest_row
 from rl.learner.policy import first_state
 from rl.monitoring.best_effort import best_effort
 from rl.monitoring.curve import draw_curve
-from rl.monitoring.dashboard.reporter import PageTeller
+from rl.monitoring.dashboard.reporter import DashboardReporter
 from rl.monitoring.dashboard.run_info import run_info
 from rl.monitoring.progress import LiveDisplay, LogLines
 from rl.monitoring.ray_metrics import RayMetrics
 from rl.monitoring.trackers import TRACKERS, check_trackers
 from rl.run.directory import FileJournal, RunDirectory
-from rl.run.sinks import Ended, Sink, Sinks, StoppedEarly, TensorBoard, started
+from rl.run.sinks import Ended, Sink, Sinks, StoppedEarly, TensorBoard, start_sinks
 from rl.run.warm_start import absolute_init, read_init
-from rl.train import Parts, train
+from rl.train import Components, train
 from rl.types import Learner, LearnerDied
 from rollout.pool import BACK_OFF
 
@@ -51,7 +51,7 @@ class Prepared:
     config: RunConfig
     problems: Split
     encode: Encoder
-    begin: Mapping[str, Tensor] | None
+    initial_adapter: Mapping[str, Tensor] | None
     """The adapter that the run begins from, if it is not a fresh one."""
     longest_prompt: int
     """Tokens."""
@@ -147,15 +147,15 @@ async def _run_and_disconnect(
 
 async def _run(prepared: Prepared, directory: RunDirectory, console: Console, *, resume: bool) -> dict[str, int]:
     config = prepared.config
-    end_on_signals()
+    cancel_on_signals()
     if report := await try_reward(config, prepared.problems.train):
         console.print(report, markup=False)
     with console.status("starting the learner and the rollout workers..."):
         if config.on_ray:
             await in_daemon(connect)
-            end_on_signals()  # again: Ray has put a handler of SIGTERM in place that aborts
+            cancel_on_signals()  # again: Ray has put a handler of SIGTERM in place that aborts
         stack = contextlib.AsyncExitStack()
-        opening = open_parts(config, directory.path.name, prepared.encode, prepared.longest_row)
+        opening = open_components(config, directory.path.name, prepared.encode, prepared.longest_row)
         parts = await stack.enter_async_context(opening)
     async with stack:
         facts = dict(await parts.learner.facts())
@@ -177,7 +177,9 @@ async def try_reward(config: RunConfig, problems: Sequence[Problem], *, teaches:
         return await preflight(grader, problems[:4], teaches=teaches)
 
 
-async def _train(prepared: Prepared, parts: Parts, directory: RunDirectory, console: Console, *, resume: bool) -> None:
+async def _train(
+    prepared: Prepared, parts: Components, directory: RunDirectory, console: Console, *, resume: bool
+) -> None:
     config, done = prepared.config, len(directory.metrics())
     curve = [accuracy for _, accuracy in directory.curve()]
     display = (
@@ -185,16 +187,16 @@ async def _train(prepared: Prepared, parts: Parts, directory: RunDirectory, cons
         if console.is_terminal
         else LogLines(console, config.num_steps, curve)
     )
-    async with telling(config, directory, display) as sinks:
-        await train_through_deaths(prepared, parts, directory, sinks, resume=resume)
+    async with open_sinks(config, directory, display) as sinks:
+        await train_with_restarts(prepared, parts, directory, sinks, resume=resume)
 
 
 @contextlib.asynccontextmanager
-async def telling(
+async def open_sinks(
     config: RunConfig, directory: RunDirectory, display: Sink, name: str | None = None
 ) -> AsyncGenerator[Sinks]:
     """All that hears of the run, and in the end how it ended; `name` is the run's there, by default its directory's."""
-    sinks = Sinks([display, *told(config, directory, min(len(directory.metrics()), config.num_steps), name)])
+    sinks = Sinks([display, *make_sinks(config, directory, min(len(directory.metrics()), config.num_steps), name)])
     ended: Ended = "failed"
     try:
         yield sinks
@@ -206,20 +208,20 @@ async def telling(
         sinks.close(ended)
 
 
-async def train_through_deaths(
-    prepared: Prepared, parts: Parts, directory: RunDirectory, sinks: Sinks, *, resume: bool
+async def train_with_restarts(
+    prepared: Prepared, parts: Components, directory: RunDirectory, sinks: Sinks, *, resume: bool
 ) -> None:
     """`train`, with a learner that may die."""
-    begin = None if prepared.begin is None else first_state(directory.path.name, prepared.begin)
+    begin = None if prepared.initial_adapter is None else first_state(directory.path.name, prepared.initial_adapter)
 
     async def attempt(resume: bool) -> None:
         journal = FileJournal(directory, sinks, resume=resume, begin=begin)
         await train(prepared.config, prepared.problems, parts, journal)
 
-    await through_deaths(parts.learner, directory, attempt, prepared.config.learner.max_restarts, resume=resume)
+    await with_restarts(parts.learner, directory, attempt, prepared.config.learner.max_restarts, resume=resume)
 
 
-async def through_deaths(
+async def with_restarts(
     learner: Learner,
     directory: RunDirectory,
     attempt: Callable[[bool], Awaitable[None]],
@@ -246,7 +248,7 @@ async def through_deaths(
             alive, resume = False, True
 
 
-def told(config: RunConfig, directory: RunDirectory, first: int, name: str | None = None) -> list[Sink]:
+def make_sinks(config: RunConfig, directory: RunDirectory, first: int, name: str | None = None) -> list[Sink]:
     """Those who are told of a run besides the one who sits in front of it; its first step from now is `first`, and its
     name by default its directory's."""
     info = run_info(config, directory.path, name)
@@ -256,8 +258,8 @@ def told(config: RunConfig, directory: RunDirectory, first: int, name: str | Non
     if config.tensorboard:
         more["TensorBoard"] = lambda: TensorBoard(directory.tensorboard, first)
     if config.on_ray:
-        more |= {"the page": lambda: PageTeller(info, directory), "Ray's metrics": lambda: RayMetrics(info)}
-    return started(more)
+        more |= {"the page": lambda: DashboardReporter(info, directory), "Ray's metrics": lambda: RayMetrics(info)}
+    return start_sinks(more)
 
 
 def _summary(config: RunConfig, directory: RunDirectory, trained: int, seconds: float) -> str:
@@ -265,11 +267,11 @@ def _summary(config: RunConfig, directory: RunDirectory, trained: int, seconds: 
     moved = f"{curve[0]:.2f} -> {curve[-1]:.2f}" if curve else "not measured"
     return (
         f"held-out accuracy {moved}, rank {config.lora.rank}, {trained:,} trained parameters, "
-        f"{config.num_steps} steps, {lasted(seconds)}"
+        f"{config.num_steps} steps, {format_duration(seconds)}"
     )
 
 
-def lasted(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A duration in words."""
     return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
 

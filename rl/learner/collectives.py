@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 
-class Peers(Protocol):
+class ProcessGroup(Protocol):
     """The learners that make one update together, this one included. All of them make the same calls in turn."""
 
-    in_step: bool
+    lockstep: bool
     """Whether all must go through the model equally often, because each holds a part of it."""
 
     def sum(self, tensors: Sequence[Tensor]) -> None:
@@ -29,10 +29,10 @@ class Peers(Protocol):
         ...
 
 
-class Alone(Peers):
+class SingleProcess(ProcessGroup):
     """One learner."""
 
-    in_step = False
+    lockstep = False
 
     def sum(self, tensors: Sequence[Tensor]) -> None:
         """Nobody else has anything to add."""
@@ -44,11 +44,11 @@ class Alone(Peers):
         return value
 
 
-class ProcessPeers(Peers):
+class TorchProcessGroup(ProcessGroup):
     """Learners in a `torch.distributed` process group, which must have been set up."""
 
-    def __init__(self, device: str, *, in_step: bool) -> None:
-        self.in_step = in_step
+    def __init__(self, device: str, *, lockstep: bool) -> None:
+        self.lockstep = lockstep
         self._device = device
         distributed: Any = torch.distributed
         self._all_reduce = distributed.all_reduce
@@ -72,9 +72,9 @@ class ProcessPeers(Peers):
         return int(largest)
 
 
-def join_peers(device: str, address: str, rank: int, count: int, *, in_step: bool) -> ProcessPeers:
+def init_process_group(device: str, address: str, rank: int, count: int, *, in_step: bool) -> TorchProcessGroup:
     """Meet the other learners at HOST:PORT, which rank 0 opens; returns when all are there."""
     distributed: Any = torch.distributed
     backend = "nccl" if device.startswith("cuda") else "gloo"
     distributed.init_process_group(backend, init_method=f"tcp://{address}", rank=rank, world_size=count)
-    return ProcessPeers(device, in_step=in_step)
+    return TorchProcessGroup(device, lockstep=in_step)

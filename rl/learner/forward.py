@@ -20,7 +20,7 @@ from lora.architecture import KNOWN, UnsupportedModel, language_model
 from lora.inject import LoraLayers, routed
 from rl.algorithm.batch import attention_mask
 from rl.learner.frozen_head import frozen_head_logprobs
-from rl.learner.policy import Trained
+from rl.learner.policy import TrainableWeights
 from rl.learner.recompute import recomputed
 from rl.types import Row
 
@@ -32,7 +32,7 @@ CHUNK = 512
 class Segment:
     """Where one owner's inputs and targets are in a microbatch."""
 
-    owner: int
+    policy_index: int
     inputs: slice
     """Into the flattened rows."""
     targets: slice
@@ -76,7 +76,7 @@ def target_logprobs(
     model: nn.Module,
     batch: Microbatch,
     temperature: float | Float[Tensor, " targets"] = 1.0,
-    owners: Sequence[Trained] = (),
+    owners: Sequence[TrainableWeights] = (),
     *,
     packed: bool = True,
 ) -> tuple[Float[Tensor, " targets"], Float[Tensor, " targets"]]:
@@ -85,7 +85,7 @@ def target_logprobs(
     Each of the `owners` computes its own segments; without them the model computes everything as it stands.
     """
     causal_lm: Any = model
-    inputs = [(segment.owner, segment.inputs) for segment in batch.segments]
+    inputs = [(segment.policy_index, segment.inputs) for segment in batch.segments]
     with _divided(owners, inputs, batch.token_ids.numel()):
         predicting = hidden_states(causal_lm, batch, packed=packed)
     temperatures = torch.as_tensor(temperature, device=predicting.device).float().expand(len(predicting))
@@ -131,13 +131,13 @@ def check_head(model: nn.Module) -> None:
 
 
 def _divided(
-    owners: Sequence[Trained], parts: Sequence[tuple[int, slice]], positions: int
+    owners: Sequence[TrainableWeights], parts: Sequence[tuple[int, slice]], positions: int
 ) -> AbstractContextManager[None]:
     """Each owner's part of the `positions` goes through its own adapter, inside the block."""
     if not owners:
         return nullcontext()
     if len(parts) == 1:
-        return owners[parts[0][0]].alone()
+        return owners[parts[0][0]].exclusively()
     pairs = [(owners[owner], part) for owner, part in parts]
     return routed([(layers, part) for layers, part in pairs if isinstance(layers, LoraLayers)], positions)
 
@@ -147,7 +147,7 @@ def _targets_within(batch: Microbatch, chunk: slice) -> Iterator[tuple[int, slic
     for segment in batch.segments:
         start, stop = max(segment.targets.start, chunk.start), min(segment.targets.stop, chunk.stop)
         if start < stop:
-            yield segment.owner, slice(start - chunk.start, stop - chunk.start)
+            yield segment.policy_index, slice(start - chunk.start, stop - chunk.start)
 
 
 def _frozen_head(model: Any) -> Tensor | None:

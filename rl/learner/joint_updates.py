@@ -12,31 +12,31 @@ from typing import Any, Literal
 
 from lora.types import Adapter
 from rl.learner.policy import PolicySpec
-from rl.learner.policy_host import Host, Part
+from rl.learner.policy_host import LearnerHost, PolicyUpdate
 from rl.types import Learner, LearnerDied, TrainBatch
 
 Metrics = dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
-class _Brought:
-    part: Part
+class _Pending:
+    part: PolicyUpdate
     metrics: "asyncio.Future[Metrics]"
 
 
-class Rounds:
+class JointUpdates:
     """The policies on one host. `generation` counts the host's beginnings."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: LearnerHost) -> None:
         self._host = host
         self.generation = 0
         self._ready = True
         self._specs: dict[str, PolicySpec] = {}
-        self._brought: dict[str, _Brought] = {}
+        self._pending: dict[str, _Pending] = {}
         self._changing = asyncio.Lock()
         self._running: set[asyncio.Task[None]] = set()
 
-    async def join(self, spec: PolicySpec) -> "PolicyLearner":
+    async def register(self, spec: PolicySpec) -> "PolicyLearner":
         """Begin a policy, for which every round waits from now on.
 
         Raises:
@@ -49,17 +49,17 @@ class Rounds:
                 await self._host.call("add", spec)
                 self._specs[spec.run] = spec
             except LearnerDied:
-                await self._begin_anew([*self._specs.values(), spec])
+                await self._restart_host([*self._specs.values(), spec])
                 self._specs[spec.run] = spec
         return PolicyLearner(self, spec.run)
 
-    def leave(self, run: str) -> None:
+    def unregister(self, run: str) -> None:
         """No round waits for that policy any more."""
         self._specs.pop(run, None)
-        self._brought.pop(run, None)
-        self._go()
+        self._pending.pop(run, None)
+        self._run_if_complete()
 
-    async def forget(self, run: str) -> None:
+    async def free(self, run: str) -> None:
         """Give the place of a policy that left to another."""
         await self._host.call("remove", run)
 
@@ -68,23 +68,23 @@ class Rounds:
         self._check(generation)
         return await self._host.call(method, *arguments)
 
-    async def update(self, generation: int, part: Part) -> Metrics:
+    async def update(self, generation: int, part: PolicyUpdate) -> Metrics:
         """This policy's part of the next round; its metrics when the round is done. Raises LearnerDied as above."""
         self._check(generation)
-        brought = _Brought(part, asyncio.get_running_loop().create_future())
-        self._brought[part.run] = brought
-        self._go()
+        brought = _Pending(part, asyncio.get_running_loop().create_future())
+        self._pending[part.run] = brought
+        self._run_if_complete()
         try:
             return await brought.metrics
         finally:
-            if self._brought.get(part.run) is brought:  # cancelled while it waited
-                del self._brought[part.run]
+            if self._pending.get(part.run) is brought:  # cancelled while it waited
+                del self._pending[part.run]
 
     async def restart(self, generation: int) -> int:
         """Bring the host back, unless another policy has done so since that generation; the generation now."""
         async with self._changing:
             if self.generation == generation or not self._ready:
-                await self._begin_anew(list(self._specs.values()))
+                await self._restart_host(list(self._specs.values()))
             return self.generation
 
     async def close(self) -> None:
@@ -92,10 +92,10 @@ class Rounds:
             task.cancel()
         await self._host.close()
 
-    async def _begin_anew(self, specs: Sequence[PolicySpec]) -> None:
+    async def _restart_host(self, specs: Sequence[PolicySpec]) -> None:
         self.generation += 1
         self._ready = False
-        waiting, self._brought = list(self._brought.values()), {}
+        waiting, self._pending = list(self._pending.values()), {}
         for brought in waiting:
             if not brought.metrics.done():
                 brought.metrics.set_exception(LearnerDied("the learner died while a round was gathered"))
@@ -108,16 +108,16 @@ class Rounds:
         if generation != self.generation or not self._ready:
             raise LearnerDied("the learner died, and has begun anew")
 
-    def _go(self) -> None:
+    def _run_if_complete(self) -> None:
         """Run the round if it is complete."""
-        here = {run: one for run, one in self._brought.items() if not one.metrics.done()}  # or it was just cancelled
+        here = {run: one for run, one in self._pending.items() if not one.metrics.done()}  # or it was just cancelled
         if here and here.keys() == self._specs.keys():
-            brought, self._brought = [here[run] for run in self._specs], {}
+            brought, self._pending = [here[run] for run in self._specs], {}
             task = asyncio.ensure_future(self._run(brought))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
 
-    async def _run(self, brought: Sequence[_Brought]) -> None:
+    async def _run(self, brought: Sequence[_Pending]) -> None:
         try:
             all_metrics = await self._host.call("update", [one.part for one in brought])
         except Exception as error:
@@ -133,7 +133,7 @@ class Rounds:
 class PolicyLearner(Learner):
     """One policy among those of a host."""
 
-    def __init__(self, rounds: Rounds, run: str) -> None:
+    def __init__(self, rounds: JointUpdates, run: str) -> None:
         self._rounds = rounds
         self._run = run
         self._generation = rounds.generation
@@ -142,7 +142,7 @@ class PolicyLearner(Learner):
         return await self._call("publish")
 
     async def update(self, batch: TrainBatch, *, lr_scale: float = 1.0) -> dict[str, float]:
-        return await self._rounds.update(self._generation, Part(self._run, batch, lr_scale))
+        return await self._rounds.update(self._generation, PolicyUpdate(self._run, batch, lr_scale))
 
     async def score(
         self, sequences: Sequence[Sequence[int]], *, under: Adapter | Literal["policy", "base"] = "policy"
@@ -162,7 +162,7 @@ class PolicyLearner(Learner):
         return await self._call("facts")
 
     async def close(self) -> None:
-        self._rounds.leave(self._run)
+        self._rounds.unregister(self._run)
 
     async def _call(self, method: str, *arguments: Any) -> Any:
         return await self._rounds.call(self._generation, method, self._run, *arguments)

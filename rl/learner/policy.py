@@ -32,7 +32,7 @@ class PolicySpec:
     """Of the adapter's A."""
 
 
-class Trained(Protocol):
+class TrainableWeights(Protocol):
     """The numbers that an optimizer moves: an adapter's, or all of the model's."""
 
     def tensors(self) -> dict[str, Tensor]:
@@ -53,9 +53,9 @@ class Trained(Protocol):
         """Let the model compute with what the tensors are now."""
         ...
 
-    def alone(self) -> AbstractContextManager[None]: ...
+    def exclusively(self) -> AbstractContextManager[None]: ...
 
-    def replaced(self, tensors: dict[str, Tensor]) -> AbstractContextManager[None]: ...
+    def swapped_in(self, tensors: dict[str, Tensor]) -> AbstractContextManager[None]: ...
 
     def disabled(self) -> AbstractContextManager[None]: ...
 
@@ -67,7 +67,7 @@ class SpoiltWeights(RuntimeError):
 class Policy:
     """What belongs to one policy alone."""
 
-    def __init__(self, spec: PolicySpec, layers: Trained, description: Description) -> None:
+    def __init__(self, spec: PolicySpec, layers: TrainableWeights, description: Description) -> None:
         self.spec = spec
         self.run = spec.run
         self.layers = layers

@@ -10,12 +10,12 @@ from lora.types import Adapter
 from rl.config import LearnerConfig
 from rl.learner.memory import Budget, resolve_checkpointing
 from rl.learner.policy import Policy, PolicySpec
-from rl.learner.shared_model import SharedModel, Work
+from rl.learner.shared_model import PolicyBatch, SharedModel
 from rl.types import TrainBatch
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class PolicyUpdate:
     """What one policy learns in a joint update."""
 
     run: str
@@ -24,7 +24,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class HostSpec:
+class LearnerSpec:
     """The base model that the policies share."""
 
     model: ModelConfig
@@ -39,7 +39,7 @@ class HostSpec:
 class PolicyHost:
     """A `SharedModel` and the policies on it."""
 
-    def __init__(self, spec: HostSpec) -> None:
+    def __init__(self, spec: LearnerSpec) -> None:
         """Raises ValueError if there is no such model."""
         self.checkpointing = resolve_checkpointing(spec.model, spec.lora, spec.learner, spec.device, spec.budget)
         self._shared = SharedModel(
@@ -60,9 +60,9 @@ class PolicyHost:
         if run in self._policies:
             self._shared.remove(self._policies.pop(run))
 
-    def update(self, parts: Sequence[Part]) -> list[dict[str, float]]:
+    def update(self, parts: Sequence[PolicyUpdate]) -> list[dict[str, float]]:
         """One optimizer step of each policy; the metrics of each, in the parts' order."""
-        return self._shared.update([Work(self._policies[part.run], part.batch, part.lr_scale) for part in parts])
+        return self._shared.update([PolicyBatch(self._policies[part.run], part.batch, part.lr_scale) for part in parts])
 
     def publish(self, run: str) -> Adapter:
         return self._policies[run].publish(self._shared.dtype)
@@ -87,7 +87,7 @@ class PolicyHost:
         }
 
 
-class Host(Protocol):
+class LearnerHost(Protocol):
     """A `PolicyHost`, wherever it is."""
 
     async def call(self, method: str, *arguments: Any) -> Any:
@@ -101,10 +101,10 @@ class Host(Protocol):
     async def close(self) -> None: ...
 
 
-class LocalHost(Host):
+class LocalHost(LearnerHost):
     """In this process."""
 
-    def __init__(self, spec: HostSpec) -> None:
+    def __init__(self, spec: LearnerSpec) -> None:
         self._spec = spec
         self._host = PolicyHost(spec)
 

@@ -23,7 +23,7 @@ from lora.load import load_base
 from lora.types import Adapter
 from rl.algorithm.batch import unpack_rows
 from rl.algorithm.objective import OBJECTIVES, clipped, divisor
-from rl.learner.collectives import Alone, Peers
+from rl.learner.collectives import ProcessGroup, SingleProcess
 from rl.learner.forward import Microbatch, check_head, microbatches, target_logprobs
 from rl.learner.microbatch_threads import Schedule, changes_itself, in_order, schedule
 from rl.learner.packed_attention import use_packed_attention
@@ -35,7 +35,7 @@ from rl.types import Row, TrainBatch
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Work:
+class PolicyBatch:
     """One policy's part of a joint update."""
 
     policy: Policy
@@ -53,23 +53,23 @@ class SharedModel:
         device: str = "cpu",
         tokens_per_microbatch: int = 4096,
         gradient_checkpointing: bool = False,
-        peers: Peers | None = None,
+        peers: ProcessGroup | None = None,
     ) -> None:
         """Raises ValueError if there is no such model, or it would not be trained on right numbers."""
         self.config = model
         self.device = device
         self.dtype: torch.dtype = getattr(torch, model.dtype)
         self._tokens = tokens_per_microbatch
-        self._peers = peers or Alone()
+        self._peers = peers or SingleProcess()
         loaded: Any = load_base(model)
-        if self._peers.in_step:
+        if self._peers.lockstep:
             shard_blocks(loaded, device)
         self.model: nn.Module = loaded.to(device).eval()
         with in_one_line(loaded.config.model_type):
             self.packs = self._prepare()
             """Whether several completions may share a row; else each is read alone."""
         # Attention and what is around it keep nothing from one pass to the next; of other layers that is not known.
-        one_device = device == "cpu" and not self._peers.in_step
+        one_device = device == "cpu" and not self._peers.lockstep
         self._side_by_side = one_device and self.packs and not changes_itself(self.model)
         if gradient_checkpointing:
             recompute_blocks(self.model)
@@ -99,7 +99,7 @@ class SharedModel:
         assert isinstance(policy.layers, LoraLayers)
         eject(self.model, policy.layers)
 
-    def update(self, work: Sequence[Work]) -> list[dict[str, float]]:
+    def update(self, work: Sequence[PolicyBatch]) -> list[dict[str, float]]:
         """One optimizer step of each policy, from its own batch; the `update/...` metrics of each.
 
         A policy whose batch has no rows, here and at all peers, is left as it is.
@@ -109,7 +109,7 @@ class SharedModel:
             one.policy.optimizer.zero_grad()
         sums = [_Sums() for _ in learning]
         plan = self._schedule(learning)
-        for parts in in_order(plan, partial(self._differentiate, learning), self._shares(learning, plan.tokens)):
+        for parts in in_order(plan, partial(self._differentiate, learning), self._microbatches(learning, plan.tokens)):
             for part in parts:
                 learning[part.owner].policy.layers.accumulate(part.gradients)
                 sums[part.owner].add(part.sums)
@@ -134,10 +134,10 @@ class SharedModel:
             ValueError: the adapter has another shape.
         """
         layers = policy.layers
-        with layers.alone():
+        with layers.exclusively():
             if under == "policy":
                 return self._score(sequences)
-            with layers.disabled() if under == "base" else layers.replaced(unpack(under.payload)[0]):
+            with layers.disabled() if under == "base" else layers.swapped_in(unpack(under.payload)[0]):
                 return self._score(sequences)
 
     @torch.no_grad()
@@ -148,50 +148,50 @@ class SharedModel:
         scores = logprobs.split([len(sequences[i]) - 1 for i in by_length])
         return [scores[by_length.index(i)].tolist() for i in range(len(sequences))]
 
-    def _rows(self, learning: Sequence[Work]) -> list[list[Row]]:
+    def _rows(self, learning: Sequence[PolicyBatch]) -> list[list[Row]]:
         """Each policy's, as the model may read them."""
         return [one.batch.rows if self.packs else unpack_rows(one.batch.rows) for one in learning]
 
-    def _schedule(self, learning: Sequence[Work]) -> Schedule:
+    def _schedule(self, learning: Sequence[PolicyBatch]) -> Schedule:
         cores = torch.get_num_threads()
         if not self._side_by_side:
             return Schedule(1, cores, self._tokens)
         lengths = [len(row.token_ids) for mine in self._rows(learning) for row in mine]
         return schedule(lengths, self._tokens, cores)
 
-    def _shares(self, learning: Sequence[Work], tokens: int) -> list[Microbatch]:
+    def _microbatches(self, learning: Sequence[PolicyBatch], tokens: int) -> list[Microbatch]:
         rows_of = self._rows(learning)
         rows = list(itertools.chain.from_iterable(rows_of))
         owners = [owner for owner, mine in enumerate(rows_of) for _ in mine]
         shares = microbatches(rows, tokens, self.device, owners)
-        if self._peers.in_step and learning:
+        if self._peers.lockstep and learning:
             missing = self._peers.max(len(shares)) - len(shares)
-            shares += microbatches([_weightless()], 1, self.device) * missing
+            shares += microbatches([_padding_row()], 1, self.device) * missing
         return shares
 
-    def _differentiate(self, learning: Sequence[Work], share: Microbatch) -> list["_Part"]:
+    def _differentiate(self, learning: Sequence[PolicyBatch], share: Microbatch) -> list["_Part"]:
         """What a microbatch adds to its policies' steps. The divisor is a whole step's, so parts add up exactly.
 
         Several threads are in here at once: nothing that they share is changed.
         """
         temperatures = torch.ones_like(share.advantages)
         for segment in share.segments:
-            temperatures[segment.targets] = learning[segment.owner].policy.spec.temperature
+            temperatures[segment.targets] = learning[segment.policy_index].policy.spec.temperature
         owners = [one.policy.layers for one in learning]
         logprobs, entropies = target_logprobs(self.model, share, temperatures, owners, packed=self.packs)
         losses: list[Tensor] = []
         sums: list[Mapping[str, float]] = []
         for segment in share.segments:
-            loss, values = _loss(learning[segment.owner], share, segment.targets, logprobs, entropies)
+            loss, values = _loss(learning[segment.policy_index], share, segment.targets, logprobs, entropies)
             losses.append(loss)
             sums.append(values)
-        leaves = [learning[segment.owner].policy.layers.leaves() for segment in share.segments]
+        leaves = [learning[segment.policy_index].policy.layers.leaves() for segment in share.segments]
         return [
-            _Part(segment.owner, gradients, values)
+            _Part(segment.policy_index, gradients, values)
             for segment, gradients, values in zip(share.segments, _gradients(losses, leaves), sums, strict=True)
         ]
 
-    def _add_up(self, learning: Sequence[Work], sums: Sequence["_Sums"]) -> None:
+    def _add_up(self, learning: Sequence[PolicyBatch], sums: Sequence["_Sums"]) -> None:
         """Gradients and sums over all peers."""
         for one, mine in zip(learning, sums, strict=True):
             for parameter in one.policy.parameters:
@@ -235,7 +235,7 @@ class _Sums:
 
 
 def _loss(
-    one: Work, share: Microbatch, mine: slice, logprobs: Tensor, entropies: Tensor
+    one: PolicyBatch, share: Microbatch, mine: slice, logprobs: Tensor, entropies: Tensor
 ) -> tuple[Tensor, Mapping[str, float]]:
     """A policy's part of the step's loss in a microbatch, and what `_Sums` is to add."""
     log_ratio = logprobs[mine] - share.rollout_logprobs[mine]
@@ -269,7 +269,7 @@ def _gradients(losses: Sequence[Tensor], leaves: Sequence[Sequence[Tensor]]) -> 
         yield [next(gradients) for _ in mine]
 
 
-def _weightless() -> Row:
+def _padding_row() -> Row:
     """One token that weighs nothing, for a peer that has less to do and must go through a sharded model with others."""
     return row_to_score([0, 0])
 

@@ -7,10 +7,10 @@ from lora.accounting import model_parameters
 from lora.config import LoraConfig, ModelConfig
 from lora.types import Adapter
 from rl.config import LearnerConfig
-from rl.learner.collectives import Alone, Peers
+from rl.learner.collectives import ProcessGroup, SingleProcess
 from rl.learner.memory import Budget, resolve_checkpointing
 from rl.learner.policy import Policy, PolicySpec
-from rl.learner.shared_model import SharedModel, Work
+from rl.learner.shared_model import PolicyBatch, SharedModel
 from rl.types import Learner, TrainBatch
 
 
@@ -27,11 +27,11 @@ class TorchLearner(Learner):
         temperature: float,
         seed: int,
         device: str = "cpu",
-        peers: Peers | None = None,
+        peers: ProcessGroup | None = None,
         budget: Budget | None = None,
     ) -> None:
         """Raises ValueError if there is no such model, or it cannot be adapted."""
-        peers = peers or Alone()
+        peers = peers or SingleProcess()
         checkpointing = resolve_checkpointing(model, lora, config, device, budget or Budget())
         self.checkpointing = bool(peers.max(int(checkpointing)))  # those of a sharded model go through it in step
         self.shared = SharedModel(
@@ -47,7 +47,7 @@ class TorchLearner(Learner):
         return self.policy.publish(self.shared.dtype)
 
     async def update(self, batch: TrainBatch, *, lr_scale: float = 1.0) -> dict[str, float]:
-        (metrics,) = self.shared.update([Work(self.policy, batch, lr_scale)])
+        (metrics,) = self.shared.update([PolicyBatch(self.policy, batch, lr_scale)])
         return metrics
 
     async def score(

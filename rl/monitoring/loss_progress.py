@@ -24,10 +24,10 @@ class LossLines(Sink):
         self._console = console
         self._num_steps = num_steps
 
-    def evaluated(self, step: int, evaluation: Evaluation) -> None:
+    def on_eval(self, step: int, evaluation: Evaluation) -> None:
         """Its numbers come with the step's."""
 
-    def stepped(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None:
+    def on_step(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None:
         if "eval/log_loss" in metrics:
             right = f"  accuracy {metrics['eval/accuracy']:.3f}" if "eval/accuracy" in metrics else ""
             self._print(step, f"held-out log-loss {metrics['eval/log_loss']:.4f} nats a token{right}")
@@ -60,10 +60,10 @@ class LossTable(Sink):
         self._live = Live(get_renderable=self._render, console=console, refresh_per_second=2)
         self._live.start()
 
-    def evaluated(self, step: int, evaluation: Evaluation) -> None:
+    def on_eval(self, step: int, evaluation: Evaluation) -> None:
         """Its numbers come with the step's."""
 
-    def stepped(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None:
+    def on_step(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None:
         self._rows.append(metrics)
         self._bar.update(self._task, completed=step + ("update/loss" in metrics))
 

@@ -43,13 +43,13 @@ class LogLines(Sink):
         self._num_steps = num_steps
         self._curve = list(curve)
 
-    def evaluated(self, step: int, evaluation: Evaluation) -> None:
+    def on_eval(self, step: int, evaluation: Evaluation) -> None:
         self._curve.append(evaluation.accuracy)
         self._print(
             f"step {step:4d}/{self._num_steps}  held-out accuracy {evaluation.accuracy:.3f}  {sparkline(self._curve)}"
         )
 
-    def stepped(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None:
+    def on_step(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None:
         if "reward/mean" in metrics:
             self._print(
                 f"step {step:4d}/{self._num_steps}  reward {metrics['reward/mean']:.3f}  "
@@ -86,11 +86,11 @@ class LiveDisplay(Sink):
         self._live = Live(get_renderable=self._render, console=console, refresh_per_second=2)
         self._live.start()
 
-    def evaluated(self, step: int, evaluation: Evaluation) -> None:
+    def on_eval(self, step: int, evaluation: Evaluation) -> None:
         self._curve.append(evaluation.accuracy)
         self._sample = evaluation.groups[step % len(evaluation.groups)]
 
-    def stepped(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None:
+    def on_step(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None:
         self._metrics |= metrics
         if groups:
             self._rewards.append(metrics["reward/mean"])

@@ -44,10 +44,10 @@ class RayMetrics(Sink):
         self._closed = threading.Event()
         threading.Thread(target=self._beat, name="ray-metrics", daemon=True).start()
 
-    def evaluated(self, step: int, evaluation: Evaluation) -> None:
+    def on_eval(self, step: int, evaluation: Evaluation) -> None:
         """Its numbers come with the step's."""
 
-    def stepped(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None:
+    def on_step(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None:
         with self._lock:
             self._values |= {name: value for name, value in metrics.items() if math.isfinite(value)} | {"step": step}
             self._set()

@@ -25,10 +25,10 @@ class WeightsAndBiases(Sink):
             project=config.wandb, name=name, id=name, resume="allow", config=config.model_dump(mode="json")
         )
 
-    def evaluated(self, step: int, evaluation: Evaluation) -> None:
+    def on_eval(self, step: int, evaluation: Evaluation) -> None:
         """Its numbers come with the step's."""
 
-    def stepped(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None:
+    def on_step(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None:
         self._run.log(dict(metrics), step=step)
 
     def close(self, ended: Ended) -> None:
@@ -44,7 +44,7 @@ class MLflow(Sink):
         self._client: Any = MlflowClient()
         found = self._client.get_experiment_by_name(config.mlflow)
         experiment = found.experiment_id if found else self._client.create_experiment(config.mlflow)
-        place = info.place.replace("'", "")
+        place = info.run_path.replace("'", "")
         runs = self._client.search_runs([experiment], f"tags.place = '{place}'", max_results=1)
         known = runs[0] if runs else self._client.create_run(experiment, tags={"place": place}, run_name=info.name)
         self._id = known.info.run_id
@@ -52,10 +52,10 @@ class MLflow(Sink):
         for name, value in info.settings.items():
             self._client.log_param(self._id, name, value)
 
-    def evaluated(self, step: int, evaluation: Evaluation) -> None:
+    def on_eval(self, step: int, evaluation: Evaluation) -> None:
         """Its numbers come with the step's."""
 
-    def stepped(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None:
+    def on_step(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None:
         for name, value in metrics.items():
             if math.isfinite(value):
                 self._client.log_metric(self._id, name, value, step=step)

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from lora.atomic_write import write_file
+from lora.atomic_write import write_atomic
 from lora.ordinary_file import read_file
 from lora.packed import parse_object
 
@@ -74,7 +74,7 @@ def newest(directory: Path) -> Checkpoint | None:
 def _write(final: Path, checkpoint: Checkpoint) -> Path:
     final.parent.mkdir(parents=True, exist_ok=True)
     about = {"step": checkpoint.step, "bytes": len(checkpoint.state), "sha256": _digest(checkpoint)}
-    return write_file(final, json.dumps(about).encode() + b"\n" + checkpoint.state)
+    return write_atomic(final, json.dumps(about).encode() + b"\n" + checkpoint.state)
 
 
 def _read_whole(candidate: Path) -> Checkpoint | None:

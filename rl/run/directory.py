@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from lora import atomic_write as durable
-from lora.atomic_write import write_file
+from lora.atomic_write import write_atomic
 from lora.files import write_peft
 from lora.ordinary_file import require_directory, require_file
 from lora.types import Adapter
@@ -60,7 +60,7 @@ class RunDirectory:
         try:
             path.mkdir(parents=True, exist_ok=True)
             check_kinds(path)
-            write_file(path / "config.toml", dump_config(config).encode())
+            write_atomic(path / "config.toml", dump_config(config).encode())
         except OSError as error:
             raise ValueError(
                 f"cannot write the run directory {path}: {error.strerror}; choose another --out"
@@ -75,7 +75,7 @@ class RunDirectory:
         return cls(path)
 
     @contextmanager
-    def held(self) -> Generator[None]:
+    def locked(self) -> Generator[None]:
         """Keep other processes, on any node that sees this directory, from writing to it; it is made if need be.
 
         Raises:
@@ -111,7 +111,7 @@ class RunDirectory:
 
     def write_config(self, config: RunConfig) -> None:
         """Write down that the run has this configuration from now on."""
-        write_file(self.path / "config.toml", dump_config(config).encode())
+        write_atomic(self.path / "config.toml", dump_config(config).encode())
 
     def metrics(self) -> list[dict[str, Any]]:
         """One object a step, in order."""
@@ -130,7 +130,7 @@ class RunDirectory:
                 else:
                     scratch.unlink(missing_ok=True)
 
-    def forget_from(self, step: int) -> None:
+    def truncate_from(self, step: int) -> None:
         """Drop what was written about `step` and later ones: they are about to be done again. What is about no step
         is dropped too, and the log says so."""
         for file, read, is_right in (
@@ -140,7 +140,7 @@ class RunDirectory:
             if file.exists():
                 warn_of_others(file, is_right)
                 kept = [json.dumps(row) + "\n" for row in read(file) if row["step"] < step]
-                write_file(file, "".join(kept).encode())
+                write_atomic(file, "".join(kept).encode())
 
     def sync(self) -> None:
         """Bring the lines so far onto the disk."""
@@ -219,7 +219,7 @@ class FileJournal(Journal):
         elif self._begin is not None:
             await learner.load_state(self._begin)
         step = found.step if found is not None else 0
-        self._directory.forget_from(step)
+        self._directory.truncate_from(step)
         if self._resume:
             log.info("going on from step %d%s", step, "" if found else ", there being no checkpoint yet")
             self._report_missing(step)
@@ -229,11 +229,11 @@ class FileJournal(Journal):
     def history(self) -> Sequence[Mapping[str, Any]]:
         return self._directory.metrics()
 
-    async def evaluated(self, step: int, adapter: Adapter, evaluation: Evaluation, learner: Learner) -> None:
-        await self.measured(step, adapter, evaluation.metrics(), learner)
-        self.examined(step, evaluation)
+    async def on_eval(self, step: int, adapter: Adapter, evaluation: Evaluation, learner: Learner) -> None:
+        await self.on_metrics(step, adapter, evaluation.metrics(), learner)
+        self.on_eval_samples(step, evaluation)
 
-    async def measured(self, step: int, adapter: Adapter, metrics: Mapping[str, float], learner: Learner) -> None:
+    async def on_metrics(self, step: int, adapter: Adapter, metrics: Mapping[str, float], learner: Learner) -> None:
         """These `eval/...` metrics are of the policy at `step`; the best one is kept."""
         score = self._score(metrics)
         if score is not None and score > self._best:
@@ -242,10 +242,10 @@ class FileJournal(Journal):
             checkpoint.save_best(self._directory.checkpoints, Checkpoint(step, await learner.state()))
         write_peft(adapter, self._directory.adapters / "last")
 
-    def examined(self, step: int, evaluation: Evaluation) -> None:
+    def on_eval_samples(self, step: int, evaluation: Evaluation) -> None:
         """The policy at `step` answered the held-out problems."""
         self._write_samples(step, "held_out", evaluation.groups)
-        self._sinks.evaluated(step, evaluation)
+        self._sinks.on_eval(step, evaluation)
 
     async def roll_back(self, learner: Learner) -> bool:
         best = checkpoint.best(self._directory.checkpoints)
@@ -263,13 +263,13 @@ class FileJournal(Journal):
             file = self._directory.checkpoints / name
             raise ValueError(f"cannot go on from {file}: {error}; remove it to go on from an older one") from error
 
-    def alarmed(self, step: int, alarms: Sequence[str]) -> None:
+    def on_alarm(self, step: int, alarms: Sequence[str]) -> None:
         log.warning("step %d: %s", step, "; ".join(alarms), extra=ALARM)
 
-    def stepped(self, step: int, metrics: dict[str, float], groups: Sequence[Group]) -> None:
+    def on_step(self, step: int, metrics: dict[str, float], groups: Sequence[Group]) -> None:
         append_objects(self._directory.metrics_file, [{"step": step, "time": time.time(), **metrics}])
         self._write_samples(step, "train", groups)
-        self._sinks.stepped(step, metrics, groups)
+        self._sinks.on_step(step, metrics, groups)
 
     async def checkpoint(self, step: int, adapter: Adapter, learner: Learner) -> None:
         state = await learner.state()

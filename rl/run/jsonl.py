@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TypeGuard, cast
 
-from lora.atomic_write import naming
+from lora.atomic_write import with_filename
 from lora.ordinary_file import open_file
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ def warn_of_others(file: Path, is_right: Callable[[object], bool]) -> None:
 
 def append_objects(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """One line more for each."""
-    with naming(file), open_file(file, "ab") as sink:
+    with with_filename(file), open_file(file, "ab") as sink:
         sink.writelines((json.dumps(row) + "\n").encode() for row in rows)
 
 
@@ -72,7 +72,7 @@ def _values(file: Path) -> Iterator[tuple[int, object]]:
         opened = open_file(file)
     except FileNotFoundError:
         return
-    with naming(file), opened as lines:
+    with with_filename(file), opened as lines:
         for number, line in _lines(lines):
             value = _parsed(line)
             if value is not None or line.endswith(b"\n"):

@@ -22,9 +22,9 @@ class StoppedEarly(Exception):
 class Sink(Protocol):
     """Hears of evaluations and steps as they happen."""
 
-    def evaluated(self, step: int, evaluation: Evaluation) -> None: ...
+    def on_eval(self, step: int, evaluation: Evaluation) -> None: ...
 
-    def stepped(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None: ...
+    def on_step(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None: ...
 
     def close(self, ended: Ended) -> None: ...
 
@@ -35,11 +35,11 @@ class Sinks:
     def __init__(self, sinks: Sequence[Sink]) -> None:
         self._sinks = list(sinks)
 
-    def evaluated(self, step: int, evaluation: Evaluation) -> None:
-        self._each("evaluated", step, evaluation)
+    def on_eval(self, step: int, evaluation: Evaluation) -> None:
+        self._each("on_eval", step, evaluation)
 
-    def stepped(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None:
-        self._each("stepped", step, metrics, groups)
+    def on_step(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None:
+        self._each("on_step", step, metrics, groups)
 
     def close(self, ended: Ended) -> None:
         self._each("close", ended)
@@ -53,7 +53,7 @@ class Sinks:
                 self._sinks.remove(sink)
 
 
-def started(sinks: Mapping[str, Callable[[], Sink]]) -> list[Sink]:
+def start_sinks(sinks: Mapping[str, Callable[[], Sink]]) -> list[Sink]:
     """Those that could be started; the failures of the others are logged."""
     found: list[Sink] = []
     for name, start in sinks.items():
@@ -80,10 +80,10 @@ class TensorBoard(Sink):
 
         self._writer: Any = SummaryWriter(str(directory), purge_step=first_step or None, max_queue=1)
 
-    def evaluated(self, step: int, evaluation: Evaluation) -> None:
+    def on_eval(self, step: int, evaluation: Evaluation) -> None:
         """Its numbers come with the step's."""
 
-    def stepped(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None:
+    def on_step(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None:
         for name, value in metrics.items():
             self._writer.add_scalar(name, value, step)
         self._writer.flush()

@@ -13,7 +13,7 @@ SEEDS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class SettingResults:
     """One setting, run with several seeds; accuracies are final ones on held-out problems."""
 
     results: list[Result]
@@ -27,7 +27,7 @@ class Setting:
         return fmean(self.accuracies)
 
     @property
-    def one(self) -> Result:
+    def representative(self) -> Result:
         """Any of its runs: they differ in the seed alone."""
         return self.results[0]
 
@@ -37,25 +37,27 @@ class Setting:
         return len({result.seed for result in self.results if result.final_accuracy is not None}) >= SEEDS
 
     def __str__(self) -> str:
-        named = ", ".join(f"{name} = {_shown(value)}" for name, value in self.one.settings.items() if name != "seed")
+        named = ", ".join(
+            f"{name} = {_shown(value)}" for name, value in self.representative.settings.items() if name != "seed"
+        )
         return named or "the base's settings"
 
     def figures(self) -> str:
         """Mean, least and most."""
-        least, most, seeds = min(self.accuracies), max(self.accuracies), counted(len(self.accuracies), "seed")
+        least, most, seeds = min(self.accuracies), max(self.accuracies), pluralize(len(self.accuracies), "seed")
         return f"{self.mean:.3f} ({least:.3f} to {most:.3f}, {seeds})"
 
 
-def settings_of(results: Sequence[Result]) -> list[Setting]:
+def settings_of(results: Sequence[Result]) -> list[SettingResults]:
     """The runs that were evaluated, those that differ in the seed alone together."""
     found: dict[str, list[Result]] = defaultdict(list)
     for result in results:
         if result.final_accuracy is not None:
             found[repr([item for item in sorted(result.settings.items()) if item[0] != "seed"])].append(result)
-    return [Setting(group) for group in found.values()]
+    return [SettingResults(group) for group in found.values()]
 
 
-def best(settings: Sequence[Setting]) -> Setting | None:
+def best(settings: Sequence[SettingResults]) -> SettingResults | None:
     """The one with the highest mean."""
     return max(settings, key=lambda setting: setting.mean, default=None)
 
@@ -65,53 +67,59 @@ def kind(result: Result) -> str:
     return "full fine-tuning" if result.weights == "full" else f"rank {result.rank}"
 
 
-def alike(settings: Sequence[Setting]) -> list[Setting]:
+def comparable(settings: Sequence[SettingResults]) -> list[SettingResults]:
     """Those with the layers and the batch size that most have: the others would mix two questions into one."""
-    lora = [s.one for s in settings if s.one.weights == "lora"] or [s.one for s in settings]
+    lora = [s.representative for s in settings if s.representative.weights == "lora"] or [
+        s.representative for s in settings
+    ]
     layers, batch = _commonest([one.layers for one in lora]), _commonest([one.problems_per_step for one in lora])
     return [
         s
         for s in settings
-        if s.one.problems_per_step == batch and (s.one.weights == "full" or s.one.layers in (layers, "every weight"))
+        if s.representative.problems_per_step == batch
+        and (s.representative.weights == "full" or s.representative.layers in (layers, "every weight"))
     ]
 
 
-def by_kind(settings: Sequence[Setting]) -> dict[str, list[Setting]]:
+def by_kind(settings: Sequence[SettingResults]) -> dict[str, list[SettingResults]]:
     """By rank, the lowest first and full fine-tuning last."""
-    ordered = sorted(settings, key=lambda s: (s.one.weights == "full", s.one.rank))
-    return {name: [s for s in ordered if kind(s.one) == name] for name in dict.fromkeys(kind(s.one) for s in ordered)}
+    ordered = sorted(settings, key=lambda s: (s.representative.weights == "full", s.representative.rank))
+    return {
+        name: [s for s in ordered if kind(s.representative) == name]
+        for name in dict.fromkeys(kind(s.representative) for s in ordered)
+    }
 
 
-def by_layers(settings: Sequence[Setting]) -> dict[str, Setting]:
+def by_layers(settings: Sequence[SettingResults]) -> dict[str, SettingResults]:
     """Each set of layers at its best rate; of several ranks, the one with about as many parameters as the others."""
-    lora = [s for s in settings if s.one.weights == "lora"]
-    batch = _commonest([s.one.problems_per_step for s in lora])
-    lora = [s for s in lora if s.one.problems_per_step == batch]
-    common = _commonest([s.one.layers for s in lora])
-    others = [s.one.trained_parameters for s in lora if s.one.layers != common]
-    found: dict[str, Setting] = {}
-    for layers in dict.fromkeys(s.one.layers for s in lora) if others else ():
-        mine = [s for s in lora if s.one.layers == layers]
-        size = min((s.one.trained_parameters for s in mine), key=lambda count: abs(count - fmean(others)))
-        chosen = best([s for s in mine if s.one.trained_parameters == size])
+    lora = [s for s in settings if s.representative.weights == "lora"]
+    batch = _commonest([s.representative.problems_per_step for s in lora])
+    lora = [s for s in lora if s.representative.problems_per_step == batch]
+    common = _commonest([s.representative.layers for s in lora])
+    others = [s.representative.trained_parameters for s in lora if s.representative.layers != common]
+    found: dict[str, SettingResults] = {}
+    for layers in dict.fromkeys(s.representative.layers for s in lora) if others else ():
+        mine = [s for s in lora if s.representative.layers == layers]
+        size = min((s.representative.trained_parameters for s in mine), key=lambda count: abs(count - fmean(others)))
+        chosen = best([s for s in mine if s.representative.trained_parameters == size])
         assert chosen is not None
         found[layers] = chosen
     return found
 
 
-def by_batch(settings: Sequence[Setting]) -> dict[str, dict[int, Setting]]:
+def by_batch(settings: Sequence[SettingResults]) -> dict[str, dict[int, SettingResults]]:
     """Each batch size at its best rate, by kind, for the kinds that have several."""
-    layers = _commonest([s.one.layers for s in settings if s.one.weights == "lora"])
-    found: dict[str, dict[int, Setting]] = {}
-    for name, mine in by_kind([s for s in settings if s.one.layers in (layers, "every weight")]).items():
-        sizes = {size: best([s for s in mine if s.one.problems_per_step == size]) for size in _sizes(mine)}
+    layers = _commonest([s.representative.layers for s in settings if s.representative.weights == "lora"])
+    found: dict[str, dict[int, SettingResults]] = {}
+    for name, mine in by_kind([s for s in settings if s.representative.layers in (layers, "every weight")]).items():
+        sizes = {size: best([s for s in mine if s.representative.problems_per_step == size]) for size in _sizes(mine)}
         if len(sizes) > 1:
             found[name] = {size: setting for size, setting in sizes.items() if setting is not None}
     return found
 
 
-def _sizes(settings: Sequence[Setting]) -> list[int]:
-    return sorted({setting.one.problems_per_step for setting in settings})
+def _sizes(settings: Sequence[SettingResults]) -> list[int]:
+    return sorted({setting.representative.problems_per_step for setting in settings})
 
 
 def _commonest(values: Sequence[Any]) -> Any:
@@ -127,53 +135,54 @@ def conclusions(results: Sequence[Result]) -> list[str]:
         lines.append(f"best of {len(settings)} settings: {winner}: final held-out accuracy {winner.figures()}")
         if close := [other for other in settings if other is not winner and not _below(other, winner)]:
             lines.append(
-                f"not told apart from it, because their seeds' ranges overlap: {counted(len(close), 'setting')}"
+                f"not told apart from it, because their seeds' ranges overlap: {pluralize(len(close), 'setting')}"
             )
-        lines += _each("", {name: best(mine) for name, mine in by_kind(alike(settings)).items()})
+        lines += _each("", {name: best(mine) for name, mine in by_kind(comparable(settings)).items()})
         lines += _each("layers ", by_layers(settings))
         for name, sizes in by_batch(settings).items():
             lines += _each(f"{name}, batch ", {str(size): setting for size, setting in sizes.items()})
-        lines += _rates(alike(settings))
+        lines += _rates(comparable(settings))
     if few := len(everything) - len(settings):
         lines.append(
-            f"too few seeds: {counted(few, 'setting')} with fewer than {SEEDS} of them, of which nothing is said"
+            f"too few seeds: {pluralize(few, 'setting')} with fewer than {SEEDS} of them, of which nothing is said"
         )
     ends = {
         ended: sum(result.ended == ended for result in results) for ended in ("stopped_early", "collapsed", "failed")
     }
-    lines += [f"{counted(count, 'run')} {ended.replace('_', ' ')}" for ended, count in ends.items() if count]
+    lines += [f"{pluralize(count, 'run')} {ended.replace('_', ' ')}" for ended, count in ends.items() if count]
     return lines
 
 
-def _each(word: str, settings: Mapping[str, Setting | None]) -> list[str]:
+def _each(word: str, settings: Mapping[str, SettingResults | None]) -> list[str]:
     """A line for each, where there are several."""
     return [
-        f"{word}{name}: best {setting.figures()} at lr {setting.one.lr:g}, "
-        f"{setting.one.trained_parameters:,} parameters"
+        f"{word}{name}: best {setting.figures()} at lr {setting.representative.lr:g}, "
+        f"{setting.representative.trained_parameters:,} parameters"
         for name, setting in settings.items()
         if setting is not None and len(settings) > 1
     ]
 
 
-def _rates(settings: Sequence[Setting]) -> list[str]:
+def _rates(settings: Sequence[SettingResults]) -> list[str]:
     """How LoRA's best learning rate compares with full fine-tuning's."""
-    full = best([setting for setting in settings if setting.one.weights == "full"])
-    lora = best([setting for setting in settings if setting.one.weights == "lora"])
+    full = best([setting for setting in settings if setting.representative.weights == "full"])
+    lora = best([setting for setting in settings if setting.representative.weights == "lora"])
     if full is None or lora is None:
         return []
     for name, weights, found in (("LoRA", "lora", lora), ("full fine-tuning", "full", full)):
-        rates = sorted({setting.one.lr for setting in settings if setting.one.weights == weights})
-        if found.one.lr in (rates[0], rates[-1]):
+        tried = sorted({setting.representative.lr for setting in settings if setting.representative.weights == weights})
+        if found.representative.lr in (tried[0], tried[-1]):
             return [f"nothing is said of LoRA's rate against full fine-tuning's: {name}'s best is at its grid's edge"]
-    ratio = lora.one.lr / full.one.lr
-    return [f"LoRA's best learning rate is {ratio:.3g} times full fine-tuning's ({lora.one.lr:g} to {full.one.lr:g})"]
+    ratio = lora.representative.lr / full.representative.lr
+    rates = f"{lora.representative.lr:g} to {full.representative.lr:g}"
+    return [f"LoRA's best learning rate is {ratio:.3g} times full fine-tuning's ({rates})"]
 
 
-def _below(one: Setting, other: Setting) -> bool:
+def _below(one: SettingResults, other: SettingResults) -> bool:
     return max(one.accuracies) < min(other.accuracies)
 
 
-def counted(number: int, noun: str) -> str:
+def pluralize(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 

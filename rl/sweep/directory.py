@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from lora.atomic_write import write_file
+from lora.atomic_write import write_atomic
 from rl.config import replaced
 from rl.data import absolute_paths
 from rl.launch.train_run import Prepared
@@ -12,7 +12,7 @@ from rl.run.directory import RunDirectory, holds_run, in_words
 from rl.run.directory_lock import SWEEP as FILE
 from rl.run.warm_start import absolute_init
 from rl.sweep.points import Sweep, dump_sweep, load_sweep
-from rl.sweep.results import kept
+from rl.sweep.results import load_final
 
 log = logging.getLogger(__name__)
 
@@ -47,10 +47,10 @@ def open_directory(sweep: Sweep, prepared: Sequence[Prepared], path: Path, *, re
                 "another --out (only what decides where and how fast a run is trained may change)"
             )
     for directory, config in begun:
-        if kept(directory.path) is None:  # a run that is done stays as it was
+        if load_final(directory.path) is None:  # a run that is done stays as it was
             directory.write_config(config)
     try:
-        write_file(path / FILE, _resolved(sweep).encode())
+        write_atomic(path / FILE, _resolved(sweep).encode())
     except OSError as error:
         raise ValueError(f"cannot write {path / FILE}: {error.strerror}; choose another --out") from error
     return list(dict.fromkeys(line for changed in changes.values() for line in in_words(changed)))

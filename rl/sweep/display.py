@@ -20,7 +20,7 @@ from rl.types import Group
 SHOWN = 24
 """Rows of the table at most: those that run come first."""
 
-speaking: contextvars.ContextVar[str] = contextvars.ContextVar("speaking", default="")
+current_run: contextvars.ContextVar[str] = contextvars.ContextVar("speaking", default="")
 """Which run the present task belongs to, for the log."""
 
 
@@ -33,7 +33,7 @@ class NameRuns(logging.Filter):
         self._alarmed: set[str] = set()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if name := speaking.get():
+        if name := current_run.get():
             if getattr(record, "kind", None) == ALARM["kind"]:
                 if name in self._alarmed:
                     return False
@@ -72,11 +72,11 @@ class Board:
         if self._console.is_terminal:
             self._live.stop()
 
-    def begins(self, name: str, curve: Sequence[float]) -> None:
+    def on_start(self, name: str, curve: Sequence[float]) -> None:
         """A run starts, or goes on after these accuracies."""
         self._rows[name].state, self._rows[name].curve = "running", list(curve)
 
-    def ends(self, name: str, how: str, curve: Sequence[float], reason: str = "") -> None:
+    def on_end(self, name: str, how: str, curve: Sequence[float], reason: str = "") -> None:
         """A run is done, now or already when the sweep was resumed."""
         row = self._rows[name]
         row.state, row.curve = how, list(curve)
@@ -84,13 +84,13 @@ class Board:
         last = f"held-out accuracy {curve[-1]:.3f}" if curve else "never evaluated"
         self._say(f"{done}/{len(self._rows)}  {name}  {how}, {last}  {sparkline(row.curve)}  {reason}".rstrip())
 
-    def evaluated(self, name: str, step: int, accuracy: float) -> None:
+    def on_eval(self, name: str, step: int, accuracy: float) -> None:
         """A policy was evaluated."""
         row = self._rows[name]
         row.curve.append(accuracy)
         self._say(f"{name}  step {step}/{row.num_steps}  held-out accuracy {accuracy:.3f}  {sparkline(row.curve)}")
 
-    def stepped(self, name: str, step: int, reward: float) -> None:
+    def on_step(self, name: str, step: int, reward: float) -> None:
         """A step is done."""
         row = self._rows[name]
         row.step, row.reward = step + 1, reward
@@ -123,12 +123,12 @@ class BoardSink(Sink):
         self._board = board
         self._name = name
 
-    def evaluated(self, step: int, evaluation: Evaluation) -> None:
-        self._board.evaluated(self._name, step, evaluation.accuracy)
+    def on_eval(self, step: int, evaluation: Evaluation) -> None:
+        self._board.on_eval(self._name, step, evaluation.accuracy)
 
-    def stepped(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None:
+    def on_step(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None:
         if "reward/mean" in metrics:
-            self._board.stepped(self._name, step, metrics["reward/mean"])
+            self._board.on_step(self._name, step, metrics["reward/mean"])
 
     def close(self, ended: Ended) -> None:
         """The sweep says how it ended."""

@@ -22,14 +22,14 @@ class _Runner:
         return set()
 
 
-class Stopper:
+class EarlyStopper:
     """Hears of every evaluation of every run, and says which run is to stop."""
 
     def __init__(self, config: StopConfig, num_steps: int) -> None:
         self._scheduler = _scheduler(config, num_steps)
         self._trials: dict[str, _Trial] = {}
 
-    def wants_to_stop(self, run: str, step: int, accuracy: float) -> bool:
+    def should_stop(self, run: str, step: int, accuracy: float) -> bool:
         """Whether the run, whose held-out accuracy at `step` is that, is to end now."""
         if self._scheduler is None:
             return False

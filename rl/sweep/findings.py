@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from lora.atomic_write import write_file
+from lora.atomic_write import write_atomic
 from rl.sweep.conclusions import conclusions
 from rl.sweep.plots import draw_all
 from rl.sweep.results import Result, write_all
@@ -15,5 +15,5 @@ def write_findings(results: Sequence[Result], title: str, path: Path) -> tuple[l
     """Write them all; the lines of the conclusions, and the other files."""
     write_all(results, path / RESULTS)
     said = conclusions(results)
-    write_file(path / "conclusions.txt", ("\n".join(said) + "\n").encode())
+    write_atomic(path / "conclusions.txt", ("\n".join(said) + "\n").encode())
     return said, [path / RESULTS, *draw_all(results, title, path)]

@@ -7,7 +7,7 @@ from typing import Any
 
 from rl.monitoring.best_effort import best_effort
 from rl.monitoring.figure_file import write_figure
-from rl.sweep.conclusions import Setting, alike, best, by_batch, by_kind, by_layers, counted, settings_of
+from rl.sweep.conclusions import SettingResults, best, by_batch, by_kind, by_layers, comparable, pluralize, settings_of
 from rl.sweep.results import Result
 
 ACCURACY = "held-out accuracy"
@@ -20,8 +20,8 @@ def draw_all(results: Sequence[Result], title: str, directory: Path) -> list[Pat
     settings = settings_of(results)
     found: list[Path] = []
     for draw, shown, name in (
-        (_by_step, alike(settings), "by-step.png"),
-        (_by_rate, alike(settings), "by-rate.png"),
+        (_by_step, comparable(settings), "by-step.png"),
+        (_by_rate, comparable(settings), "by-rate.png"),
         (_by_layers, settings, "by-layers.png"),
         (_by_batch, settings, "by-batch.png"),
     ):
@@ -31,7 +31,7 @@ def draw_all(results: Sequence[Result], title: str, directory: Path) -> list[Pat
     return found
 
 
-def _kinds(settings: Sequence[Setting]) -> list[tuple[str, list[Setting], Any]]:
+def _kinds(settings: Sequence[SettingResults]) -> list[tuple[str, list[SettingResults], Any]]:
     """By rank, lowest first and full fine-tuning last: its name, its settings, its colour."""
     from matplotlib import colormaps
 
@@ -42,7 +42,7 @@ def _kinds(settings: Sequence[Setting]) -> list[tuple[str, list[Setting], Any]]:
     return [(name, mine, colours.get(name, "black")) for name, mine in found.items()]
 
 
-def _by_step(settings: Sequence[Setting], title: str, file: Path) -> Path | None:
+def _by_step(settings: Sequence[SettingResults], title: str, file: Path) -> Path | None:
     """Each rank at its best rate: the mean of the seeds, and their range."""
     figure, axes = _figure(f"{title}: each at its best learning rate", "step")
     for name, mine, colour in _kinds(settings):
@@ -50,13 +50,13 @@ def _by_step(settings: Sequence[Setting], title: str, file: Path) -> Path | None
         if chosen is None:
             continue
         steps, low, mean, high = _band(chosen)
-        label = f"{name}, lr {chosen.one.lr:g} ({counted(len(chosen.results), 'seed')})"
+        label = f"{name}, lr {chosen.representative.lr:g} ({pluralize(len(chosen.results), 'seed')})"
         axes.plot(steps, mean, color=colour, linewidth=2, label=label, linestyle="--" if colour == "black" else "-")
         axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
     return _saved(figure, axes, file) if settings else None
 
 
-def _band(setting: Setting) -> tuple[list[int], list[float], list[float], list[float]]:
+def _band(setting: SettingResults) -> tuple[list[int], list[float], list[float], list[float]]:
     """By step: the lowest seed's accuracy, the mean and the highest's; steps that all seeds reached."""
     curves = [dict(result.curve) for result in setting.results]
     steps = sorted(set.intersection(*(set(curve) for curve in curves)))
@@ -64,13 +64,16 @@ def _band(setting: Setting) -> tuple[list[int], list[float], list[float], list[f
     return steps, [min(v) for v in values], [fmean(v) for v in values], [max(v) for v in values]
 
 
-def _by_rate(settings: Sequence[Setting], title: str, file: Path) -> Path | None:
-    if len({s.one.lr for s in settings}) < 2:
+def _by_rate(settings: Sequence[SettingResults], title: str, file: Path) -> Path | None:
+    if len({s.representative.lr for s in settings}) < 2:
         return None
     figure, axes = _figure(f"{title}: final accuracy by learning rate", "learning rate")
     axes.set_xscale("log")
     for name, mine, colour in _kinds(settings):
-        by_rate = {lr: best([s for s in mine if s.one.lr == lr]) for lr in sorted({s.one.lr for s in mine})}
+        by_rate = {
+            lr: best([s for s in mine if s.representative.lr == lr])
+            for lr in sorted({s.representative.lr for s in mine})
+        }
         found = [(lr, s) for lr, s in by_rate.items() if s is not None]
         axes.plot(
             [lr for lr, _ in found], [s.mean for _, s in found], color=colour, marker="o", linewidth=2, label=name,
@@ -78,18 +81,18 @@ def _by_rate(settings: Sequence[Setting], title: str, file: Path) -> Path | None
         )  # fmt: skip
         for lr, s in found:
             axes.vlines(lr, min(s.accuracies), max(s.accuracies), color=colour, alpha=0.4, linewidth=1.5)
-    _ticks(axes, sorted({s.one.lr for s in settings}))
+    _ticks(axes, sorted({s.representative.lr for s in settings}))
     return _saved(figure, axes, file)
 
 
-def _by_layers(settings: Sequence[Setting], title: str, file: Path) -> Path | None:
+def _by_layers(settings: Sequence[SettingResults], title: str, file: Path) -> Path | None:
     found = by_layers(settings)
     if len(found) < 2:
         return None
     figure, axes = _figure(f"{title}: which layers are adapted, at about equal parameters", "")
     labels: list[str] = []
     for x, (name, setting) in enumerate(found.items()):
-        one = setting.one
+        one = setting.representative
         axes.bar(x, setting.mean, width=0.6, color="0.8")
         axes.plot([x] * len(setting.accuracies), setting.accuracies, "o", color="tab:green")
         labels.append(f"{name}, rank {one.rank}\n{one.trained_parameters:,} parameters\nlr {one.lr:g}")
@@ -97,19 +100,19 @@ def _by_layers(settings: Sequence[Setting], title: str, file: Path) -> Path | No
     return _saved(figure, axes, file, legend=False)
 
 
-def _by_batch(settings: Sequence[Setting], title: str, file: Path) -> Path | None:
+def _by_batch(settings: Sequence[SettingResults], title: str, file: Path) -> Path | None:
     found = by_batch(settings)
     if not found:
         return None
     figure, axes = _figure(f"{title}: final accuracy by batch size, each at its best rate", "problems a step")
     axes.set_xscale("log")
     for name, mine, colour in _kinds([setting for sizes in found.values() for setting in sizes.values()]):
-        points = sorted(mine, key=lambda setting: setting.one.problems_per_step)
-        sizes = [setting.one.problems_per_step for setting in points]
+        points = sorted(mine, key=lambda setting: setting.representative.problems_per_step)
+        sizes = [setting.representative.problems_per_step for setting in points]
         axes.plot(sizes, [setting.mean for setting in points], color=colour, marker="o", label=name)
         for size, setting in zip(sizes, points, strict=True):
             axes.vlines(size, min(setting.accuracies), max(setting.accuracies), color=colour, alpha=0.4)
-    _ticks(axes, sorted({setting.one.problems_per_step for setting in settings}))
+    _ticks(axes, sorted({setting.representative.problems_per_step for setting in settings}))
     return _saved(figure, axes, file)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from lora.atomic_write import write_file
+from lora.atomic_write import write_atomic
 from lora.config import layers_label
 from lora.ordinary_file import read_file
 from lora.packed import parse_object
@@ -85,12 +85,12 @@ def result_of(point: Point, directory: RunDirectory, trained: int, ended: Ended,
     )
 
 
-def keep(result: Result, path: Path) -> None:
+def save_final(result: Result, path: Path) -> None:
     """Write `result.json` into the run's directory."""
-    write_file(path / FILE, (json.dumps(asdict(result), indent=1) + "\n").encode())
+    write_atomic(path / FILE, (json.dumps(asdict(result), indent=1) + "\n").encode())
 
 
-def kept(path: Path) -> Result | None:
+def load_final(path: Path) -> Result | None:
     """What `keep` wrote, if the run is done for good; a damaged file counts as none, and the run goes on."""
     try:
         result = _result(parse_object(read_file(path / FILE, MOST_BYTES), FILE))
@@ -101,7 +101,7 @@ def kept(path: Path) -> Result | None:
 
 def write_all(results: Sequence[Result], path: Path) -> None:
     """`sweep.json`: a list with one object a run."""
-    write_file(path, (json.dumps([asdict(result) for result in results], indent=1) + "\n").encode())
+    write_atomic(path, (json.dumps([asdict(result) for result in results], indent=1) + "\n").encode())
 
 
 def read_all(text: bytes) -> list[Result]:

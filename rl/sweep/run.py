@@ -19,9 +19,9 @@ from rich.console import Console
 from lora.inject import inject
 from lora.load import load_skeleton
 from rl.algorithm.collapse import Collapse
-from rl.cluster.components import connect, disconnect, open_parts, say_checkpointing
-from rl.cluster.interrupts import end_on_signals, ended_by_signals, in_daemon
-from rl.cluster.shared_components import SharedParts, open_shared, shared_settings
+from rl.cluster.components import connect, disconnect, open_components, say_checkpointing
+from rl.cluster.interrupts import cancel_on_signals, ended_by_signals, in_daemon
+from rl.cluster.shared_components import SharedComponents, open_shared_components, shared_settings
 from rl.config import replaced
 from rl.data import check_step_size
 from rl.errors import one_line
@@ -30,24 +30,24 @@ from rl.launch.train_run import (
     check_objective,
     draw,
     log_to,
+    open_sinks,
     prepare,
-    telling,
-    train_through_deaths,
+    train_with_restarts,
     try_reward,
 )
 from rl.monitoring.best_effort import best_effort
 from rl.monitoring.curve import draw_curve
-from rl.monitoring.dashboard.reporter import keep_on_page
+from rl.monitoring.dashboard.reporter import store_on_page
 from rl.monitoring.dashboard.run_info import submission_id
 from rl.run.directory import RunDirectory, holds_run
 from rl.run.directory_lock import locked
 from rl.run.sinks import Sinks, StoppedEarly
 from rl.run.warm_start import absolute_init
-from rl.sweep.display import Board, BoardSink, NameRuns, speaking
-from rl.sweep.early_stopping import Stopper
+from rl.sweep.display import Board, BoardSink, NameRuns, current_run
+from rl.sweep.early_stopping import EarlyStopper
 from rl.sweep.findings import RESULTS
 from rl.sweep.points import Point, Sweep
-from rl.sweep.results import Result, keep, kept, result_of, write_all
+from rl.sweep.results import Result, load_final, result_of, save_final, write_all
 from rl.types import Group, Learner, LearnerDied
 
 log = logging.getLogger(__name__)
@@ -109,19 +109,19 @@ class _Runner:
         self._path = path
         self._board = board
         self._at_once = at_once
-        self._stopper = Stopper(sweep.config.stop, max(point.config.num_steps for point in sweep.points))
+        self._stopper = EarlyStopper(sweep.config.stop, max(point.config.num_steps for point in sweep.points))
         self._results: dict[str, Result] = {}
         self._trained: dict[str, int] = {}
 
     async def run(self) -> list[Result]:
         try:
-            end_on_signals()
+            cancel_on_signals()
             await self._try_rewards()
             self._recall()
             for group in _groups([point for point in self._points if point.name not in self._results]):
                 if group[0].config.on_ray:
                     await in_daemon(connect)
-                    end_on_signals()  # again: Ray has put a handler of SIGTERM in place that aborts
+                    cancel_on_signals()  # again: Ray has put a handler of SIGTERM in place that aborts
                 await self._run_group(group)
             return self._ordered()
         finally:
@@ -140,11 +140,11 @@ class _Runner:
         rows: list[tuple[float, str, dict[str, Any]]] = []
         for point in self._points:
             directory = RunDirectory(self._path / point.name)
-            if (result := kept(directory.path)) is not None:
+            if (result := load_final(directory.path)) is not None:
                 self._note(result)
             rows += [(row.get("time", 0.0), point.name, row) for row in directory.metrics() if "eval/accuracy" in row]
         for _, name, row in sorted(rows, key=lambda one: one[0]):
-            self._stopper.wants_to_stop(name, row["step"], row["eval/accuracy"])
+            self._stopper.should_stop(name, row["step"], row["eval/accuracy"])
 
     async def _run_group(self, group: Sequence[Point]) -> None:
         """Runs that share a base model, or one that shares nothing."""
@@ -156,34 +156,34 @@ class _Runner:
         places = asyncio.Semaphore(at_once)
         configs = [self._prepared[point.name].config for point in group]
 
-        async def in_its_place(point: Point, shared: SharedParts) -> None:
+        async def in_its_place(point: Point, shared: SharedComponents) -> None:
             async with places:
                 await self._run_point(point, shared)
                 with contextlib.suppress(LearnerDied):  # then its place is gone too
-                    await shared.rounds.forget(point.name)
+                    await shared.joint_updates.free(point.name)
 
         longest_row = max(self._prepared[point.name].longest_row for point in group)
-        async with open_shared(configs, at_once, longest_row) as shared, asyncio.TaskGroup() as tasks:
+        async with open_shared_components(configs, at_once, longest_row) as shared, asyncio.TaskGroup() as tasks:
             for point in group:
                 tasks.create_task(in_its_place(point, shared))
 
-    async def _run_point(self, point: Point, shared: SharedParts | None) -> None:
+    async def _run_point(self, point: Point, shared: SharedComponents | None) -> None:
         """One run to its end; only an interruption goes further than this."""
-        speaking.set(point.name)
+        current_run.set(point.name)
         directory = RunDirectory(self._path / point.name)
         try:
             with locked(directory.path):
                 result = await self._result(point, directory, shared)
                 draw(draw_curve, directory, point.name)
                 with best_effort("its result could not be kept, so a resumed sweep will look at the run again"):
-                    keep(result, directory.path)
+                    save_final(result, directory.path)
                 if result.final and result.weights == "full":  # gigabytes a run, and never gone on with
                     shutil.rmtree(directory.checkpoints, ignore_errors=True)
         except (OSError, ValueError) as error:  # it cannot be locked, and nothing is written there
             result = result_of(point, directory, 0, "failed", one_line(error) or str(error))
         self._note(result)
 
-    async def _result(self, point: Point, directory: RunDirectory, shared: SharedParts | None) -> Result:
+    async def _result(self, point: Point, directory: RunDirectory, shared: SharedComponents | None) -> Result:
         """Run it, and say what became of it."""
         ended, reason = "finished", ""
         try:
@@ -197,47 +197,47 @@ class _Runner:
             log.warning("failed: %s", reason, exc_info=one_line(error) is None)
         return result_of(point, directory, self._trained.get(point.name, 0), ended, reason)
 
-    async def _train(self, point: Point, directory: RunDirectory, shared: SharedParts | None) -> None:
+    async def _train(self, point: Point, directory: RunDirectory, shared: SharedComponents | None) -> None:
         prepared, resume = self._prepared[point.name], holds_run(directory.path)
         directory = (
             RunDirectory.open(directory.path) if resume else RunDirectory.create(directory.path, prepared.config)
         )
-        self._board.begins(point.name, [accuracy for _, accuracy in directory.curve()])
-        opened = partial(open_parts, longest_row=prepared.longest_row) if shared is None else shared.open
+        self._board.on_start(point.name, [accuracy for _, accuracy in directory.curve()])
+        opened = partial(open_components, longest_row=prepared.longest_row) if shared is None else shared.open
         async with opened(prepared.config, point.name, prepared.encode) as parts:
             facts = await _facts(parts.learner)
             say_checkpointing(prepared.config, facts)
             self._trained[point.name] = facts["trained_parameters"]
             display = BoardSink(self._board, point.name)
-            async with telling(prepared.config, directory, display, prepared.config.name) as sinks:
-                judged = _Judged(sinks, self._stopper, point)
-                await train_through_deaths(prepared, parts, directory, judged, resume=resume)
+            async with open_sinks(prepared.config, directory, display, prepared.config.name) as sinks:
+                judged = EarlyStoppedSinks(sinks, self._stopper, point)
+                await train_with_restarts(prepared, parts, directory, judged, resume=resume)
 
     def _note(self, result: Result) -> None:
         self._results[result.directory] = result
-        self._board.ends(result.directory, result.ended, [accuracy for _, accuracy in result.curve], result.reason)
+        self._board.on_end(result.directory, result.ended, [accuracy for _, accuracy in result.curve], result.reason)
         with best_effort("what the sweep has found so far could not be written"):  # the end of it writes all again
             write_all(self._ordered(), self._path / RESULTS)
-            keep_on_page(submission_id(), (self._path / RESULTS).read_bytes())
+            store_on_page(submission_id(), (self._path / RESULTS).read_bytes())
 
     def _ordered(self) -> list[Result]:
         return [self._results[point.name] for point in self._points if point.name in self._results]
 
 
-class _Judged(Sinks):
+class EarlyStoppedSinks(Sinks):
     """The sinks of a run, and the scheduler, which may end it once the step is written down."""
 
-    def __init__(self, sinks: Sinks, stopper: Stopper, point: Point) -> None:
+    def __init__(self, sinks: Sinks, stopper: EarlyStopper, point: Point) -> None:
         super().__init__([sinks])
         self._stopper = stopper
         self._point = point
 
-    def stepped(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None:
-        super().stepped(step, metrics, groups)
+    def on_step(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None:
+        super().on_step(step, metrics, groups)
         accuracy = metrics.get("eval/accuracy")
         if accuracy is None or step == self._point.config.num_steps:
             return
-        if self._stopper.wants_to_stop(self._point.name, step, accuracy):
+        if self._stopper.should_stop(self._point.name, step, accuracy):
             raise StoppedEarly
 
 

@@ -16,18 +16,18 @@ from lora.config import ModelConfig
 from lora.load import load_skeleton
 from rl.config import RunConfig
 from rl.learner.torch_learner import TorchLearner
-from rollout.policy_queue import OlderFirst
+from rollout.policy_queue import OldestPolicyQueue
 from rollout.vllm_engine import _Call
 
 
 def test_policies_of_a_sweep_are_sampled_together() -> None:
     """Four versions of one run are not: they are sampled one after another, at half the speed."""
     config = RunConfig(model=ModelConfig(name="tiny-random", dtype="float32"))
-    waiting: OlderFirst[_Call] = OlderFirst()
+    waiting: OldestPolicyQueue[_Call] = OldestPolicyQueue()
     calls = [_Call([[1]], [], adapter) for adapter in policies(config, 4)]
     for call in calls:
-        waiting.put(call)
-    assert waiting.take([]) == calls
+        waiting.push(call)
+    assert waiting.pop_ready([]) == calls
 
 
 def test_the_page_shows_the_figures_that_are_kept() -> None:

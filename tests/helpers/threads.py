@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from rl.learner.collectives import Peers
+from rl.learner.collectives import ProcessGroup
 
 M = TypeVar("M")
 T = TypeVar("T")
@@ -32,7 +32,7 @@ class Table:
         return everybodys
 
 
-class ThreadPeers(Peers):
+class ThreadPeers(ProcessGroup):
     in_step = False
 
     def __init__(self, table: Table, rank: int) -> None:
@@ -52,7 +52,7 @@ class ThreadPeers(Peers):
         return max(self._table.exchange(self._rank, value)) if self._table.all_there else value
 
 
-def in_threads(count: int, made: Callable[[Peers], M], work: Callable[[int, M], T]) -> list[T]:
+def in_threads(count: int, made: Callable[[ProcessGroup], M], work: Callable[[int, M], T]) -> list[T]:
     """What each of them comes to, by rank; they are made one after another, as transformers loads models."""
     table = Table(count)
     learners = [made(ThreadPeers(table, rank)) for rank in range(count)]

@@ -28,7 +28,7 @@ from lora.architecture import UnsupportedModel, check_positions, language_model
 from lora.config import LoraConfig, ModelConfig
 from lora.inject import inject
 from lora.load import load_base, load_skeleton
-from lora.policy_switch import ServedModel
+from lora.policy_switch import PolicySwitcher
 from rl.config import LearnerConfig
 from rl.learner.policy import PolicySpec
 from rl.learner.shared_model import SharedModel
@@ -198,7 +198,7 @@ def test_a_layer_that_is_never_called_is_refused_with_its_name_and_the_other_pol
         shared.add(PolicySpec("two", wrong, LearnerConfig(), temperature=1.0, seed=0))
     assert shared.score([[5, 6, 7, 8]], before) == scores
     with pytest.raises(ValueError, match="names 'dt_proj'"):
-        ServedModel(load_base(model).eval(), wrong)
+        PolicySwitcher(load_base(model).eval(), wrong)
 
 
 def test_a_layer_that_only_looks_linear_is_refused_with_its_name() -> None:

@@ -158,9 +158,9 @@ def test_policies_on_one_batch_do_not_meet(mixture: ModelConfig) -> None:
     one, other = (moved(inject(model, LoraConfig(rank=r), seed=r), seed=r) for r in (2, 8))
     with one.disabled():
         base = logits(model)
-    with one.alone():
+    with one.exclusively():
         first = logits(model)
-    with other.alone():
+    with other.exclusively():
         second = logits(model)
     length = IDS.shape[1]
     with routed([(one, slice(0, length)), (other, slice(length, 2 * length))], IDS.numel()):
@@ -168,7 +168,7 @@ def test_policies_on_one_batch_do_not_meet(mixture: ModelConfig) -> None:
     for row, alone in enumerate((first, second, base)):
         torch.testing.assert_close(together[row], alone[row], rtol=1e-4, atol=1e-5)
     eject(model, other)
-    with one.alone():
+    with one.exclusively():
         assert torch.equal(logits(model), first)
 
 

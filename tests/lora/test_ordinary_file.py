@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lora.atomic_write import new_directory, write_file
+from lora.atomic_write import new_directory, write_atomic
 from lora.ordinary_file import NotOrdinary, open_file, read_file, require_directory
 
 OTHERS: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -36,7 +36,7 @@ def test_what_is_no_file_is_refused_at_once_and_left_as_it_is(
         lambda: open_file(path, "ab"),
         lambda: open_file(path, "a+b"),
         lambda: read_file(path),
-        lambda: write_file(path, b"x"),
+        lambda: write_atomic(path, b"x"),
     ):
         with pytest.raises(NotOrdinary, match=f"it is {kind}") as caught:
             use()
@@ -48,7 +48,7 @@ def test_what_is_no_file_is_refused_at_once_and_left_as_it_is(
 
 def test_a_link_to_itself_is_refused(tmp_path: Path) -> None:
     (tmp_path / "it").symlink_to(tmp_path / "it")
-    for use in (open_file, read_file, lambda path: write_file(path, b"x")):
+    for use in (open_file, read_file, lambda path: write_atomic(path, b"x")):
         with pytest.raises(OSError, match="symbolic links"):
             use(tmp_path / "it")
 
@@ -57,7 +57,7 @@ def test_a_link_to_a_file_stays_one_when_the_file_is_written(tmp_path: Path) -> 
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "file").write_bytes(b"old")
     (tmp_path / "link").symlink_to("elsewhere/file")
-    write_file(tmp_path / "link", b"new")
+    write_atomic(tmp_path / "link", b"new")
     assert (tmp_path / "link").is_symlink()
     assert read_file(tmp_path / "elsewhere" / "file") == b"new"
 
@@ -71,11 +71,11 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
 
 def test_a_name_that_is_too_long_is_named_by_the_error(tmp_path: Path) -> None:
     path = tmp_path / ("x" * 300)
-    for use in (lambda: read_file(path), lambda: write_file(path, b"")):
+    for use in (lambda: read_file(path), lambda: write_atomic(path, b"")):
         with pytest.raises(OSError, match="too long") as caught:
             use()
         assert caught.value.filename == str(path)
-    assert write_file(tmp_path / ("x" * 250), b"a").read_bytes() == b"a"
+    assert write_atomic(tmp_path / ("x" * 250), b"a").read_bytes() == b"a"
 
 
 def test_only_a_directory_is_a_directory(tmp_path: Path) -> None:
@@ -116,8 +116,8 @@ def test_a_new_directory_is_whole_or_not_there(tmp_path: Path, there: bool) -> N
 
 
 REFUSED: dict[str, Callable[[Path], Path]] = {
-    "a file": lambda home: write_file(home / "it", b"x"),
-    "below a file": lambda home: write_file(home / "it", b"x") / "out",
+    "a file": lambda home: write_atomic(home / "it", b"x"),
+    "below a file": lambda home: write_atomic(home / "it", b"x") / "out",
     "a link to nothing": lambda home: _linked(home / "it", "nowhere"),
     "a link to itself": lambda home: _linked(home / "it", "it"),
     "a long name": lambda home: home / ("x" * 300),

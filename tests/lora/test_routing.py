@@ -43,7 +43,7 @@ def gradients(layers: LoraLayers) -> dict[str, Tensor]:
 def test_what_is_computed_again_goes_through_the_adapter_of_the_first_time(when: str) -> None:
     model = tiny()
     first, second = moved(model, 1, rank=1), moved(model, 2, rank=8)
-    with first.alone():
+    with first.exclusively():
         model(IDS).logits.square().mean().backward()
         expected = gradients(first)
         model.zero_grad()
@@ -53,7 +53,7 @@ def test_what_is_computed_again_goes_through_the_adapter_of_the_first_time(when:
     if when == "outside all blocks":
         loss.backward()
     else:
-        with second.alone() if when == "under another adapter" else second.disabled():
+        with second.exclusively() if when == "under another adapter" else second.disabled():
             loss.backward()
     for name, gradient in gradients(first).items():
         torch.testing.assert_close(gradient, expected[name])
@@ -68,7 +68,7 @@ def test_of_several_adapters_one_must_be_named() -> None:
         other = moved(model, 2)
         with pytest.raises(RuntimeError, match="several adapters"):
             model(IDS)
-        with only.alone():
+        with only.exclusively():
             torch.testing.assert_close(model(IDS).logits, alone)
     eject(model, other)
     with pytest.raises(RuntimeError, match="several adapters"):
@@ -80,9 +80,9 @@ def test_parts_are_positions_whatever_form_a_layer_sees_them_in() -> None:
     first, second = moved(model, 1), moved(model, 2)
     layer = model.model.layers[0].mlp.up_proj
     x = torch.randn(3, 8, 32, generator=torch.Generator().manual_seed(0))
-    with first.alone():
+    with first.exclusively():
         expected = layer(x)
-    with second.alone():
+    with second.exclusively():
         expected[2] = layer(x)[2]
     with routed([(first, slice(0, 16)), (second, slice(16, 24))], 24):
         torch.testing.assert_close(layer(x), expected)
@@ -103,7 +103,7 @@ def test_a_layer_that_sees_other_positions_than_the_batchs_refuses() -> None:
 def test_nothing_is_learned_through_numbers_that_are_there_for_a_moment() -> None:
     model = tiny()
     layers = moved(model, 1)
-    with layers.replaced({name: torch.ones_like(tensor) for name, tensor in layers.tensors().items()}):
+    with layers.swapped_in({name: torch.ones_like(tensor) for name, tensor in layers.tensors().items()}):
         assert not model(IDS).logits.requires_grad
     assert model(IDS).logits.requires_grad
     whole = FullWeights(plain := tiny())

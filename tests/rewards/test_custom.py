@@ -144,7 +144,7 @@ def test_terms_add_up_with_their_weights_and_none_is_left_out(tmp_path: Path) ->
     assert combine(terms, [s[0] for s in scores]) == Reward(1.1, Outcome.CORRECT)
     assert combine(terms, [s[1] for s in scores]) == Reward(0.0, Outcome.WRONG)
     alone = combine(terms[1:], [None])
-    assert (alone.outcome, alone.counts) == (Outcome.NOT_APPLICABLE, False)
+    assert (alone.outcome, alone.is_valid) == (Outcome.NOT_APPLICABLE, False)
 
 
 def test_the_examples_work() -> None:

@@ -86,7 +86,7 @@ def test_a_worked_solution_is_a_reference() -> None:
 def test_every_grade_has_its_reason(completion: str, outcome: Outcome) -> None:
     reward = math_answer(Problem("p", "How many?", "6 * 3\n#### 18"), completion)
     assert (reward.outcome, reward.value) == (outcome, float(outcome is Outcome.CORRECT))
-    assert reward.counts
+    assert reward.is_valid
 
 
 def test_the_question_says_whether_60_is_a_percentage() -> None:

@@ -132,13 +132,13 @@ def test_a_function_that_ends_its_process_is_a_crash(tmp_path: Path) -> None:
     name = function(tmp_path, "import os\nif completion == 'bomb': os._exit(3)\nreturn 1.0")
     (rewards,) = grade(RewardConfig(function=name, workers=1, max_failed_fraction=1), [["a", "bomb", "b"]])
     assert [r.outcome.value for r in rewards] == ["correct", "crashed", "correct"]
-    assert [r.counts for r in rewards] == [True, False, True]
+    assert [r.is_valid for r in rewards] == [True, False, True]
 
 
 def test_an_exception_is_left_out_counted_and_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     name = function(tmp_path, "return 1 / len(completion)")
     (rewards,) = grade(RewardConfig(function=name, workers=1, max_failed_fraction=1), [["", "a", "", "b", ""]])
-    assert [r.counts for r in rewards] == [False, True, False, True, False]
+    assert [r.is_valid for r in rewards] == [False, True, False, True, False]
     assert len(caplog.records) == 1
     assert "line 2" in caplog.text
     assert "ZeroDivisionError" in caplog.text

@@ -10,8 +10,8 @@ from helpers.cluster import ROOT
 from rl.cluster.placement import request
 from rl.cluster.shared_components import with_room
 from rl.config import JsonLines, RunConfig, replaced
-from rl.jobs.package import Parcel
-from rl.jobs.spec import read_work
+from rl.jobs.package import JobPackage
+from rl.jobs.spec import read_job_spec
 from rl.jobs.sweep_package import write_sweep_job
 from rl.launch.sft_run import prepare as prepare_sft
 from rl.launch.train_run import prepare, prepare_evaluation
@@ -61,7 +61,7 @@ def configs_of_commands(folder: Path) -> Iterator[tuple[str, RunConfig]]:
     points = [one.config for one in prepare_sweep(sweep)]
     yield from (("a point", config) for config in points)
     yield "a sweep's engine", with_room(points, at_once=8, own_devices=True)
-    yield "a job", Parcel(folder, EXAMPLES).take(train)
+    yield "a job", JobPackage(folder, EXAMPLES).add(train)
     write_sweep_job(sweep, folder)
     yield from (("a job's point", point.config) for point in load_sweep(folder / "sweep.toml").points)
 
@@ -121,7 +121,7 @@ def test_a_run_is_resumed_where_it_was(tmp_path: Path, verb: str, overrides: lis
     for index, source in enumerate((EXAMPLES / "sft-tiny.toml", directory.path / "config.toml")):
         folder = tmp_path / f"job-{index}"
         folder.mkdir()
-        read_work(source, settings if index == 0 else [], sft=verb == "sft").write(folder)
+        read_job_spec(source, settings if index == 0 else [], sft=verb == "sft").write(folder)
         there = PREPARE[verb](load_config(folder / "config.toml"), folder)
         again = RunDirectory.create(tmp_path / f"run-{index}", there)
         assert there.runtime == PREPARE[verb](load_config(again.path / "config.toml"), again.path).runtime == "ray"

@@ -11,7 +11,7 @@ from helpers.cluster import ROOT
 from rewards.find import find_function
 from rl.jobs.package import write_job
 from rl.settings.toml import load_config
-from rl.shadowing import hidden_by, refuse_hidden
+from rl.shadowing import raise_if_shadowed, shadowing_file
 
 REWARD = "def digits(problem, completion):\n    return sum(letter.isdigit() for letter in completion) / 99\n"
 EXAMPLE = ROOT / "examples" / "tiny.toml"
@@ -41,21 +41,21 @@ def test_files_of_our_packages_names_are_not_taken_for_them(beside: Path) -> Non
 
 
 def test_what_rays_processes_would_find_first_is_named(beside: Path) -> None:
-    assert hidden_by("rewards") == beside / "rewards.py"
+    assert shadowing_file("rewards") == beside / "rewards.py"
     with pytest.raises(ValueError, match=rf"{beside}/lora.py hides rankone's own package 'lora' .* rename it"):
-        refuse_hidden()
+        raise_if_shadowed()
     for name in ("lora", "rollout"):
         (beside / f"{name}.py").unlink()
-    refuse_hidden()  # a `rewards.py` is no harm
+    raise_if_shadowed()  # a `rewards.py` is no harm
     (beside / "rl").mkdir()
     (beside / "rl" / "__init__.py").touch()
     with pytest.raises(ValueError, match=r"rl/__init__.py hides"):
-        refuse_hidden()
+        raise_if_shadowed()
 
 
 def test_another_copy_of_rankone_is_no_stranger(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    refuse_hidden()
+    raise_if_shadowed()
 
 
 @pytest.mark.parametrize("name", ["rewards:digits", "rewards.mine:digits", "lora:digits"])

@@ -19,7 +19,7 @@ from rl.learner.torch_learner import TorchLearner
 from rl.run.directory import FileJournal, RunDirectory
 from rl.run.sinks import Ended, Sink, Sinks
 from rl.settings.toml import load_config
-from rl.train import Parts, roll_out, train
+from rl.train import Components, roll_out, train
 from rollout.config import SamplingConfig
 from rollout.torch_engine import TorchEngine
 from rollout.types import Completion
@@ -38,11 +38,11 @@ class Bomb(Sink):
     def __init__(self, step: int) -> None:
         self._step = step
 
-    def stepped(self, step: int, *_: object) -> None:
+    def on_step(self, step: int, *_: object) -> None:
         if step == self._step:
             raise Killed
 
-    def evaluated(self, *_: object) -> None:
+    def on_eval(self, *_: object) -> None:
         """Goes on."""
 
     def close(self, ended: Ended) -> None:
@@ -69,13 +69,13 @@ def split_of(config: RunConfig) -> Split:
     return load_problems(config.data, config.seed, EXAMPLE.parent)
 
 
-def parts_of(config: RunConfig, grader: Grader) -> Parts:
+def parts_of(config: RunConfig, grader: Grader) -> Components:
     """What `runtime = "local"` is made of."""
     learner = TorchLearner(
         "run", config.model, config.lora, config.learner, temperature=config.sampling.temperature, seed=config.seed
     )
     encode = Encoder(load_tokenizer(config.model), config.prompt, 60)
-    return Parts(learner, TorchEngine(config.model, config.lora), grader, encode)
+    return Components(learner, TorchEngine(config.model, config.lora), grader, encode)
 
 
 async def run(
@@ -198,7 +198,7 @@ async def test_every_step_samples_other_problems_with_other_seeds_from_the_newes
             seen.append((seeds, adapter.version))
             return await super().sample(prompts, adapter, sampling, seeds=seeds)
 
-    parts = Parts(parts.learner, Listening(config.model, config.lora), parts.grader, parts.encode)
+    parts = Components(parts.learner, Listening(config.model, config.lora), parts.grader, parts.encode)
     problems, adapter = split_of(config).train, await parts.learner.publish()
     rolled = [await roll_out(config, problems, parts, step, adapter) for step in (0, 1, 0)]
     first, second, again = (one.groups for one in rolled)

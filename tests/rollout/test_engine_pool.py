@@ -18,12 +18,12 @@ from ray.exceptions import OutOfMemoryError, RayError
 
 from lora.config import LoraConfig, ModelConfig
 from lora.types import Adapter
-from rl.algorithm.liveness import Reference, StalePolicyError, Watchman
+from rl.algorithm.liveness import PolicyChecker, Reference, StalePolicyError
 from rl.config import LearnerConfig, LivenessConfig
 from rl.learner.torch_learner import TorchLearner
-from rollout.actor import AdapterStore, RayEngine, account
+from rollout.actor import AdapterStore, RayEngine, describe_death
 from rollout.config import RolloutConfig, SamplingConfig
-from rollout.placement import Place
+from rollout.placement import ActorPlacement
 from rollout.pool import EnginePool
 from rollout.torch_engine import TorchEngine
 from rollout.types import Completion, Engine, EngineDied
@@ -202,7 +202,7 @@ class Workers:
         self.store = AdapterStore()
 
     async def start(self, _: int = 0) -> RayEngine:
-        engine = await RayEngine.start(self.model, LORA, self.config, self.store, seed=0, place=Place(1))
+        engine = await RayEngine.start(self.model, LORA, self.config, self.store, seed=0, place=ActorPlacement(1))
         self.started.append(engine)
         return engine
 
@@ -234,11 +234,11 @@ async def test_workers_that_are_killed_or_silent_cost_no_prompt_and_change_no_co
     adapter = make_adapter(tiny_model, LORA, version=4)
     expected = tokens(await TorchEngine(tiny_model, LORA).sample(PROMPTS, adapter, SAMPLING, seeds=SEEDS))
     learner = TorchLearner("gate", tiny_model, LORA, LearnerConfig(), temperature=1.0, seed=0)
-    watchman = Watchman(LivenessConfig().tolerance, await Reference.measure(learner, adapter, None, PROMPTS))
+    watchman = PolicyChecker(LivenessConfig().tolerance, await Reference.measure(learner, adapter, None, PROMPTS))
     let_in: list[Engine] = []
 
     async def admit(engine: Engine) -> None:
-        await watchman.admit(engine)
+        await watchman.check_restarted(engine)
         let_in.append(engine)
 
     workers = Workers(tiny_model)
@@ -291,16 +291,18 @@ provisioning more memory on this node."""
 
 
 def test_a_worker_that_ray_ended_for_its_nodes_memory_is_said_to_be_that() -> None:
-    said = account(OutOfMemoryError(SHORT_OF_MEMORY))
+    said = describe_death(OutOfMemoryError(SHORT_OF_MEMORY))
     assert said == "Ray ended it because its node 10.0.0.7 was short of memory, 22.11GB of 23.54GB in use"
 
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_process_that_died_where_rays_disk_is_full_is_said_to_have(monkeypatch: pytest.MonkeyPatch) -> None:
     died = RayError("The actor died.\nWorker unexpectedly exits with a connection error code 2. End of file.")
-    assert account(died) == "Worker unexpectedly exits with a connection error code 2. End of file."
+    assert describe_death(died) == "Worker unexpectedly exits with a connection error code 2. End of file."
     whole = shutil.disk_usage("/tmp").total
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(total=whole, free=int(whole * 0.04)))
-    assert re.search(r"End of file\. \(this node's disk below /.*session_.* is full, .*make room there", account(died))
+    assert re.search(
+        r"End of file\. \(this node's disk below /.*session_.* is full, .*make room there", describe_death(died)
+    )
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Path("/no such directory").stat())
-    assert account(died) == "Worker unexpectedly exits with a connection error code 2. End of file."
+    assert describe_death(died) == "Worker unexpectedly exits with a connection error code 2. End of file."

@@ -13,7 +13,7 @@ from lora.config import LoraConfig, ModelConfig
 from lora.types import Adapter
 from rollout.actor import AdapterStore, RayEngine
 from rollout.config import RolloutConfig, SamplingConfig
-from rollout.placement import Place
+from rollout.placement import ActorPlacement
 from rollout.torch_engine import TorchEngine
 
 PROMPTS = [[10, 12, 14, 20], [21, 8, 9]]
@@ -28,7 +28,7 @@ async def test_vllm_divides_a_model_inside_one_bundle_and_leaves_no_process(
     adapter = make_adapter(tiny_model, lora)
     group = placement_group([{"CPU": 0.1}])
     bundle = PlacementGroupSchedulingStrategy(group, 0, placement_group_capture_child_tasks=False)
-    place = Place(1, options={"scheduling_strategy": bundle})
+    place = ActorPlacement(1, options={"scheduling_strategy": bundle})
     engine = await RayEngine.start(tiny_model, lora, config, AdapterStore(), seed=0, place=place)
     try:
         actor = psutil.Process(await engine.pid())

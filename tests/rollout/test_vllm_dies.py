@@ -16,12 +16,12 @@ import ray
 
 from lora.config import LoraConfig, ModelConfig
 from lora.types import Adapter
-from rl.algorithm.liveness import Reference, Watchman
+from rl.algorithm.liveness import PolicyChecker, Reference
 from rl.config import LearnerConfig
 from rl.learner.torch_learner import TorchLearner
 from rollout.actor import AdapterStore, RayEngine
 from rollout.config import RolloutConfig, SamplingConfig
-from rollout.placement import Place
+from rollout.placement import ActorPlacement
 from rollout.pool import EnginePool
 from rollout.types import Completion, Engine, EngineDied
 
@@ -40,16 +40,16 @@ async def test_a_worker_that_is_killed_or_breaks_costs_no_prompt_and_a_new_one_c
     learner = TorchLearner("gate", tiny_model, LORA, LearnerConfig(), temperature=1.0, seed=0)
     adapter = make_adapter(tiny_model, LORA, version=4)
     reference = await Reference.measure(learner, adapter, None, PROMPTS[:4])
-    watchman = Watchman(reference=reference)
+    watchman = PolicyChecker(reference=reference)
     store, started, let_in = AdapterStore(), list[RayEngine](), list[Engine]()
 
     async def start(_: int) -> RayEngine:
         config = RolloutConfig(kv_cache_gib=1)
-        started.append(await RayEngine.start(tiny_model, LORA, config, store, seed=0, place=Place(1)))
+        started.append(await RayEngine.start(tiny_model, LORA, config, store, seed=0, place=ActorPlacement(1)))
         return started[-1]
 
     async def admit(engine: Engine) -> None:
-        await watchman.admit(engine)
+        await watchman.check_restarted(engine)
         let_in.append(engine)
 
     pool = EnginePool(await asyncio.gather(start(0), start(1)), start, admit, max_restarts=3)

@@ -17,7 +17,7 @@ from rl.config import LearnerConfig
 from rl.learner.torch_learner import TorchLearner
 from rollout.actor import AdapterStore, RayEngine
 from rollout.config import RolloutConfig, SamplingConfig
-from rollout.placement import Place
+from rollout.placement import ActorPlacement
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -45,7 +45,7 @@ def mixture(tmp_path_factory: pytest.TempPathFactory) -> ModelConfig:
 @pytest.fixture(scope="module")
 def vllm(ray_cluster: None, mixture: ModelConfig) -> Iterator[RayEngine]:
     config = RolloutConfig(kv_cache_gib=1)
-    engine = asyncio.run(RayEngine.start(mixture, LORA, config, AdapterStore(), seed=0, place=Place(2)))
+    engine = asyncio.run(RayEngine.start(mixture, LORA, config, AdapterStore(), seed=0, place=ActorPlacement(2)))
     yield engine
     asyncio.run(engine.close())
 

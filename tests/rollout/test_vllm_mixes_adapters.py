@@ -7,11 +7,11 @@ import pytest
 
 from lora.config import LoraConfig, ModelConfig
 from lora.types import Adapter
-from rl.cluster.shared_components import largest
+from rl.cluster.shared_components import largest_adapter
 from rl.config import RunConfig
 from rollout.actor import AdapterStore, RayEngine
 from rollout.config import RolloutConfig, SamplingConfig
-from rollout.placement import Place
+from rollout.placement import ActorPlacement
 from rollout.torch_engine import TorchEngine
 from rollout.types import Completion
 
@@ -33,8 +33,8 @@ async def test_adapters_of_several_ranks_in_one_batch_are_each_served_and_scored
 ) -> None:
     adapters = [make_adapter(tiny_model, lora, seed=i, run=f"run{i}") for i, lora in enumerate(SHAPES)]
     config = RolloutConfig(kv_cache_gib=1, adapters_in_flight=len(adapters))
-    lora = largest([RunConfig(lora=lora) for lora in SHAPES])
-    vllm = await RayEngine.start(tiny_model, lora, config, AdapterStore(8), seed=0, place=Place(2))
+    lora = largest_adapter([RunConfig(lora=lora) for lora in SHAPES])
+    vllm = await RayEngine.start(tiny_model, lora, config, AdapterStore(8), seed=0, place=ActorPlacement(2))
     try:
         sampling = SamplingConfig(group_size=4, max_tokens=8)
         calls = [vllm.sample(PROMPTS, adapter, sampling, seeds=SEEDS) for adapter in adapters]

@@ -13,12 +13,12 @@ import torch
 from lora.config import LoraConfig, ModelConfig
 from lora.files import pack, unpack
 from lora.types import Adapter
-from rl.algorithm.liveness import Reference, StalePolicyError, Watchman
+from rl.algorithm.liveness import PolicyChecker, Reference, StalePolicyError
 from rl.config import LearnerConfig
 from rl.learner.torch_learner import TorchLearner
 from rollout.actor import AdapterStore, RayEngine
 from rollout.config import RolloutConfig, SamplingConfig
-from rollout.placement import Place
+from rollout.placement import ActorPlacement
 from rollout.torch_engine import TorchEngine
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -28,7 +28,7 @@ PROMPTS = [[10, 12, 14, 20], [21, 8, 9], [30, 31, 5, 6, 7, 12]]
 
 def start(model: ModelConfig, lora: LoraConfig) -> RayEngine:
     config = RolloutConfig(kv_cache_gib=1)
-    return asyncio.run(RayEngine.start(model, lora, config, AdapterStore(), seed=0, place=Place(2)))
+    return asyncio.run(RayEngine.start(model, lora, config, AdapterStore(), seed=0, place=ActorPlacement(2)))
 
 
 @pytest.fixture(scope="module")
@@ -175,19 +175,19 @@ def test_the_real_model_agrees_within_rounding_and_planted_faults_are_named(
     sequences = [[1, 4093, 198, *range(500 + 40 * i, 530 + 40 * i)] for i in range(12)]
     engine = start(model, lora)
 
-    async def check_twice(watchman: Watchman, served: Adapter) -> dict[str, float]:
+    async def check_twice(watchman: PolicyChecker, served: Adapter) -> dict[str, float]:
         """Ask the engine for `served` where it should serve the policy."""
         reference = await Reference.measure(learner, policy, previous, sequences)
         await watchman.check(replace(reference, adapter=served), engine)
         return await watchman.check(replace(reference, adapter=served), engine)
 
     try:
-        seen = asyncio.run(check_twice(Watchman(), policy))
+        seen = asyncio.run(check_twice(PolicyChecker(), policy))
         assert seen["policy/sampler_difference"] < 0.1 < seen["policy/distance_from_base"]
         assert seen["policy/sampler_slope"] == pytest.approx(1, abs=0.2)
         for version, (tamper, name) in enumerate(FAULTS.values(), start=10):
             served = Adapter(policy.run, version, pack(tamper(tensors), description))
             with pytest.raises(StalePolicyError, match=f"samples .*({name}).*, not from version"):
-                asyncio.run(check_twice(Watchman(), served))
+                asyncio.run(check_twice(PolicyChecker(), served))
     finally:
         asyncio.run(engine.close())

@@ -11,14 +11,14 @@ KEPT = ("step", "time")
 """Of several rows, the last one's."""
 
 
-def spaced(values: Sequence[T], most: int) -> list[T]:
+def subsample(values: Sequence[T], most: int) -> list[T]:
     """At most that many of the values, evenly spaced, the last one among them."""
     if len(values) <= most:
         return list(values)
     return [values[(i + 1) * len(values) // most - 1] for i in range(most)]
 
 
-def merged(rows: Sequence[Row], most: int) -> tuple[list[Row], int]:
+def bin_means(rows: Sequence[Row], most: int) -> tuple[list[Row], int]:
     """At most that many rows, each the mean of `each` steps; the rows and `each`."""
     each = max(1, math.ceil(len(rows) / most))
     if each == 1:

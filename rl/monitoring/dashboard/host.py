@@ -15,14 +15,14 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from rl.monitoring.dashboard.server import PREFIX, application
 from rl.monitoring.dashboard.store import RunStore
-from rl.monitoring.dashboard.types import News, RunInfo
+from rl.monitoring.dashboard.types import RunInfo, RunUpdate
 
 log = logging.getLogger(__name__)
 
 NAME, NAMESPACE = "rankone-page", "rankone"
 
 
-class PageHost:
+class DashboardActor:
     """What runs inside the actor. Its address is loopback alone: people come through Ray's dashboard and its token."""
 
     def __init__(self, directory: str, port: int) -> None:
@@ -41,18 +41,18 @@ class PageHost:
         await self._serving
         return self._port
 
-    async def begin(self, info: RunInfo) -> tuple[str, int]:
+    async def register(self, info: RunInfo) -> tuple[str, int]:
         """The id of a run whose news will be told, and how many rows of it are known."""
-        run = self._store.begin(info)
+        run = self._store.register(info)
         return run, self._store.known(run)
 
-    async def tell(self, run: str, news: News) -> int:
+    async def push(self, run: str, news: RunUpdate) -> int:
         """How many rows of the run are known now; the next news have to begin there. KeyError for an unknown run."""
-        return self._store.tell(run, news)
+        return self._store.apply(run, news)
 
-    async def keep(self, job: str, results: bytes) -> None:
+    async def store_sweep(self, job: str, results: bytes) -> None:
         """What a job's sweep has found so far."""
-        self._store.keep(job, results)
+        self._store.store_sweep(job, results)
 
     async def pid(self) -> int:
         return os.getpid()
@@ -68,7 +68,7 @@ def start_host(port: int, directory: str | None = None) -> str:
 
     One that is there already is left as it is.
     """
-    actor: Any = ray.remote(PageHost)
+    actor: Any = ray.remote(DashboardActor)
     head = next(node for node in ray.nodes() if node["Alive"] and "node:__internal_head__" in node["Resources"])
     handle = actor.options(
         name=NAME, namespace=NAMESPACE, get_if_exists=True, lifetime="detached", num_cpus=0, max_restarts=-1,

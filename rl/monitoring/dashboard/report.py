@@ -8,7 +8,7 @@ from typing import Any
 from rl.monitoring.dashboard.page import page, plotly_script
 from rl.monitoring.dashboard.run_info import run_info
 from rl.monitoring.dashboard.server import detail, finite
-from rl.monitoring.dashboard.store import LOG_LOSS, Outline, RunRecord
+from rl.monitoring.dashboard.store import LOG_LOSS, RunRecord, RunSummary
 from rl.monitoring.dashboard.types import Row
 from rl.run.directory import RunDirectory
 from rl.run.jsonl import is_metrics, is_row, read_samples, warn_of_others
@@ -41,7 +41,7 @@ def _told(path: Path, index: int) -> tuple[RunRecord, Sequence[Row]]:
     heard = rows[-1].get("time", 0.0) if rows else 0.0
     name = f"{path.resolve().name}-{index}"
     state = "finished" if ended else "stopped"
-    return RunRecord(name, run_info(config, path), Outline().add(rows), samples, state, heard), rows
+    return RunRecord(name, run_info(config, path), RunSummary().add(rows), samples, state, heard), rows
 
 
 def _document(data: str) -> str:

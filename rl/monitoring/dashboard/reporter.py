@@ -16,7 +16,7 @@ from ray.exceptions import RayError
 from lora.ordinary_file import read_file
 from rl.algorithm.evaluate import Evaluation
 from rl.monitoring.dashboard.host import find_host
-from rl.monitoring.dashboard.types import News, Row, RunInfo, State
+from rl.monitoring.dashboard.types import Row, RunInfo, RunUpdate, State
 from rl.run.directory import RunDirectory, sample_rows
 from rl.run.jsonl import read_metrics
 from rl.run.sinks import Ended, Sink
@@ -43,7 +43,7 @@ def _say_there_is_no_page() -> None:
         log.info(NO_PAGE)
 
 
-def keep_on_page(job: str, results: bytes) -> None:
+def store_on_page(job: str, results: bytes) -> None:
     """Give the page what a job's sweep has found so far, to be fetched from there; nothing if it is no job, or there is
     no page."""
     if not job or not ray.is_initialized():
@@ -51,12 +51,12 @@ def keep_on_page(job: str, results: bytes) -> None:
     try:
         host = find_host()
         if host is not None:
-            ray.get(host.keep.remote(job, results), timeout=PATIENCE_S)
+            ray.get(host.store_sweep.remote(job, results), timeout=PATIENCE_S)
     except (RayError, TimeoutError) as error:
         log.warning("the page host does not keep the sweep's results: %s", str(error).splitlines()[0])
 
 
-class PageTeller(Sink):
+class DashboardReporter(Sink):
     """Keeps what was not told yet; a thread of its own tells it. What has to be told again is in the run's files."""
 
     def __init__(self, info: RunInfo, directory: RunDirectory) -> None:
@@ -72,14 +72,14 @@ class PageTeller(Sink):
         self._adapter_told = 0.0
         self._lock = threading.Lock()
         self._wake = threading.Event()
-        self._thread = threading.Thread(target=self._tell_for_ever, name="page-teller", daemon=True)
+        self._thread = threading.Thread(target=self._push_forever, name="page-teller", daemon=True)
         self._thread.start()
 
-    def evaluated(self, step: int, evaluation: Evaluation) -> None:
+    def on_eval(self, step: int, evaluation: Evaluation) -> None:
         with self._lock:
             self._samples.extend(sample_rows(step, "held out", evaluation.groups)[: NUM_SAMPLES // 2])
 
-    def stepped(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None:
+    def on_step(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None:
         if self._nobody_listens:
             return
         with self._lock:
@@ -97,7 +97,7 @@ class PageTeller(Sink):
         self._wake.set()
         self._thread.join(PATIENCE_S)
 
-    def _tell_for_ever(self) -> None:
+    def _push_forever(self) -> None:
         found: tuple[Any, str] | None = None
         warned = False
         while True:
@@ -109,7 +109,7 @@ class PageTeller(Sink):
                     self._nobody_listens = True
                     self._untold.clear()
                     return
-                self._tell(*found)
+                self._push(*found)
                 warned = False
             except (RayError, KeyError, TimeoutError) as error:
                 found = None  # it may come back, with or without what it knew
@@ -126,17 +126,17 @@ class PageTeller(Sink):
         host = find_host()
         if host is None:
             return None
-        run, known = ray.get(host.begin.remote(self._info), timeout=PATIENCE_S)
+        run, known = ray.get(host.register.remote(self._info), timeout=PATIENCE_S)
         with self._lock:
             self._told, self._adapter_told = 0 if known > self._count else min(known, self._told), 0.0
         return host, run
 
-    def _tell(self, host: Any, run: str) -> None:
+    def _push(self, host: Any, run: str) -> None:
         with self._lock:
             first, rows = self._told, self._since(self._told)
             changed, adapter = self._new_adapter()
-            news = News(first, rows, list(self._samples), self._state, adapter)
-        known: int = ray.get(host.tell.remote(run, news), timeout=PATIENCE_S)
+            news = RunUpdate(first, rows, list(self._samples), self._state, adapter)
+        known: int = ray.get(host.push.remote(run, news), timeout=PATIENCE_S)
         with self._lock:
             self._told, self._adapter_told = min(known, first + len(rows), self._told + len(rows)), changed
             for _ in range(min(len(self._untold), self._told - (self._count - len(self._untold)))):

@@ -15,7 +15,7 @@ def run_info(config: RunConfig, directory: Path, name: str | None = None) -> Run
     """The run's name, by default its directory's, and what may tell it from others."""
     return RunInfo(
         name=name or directory.resolve().name,
-        place=f"{socket.gethostname()}:{directory.resolve()}",
+        run_path=f"{socket.gethostname()}:{directory.resolve()}",
         num_steps=config.num_steps,
         settings=_policy(config) | (_given(config) if _is_supervised(config) else _sampled(config)),
         submission_id=submission_id(),

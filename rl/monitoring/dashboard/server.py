@@ -12,7 +12,7 @@ from typing import Any
 
 from aiohttp import web
 
-from rl.monitoring.dashboard.downsample import merged
+from rl.monitoring.dashboard.downsample import bin_means
 from rl.monitoring.dashboard.page import page, plotly_script
 from rl.monitoring.dashboard.store import RunRecord, RunStore
 from rl.monitoring.dashboard.types import Row
@@ -104,7 +104,7 @@ class Routes:
         return web.Response(body=packed, content_type="application/zip", headers=_named(f"{record.id}.zip"))
 
     async def sweep(self, request: web.Request) -> web.Response:
-        kept = self._store.kept(request.match_info["job"])
+        kept = self._store.sweep_results(request.match_info["job"])
         if kept is None:
             raise web.HTTPGone(text="there is no such sweep, or none of its runs is done\n")
         return web.Response(body=kept, content_type="application/json")
@@ -125,7 +125,7 @@ class Routes:
 
 def detail(rows: Sequence[Row], samples: Sequence[Row]) -> dict[str, Any]:
     """What the plots of one run need; `each` is how many steps a row is the mean of."""
-    few, each = merged(rows, MOST_ROWS)
+    few, each = bin_means(rows, MOST_ROWS)
     return {"rows": few, "each": each, "samples": list(samples)}
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rl.monitoring.dashboard.downsample import spaced
-from rl.monitoring.dashboard.types import News, Row, RunInfo, State
+from rl.monitoring.dashboard.downsample import subsample
+from rl.monitoring.dashboard.types import Row, RunInfo, RunUpdate, State
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ CREATE TABLE IF NOT EXISTS sweeps (job TEXT PRIMARY KEY, results BLOB NOT NULL);
 
 
 @dataclass(slots=True)
-class Outline:
+class RunSummary:
     """What the list of all runs says of a run's rows."""
 
     count: int = 0
@@ -53,7 +53,7 @@ class Outline:
     loss: list[list[float]] = field(default_factory=list[list[float]])
     """Step, time and held-out log-loss, in nats a token, of each evaluation of a supervised run."""
 
-    def add(self, rows: Sequence[Row]) -> "Outline":
+    def add(self, rows: Sequence[Row]) -> "RunSummary":
         for row in rows:
             when = row.get("time", 0.0)
             self.started = when if self.started is None else self.started
@@ -71,7 +71,7 @@ class RunRecord:
 
     id: str
     info: RunInfo
-    outline: Outline = field(default_factory=Outline)
+    outline: RunSummary = field(default_factory=RunSummary)
     samples: list[Row] = field(default_factory=list[Row])
     state: State = "running"
     heard: float = field(default_factory=time.time)
@@ -88,9 +88,9 @@ class RunRecord:
             "heard": self.heard,
             "step": self.outline.step,
             "best": max((accuracy for *_, accuracy in curve), default=None),
-            "curve": spaced(curve, points),
+            "curve": subsample(curve, points),
             "least": min((nats for *_, nats in loss), default=None),
-            "loss": spaced(loss, points),
+            "loss": subsample(loss, points),
         }
 
 
@@ -104,19 +104,19 @@ class RunStore:
     def close(self) -> None:
         self._database.close()
 
-    def begin(self, info: RunInfo) -> str:
+    def register(self, info: RunInfo) -> str:
         """Return the id under which to send this run's updates; a run that is resumed gets the one it had."""
         with self._database as database:
-            known = database.execute("SELECT id FROM runs WHERE run_path = ?", (info.place,)).fetchone()
+            known = database.execute("SELECT id FROM runs WHERE run_path = ?", (info.run_path,)).fetchone()
             run: str = known[0] if known else self._free_id(info.name)
             database.execute(
                 "INSERT INTO runs VALUES (?, ?, ?, 'running', ?, '[]') ON CONFLICT (id) DO UPDATE "
                 "SET info = excluded.info, state = excluded.state, heard = excluded.heard",
-                (run, info.place, json.dumps(info.to_json()), time.time()),
+                (run, info.run_path, json.dumps(info.to_json()), time.time()),
             )
         return run
 
-    def tell(self, run: str, news: News) -> int:
+    def apply(self, run: str, news: RunUpdate) -> int:
         """Apply an update; return the number of rows stored, from which the reporter continues.
 
         Raises:
@@ -162,12 +162,12 @@ class RunStore:
         stored = self._database.execute("SELECT metrics FROM steps WHERE run = ? ORDER BY number", (run,))
         return [json.loads(metrics) for (metrics,) in stored]
 
-    def keep(self, job: str, results: bytes) -> None:
+    def store_sweep(self, job: str, results: bytes) -> None:
         """Store what a job's sweep has found so far, in place of what it had found before."""
         with self._database as database:
             database.execute("INSERT OR REPLACE INTO sweeps VALUES (?, ?)", (job, results))
 
-    def kept(self, job: str) -> bytes | None:
+    def sweep_results(self, job: str) -> bytes | None:
         """Return what a job's sweep has found, if it has sent anything."""
         found = self._database.execute("SELECT results FROM sweeps WHERE job = ?", (job,)).fetchone()
         return found[0] if found else None
@@ -188,7 +188,7 @@ class RunStore:
     def _record(self, run: str, info: str, state: State, heard: float, samples: str) -> RunRecord:
         return RunRecord(run, RunInfo(**json.loads(info)), self._outline(run), json.loads(samples), state, heard)
 
-    def _outline(self, run: str) -> Outline:
+    def _outline(self, run: str) -> RunSummary:
         count, started, step = self._outline_numbers(run)
         evaluations = self._database.execute(
             "SELECT step, time, accuracy, log_loss FROM steps "
@@ -197,7 +197,7 @@ class RunStore:
         ).fetchall()
         curve = [[step, when, accuracy] for step, when, accuracy, _ in evaluations if accuracy is not None]
         loss = [[step, when, nats] for step, when, _, nats in evaluations if nats is not None]
-        return Outline(count, started, step, curve, loss)
+        return RunSummary(count, started, step, curve, loss)
 
     def _outline_numbers(self, run: str) -> tuple[int, float | None, int]:
         """Return how many rows a run has, when its first was written, and its last step. Rows are numbered from 0."""

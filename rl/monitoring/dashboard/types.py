@@ -16,7 +16,7 @@ class RunInfo:
     """What stays the same all through a run."""
 
     name: str
-    place: str
+    run_path: str
     """The node and directory it writes to: a run that is resumed there is the same run."""
     num_steps: int
     settings: Mapping[str, Any]
@@ -29,7 +29,7 @@ class RunInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class News:
+class RunUpdate:
     """What has happened in a run since its last news.
 
     Rows are numbered from 0 as they came, so that news that are told twice do no harm. `first_row` is where these

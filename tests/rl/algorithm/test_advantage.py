@@ -28,9 +28,9 @@ def test_advantages_sum_to_zero(rewards: list[Reward], kind: Kind) -> None:
 def test_a_completion_that_does_not_count_moves_nobody(rewards: list[Reward], kind: Kind) -> None:
     among_all = advantages(rewards, kind)
     assert len(among_all) == len(rewards)
-    assert all(a == 0 for a, reward in zip(among_all, rewards, strict=True) if not reward.counts)
-    assert [a for a, reward in zip(among_all, rewards, strict=True) if reward.counts] == advantages(
-        [reward for reward in rewards if reward.counts], kind
+    assert all(a == 0 for a, reward in zip(among_all, rewards, strict=True) if not reward.is_valid)
+    assert [a for a, reward in zip(among_all, rewards, strict=True) if reward.is_valid] == advantages(
+        [reward for reward in rewards if reward.is_valid], kind
     )
 
 

@@ -25,7 +25,7 @@ def batches(draw: st.DrawFn) -> tuple[list[Group], list[list[float]], int]:
         completions = [Completion(tuple(t), tuple(-k / 8 for k, _ in enumerate(t)), "", "stop", 0) for t in written]
         rewards = [draw(st.sampled_from([RIGHT, WRONG, CRASHED])) for _ in range(size)]
         groups.append(Group(problem(str(i)), draw(tokens), completions, rewards))
-        advantages.append([draw(st.sampled_from([0.0, 0.5, -1.0])) if r.counts else 0.0 for r in rewards])
+        advantages.append([draw(st.sampled_from([0.0, 0.5, -1.0])) if r.is_valid else 0.0 for r in rewards])
     return groups, advantages, draw(st.integers(1, 40))
 
 
@@ -83,7 +83,7 @@ def test_the_divisor_counts_the_tokens_of_every_graded_completion(
         len(completion.token_ids)
         for group in groups
         for completion, reward in zip(group.completions, group.rewards, strict=True)
-        if reward.counts
+        if reward.is_valid
     )
 
 

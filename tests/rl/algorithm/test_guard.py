@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from rl.algorithm.collapse import LR_SCALE, ROLLED_BACK, Guard
+from rl.algorithm.collapse import LR_SCALE, ROLLED_BACK, CollapseDetector
 from rl.algorithm.lr_schedule import lr_scale
 from rl.config import GuardConfig, LearnerConfig
 
@@ -27,10 +27,10 @@ def calm(step: int = 0) -> dict[str, float]:
     return {name: value * wave for name, value in CALM.items()}
 
 
-def warmed(**settings: Any) -> Guard:
-    guard = Guard(GuardConfig(**settings))
+def warmed(**settings: Any) -> CollapseDetector:
+    guard = CollapseDetector(GuardConfig(**settings))
     for step in range(WINDOW):
-        assert guard.watch(calm(step)) == []
+        assert guard.observe(calm(step)) == []
     return guard
 
 
@@ -52,13 +52,13 @@ def warmed(**settings: Any) -> Guard:
     ],
 )
 def test_every_sign_of_a_collapse_is_named(name: str, value: float, words: str) -> None:
-    (alarm,) = warmed().watch(CALM | {name: value})
+    (alarm,) = warmed().observe(CALM | {name: value})
     assert words in alarm
 
 
 def test_a_skipped_step_is_one_alarm_though_all_its_figures_are_broken() -> None:
     broken = {name: math.nan for name in CALM if name.startswith("update/")}
-    skipped, kl = warmed().watch(CALM | broken | {"update/nonfinite": 1.0})
+    skipped, kl = warmed().observe(CALM | broken | {"update/nonfinite": 1.0})
     assert "skipped" in skipped
     assert "KL" in kl
 
@@ -66,21 +66,21 @@ def test_a_skipped_step_is_one_alarm_though_all_its_figures_are_broken() -> None
 @pytest.mark.parametrize(("action", "lasts"), [("warn", WINDOW), ("stop", 40)])
 def test_a_level_that_lasts_becomes_the_usual_one_where_nobody_is_to_act_on_it(action: Any, lasts: int) -> None:
     guard = warmed(action=action)
-    alarms = [bool(guard.watch(CALM | {"completion/length_mean": 200.0})) for _ in range(40)]
+    alarms = [bool(guard.observe(CALM | {"completion/length_mean": 200.0})) for _ in range(40)]
     assert alarms == [True] * lasts + [False] * (40 - lasts)
 
 
 def test_a_healthy_run_is_left_alone_however_long() -> None:
     guard = warmed(action="stop")
-    assert not any(guard.watch(calm(step) | {"eval/accuracy": 0.5 + 0.01 * (step % 7)}) for step in range(500))
+    assert not any(guard.observe(calm(step) | {"eval/accuracy": 0.5 + 0.01 * (step % 7)}) for step in range(500))
 
 
 def test_what_is_unusual_at_the_beginning_is_unknown() -> None:
-    assert Guard(GuardConfig()).watch(CALM | {"update/entropy": 50.0}) == []
+    assert CollapseDetector(GuardConfig()).observe(CALM | {"update/entropy": 50.0}) == []
 
 
 def test_a_step_without_signal_is_no_alarm() -> None:
-    assert warmed().watch({"reward/mean": 1.0, "update/skipped": 1.0, "completion/length_mean": 20.0}) == []
+    assert warmed().observe({"reward/mean": 1.0, "update/skipped": 1.0, "completion/length_mean": 20.0}) == []
 
 
 def test_a_policy_that_fails_always_alike_is_alarming_though_no_step_of_it_can_be_learned_from() -> None:
@@ -91,76 +91,76 @@ def test_a_policy_that_fails_always_alike_is_alarming_though_no_step_of_it_can_b
         "completion/length_mean": 20.0,
         "group/no_signal_fraction": 1.0,
     }
-    found = [guard.watch(failing) for _ in range(4)]
+    found = [guard.observe(failing) for _ in range(4)]
     assert found[:2] == [[], []]
     assert "all fail alike (mean reward 0.1" in found[2][0]
     assert not guard.collapsed
-    guard.watch(failing)
+    guard.observe(failing)
     assert guard.collapsed
 
 
 def test_a_policy_that_solves_everything_and_one_that_never_solved_anything_are_left_alone() -> None:
     solved = {"reward/mean": 1.0, "group/no_signal_fraction": 1.0}
     guard = warmed()
-    assert not any(guard.watch(solved) for _ in range(50))
-    new = Guard(GuardConfig())
-    assert not any(new.watch({"reward/mean": 0.0, "group/no_signal_fraction": 1.0}) for _ in range(50))
+    assert not any(guard.observe(solved) for _ in range(50))
+    new = CollapseDetector(GuardConfig())
+    assert not any(new.observe({"reward/mean": 0.0, "group/no_signal_fraction": 1.0}) for _ in range(50))
 
 
 def test_one_bad_step_is_no_collapse_but_several_in_a_row_are() -> None:
     guard = warmed(action="stop", patience=3)
     for metrics in (CALM | {"update/grad_norm": 9.0}, CALM, *[CALM | {"update/grad_norm": 9.0}] * 2):
-        guard.watch(metrics)
+        guard.observe(metrics)
         assert not guard.collapsed
-    guard.watch(CALM | {"update/grad_norm": 9.0})
+    guard.observe(CALM | {"update/grad_norm": 9.0})
     assert guard.collapsed
     assert not guard.may_roll_back
 
 
 def test_accuracy_far_below_the_best_is_alarming_until_it_is_back() -> None:
     guard = warmed(action="stop", patience=2)
-    guard.watch(CALM | {"eval/accuracy": 0.8})
-    assert "0.40, and was 0.80" in guard.watch(CALM | {"eval/accuracy": 0.4})[0]
+    guard.observe(CALM | {"eval/accuracy": 0.8})
+    assert "0.40, and was 0.80" in guard.observe(CALM | {"eval/accuracy": 0.4})[0]
     assert not guard.collapsed
-    guard.watch(CALM)
+    guard.observe(CALM)
     assert guard.collapsed
-    assert guard.watch(CALM | {"eval/accuracy": 0.7}) == []
+    assert guard.observe(CALM | {"eval/accuracy": 0.7}) == []
 
 
 @pytest.mark.parametrize("action", ["off", "warn"])
 def test_a_run_that_is_not_to_be_touched_is_not_touched(action: Any) -> None:
     guard = warmed(action=action)
-    found = [guard.watch(CALM | {"update/grad_norm": 9.0}) for _ in range(9)]
+    found = [guard.observe(CALM | {"update/grad_norm": 9.0}) for _ in range(9)]
     assert bool(found[0]) == (action == "warn")
     assert not guard.collapsed
 
 
 def test_a_roll_back_lowers_the_rate_and_learns_anew_what_is_usual() -> None:
     guard = warmed(action="roll_back", patience=1, lr_factor=0.25, max_roll_backs=2)
-    guard.watch(CALM | {"eval/accuracy": 0.9})
+    guard.observe(CALM | {"eval/accuracy": 0.9})
     for expected in (0.25, 0.0625):
-        guard.watch(CALM | {"eval/accuracy": 0.1})
+        guard.observe(CALM | {"eval/accuracy": 0.1})
         assert guard.collapsed
         assert guard.may_roll_back
         guard.rolled_back()
         assert (guard.lr_scale, guard.collapsed) == (expected, False)
-        assert guard.watch(CALM | {"update/grad_norm": 9.0}) == []
+        assert guard.observe(CALM | {"update/grad_norm": 9.0}) == []
     assert not guard.may_roll_back
 
 
 def test_a_resumed_run_has_the_same_guard() -> None:
     config = GuardConfig(action="roll_back", patience=2)
-    live, rows = Guard(config), list[dict[str, float]]()
+    live, rows = CollapseDetector(config), list[dict[str, float]]()
     for step in range(60):
         row = calm(step) | {"eval/accuracy": 0.9 if step < 20 else 0.2 + 0.3 * (step % 5)}
-        live.watch(row)
+        live.observe(row)
         row[LR_SCALE] = live.lr_scale
         if live.collapsed and live.may_roll_back:
             live.rolled_back()
             row[ROLLED_BACK] = 1.0
         rows.append(row)
-    resumed = Guard(config)
-    resumed.recall(rows)
+    resumed = CollapseDetector(config)
+    resumed.replay(rows)
     assert resumed == live
     assert live.roll_backs > 0
 

@@ -13,9 +13,9 @@ from rl.algorithm.liveness import (
     ALLOWANCE,
     LIMIT,
     Agreement,
+    PolicyChecker,
     Reference,
     StalePolicyError,
-    Watchman,
     distinct,
     sign_test,
 )
@@ -92,7 +92,7 @@ async def check(
     learner: TorchLearner, engine: Engine, adapter: Adapter, previous: Adapter | None = None
 ) -> dict[str, float]:
     reference = await Reference.measure(learner, adapter, previous, SEQUENCES)
-    return await Watchman(TOLERANCE).check(reference, engine)
+    return await PolicyChecker(TOLERANCE).check(reference, engine)
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +179,7 @@ async def test_a_suspicion_stays_with_its_worker_when_others_die_and_ends_with_i
     def one_behind() -> Engine:
         return Tampered(engine, lambda _: previous)
 
-    watchman, behind = Watchman(TOLERANCE), one_behind()
+    watchman, behind = PolicyChecker(TOLERANCE), one_behind()
     await watchman.check(reference, Several(Tampered(engine, right), behind))
     await watchman.check(reference, Several(one_behind(), Tampered(engine, right)))  # seen for the first time
     with pytest.raises(StalePolicyError, match="from an older policy"):
@@ -222,7 +222,7 @@ async def test_the_version_before_the_published_one_is_noticed_within_two_checks
     learner, adapter = await published(tiny_model, 0.02)
     previous = scaled(0.95)(adapter)
     reference = await Reference.measure(learner, adapter, previous, SEQUENCES)
-    right, stale = Watchman(TOLERANCE), Watchman(TOLERANCE)
+    right, stale = PolicyChecker(TOLERANCE), PolicyChecker(TOLERANCE)
     for _ in range(3):
         assert (await right.check(reference, engine))["policy/sampler_lag"] < -4
     one_behind = Tampered(engine, lambda _: previous)
@@ -268,9 +268,9 @@ async def test_a_restarted_replica_is_admitted_until_there_is_a_reference_and_th
     tiny_model: ModelConfig, engine: Engine
 ) -> None:
     learner, adapter = await published(tiny_model, 0.01)
-    watchman = Watchman(TOLERANCE)
-    await watchman.admit(Tampered(engine, scaled(0)))
+    watchman = PolicyChecker(TOLERANCE)
+    await watchman.check_restarted(Tampered(engine, scaled(0)))
     watchman.reference = await Reference.measure(learner, adapter, None, SEQUENCES)
-    await watchman.admit(engine)
+    await watchman.check_restarted(engine)
     with pytest.raises(StalePolicyError, match="the engine, restarted, samples from the base model"):
-        await watchman.admit(Tampered(engine, scaled(0)))
+        await watchman.check_restarted(Tampered(engine, scaled(0)))

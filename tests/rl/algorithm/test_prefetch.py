@@ -14,7 +14,7 @@ from helpers.fakes import ScriptedEngine
 from test_train import EXAMPLE, SMALL, EagerGrader, configuration, parts_of, run, split_of, timeless
 
 from lora.types import Adapter
-from rl.algorithm.prefetch import Rollout, Rollouts
+from rl.algorithm.prefetch import Rollout, RolloutPrefetcher
 from rl.cluster.components import open_workers
 from rl.cluster.placement import GpuShares
 from rl.cluster.shared_components import with_room
@@ -25,7 +25,7 @@ from rl.train import train
 from rl.types import TrainBatch
 from rollout.actor import RayEngine
 from rollout.config import RolloutConfig, SamplingConfig
-from rollout.placement import Place
+from rollout.placement import ActorPlacement
 from rollout.torch_engine import TorchEngine
 from rollout.types import Completion, Engine, EngineDied
 
@@ -45,9 +45,9 @@ async def test_the_policy_that_samples_a_step_is_a_function_of_the_step(ahead: i
         await asyncio.sleep(0)
         return Rollout([], {})
 
-    async with Rollouts(begin, ahead, last=8) as coming:
+    async with RolloutPrefetcher(begin, ahead, last=8) as coming:
         for step in range(8):
-            await coming.take(step, adapter(step))
+            await coming.get(step, adapter(step))
     assert sampled == {step: max(0, step - ahead) for step in range(8)}
 
 
@@ -65,9 +65,9 @@ async def test_a_failure_reaches_who_waits_for_it_and_ends_what_is_under_way() -
         return Rollout([], {})
 
     async def take_all() -> None:
-        async with Rollouts(begin, 2, last=9) as coming:
+        async with RolloutPrefetcher(begin, 2, last=9) as coming:
             for step in range(9):
-                await coming.take(step, adapter(step))
+                await coming.get(step, adapter(step))
 
     with pytest.raises(EngineDied, match="gone"):
         await take_all()
@@ -83,10 +83,10 @@ async def test_dropped_rollouts_are_begun_again_by_the_policy_that_is_there_then
         await asyncio.sleep(0.001)
         return Rollout([], {})
 
-    async with Rollouts(begin, 1, last=9) as coming:
-        await coming.take(0, adapter(0))
-        await coming.drop()
-        await coming.take(1, adapter(7))
+    async with RolloutPrefetcher(begin, 1, last=9) as coming:
+        await coming.get(0, adapter(0))
+        await coming.cancel_all()
+        await coming.get(1, adapter(7))
     assert sampled == [(0, 0), (1, 0), (1, 7), (2, 7)]
 
 
@@ -103,7 +103,7 @@ async def test_the_loop_and_the_engines_agree_on_how_far_rollouts_run_ahead(
     class Asked(Exception):
         """With that number of steps."""
 
-    class AskedRollouts(Rollouts):
+    class AskedRollouts(RolloutPrefetcher):
         def __init__(self, begin: object, ahead: int, last: int) -> None:
             raise Asked(ahead)
 
@@ -113,7 +113,7 @@ async def test_the_loop_and_the_engines_agree_on_how_far_rollouts_run_ahead(
         room.append(rollout.adapters_in_flight)
         return ScriptedEngine([])
 
-    monkeypatch.setattr("rl.train.Rollouts", AskedRollouts)
+    monkeypatch.setattr("rl.train.RolloutPrefetcher", AskedRollouts)
     monkeypatch.setattr(RayEngine, "start", classmethod(note))
     parts = replace(parts_of(config, EagerGrader()), own_devices=own_devices)
     journal: Any = SimpleNamespace(restore=AsyncMock(return_value=0), history=list)
@@ -121,7 +121,7 @@ async def test_the_loop_and_the_engines_agree_on_how_far_rollouts_run_ahead(
         await train(config, split_of(config), parts, journal)
 
     shares = GpuShares(float(own_devices), float(own_devices), 1)
-    held: Any = SimpleNamespace(request=SimpleNamespace(shares=shares), worker=lambda _: Place(1))
+    held: Any = SimpleNamespace(request=SimpleNamespace(shares=shares), worker=lambda _: ActorPlacement(1))
     two = [config, config.model_copy(update={"max_off_policy_steps": 0})]
     for one, lora in ((config, config.lora), (with_room(two, 5, own_devices), config.lora)):
         async with open_workers(one, held, lora):

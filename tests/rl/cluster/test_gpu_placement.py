@@ -16,10 +16,10 @@ from ray.cluster_utils import Cluster
 from typer.testing import CliRunner
 
 from rl.cli.app import app
-from rl.cluster.components import disconnect, open_engine, open_parts
-from rl.cluster.shared_components import open_shared
+from rl.cluster.components import disconnect, open_components, open_engine
+from rl.cluster.shared_components import open_shared_components
 from rl.config import RunConfig
-from rl.launch.sft_run import open_school, prepare
+from rl.launch.sft_run import open_sft_components, prepare
 from rl.settings.toml import load_config
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
@@ -105,7 +105,7 @@ async def where(*handles: Any) -> Seats:
 
 
 async def trained(config: RunConfig) -> Seats:
-    async with open_parts(config, "run", lambda _: []) as parts:
+    async with open_components(config, "run", lambda _: []) as parts:
         learner: Any = parts.learner
         workers: Sequence[Any] = parts.engine.replicas()
         return await where(*learner._handles, *(worker._handle for worker in workers))
@@ -118,8 +118,8 @@ async def evaluated(config: RunConfig) -> Seats:
 
 
 async def swept(config: RunConfig) -> Seats:
-    async with open_shared([config, config], 2) as shared:
-        host: Any = shared.rounds._host  # pyright: ignore[reportPrivateUsage]
+    async with open_shared_components([config, config], 2) as shared:
+        host: Any = shared.joint_updates._host  # pyright: ignore[reportPrivateUsage]
         workers: Sequence[Any] = shared.engine.replicas()
         return await where(host._handle, *(worker._handle for worker in workers))
 
@@ -128,7 +128,7 @@ async def fine_tuned(config: RunConfig) -> Seats:
     placed = {"learner": config.learner, "placement": config.placement}
     prepared = prepare(load_config(SFT_TINY, ["runtime=ray"]).model_copy(update=placed), EXAMPLES)
     async with AsyncExitStack() as stack:
-        learner, _ = await stack.enter_async_context(open_school(prepared, "run"))
+        learner, _ = await stack.enter_async_context(open_sft_components(prepared, "run"))
         actors: Any = learner
         return await where(*actors._handles)
 

@@ -9,7 +9,7 @@ import pytest
 from rl.cluster.placement import PlacementError, Request, refuse, request, share_gpus
 from rl.config import LearnerConfig, PlacementConfig, RunConfig
 from rollout.config import RolloutConfig
-from rollout.placement import CPUS, Place
+from rollout.placement import CPUS, ActorPlacement
 
 ROOT = Path(__file__).parents[3]
 CPU_NODE = {"CPU": 32.0, "memory": 1e11, "node:10.0.0.1": 1.0}
@@ -76,9 +76,9 @@ def test_what_is_asked_names_nobody_who_is_not_there() -> None:
 
 def test_every_actor_says_how_many_cpus_it_wants() -> None:
     """Ray takes one for each that does not say, and no bundle of a run holds a whole one."""
-    assert Place(8, gpus=1).actor_options() == {"num_gpus": 1, "num_cpus": 0}
-    assert Place(8, gpus=0.5, options={"num_cpus": 4}).actor_options() == {"num_gpus": 0.5, "num_cpus": 4}
-    assert Place(8).actor_options() == {"num_cpus": CPUS}
+    assert ActorPlacement(8, gpus=1).actor_options() == {"num_gpus": 1, "num_cpus": 0}
+    assert ActorPlacement(8, gpus=0.5, options={"num_cpus": 4}).actor_options() == {"num_gpus": 0.5, "num_cpus": 4}
+    assert ActorPlacement(8).actor_options() == {"num_cpus": CPUS}
     made, said = Counter[str](), Counter[str]()
     for file in (file for package in ("rl", "rollout", "rewards", "lora") for file in (ROOT / package).rglob("*.py")):
         for call in (node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)):

@@ -11,14 +11,14 @@ import torch
 
 from lora.files import read_peft, unpack
 from rl.cluster.ray_host import RayHost
-from rl.cluster.shared_components import open_shared
-from rl.launch.train_run import Prepared, prepare, train_through_deaths
-from rl.learner.policy_host import HostSpec
+from rl.cluster.shared_components import open_shared_components
+from rl.launch.train_run import Prepared, prepare, train_with_restarts
+from rl.learner.policy_host import LearnerSpec
 from rl.run.directory import RunDirectory
 from rl.run.sinks import Ended, Sink, Sinks
 from rl.settings.toml import load_config
 from rl.types import Group
-from rollout.placement import Place
+from rollout.placement import ActorPlacement
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "tiny.toml"
 EAGER = "def digits(problem, completion):\n    return sum(map(str.isdigit, completion)) / max(1, len(completion))\n"
@@ -31,12 +31,12 @@ class Reaper(Sink):
         self._step = step
         self._pid = pid
 
-    def stepped(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None:
+    def on_step(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None:
         if step == self._step and self._pid:
             os.kill(self._pid, signal.SIGKILL)
             self._pid = 0
 
-    def evaluated(self, *_: object) -> None:
+    def on_eval(self, *_: object) -> None:
         """Goes on."""
 
     def close(self, ended: Ended) -> None:
@@ -50,8 +50,8 @@ def weights(out: Path) -> dict[str, torch.Tensor]:
 async def run_both(prepared: list[Prepared], home: Path, kill_after: int | None) -> list[list[int]]:
     """Two runs at once; the steps that were written down of each."""
     home.mkdir()
-    async with open_shared([one.config for one in prepared], 2) as shared:
-        host = shared.rounds._host  # pyright: ignore[reportPrivateUsage]
+    async with open_shared_components([one.config for one in prepared], 2) as shared:
+        host = shared.joint_updates._host  # pyright: ignore[reportPrivateUsage]
         pid = await host.pid() if isinstance(host, RayHost) else 0
         assert pid or kill_after is None
 
@@ -59,7 +59,7 @@ async def run_both(prepared: list[Prepared], home: Path, kill_after: int | None)
             directory = RunDirectory.create(home / f"{index}", one.config)
             sinks = Sinks([Reaper(kill_after, pid)] if index == 0 and kill_after is not None else [])
             async with shared.open(one.config, f"run{index}", one.encode) as parts:
-                await train_through_deaths(one, parts, directory, sinks, resume=False)
+                await train_with_restarts(one, parts, directory, sinks, resume=False)
             return [row["step"] for row in directory.metrics()]
 
         return await asyncio.gather(*(one_run(index, one) for index, one in enumerate(prepared)))
@@ -89,7 +89,7 @@ async def test_runs_that_share_a_learner_outlive_it(tmp_path: Path) -> None:
 
 async def test_an_interruption_that_comes_with_an_answer_is_not_lost() -> None:
     """Lost, the run would go on until it is killed: it is asked to stop only once."""
-    host = RayHost(HostSpec(load_config(EXAMPLE).model, "cpu"), Place, stall_timeout=60)
+    host = RayHost(LearnerSpec(load_config(EXAMPLE).model, "cpu"), ActorPlacement, stall_timeout=60)
     answer = asyncio.get_running_loop().create_future()
     asking = asyncio.ensure_future(host._reply(answer))  # pyright: ignore[reportPrivateUsage]
     await asyncio.sleep(0)

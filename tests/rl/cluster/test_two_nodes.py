@@ -10,7 +10,7 @@ import pytest
 from ray.cluster_utils import Cluster
 from ray.util.placement_group import placement_group_table
 
-from rl.cluster.components import disconnect, open_parts
+from rl.cluster.components import disconnect, open_components
 from rl.launch.train_run import Prepared, prepare
 from rl.settings.toml import load_config
 from rl.train import roll_out
@@ -37,7 +37,7 @@ def two_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 async def first_groups(prepared: Prepared) -> tuple[list[Group], int]:
     """The groups of the first step, and how many nodes the workers were on."""
-    async with open_parts(prepared.config, "run", prepared.encode) as parts:
+    async with open_components(prepared.config, "run", prepared.encode) as parts:
         rollout = await roll_out(prepared.config, prepared.problems.train, parts, 0, await parts.learner.publish())
         (held,) = [g for g in cast("dict[str, Any]", placement_group_table()).values() if g["state"] == "CREATED"]
         homes = held["bundles_to_node_id"]

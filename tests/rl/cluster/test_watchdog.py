@@ -17,14 +17,14 @@ from helpers.cluster import RANKONE, ROOT, SMALL, free_port
 
 from lora.files import read_peft
 from rl.cluster import watchdog as lifeline
-from rl.cluster.watchdog import Anchor, ClusterLost, held_by
+from rl.cluster.watchdog import ClusterLost, Endpoint, cancel_when_gone
 
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Runs, unlike these tests, end with their process: here it must outlive the clusters that are lost."""
-    monkeypatch.setattr(lifeline, "PROBE_S", 0.02)
-    monkeypatch.setattr(lifeline, "UNWIND_S", 60.0)
+    monkeypatch.setattr(lifeline, "PROBE_INTERVAL_S", 0.02)
+    monkeypatch.setattr(lifeline, "GRACE_S", 60.0)
     yield
     for thread in threading.enumerate():
         if isinstance(thread, threading.Timer):
@@ -35,8 +35,8 @@ async def listener(port: int) -> asyncio.Server:
     return await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", port)
 
 
-def anchor(port: int, patience_s: float = 0.2) -> Anchor:
-    return Anchor("a head", "127.0.0.1", port, patience_s)
+def anchor(port: int, patience_s: float = 0.2) -> Endpoint:
+    return Endpoint("a head", "127.0.0.1", port, patience_s)
 
 
 @pytest.mark.usefixtures("hasty")
@@ -46,7 +46,7 @@ async def test_what_goes_away_for_good_ends_the_block_and_what_comes_back_in_tim
 
     async def life() -> None:
         nonlocal server
-        async with held_by([anchor(port, patience_s=1.0)]):
+        async with cancel_when_gone([anchor(port, patience_s=1.0)]):
             await asyncio.sleep(0.3)
             done.append("it was there")
             server.close()
@@ -67,10 +67,10 @@ async def test_what_goes_away_for_good_ends_the_block_and_what_comes_back_in_tim
 async def test_a_block_that_ends_or_is_cancelled_by_somebody_else_is_left_alone() -> None:
     port = free_port()
     async with await listener(port):
-        async with held_by([anchor(port)]):
+        async with cancel_when_gone([anchor(port)]):
             await asyncio.sleep(0.1)
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.1), held_by([anchor(port)]):
+            async with asyncio.timeout(0.1), cancel_when_gone([anchor(port)]):
                 await asyncio.sleep(20)
     await asyncio.sleep(0.5)  # nobody watches any more
 

@@ -13,13 +13,13 @@ from lora.types import Adapter
 from rewards.types import Problem
 from rl.algorithm.demonstrations import Demonstration
 from rl.algorithm.evaluate import evaluate
-from rl.algorithm.liveness import NUM_SEQUENCES, Watchman
+from rl.algorithm.liveness import NUM_SEQUENCES, PolicyChecker
 from rl.config import RunConfig
 from rl.data import Split, sample_held_out
 from rl.learner.torch_learner import TorchLearner
 from rl.settings.toml import load_config
-from rl.sft import fine_tune
-from rl.train import Parts, train
+from rl.sft import train_sft
+from rl.train import Components, train
 from rl.types import Learner
 from rollout.torch_engine import TorchEngine
 
@@ -64,17 +64,17 @@ class SilentJournal:
     def history(self) -> Sequence[Mapping[str, Any]]:
         return []
 
-    async def evaluated(self, *_: object) -> None: ...
+    async def on_eval(self, *_: object) -> None: ...
 
-    async def measured(self, step: int, adapter: Adapter, metrics: Mapping[str, float], learner: Learner) -> None:
+    async def on_metrics(self, step: int, adapter: Adapter, metrics: Mapping[str, float], learner: Learner) -> None:
         self.metrics = metrics
 
     async def roll_back(self, learner: Learner) -> bool:
         return False
 
-    def alarmed(self, *_: object) -> None: ...
+    def on_alarm(self, *_: object) -> None: ...
 
-    def stepped(self, *_: object) -> None: ...
+    def on_step(self, *_: object) -> None: ...
 
     async def checkpoint(self, *_: object) -> None: ...
 
@@ -116,7 +116,7 @@ async def test_fine_tuning_measures_its_loss_on_what_an_evaluation_looks_at(besi
     split, journal = Split(train=SORTED[:1], held_out=SORTED), SilentJournal()
     if beside == "an evaluation":
         await evaluated(CONFIG)
-    await fine_tune(CONFIG, split, demonstrate, learner, journal)
+    await train_sft(CONFIG, split, demonstrate, learner, journal)
     assert "eval/log_loss" in journal.metrics
     assert {problem.id for problem in shown} == {problem.id for problem in await evaluated(CONFIG)}
 
@@ -128,12 +128,12 @@ async def test_the_first_liveness_check_and_the_evaluation_of_a_run_are_samples(
         asked.append(problem)
         return encode(problem)
 
-    class Trusting(Watchman):
+    class Trusting(PolicyChecker):
         async def check(self, *_: object) -> dict[str, float]:
             return {}
 
     learner = TorchLearner("run", CONFIG.model, CONFIG.lora, CONFIG.learner, temperature=1.0, seed=0)
-    parts = Parts(learner, ScriptedEngine(["1"]), SameTextGrader(), listening, Trusting())
+    parts = Components(learner, ScriptedEngine(["1"]), SameTextGrader(), listening, Trusting())
     await train(CONFIG, Split(train=SORTED[:1], held_out=SORTED), parts, SilentJournal())
     checked, rest = asked[:NUM_SEQUENCES], asked[NUM_SEQUENCES:]
     assert len({problem.metadata["level"] for problem in checked}) > 2
@@ -144,6 +144,6 @@ async def test_the_first_liveness_check_and_the_evaluation_of_a_run_are_samples(
 @pytest.mark.parametrize("held_out", [SORTED[:4], SORTED[8:12]])
 async def test_prompts_of_one_token_do_not_end_a_run(held_out: tuple[Problem, ...]) -> None:
     learner = TorchLearner("run", CONFIG.model, CONFIG.lora, CONFIG.learner, temperature=1.0, seed=0)
-    parts = Parts(learner, TorchEngine(CONFIG.model, CONFIG.lora), SameTextGrader(), encode)
+    parts = Components(learner, TorchEngine(CONFIG.model, CONFIG.lora), SameTextGrader(), encode)
     adapter = await train(CONFIG, Split(train=SORTED[:1], held_out=held_out), parts, SilentJournal())
     assert adapter.version == 0

@@ -9,7 +9,7 @@ from helpers.cluster import ROOT
 from lora.files import write_peft
 from rl.config import RunConfig
 from rl.data import load_problems
-from rl.jobs.spec import read_work
+from rl.jobs.spec import read_job_spec
 from rl.run.export import untrained_adapter
 from rl.settings.toml import load_config
 from rl.sweep.points import load_sweep
@@ -35,10 +35,10 @@ def project(place: Path, sweep: str) -> Path:
 
 def sent(work_file: Path, folder: Path, *overrides: str, sft: bool = False) -> str:
     """Fill the folder; the command."""
-    work = read_work(work_file, overrides, sft=sft)
+    work = read_job_spec(work_file, overrides, sft=sft)
     folder.mkdir()
     work.write(folder)
-    return f"{work.verb} {work.file}"
+    return f"{work.command} {work.file}"
 
 
 def test_a_file_says_by_itself_whether_it_is_a_sweep(tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def test_a_file_says_by_itself_whether_it_is_a_sweep(tmp_path: Path) -> None:
     assert sent(EXAMPLES / "sweep-tiny.toml", tmp_path / "sweep") == "sweep sweep.toml"
     assert sent(EXAMPLES / "sft-tiny.toml", tmp_path / "sft", sft=True) == "sft config.toml"
     with pytest.raises(ValueError, match="is a sweep"):
-        read_work(EXAMPLES / "sweep-tiny.toml", [], sft=True)
+        read_job_spec(EXAMPLES / "sweep-tiny.toml", [], sft=True)
 
 
 def test_what_is_sent_runs_on_the_cluster_whatever_its_file_says(tmp_path: Path) -> None:
@@ -57,8 +57,8 @@ def test_what_is_sent_runs_on_the_cluster_whatever_its_file_says(tmp_path: Path)
         assert (config.runtime, "runtime" in config.model_fields_set) == ("ray", True)
     sent(EXAMPLES / "sweep-tiny.toml", tmp_path / "sweep")
     assert {point.config.runtime for point in load_sweep(tmp_path / "sweep" / "sweep.toml").points} == {"ray"}
-    assert read_work(EXAMPLES / "tiny.toml", [], sft=False).moves
-    assert not read_work(EXAMPLES / "sft-tiny.toml", [], sft=True).moves
+    assert read_job_spec(EXAMPLES / "tiny.toml", [], sft=False).ignores_local_runtime
+    assert not read_job_spec(EXAMPLES / "sft-tiny.toml", [], sft=True).ignores_local_runtime
 
 
 def test_a_sweeps_runs_are_the_same_there(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import sys
 import psutil
 import pytest
 
-from rl.jobs.process_tags import ended_on_failure, marked
+from rl.jobs.process_tags import find_tagged, kill_on_failure
 
 ORPHAN = """
 import subprocess
@@ -29,9 +29,9 @@ def gone(process: psutil.Process) -> bool:
 
 
 def start_and_fail(started: list[psutil.Process], failure: type[BaseException]) -> None:
-    with ended_on_failure() as mark:
+    with kill_on_failure() as mark:
         started.append(orphan(mark))
-        assert [process.pid for process in marked(mark)] == [started[0].pid]
+        assert [process.pid for process in find_tagged(mark)] == [started[0].pid]
         raise failure
 
 
@@ -48,7 +48,7 @@ def test_what_a_failed_start_left_is_ended_and_nothing_else(failure: type[BaseEx
 
 
 def test_what_a_start_that_succeeded_left_goes_on() -> None:
-    with ended_on_failure() as mark:
+    with kill_on_failure() as mark:
         mine = orphan(mark)
     assert not gone(mine)
     mine.kill()

@@ -21,13 +21,13 @@ from helpers.small_disk import small_disk
 
 from lora.files import read_peft, unpack
 from rl.cli.app import app
-from rl.cluster.components import open_parts
+from rl.cluster.components import open_components
 from rl.cluster.ray_learner import RayLearner
-from rl.launch.train_run import Prepared, prepare, train_through_deaths
+from rl.launch.train_run import Prepared, prepare, train_with_restarts
 from rl.run.directory import RunDirectory
 from rl.run.sinks import Ended, Sink, Sinks
 from rl.settings.toml import load_config
-from rl.train import Parts
+from rl.train import Components
 from rl.types import Group, LearnerDied
 from rollout.actor import RayEngine
 
@@ -136,11 +136,11 @@ class Reaper(Sink):
     def __init__(self, at: Mapping[int, int]) -> None:
         self._at = dict(at)
 
-    def stepped(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None:
+    def on_step(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None:
         if step in self._at:
             os.kill(self._at.pop(step), signal.SIGKILL)
 
-    def evaluated(self, *_: object) -> None:
+    def on_eval(self, *_: object) -> None:
         """Goes on."""
 
     def close(self, ended: Ended) -> None:
@@ -152,7 +152,7 @@ def prepared(runtime: str, **settings: str) -> Prepared:
     return prepare(load_config(EXAMPLE, overrides(**fixed | settings)), EXAMPLE.parent)
 
 
-async def pids(parts: Parts) -> dict[str, int]:
+async def pids(parts: Components) -> dict[str, int]:
     """Of the learner and of the worker."""
     learner, worker = parts.learner, parts.engine.replicas()[0]
     assert isinstance(learner, RayLearner)
@@ -174,25 +174,25 @@ async def test_a_run_outlives_its_learner_and_its_only_worker(tmp_path: Path) ->
     """Both are killed in turn; then the learner for good, which ends the run, and the run is resumed: it ends bit for
     bit as a run in one process that nobody killed."""
     whole = prepared("local")
-    async with open_parts(whole.config, "run", whole.encode) as parts:
-        await train_through_deaths(whole, parts, RunDirectory.create(tmp_path / "calm", whole.config), Sinks([]), resume=False)  # fmt: skip
+    async with open_components(whole.config, "run", whole.encode) as parts:
+        await train_with_restarts(whole, parts, RunDirectory.create(tmp_path / "calm", whole.config), Sinks([]), resume=False)  # fmt: skip
     mortal, out = prepared("ray"), tmp_path / "killed"
     directory = RunDirectory.create(out, mortal.config)
-    async with open_parts(mortal.config, "run", mortal.encode) as parts:
+    async with open_components(mortal.config, "run", mortal.encode) as parts:
         process = await pids(parts)
         kills = Sinks([Reaper({2: process["learner"], 5: process["worker"]})])
         first = prepared("ray", num_steps="8")
-        await train_through_deaths(first, parts, directory, kills, resume=False)
+        await train_with_restarts(first, parts, directory, kills, resume=False)
         assert steps(out) == list(range(9))
         now = await pids(parts)
         assert not set(process.values()) & set(now.values()), "both are new ones"
         last = prepared("ray", **{"learner.max_restarts": "0"})
         with pytest.raises(LearnerDied, match="the learner died"):
-            await train_through_deaths(last, parts, directory, Sinks([Reaper({9: now["learner"]})]), resume=True)
+            await train_with_restarts(last, parts, directory, Sinks([Reaper({9: now["learner"]})]), resume=True)
         assert steps(out) == list(range(len(steps(out))))
         assert 10 <= len(steps(out)) < 13
         await parts.learner.restart()
-        await train_through_deaths(last, parts, directory, Sinks([]), resume=True)
+        await train_with_restarts(last, parts, directory, Sinks([]), resume=True)
     assert steps(out) == list(range(13))
     one, other = weights(out), weights(tmp_path / "calm")
     assert all(torch.equal(one[name], other[name]) for name in one)
@@ -281,7 +281,7 @@ def test_a_resume_that_would_harm_the_run_is_refused_and_changes_nothing(
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file() and path.name != ".lock"}
     code, said = train(out, capsys, "--resume", **{"lora.rank": "2"})
     assert (code, "lora.rank is 2, and was 8" in said) == (2, True), said
-    with RunDirectory.open(out).held():
+    with RunDirectory.open(out).locked():
         code, said = train(out, capsys, "--resume", num_steps="3")
         assert (code, f"another run writes to {out} (process {os.getpid()} on" in said) == (2, True), said
     for checkpoint in (out / "checkpoints").glob("step-*"):

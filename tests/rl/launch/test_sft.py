@@ -20,12 +20,12 @@ from lora.config import LoraConfig, ModelConfig
 from lora.files import read_peft, unpack
 from lora.load import load_end_tokens, load_tokenizer
 from rewards.types import Problem
-from rl.algorithm.demonstrations import Demonstration, Demonstrator, build_lesson
+from rl.algorithm.demonstrations import Demonstration, SftEncoder, build_sft_batch
 from rl.cli.app import app
 from rl.config import LearnerConfig, PromptConfig, RunConfig, SftConfig, Shot
 from rl.jobs.package import write_job
-from rl.launch.sft_run import SupervisedRun, in_its_place, open_school, prepare
-from rl.launch.sft_run import fine_tune as fine_tune_all
+from rl.launch.sft_run import PreparedSft, open_sft_components, prepare, resolve_sft_runtime
+from rl.launch.sft_run import train_sft as fine_tune_all
 from rl.learner.torch_learner import TorchLearner
 from rl.run.directory import FileJournal, RunDirectory
 from rl.run.sinks import Ended, Sink, Sinks
@@ -41,9 +41,9 @@ SMALL = ("problems_per_step=8", "evaluate.every=2", "evaluate.num_problems=8", "
 # --- what is learned from ---
 
 
-def demonstrator(tokenizer: Any, prompt: PromptConfig, *, completion: str = "{answer}", **more: Any) -> Demonstrator:
+def demonstrator(tokenizer: Any, prompt: PromptConfig, *, completion: str = "{answer}", **more: Any) -> SftEncoder:
     options = {"max_length": 1000, "end_tokens": set[int]()} | more
-    return Demonstrator(tokenizer, prompt, SftConfig(completion=completion), **options)
+    return SftEncoder(tokenizer, prompt, SftConfig(completion=completion), **options)
 
 
 def test_a_demonstration_is_the_chat_that_the_template_writes() -> None:
@@ -138,7 +138,7 @@ async def test_an_update_has_plain_cross_entropys_gradient(tokens_per_row: int, 
     loss = cross_entropy(learner)
     expected = torch.autograd.grad(loss, list(learner.policy.layers.tensors().values()))
     learner = learner_of(tokens_per_microbatch=tokens_per_microbatch)
-    batch = build_lesson(LESSON, tokens_per_row)
+    batch = build_sft_batch(LESSON, tokens_per_row)
     assert len(batch.rows) == (3 if tokens_per_row == 1 else 2)
     metrics = await learner.update(batch)
     assert metrics["update/loss"] == pytest.approx(loss.item(), rel=1e-5)
@@ -164,28 +164,26 @@ class Bomb(Sink):
     def __init__(self, step: int) -> None:
         self._step = step
 
-    def stepped(self, step: int, *_: object) -> None:
+    def on_step(self, step: int, *_: object) -> None:
         if step == self._step:
             raise Killed
 
-    def evaluated(self, *_: object) -> None:
+    def on_eval(self, *_: object) -> None:
         """Goes on."""
 
     def close(self, ended: Ended) -> None:
         """Nothing to release."""
 
 
-def prepared_run(*overrides: str) -> SupervisedRun:
+def prepared_run(*overrides: str) -> PreparedSft:
     return prepare(load_config(EXAMPLE, [*SMALL, *overrides]), EXAMPLES)
 
 
-async def fine_tune(
-    run: SupervisedRun, path: Path, *, resume: bool = False, sinks: Sequence[Sink] = ()
-) -> RunDirectory:
+async def fine_tune(run: PreparedSft, path: Path, *, resume: bool = False, sinks: Sequence[Sink] = ()) -> RunDirectory:
     directory = RunDirectory.open(path) if resume else RunDirectory.create(path, run.config)
-    async with open_school(run, "run") as (learner, _):
+    async with open_sft_components(run, "run") as (learner, _):
         journal = FileJournal(directory, Sinks(sinks), resume=resume)
-        await fine_tune_all(run.config, run.problems, run.demonstrate, learner, journal)
+        await fine_tune_all(run.config, run.problems, run.encode_sft, learner, journal)
     return directory
 
 
@@ -372,10 +370,10 @@ def test_a_picture_without_room_does_not_hide_what_ended_the_run(tmp_path: Path)
 
 
 def test_a_run_without_an_engine_is_in_this_process_unless_it_is_said() -> None:
-    assert in_its_place(RunConfig()).runtime == "local"
-    assert in_its_place(RunConfig(runtime="ray")).runtime == "ray"
-    assert in_its_place(RunConfig(sft=SftConfig(accuracy=True))).runtime == "ray"
-    RunConfig.model_validate(in_its_place(RunConfig()).model_dump())
+    assert resolve_sft_runtime(RunConfig()).runtime == "local"
+    assert resolve_sft_runtime(RunConfig(runtime="ray")).runtime == "ray"
+    assert resolve_sft_runtime(RunConfig(sft=SftConfig(accuracy=True))).runtime == "ray"
+    RunConfig.model_validate(resolve_sft_runtime(RunConfig()).model_dump())
 
 
 async def test_a_learner_in_an_actor_learns_the_same(ray_cluster: None, tmp_path: Path) -> None:

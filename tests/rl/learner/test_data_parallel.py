@@ -21,7 +21,7 @@ from rl.cluster.ray_learner import RayLearner
 from rl.config import LearnerConfig, RunConfig
 from rl.learner.torch_learner import TorchLearner
 from rl.types import Learner, LearnerDied, TrainBatch
-from rollout.placement import Place
+from rollout.placement import ActorPlacement
 
 
 def batch(seed: int, groups: int = 5) -> TrainBatch:
@@ -40,7 +40,7 @@ def arguments(
 @asynccontextmanager
 async def learners(made_of: dict[str, Any], count: int, **options: Any) -> AsyncGenerator[RayLearner]:
     made = await RayLearner.start(
-        made_of | {"device": "cpu"}, lambda rank: Place(threads=1), stall_timeout=300, count=count, **options
+        made_of | {"device": "cpu"}, lambda rank: ActorPlacement(threads=1), stall_timeout=300, count=count, **options
     )
     try:
         yield made

@@ -24,9 +24,9 @@ from rl.algorithm.advantage import advantages
 from rl.algorithm.batch import build_batch, split_rows
 from rl.cli.app import app
 from rl.config import LearnerConfig
-from rl.learner.collectives import Peers
+from rl.learner.collectives import ProcessGroup
 from rl.learner.policy import Policy, PolicySpec
-from rl.learner.shared_model import SharedModel, Work
+from rl.learner.shared_model import PolicyBatch, SharedModel
 from rl.learner.torch_learner import TorchLearner
 from rl.run import checkpoint
 from rl.run.checkpoint import Checkpoint
@@ -75,7 +75,7 @@ def test_the_smallest_eps_there_may_be_trains(tiny_model: ModelConfig) -> None:
     model = SharedModel(tiny_model)
     policy = model.add(spec(eps=1e-18))
     for step in range(3):
-        (metrics,) = model.update([Work(policy, batch(step))])
+        (metrics,) = model.update([PolicyBatch(policy, batch(step))])
         assert metrics["update/nonfinite"] == 0
     assert policy.version == 3
 
@@ -85,7 +85,7 @@ def test_a_step_that_would_make_a_parameter_not_finite_is_undone(tiny_model: Mod
     model = SharedModel(tiny_model)
     policy = model.add(spec(**SPOILING[how]))
     before = state(policy)
-    (metrics,) = model.update([Work(policy, batch(0))])
+    (metrics,) = model.update([PolicyBatch(policy, batch(0))])
     assert metrics["update/nonfinite"] == 1
     assert math.isfinite(metrics["update/grad_norm"])
     assert policy.version == 0
@@ -99,9 +99,9 @@ def test_an_undone_step_leaves_the_moments_of_those_before_it(tiny_model: ModelC
     disturbed, calm = model.add(spec("disturbed")), model.add(spec("calm"))
     for step in range(4):
         rate = math.inf if step == 2 else 1.0
-        model.update([Work(disturbed, batch(step), rate)])
+        model.update([PolicyBatch(disturbed, batch(step), rate)])
         if step != 2:
-            model.update([Work(calm, batch(step))])
+            model.update([PolicyBatch(calm, batch(step))])
     assert (disturbed.version, calm.version) == (3, 3)
     assert same(state(disturbed), state(calm))
 
@@ -112,9 +112,9 @@ def test_in_a_sweep_the_others_go_on(tiny_model: ModelConfig, how: str) -> None:
     spoilt, sound = together.add(spec("spoilt", **SPOILING[how])), together.add(spec("sound"))
     lonely, before = alone.add(spec("sound")), state(spoilt)
     for step in range(2):
-        metrics = together.update([Work(spoilt, batch(9)), Work(sound, batch(step))])
+        metrics = together.update([PolicyBatch(spoilt, batch(9)), PolicyBatch(sound, batch(step))])
         assert [one["update/nonfinite"] for one in metrics] == [1, 0]
-        alone.update([Work(lonely, batch(step))])
+        alone.update([PolicyBatch(lonely, batch(step))])
     assert same(state(spoilt), before)
     expected = state(lonely)
     for name, tensor in state(sound).items():
@@ -125,7 +125,7 @@ def test_in_a_sweep_the_others_go_on(tiny_model: ModelConfig, how: str) -> None:
 def test_of_several_learners_all_undo_a_step_or_none(tiny_model: ModelConfig, where: set[int]) -> None:
     """One whose device is at fault has the same gradient as the others, and no number to show for it."""
 
-    def begin(peers: Peers) -> SharedModel:
+    def begin(peers: ProcessGroup) -> SharedModel:
         return SharedModel(tiny_model, peers=peers)
 
     def learn(rank: int, model: SharedModel) -> tuple[bool, list[float], int]:
@@ -135,7 +135,9 @@ def test_of_several_learners_all_undo_a_step_or_none(tiny_model: ModelConfig, wh
             rate = math.inf if rank in at_fault else 1.0
             share = split_rows(batch(step).rows, 2)[rank]
             whole = batch(step)
-            (metrics,) = model.update([Work(policy, TrainBatch(share, whole.num_tokens, whole.num_sequences), rate)])
+            (metrics,) = model.update(
+                [PolicyBatch(policy, TrainBatch(share, whole.num_tokens, whole.num_sequences), rate)]
+            )
             skipped.append(metrics["update/nonfinite"])
             if step == 0:
                 undone = same(state(policy), before)
@@ -149,7 +151,7 @@ def test_full_fine_tuning_that_cannot_go_back_ends(tiny_model: ModelConfig) -> N
     model = SharedModel(tiny_model)
     policy = model.add(spec(weights="full", lr=math.inf))
     with pytest.raises(RuntimeError, match=r"made weights that are not finite.*lower learner\.lr.*--resume"):
-        model.update([Work(policy, batch(0))])
+        model.update([PolicyBatch(policy, batch(0))])
 
 
 # --- checkpoints ---

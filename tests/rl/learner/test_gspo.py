@@ -18,8 +18,8 @@ from rl.algorithm.advantage import advantages
 from rl.algorithm.batch import build_batch, split_rows
 from rl.algorithm.objective import clipped, gspo
 from rl.config import LearnerConfig
-from rl.learner.collectives import Peers
-from rl.learner.shared_model import Work
+from rl.learner.collectives import ProcessGroup
+from rl.learner.shared_model import PolicyBatch
 from rl.learner.torch_learner import TorchLearner
 from rl.types import Group, TrainBatch
 
@@ -90,7 +90,7 @@ def test_the_range_clips_where_it_says(mean: float, advantage: float, is_clipped
 # --- an update ---
 
 
-def learner(model: ModelConfig, tokens: int = 4096, peers: Peers | None = None) -> TorchLearner:
+def learner(model: ModelConfig, tokens: int = 4096, peers: ProcessGroup | None = None) -> TorchLearner:
     config = CONFIG.model_copy(update={"tokens_per_microbatch": tokens})
     made = TorchLearner("run", model, LoraConfig(rank=2), config, temperature=1.0, seed=0, peers=peers)
     generator = torch.Generator().manual_seed(7)
@@ -150,7 +150,7 @@ def test_an_update_has_the_published_gradient_however_it_is_cut_up(
 
     def learn(rank: int, trained: TorchLearner) -> tuple[dict[str, Tensor], dict[str, float]]:
         share = replace(batch, rows=split_rows(batch.rows, count)[rank])
-        (metrics,) = trained.shared.update([Work(trained.policy, share)])
+        (metrics,) = trained.shared.update([PolicyBatch(trained.policy, share)])
         return gradients(trained), metrics
 
     taught = [(new, before, weight) for new, before, weight in pairs if weight]

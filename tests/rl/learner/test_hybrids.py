@@ -23,7 +23,7 @@ from rl.config import LearnerConfig
 from rl.learner.packed_attention import use_packed_attention
 from rl.learner.packing_check import check_rows, read_alone
 from rl.learner.policy import PolicySpec
-from rl.learner.shared_model import SharedModel, Work
+from rl.learner.shared_model import PolicyBatch, SharedModel
 from rl.learner.torch_learner import TorchLearner
 from rl.types import Group, TrainBatch
 from rollout.config import SamplingConfig
@@ -135,7 +135,7 @@ def test_families_that_attend_only_stay_packed(family: str, tmp_path: Path) -> N
     assert shared.packs
     policy = shared.add(PolicySpec("run", LoraConfig(), LearnerConfig(), temperature=1.0, seed=0))
     batch = packed()
-    (microbatch,) = shared._shares([Work(policy, batch)], 4096)
+    (microbatch,) = shared._microbatches([PolicyBatch(policy, batch)], 4096)
     assert len(microbatch.token_ids) == len(batch.rows)
 
 
@@ -153,7 +153,7 @@ def test_two_policies_on_a_hybrid_learn_as_each_alone(tmp_path: Path) -> None:
         policies = [shared.add(spec) for spec in specs]
         for policy in policies:
             randomise(policy.layers)
-        shared.update([Work(policy, batches[i]) for policy, i in zip(policies, chosen, strict=True)])
+        shared.update([PolicyBatch(policy, batches[i]) for policy, i in zip(policies, chosen, strict=True)])
         return [[p.grad for p in policy.parameters if p.grad is not None] for policy in policies]
 
     for mine, theirs in zip(trained([0, 1]), [*trained([0]), *trained([1])], strict=True):

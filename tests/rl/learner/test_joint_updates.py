@@ -11,9 +11,9 @@ from lora.config import LoraConfig, ModelConfig
 from rl.algorithm.advantage import advantages
 from rl.algorithm.batch import build_batch
 from rl.config import LearnerConfig
-from rl.learner.joint_updates import PolicyLearner, Rounds
+from rl.learner.joint_updates import JointUpdates, PolicyLearner
 from rl.learner.policy import PolicySpec
-from rl.learner.policy_host import HostSpec, LocalHost
+from rl.learner.policy_host import LearnerSpec, LocalHost
 from rl.learner.torch_learner import TorchLearner
 from rl.types import LearnerDied, TrainBatch
 
@@ -30,7 +30,7 @@ def batch(seed: int) -> TrainBatch:
 class WatchedHost(LocalHost):
     """Counts rounds, and dies when it is told to."""
 
-    def __init__(self, spec: HostSpec) -> None:
+    def __init__(self, spec: LearnerSpec) -> None:
         super().__init__(spec)
         self.rounds: list[list[str]] = []
         self.dead = False
@@ -52,11 +52,11 @@ class WatchedHost(LocalHost):
 
 @pytest.fixture
 def host(tiny_model: ModelConfig) -> WatchedHost:
-    return WatchedHost(HostSpec(tiny_model, "cpu"))
+    return WatchedHost(LearnerSpec(tiny_model, "cpu"))
 
 
-async def joined(rounds: Rounds, *runs: str) -> list[PolicyLearner]:
-    return [await rounds.join(spec(run, rank, rank)) for rank, run in enumerate(runs, start=1)]
+async def joined(rounds: JointUpdates, *runs: str) -> list[PolicyLearner]:
+    return [await rounds.register(spec(run, rank, rank)) for rank, run in enumerate(runs, start=1)]
 
 
 async def settle() -> None:
@@ -65,7 +65,7 @@ async def settle() -> None:
 
 
 async def test_a_round_runs_when_all_have_brought_their_batch(host: WatchedHost) -> None:
-    one, other = await joined(Rounds(host), "one", "other")
+    one, other = await joined(JointUpdates(host), "one", "other")
     first = asyncio.ensure_future(one.update(batch(0)))
     await settle()
     assert not first.done()
@@ -75,7 +75,7 @@ async def test_a_round_runs_when_all_have_brought_their_batch(host: WatchedHost)
 
 
 async def test_who_ends_fails_or_is_cancelled_is_waited_for_no_longer(host: WatchedHost) -> None:
-    one, other, third = await joined(Rounds(host), "one", "other", "third")
+    one, other, third = await joined(JointUpdates(host), "one", "other", "third")
     waiting = asyncio.ensure_future(one.update(batch(0)))
     cancelled = asyncio.ensure_future(third.update(batch(2)))
     await settle()
@@ -86,13 +86,13 @@ async def test_who_ends_fails_or_is_cancelled_is_waited_for_no_longer(host: Watc
     await third.close()
     await waiting
     assert host.rounds == [["one"]]
-    fourth = await Rounds.join(one._rounds, spec("fourth"))  # pyright: ignore[reportPrivateUsage]
+    fourth = await JointUpdates.register(one._rounds, spec("fourth"))  # pyright: ignore[reportPrivateUsage]
     await asyncio.gather(one.update(batch(0)), fourth.update(batch(1)))
     assert host.rounds[-1] == ["one", "fourth"]
 
 
 async def test_after_a_death_each_policy_goes_back_to_its_own_state_and_the_host_starts_once(host: WatchedHost) -> None:
-    rounds = Rounds(host)
+    rounds = JointUpdates(host)
     learners = await joined(rounds, "one", "other", "third")
     await asyncio.gather(*(learner.update(batch(i)) for i, learner in enumerate(learners)))
     states = [await learner.state() for learner in learners]
@@ -117,17 +117,17 @@ async def test_after_a_death_each_policy_goes_back_to_its_own_state_and_the_host
 
 
 async def test_a_failed_update_reaches_all_of_the_round(host: WatchedHost) -> None:
-    learners = await joined(Rounds(host), "one", "other")
+    learners = await joined(JointUpdates(host), "one", "other")
     host.dead = True
     ended: Sequence[Any] = await asyncio.gather(*(one.update(batch(0)) for one in learners), return_exceptions=True)
     assert [type(error) for error in ended] == [LearnerDied, LearnerDied]
 
 
 async def test_a_policy_that_joins_a_dead_host_brings_it_back(host: WatchedHost) -> None:
-    rounds = Rounds(host)
+    rounds = JointUpdates(host)
     (one,) = await joined(rounds, "one")
     host.dead = True
-    other = await rounds.join(spec("other", seed=3))
+    other = await rounds.register(spec("other", seed=3))
     assert (await other.publish()).run == "other"
     with pytest.raises(LearnerDied):
         await one.publish()
@@ -136,7 +136,7 @@ async def test_a_policy_that_joins_a_dead_host_brings_it_back(host: WatchedHost)
 async def test_a_policys_learner_says_what_a_learner_of_its_own_would(
     host: WatchedHost, tiny_model: ModelConfig
 ) -> None:
-    mine = await Rounds(host).join(spec("one", 2, 7))
+    mine = await JointUpdates(host).register(spec("one", 2, 7))
     alone = TorchLearner("one", tiny_model, LoraConfig(rank=2), LearnerConfig(lr=1e-2), temperature=1.0, seed=7)
     for seed in range(2):
         assert await mine.update(batch(seed)) == await alone.update(batch(seed))

@@ -27,11 +27,11 @@ from rl.cluster.placement import Request, share_gpus
 from rl.cluster.reservation import Reservation
 from rl.config import LearnerConfig
 from rl.learner.activations import Activations, longest_row
-from rl.learner.collectives import Alone
+from rl.learner.collectives import SingleProcess
 from rl.learner.forward import microbatches, target_logprobs
 from rl.learner.memory import FILL, Budget, LearnerMemory, resolve_checkpointing
 from rl.learner.policy import PolicySpec
-from rl.learner.policy_host import HostSpec, PolicyHost
+from rl.learner.policy_host import LearnerSpec, PolicyHost
 from rl.learner.recompute import recompute_blocks
 from rl.learner.shared_model import row_to_score
 from rl.learner.torch_learner import TorchLearner
@@ -110,7 +110,7 @@ def test_the_plan_is_what_an_update_has_allocated_at_its_peak(name: str, checkpo
     layers = inject(model, LoraConfig(rank=2))
     if checkpointing:
         recompute_blocks(model)
-    with layers.alone():
+    with layers.exclusively():
         for tokens, rows in ((128, 1), (64, 4)):
             expected = planned.bytes(tokens * rows, tokens, checkpointing=checkpointing)
             assert expected == pytest.approx(peak_bytes(model, tokens, rows), rel=0.15)
@@ -121,7 +121,7 @@ def test_the_plan_is_what_the_forward_pass_keeps(name: str) -> None:
     model = built(name)
     planned = Activations.of(model, "bfloat16")
     layers = inject(model, LoraConfig(rank=2))
-    with layers.alone():
+    with layers.exclusively():
         for tokens, rows in ((96, 1), (256, 1), (64, 3)):
             beside = max(planned.passing * tokens * rows, planned.logits)
             expected = planned.bytes(tokens * rows, tokens, checkpointing=False) - beside
@@ -134,7 +134,7 @@ def test_layers_without_an_adapter_keep_less(targets: tuple[str, ...]) -> None:
     planned = Activations.of(model, "bfloat16", targets)
     assert planned.in_layers < Activations.of(model, "bfloat16").in_layers
     layers = inject(model, LoraConfig(rank=2, targets=targets))
-    with layers.alone():
+    with layers.exclusively():
         beside = max(planned.passing * 96, planned.logits)
         expected = planned.bytes(96, 96, checkpointing=False) - beside
         assert expected == pytest.approx(kept_bytes(model, 96, 1), rel=0.1)
@@ -221,7 +221,7 @@ async def test_it_is_off_on_a_cpu_and_what_it_came_to_is_told(tiny_model: ModelC
     for wanted, expected in (("auto", 0), (True, 1), (False, 0)):
         config = LearnerConfig.model_validate({"gradient_checkpointing": wanted})
         learner = TorchLearner("run", tiny_model, LORA, config, temperature=1.0, seed=0, budget=Budget(10**9))
-        host = PolicyHost(HostSpec(tiny_model, "cpu", config, LORA, Budget(10**9)))
+        host = PolicyHost(LearnerSpec(tiny_model, "cpu", config, LORA, Budget(10**9)))
         host.add(PolicySpec("run", LORA, config, temperature=1.0, seed=0))
         assert host.facts("run") == await learner.facts()
         assert host.facts("run")["gradient_checkpointing"] == expected
@@ -230,7 +230,7 @@ async def test_it_is_off_on_a_cpu_and_what_it_came_to_is_told(tiny_model: ModelC
 async def test_learners_of_one_step_agree(tiny_model: ModelConfig) -> None:
     """One with less memory than the others decides for all: a sharded model's parts are gathered in step."""
 
-    class WithSmallerPeer(Alone):
+    class WithSmallerPeer(SingleProcess):
         def max(self, value: int) -> int:
             return 1
 

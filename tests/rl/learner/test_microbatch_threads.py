@@ -19,7 +19,7 @@ from rl.config import LearnerConfig
 from rl.learner import microbatch_threads
 from rl.learner.microbatch_threads import Schedule, in_order, schedule
 from rl.learner.policy import Policy, PolicySpec
-from rl.learner.shared_model import SharedModel, Work
+from rl.learner.shared_model import PolicyBatch, SharedModel
 from rl.types import TrainBatch
 
 
@@ -85,7 +85,7 @@ def test_each_microbatch_has_a_thread_of_its_own_with_its_share_of_the_cores(tin
 
     model.model.get_decoder().layers[1].register_forward_pre_hook(meet)  # type: ignore[operator]
     with cores(2):
-        model.update([Work(policy, batch(0))])
+        model.update([PolicyBatch(policy, batch(0))])
         assert torch.get_num_threads() == 2
     assert len({thread for thread, _ in seen} - {threading.get_ident()}) == 2
     assert {threads for _, threads in seen} == {1}
@@ -101,11 +101,11 @@ def test_side_by_side_and_one_after_another_give_the_same_bits(
     config = ModelConfig(name=str(tmp_path), dtype="float32", max_length=64)
     model = SharedModel(config, tokens_per_microbatch=140, gradient_checkpointing=checkpointing)
     three = policies(model, 3, lm_head=lm_head)
-    work = [Work(policy, batch(seed), 0.0) for seed, policy in enumerate(three)]
+    work = [PolicyBatch(policy, batch(seed), 0.0) for seed, policy in enumerate(three)]
     with cores(2):
         plan = model._schedule(work)
         assert plan.at_once == 2
-        assert len(model._shares(work, plan.tokens)) > 6
+        assert len(model._microbatches(work, plan.tokens)) > 6
         side_by_side = [(model.update(work), gradients(three)) for _ in range(3)]
     monkeypatch.setattr(model, "_schedule", lambda _: Schedule(1, 1, plan.tokens))
     with cores(1):
@@ -120,7 +120,7 @@ def test_full_fine_tuning_side_by_side_gives_the_same_bits(
 ) -> None:
     model = SharedModel(tiny_model, tokens_per_microbatch=140)
     policy = model.add(PolicySpec("full", LoraConfig(), LearnerConfig(weights="full"), 1.0, 0))
-    work = [Work(policy, batch(0), 0.0)]
+    work = [PolicyBatch(policy, batch(0), 0.0)]
     with cores(2):
         plan = model._schedule(work)
         assert plan.at_once == 2
@@ -146,7 +146,7 @@ def test_a_model_that_a_forward_pass_changes_has_one_at_a_time(tmp_path: Path) -
     model = SharedModel(ModelConfig(name=str(tmp_path), dtype="float32", max_length=48))
     made = model.add(PolicySpec("run", LoraConfig(targets=("o_proj",)), LearnerConfig(), 1.0, 0))
     with cores(2):
-        assert model._schedule([Work(made, batch(0))]).at_once == 1
+        assert model._schedule([PolicyBatch(made, batch(0))]).at_once == 1
 
 
 def test_results_come_in_order_and_few_wait_for_a_slow_one() -> None:

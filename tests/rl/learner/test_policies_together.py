@@ -14,9 +14,9 @@ from lora.config import LoraConfig, ModelConfig
 from rl.algorithm.advantage import advantages
 from rl.algorithm.batch import build_batch, split_rows
 from rl.config import LearnerConfig
-from rl.learner.collectives import Peers
+from rl.learner.collectives import ProcessGroup
 from rl.learner.policy import Policy, PolicySpec
-from rl.learner.shared_model import SharedModel, Work
+from rl.learner.shared_model import PolicyBatch, SharedModel
 from rl.types import TrainBatch
 
 HEADS = {"frozen heads": (False, False, False), "adapted heads": (True, True, True), "one of each": (True, False, True)}
@@ -88,7 +88,7 @@ def assert_as_alone(model: ModelConfig, checkpointing: bool, heads: str, tokens:
     together = SharedModel(model, tokens_per_microbatch=tokens, gradient_checkpointing=checkpointing)
     policies = [begun(together, spec) for spec in specs(HEADS[heads])]
     for step in range(2):
-        metrics = together.update([Work(policy, batch(policy, step)) for policy in policies])
+        metrics = together.update([PolicyBatch(policy, batch(policy, step)) for policy in policies])
     for among, mine in zip(policies, metrics, strict=True):
         alone, expected = learned_alone(model, among.spec)
         assert mine == pytest.approx(expected, rel=1e-3, abs=1e-5)
@@ -101,14 +101,14 @@ def learned_alone(model: ModelConfig, spec: PolicySpec) -> tuple[dict[str, Tenso
     shared = SharedModel(model)
     policy = begun(shared, spec)
     for step in range(2):
-        (metrics,) = shared.update([Work(policy, batch(policy, step))])
+        (metrics,) = shared.update([PolicyBatch(policy, batch(policy, step))])
     return everything(policy), metrics
 
 
 def test_so_do_policies_whose_rows_are_divided_among_two_learners(tmp_path: Path) -> None:
     model = made("llama", tmp_path)
 
-    def begin(peers: Peers) -> SharedModel:
+    def begin(peers: ProcessGroup) -> SharedModel:
         return SharedModel(model, peers=peers, gradient_checkpointing=True, tokens_per_microbatch=48)
 
     def learn(rank: int, shared: SharedModel) -> list[Policy]:
@@ -116,7 +116,7 @@ def test_so_do_policies_whose_rows_are_divided_among_two_learners(tmp_path: Path
         for step in range(2):
             whole = [batch(policy, step) for policy in policies]
             shares = [replace(one, rows=split_rows(one.rows, 2)[rank]) for one in whole]
-            shared.update([Work(policy, share) for policy, share in zip(policies, shares, strict=True)])
+            shared.update([PolicyBatch(policy, share) for policy, share in zip(policies, shares, strict=True)])
         return policies
 
     one, other = in_threads(2, begin, learn)

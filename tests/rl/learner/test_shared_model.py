@@ -16,7 +16,7 @@ from rl.algorithm.advantage import advantages
 from rl.algorithm.batch import build_batch
 from rl.config import LearnerConfig
 from rl.learner.policy import Policy, PolicySpec
-from rl.learner.shared_model import SharedModel, Work
+from rl.learner.shared_model import PolicyBatch, SharedModel
 from rl.types import TrainBatch
 
 ALL = LoraConfig().targets
@@ -68,13 +68,13 @@ def test_a_policy_among_seven_others_gets_the_updates_it_would_get_alone(tiny_mo
     together = SharedModel(tiny_model, tokens_per_microbatch=tokens)
     policies = [begun(together, spec) for spec in SPECS]
     for step in range(3):
-        metrics = together.update([Work(policy, batch(policy.spec.seed, step), 0.5) for policy in policies])
+        metrics = together.update([PolicyBatch(policy, batch(policy.spec.seed, step), 0.5) for policy in policies])
         assert all(one["update/nonfinite"] == 0 for one in metrics)
     for among in policies:
         model = SharedModel(tiny_model, tokens_per_microbatch=tokens)
         alone = begun(model, among.spec)
         for step in range(3):
-            (mine,) = model.update([Work(alone, batch(among.spec.seed, step), 0.5)])
+            (mine,) = model.update([PolicyBatch(alone, batch(among.spec.seed, step), 0.5)])
         index = policies.index(among)
         assert metrics[index] == pytest.approx(mine, rel=1e-4, abs=1e-6)
         expected = everything(alone)
@@ -89,7 +89,7 @@ def test_a_policy_without_rows_is_left_alone_while_another_learns(tiny_model: Mo
     model = SharedModel(tiny_model)
     idle, busy = (begun(model, spec) for spec in SPECS[:2])
     before = idle.state()
-    skipped, learned = model.update([Work(idle, TrainBatch([], 10, 1)), Work(busy, batch(1, 0))])
+    skipped, learned = model.update([PolicyBatch(idle, TrainBatch([], 10, 1)), PolicyBatch(busy, batch(1, 0))])
     assert skipped == {"update/skipped": 1.0}
     assert learned["update/skipped"] == 0
     assert idle.state() == before
@@ -101,7 +101,7 @@ def test_a_policy_that_is_not_finite_spoils_no_other(tiny_model: ModelConfig) ->
     broken, sound = (begun(model, spec) for spec in SPECS[:2])
     with torch.no_grad():
         next(iter(broken.layers.tensors().values())).fill_(torch.nan)
-    spoilt, fine = model.update([Work(broken, batch(0, 0)), Work(sound, batch(1, 0))])
+    spoilt, fine = model.update([PolicyBatch(broken, batch(0, 0)), PolicyBatch(sound, batch(1, 0))])
     assert (spoilt["update/nonfinite"], fine["update/nonfinite"]) == (1, 0)
     assert (broken.version, sound.version) == (0, 1)
     assert all(tensor.isfinite().all() for tensor in sound.layers.tensors().values())
@@ -115,7 +115,7 @@ def test_a_removed_policys_place_is_taken_by_the_next_and_the_others_go_on(tiny_
     third = begun(model, SPECS[2])
     assert model.score([[5, 6, 7, 8]], second) == scores
     assert model.score([[5, 6, 7, 8]], third) != scores
-    model.update([Work(third, batch(2, 0)), Work(second, batch(1, 0))])
+    model.update([PolicyBatch(third, batch(2, 0)), PolicyBatch(second, batch(1, 0))])
     assert (second.version, third.version) == (1, 1)
 
 
@@ -129,7 +129,7 @@ def test_full_fine_tuning_moves_float32_masters_of_every_weight_and_publishes_th
     sequences = [[5, 6, 7, 8, 9]]
     before = model.score(sequences, policy)
     assert before == model.score(sequences, policy, "base")
-    (metrics,) = model.update([Work(policy, batch(2, 0))])
+    (metrics,) = model.update([PolicyBatch(policy, batch(2, 0))])
     assert metrics["update/grad_norm"] > 0
     moved = policy.layers.tensors()
     assert {tensor.dtype for tensor in moved.values()} == {torch.float32}
@@ -152,7 +152,7 @@ def test_full_fine_tuning_has_the_gradient_of_plain_autograd(tiny_model: ModelCo
     model = SharedModel(tiny_model, tokens_per_microbatch=64)
     learner = LearnerConfig(weights="full", max_grad_norm=None)
     policy = model.add(PolicySpec("full", LoraConfig(), learner, 1.0, 0))
-    model.update([Work(policy, build_batch(groups, advised, 64))])
+    model.update([PolicyBatch(policy, build_batch(groups, advised, 64))])
     for name, parameter in plain.named_parameters():
         got = policy.layers.tensors()[name].grad
         assert got is not None

@@ -17,7 +17,7 @@ from helpers.cluster import Head, actors, free_port, quietly, until
 
 from rl.monitoring.dashboard.server import application
 from rl.monitoring.dashboard.store import RunStore
-from rl.monitoring.dashboard.types import News, RunInfo
+from rl.monitoring.dashboard.types import RunInfo, RunUpdate
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium (Debian's package chromium)")
@@ -186,14 +186,14 @@ def test_a_page_that_is_opened_before_the_first_step_and_one_with_200_runs(
         seen = look(address + "/rankone/")
         wait(seen, lambda: "No run has reported yet" in seen.page.locator("#empty").inner_text())
         for i in range(200):  # every other one has the same name as the one before it
-            run = store.begin(
+            run = store.register(
                 RunInfo(f"sweep-{i // 2}", f"node:/runs/{i}", 100, {"rank": 1 + i % 8, "lr": 1e-5 * (1 + i)})
             )
             rows = [
                 {"step": 10 * k, "time": 1e9 + 600 * k, "eval/accuracy": 0.8 - 0.7 / (1 + k * (1 + i % 5))}
                 for k in range(10)
             ]
-            store.tell(run, News(0, rows))
+            store.apply(run, RunUpdate(0, rows))
         wait(seen, lambda: seen.page.locator("#runs tbody tr").count() == 200)
         assert seen.traces() == 200
         assert seen.points() == 2000, "an evaluation every ten minutes leaves no gap"
@@ -209,17 +209,17 @@ def test_a_sweep_has_a_legend_line_for_each_setting_and_supervised_runs_a_plot_o
     with served(tmp_path) as (store, address):
         for i in range(15):
             settings = {"rank": 2 ** (i // 3), "lr": 1e-3, "seed": i % 3}
-            run = store.begin(RunInfo(f"sweep-p{i:03d}", f"node:/runs/{i}", 20, settings, "job"))
+            run = store.register(RunInfo(f"sweep-p{i:03d}", f"node:/runs/{i}", 20, settings, "job"))
             rows = [{"step": 10 * k, "time": 1e9 + k, "eval/accuracy": 0.2 * k + 0.01 * i} for k in range(3)]
-            store.tell(run, News(0, rows))
+            store.apply(run, RunUpdate(0, rows))
         seen = look(address + "/rankone/", theme="dark")
         legend = seen.page.locator("#accuracy .legend .legendtext")
         wait(seen, lambda: legend.count() == 5)
         assert legend.first.text_content() == "rank 16, 3 seeds", "the best first"
         assert seen.traces() == 15 + 5, "each run, and the mean of each setting"
         assert seen.page.locator("#loss-card").is_hidden()
-        run = store.begin(RunInfo("taught", "node:/taught", 20, {"rank": 1, "lr": 1e-3, "seed": 0}))
-        store.tell(run, News(0, [{"step": 10 * k, "time": 1e9 + k, "eval/log_loss": 4.0 - k} for k in range(3)]))
+        run = store.register(RunInfo("taught", "node:/taught", 20, {"rank": 1, "lr": 1e-3, "seed": 0}))
+        store.apply(run, RunUpdate(0, [{"step": 10 * k, "time": 1e9 + k, "eval/log_loss": 4.0 - k} for k in range(3)]))
         wait(seen, lambda: seen.traces(plot="#loss") == 1)
         assert "2.000 nats" in seen.page.locator("#runs").inner_text()
 

@@ -15,10 +15,10 @@ from aiohttp.test_utils import TestClient, TestServer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rl.monitoring.dashboard.downsample import merged, spaced
+from rl.monitoring.dashboard.downsample import bin_means, subsample
 from rl.monitoring.dashboard.server import application
 from rl.monitoring.dashboard.store import FILE, RunStore
-from rl.monitoring.dashboard.types import News, Row, RunInfo
+from rl.monitoring.dashboard.types import Row, RunInfo, RunUpdate
 
 SETTINGS = {"rank": 1, "lr": 1e-4}
 
@@ -40,19 +40,19 @@ def written(store: RunStore, run: str) -> list[int]:
 
 def test_news_that_are_told_twice_or_after_a_gap_do_no_harm(tmp_path: Path) -> None:
     store = RunStore(tmp_path)
-    run = store.begin(info())
-    assert store.tell(run, News(0, rows(0, 1))) == 2
-    assert store.tell(run, News(0, rows(0, 1))) == 2
-    assert store.tell(run, News(5, rows(5))) == 2, "what came between has to be told first"
-    assert store.tell(run, News(2, rows(2))) == 3
+    run = store.register(info())
+    assert store.apply(run, RunUpdate(0, rows(0, 1))) == 2
+    assert store.apply(run, RunUpdate(0, rows(0, 1))) == 2
+    assert store.apply(run, RunUpdate(5, rows(5))) == 2, "what came between has to be told first"
+    assert store.apply(run, RunUpdate(2, rows(2))) == 3
     assert written(store, run) == [0, 1, 2]
 
 
 def test_steps_that_are_done_again_replace_the_first_ones(tmp_path: Path) -> None:
     store = RunStore(tmp_path)
-    run = store.begin(info())
-    store.tell(run, News(0, rows(0, 1, 2, 3)))
-    store.tell(run, News(2, rows(2, accuracy=0.9)))
+    run = store.register(info())
+    store.apply(run, RunUpdate(0, rows(0, 1, 2, 3)))
+    store.apply(run, RunUpdate(2, rows(2, accuracy=0.9)))
     record = store.record(run)
     assert record is not None
     assert [point[::2] for point in record.summary()["curve"]] == [[0, 0.5], [1, 0.5], [2, 0.9]]
@@ -61,13 +61,13 @@ def test_steps_that_are_done_again_replace_the_first_ones(tmp_path: Path) -> Non
 
 def test_a_resumed_run_is_the_same_and_another_of_its_name_is_not(tmp_path: Path) -> None:
     store = RunStore(tmp_path)
-    first = store.begin(info())
-    store.tell(first, News(0, rows(0), state="stopped"))
-    assert store.begin(info()) == first
+    first = store.register(info())
+    store.apply(first, RunUpdate(0, rows(0), state="stopped"))
+    assert store.register(info()) == first
     record = store.record(first)
     assert record is not None
     assert record.state == "running"
-    assert store.begin(info(place="elsewhere:/runs/a")) == "addition-2"
+    assert store.register(info(place="elsewhere:/runs/a")) == "addition-2"
 
 
 def test_everything_is_there_again_after_a_kill(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_everything_is_there_again_after_a_kill(tmp_path: Path) -> None:
     record = again.record("addition")
     assert record is not None
     assert (written(again, "addition"), record.samples) == ([0, 1], [{"completion": "7"}])
-    assert again.tell("addition", News(2, rows(2))) == 3
+    assert again.apply("addition", RunUpdate(2, rows(2))) == 3
     packed = again.adapter_zip("addition")
     assert packed is not None
     assert zipfile.ZipFile(BytesIO(packed)).namelist() == ["adapter_config.json"]
@@ -89,8 +89,8 @@ def test_everything_is_there_again_after_a_kill(tmp_path: Path) -> None:
 
 def tell_and_die(directory: Path) -> None:
     store = RunStore(directory)
-    run = store.begin(info())
-    store.tell(run, News(0, rows(0, 1), samples=[{"completion": "7"}], adapter={"adapter_config.json": b"{}"}))
+    run = store.register(info())
+    store.apply(run, RunUpdate(0, rows(0, 1), samples=[{"completion": "7"}], adapter={"adapter_config.json": b"{}"}))
     store._database.execute("DELETE FROM steps")  # an update that was never committed
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -98,15 +98,15 @@ def tell_and_die(directory: Path) -> None:
 def test_a_damaged_store_is_put_aside_and_begun_anew(tmp_path: Path) -> None:
     (tmp_path / FILE).write_bytes(b"no database" * 1000)
     store = RunStore(tmp_path)
-    assert store.tell(store.begin(info()), News(0, rows(0))) == 1
+    assert store.apply(store.register(info()), RunUpdate(0, rows(0))) == 1
     assert len(list(tmp_path.glob(f"{FILE}.damaged-*"))) == 1
 
 
 @pytest.mark.parametrize("name", ["../../etc", "a/b", "", "..", "<script>", "ä ö"])
 def test_no_name_leaves_the_directory(tmp_path: Path, name: str) -> None:
     store = RunStore(tmp_path / "runs")
-    run = store.begin(info(name=name))
-    store.tell(run, News(0, rows(0), adapter={"../../escaped": b"x"}))
+    run = store.register(info(name=name))
+    store.apply(run, RunUpdate(0, rows(0), adapter={"../../escaped": b"x"}))
     assert re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*", run)
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
     packed = store.adapter_zip(run)
@@ -116,7 +116,7 @@ def test_no_name_leaves_the_directory(tmp_path: Path, name: str) -> None:
 
 def test_a_run_without_news_is_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = RunStore(tmp_path)
-    record = store.record(store.begin(info()))
+    record = store.record(store.register(info()))
     assert record is not None
     assert record.summary()["state"] == "running"
     record.heard -= 61
@@ -125,11 +125,11 @@ def test_a_run_without_news_is_silent(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_rows_that_are_taken_back_are_gone_from_every_answer(tmp_path: Path) -> None:
     store = RunStore(tmp_path)
-    runs = [store.begin(info(place=f"node:/runs/{i}")) for i in range(3)]
+    runs = [store.register(info(place=f"node:/runs/{i}")) for i in range(3)]
     for run in runs:
-        store.tell(run, News(0, rows(*range(50))))
-    store.tell(runs[0], News(50, rows(50)))
-    store.tell(runs[0], News(10, rows(10)))
+        store.apply(run, RunUpdate(0, rows(*range(50))))
+    store.apply(runs[0], RunUpdate(50, rows(50)))
+    store.apply(runs[0], RunUpdate(10, rows(10)))
     assert written(store, runs[0]) == list(range(11))
     assert [store.known(run) for run in runs] == [11, 50, 50]
     summary = next(one for one in store.summaries() if one["id"] == runs[0])
@@ -138,12 +138,12 @@ def test_rows_that_are_taken_back_are_gone_from_every_answer(tmp_path: Path) -> 
 
 def test_an_unknown_run_is_a_key_error_so_that_the_reporter_registers_again(tmp_path: Path) -> None:
     with pytest.raises(KeyError):
-        RunStore(tmp_path).tell("nobody", News(0, rows(0)))
+        RunStore(tmp_path).apply("nobody", RunUpdate(0, rows(0)))
 
 
 @given(st.lists(st.integers(), max_size=50), st.integers(1, 60))
-def test_spaced_values_keep_their_order_and_the_last_one(values: list[int], most: int) -> None:
-    few = spaced(list(enumerate(values)), most)
+def test_subsampled_values_keep_their_order_and_the_last_one(values: list[int], most: int) -> None:
+    few = subsample(list(enumerate(values)), most)
     assert len(few) == min(len(values), most)
     assert few == sorted(few)
     assert few[-1:] == [*enumerate(values)][-1:]
@@ -152,10 +152,10 @@ def test_spaced_values_keep_their_order_and_the_last_one(values: list[int], most
 def test_a_long_run_is_drawn_by_the_means_of_its_steps(tmp_path: Path) -> None:
     many: list[Row] = [{"step": i, "time": float(i), "update/loss": i % 2} for i in range(10_001)]
     many[5] |= {"time/evaluate_s": 7.0, "update/loss": float("nan")}
-    few, each = merged(many, 600)
+    few, each = bin_means(many, 600)
     assert (each, len(few), few[-1]["step"]) == (17, 589, 10_000)
     assert few[0] == {"step": 16, "time": 16.0, "update/loss": 7 / 16, "time/evaluate_s": 7.0}
-    assert merged(many[:600], 600) == (many[:600], 1)
+    assert bin_means(many[:600], 600) == (many[:600], 1)
 
 
 # --- the server ---
@@ -164,8 +164,8 @@ def test_a_long_run_is_drawn_by_the_means_of_its_steps(tmp_path: Path) -> None:
 @pytest.fixture
 async def client(tmp_path: Path) -> AsyncIterator[TestClient[Any, Any]]:
     store = RunStore(tmp_path)
-    run = store.begin(info(submission_id="job-1"))
-    store.tell(run, News(0, [*rows(0), {"step": 1, "time": 1001.0, "update/loss": float("nan")}]))
+    run = store.register(info(submission_id="job-1"))
+    store.apply(run, RunUpdate(0, [*rows(0), {"step": 1, "time": 1001.0, "update/loss": float("nan")}]))
     async with TestClient(TestServer(application(store))) as client:
         yield client
 

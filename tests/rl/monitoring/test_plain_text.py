@@ -41,7 +41,7 @@ def displayed(make: Any) -> str:
 
 def board(console: Console) -> Any:
     board = Board(console, NAME, {NAME: 2})
-    board.begins(NAME, [])
+    board.on_start(NAME, [])
     board.__enter__()
     board.close = lambda _: board.__exit__()  # type: ignore[attr-defined]
     return board

@@ -42,9 +42,9 @@ def test_a_sparkline_has_a_bar_a_value_and_higher_bars_for_higher_values(values:
 def test_log_lines_say_accuracy_and_reward_by_step() -> None:
     text = io.StringIO()
     lines = LogLines(Console(file=text, width=200), num_steps=30)
-    lines.evaluated(0, Evaluation(0.125, 0.125, 0.125, [group()]))
-    lines.stepped(0, METRICS, [group()])
-    lines.stepped(30, {"eval/accuracy": 1.0}, [])
+    lines.on_eval(0, Evaluation(0.125, 0.125, 0.125, [group()]))
+    lines.on_step(0, METRICS, [group()])
+    lines.on_step(30, {"eval/accuracy": 1.0}, [])
     first, second = text.getvalue().splitlines()
     assert first.split() == ["step", "0/30", "held-out", "accuracy", "0.125", "▂"]
     assert "reward 0.375" in second
@@ -55,9 +55,9 @@ def test_log_lines_say_accuracy_and_reward_by_step() -> None:
 def test_the_live_display_shows_progress_and_what_the_model_wrote_even_if_it_looks_like_markup() -> None:
     text = io.StringIO()
     display = LiveDisplay(Console(file=text, force_terminal=True, width=120), "name", num_steps=4, first=0)
-    display.evaluated(0, Evaluation(0.5, 0.5, 0.5, [group()]))
-    display.stepped(0, METRICS, [group("[/red] [bold", "[/] \x1b[2J \\boxed{1}")])
-    display.stepped(4, {}, [])
+    display.on_eval(0, Evaluation(0.5, 0.5, 0.5, [group()]))
+    display.on_step(0, METRICS, [group("[/red] [bold", "[/] \x1b[2J \\boxed{1}")])
+    display.on_step(4, {}, [])
     display.close("finished")
     shown = text.getvalue()
     for expected in ("0.500", "0.375", "120", "[/red] [bold", "\\boxed{1}", "1/4"):
@@ -70,10 +70,10 @@ class Failing(Sink):
     def __init__(self) -> None:
         self.calls = 0
 
-    def evaluated(self, step: int, evaluation: Evaluation) -> None:
+    def on_eval(self, step: int, evaluation: Evaluation) -> None:
         self.stepped(step, {}, [])
 
-    def stepped(self, *_: object) -> None:
+    def on_step(self, *_: object) -> None:
         self.calls += 1
         raise OSError("the disk is full")
 
@@ -85,7 +85,7 @@ def test_a_sink_that_fails_is_left_out_and_the_others_go_on(tmp_path: Path) -> N
     failing, text = Failing(), io.StringIO()
     sinks = Sinks([failing, LogLines(Console(file=text, width=200), 3), TensorBoard(tmp_path, 0)])
     for step in range(3):
-        sinks.stepped(step, METRICS, [group()])
+        sinks.on_step(step, METRICS, [group()])
     sinks.close("finished")
     assert failing.calls == 1
     assert len(text.getvalue().splitlines()) == 3
@@ -96,7 +96,7 @@ def test_tensorboard_gets_every_metric_by_step(tmp_path: Path) -> None:
 
     board = TensorBoard(tmp_path, 0)
     for step in range(3):
-        board.stepped(step, {"reward/mean": step / 4}, [])
+        board.on_step(step, {"reward/mean": step / 4}, [])
     board.close("finished")
     events = EventAccumulator(str(tmp_path))
     events.Reload()

@@ -11,9 +11,9 @@ from ray.exceptions import ActorDiedError
 
 from rl.config import RunConfig
 from rl.monitoring.dashboard import reporter as teller
-from rl.monitoring.dashboard.reporter import NO_PAGE, ROWS_KEPT, PageTeller
+from rl.monitoring.dashboard.reporter import NO_PAGE, ROWS_KEPT, DashboardReporter
 from rl.monitoring.dashboard.store import RunStore
-from rl.monitoring.dashboard.types import News, RunInfo
+from rl.monitoring.dashboard.types import RunInfo, RunUpdate
 from rl.run.directory import RunDirectory
 from rl.run.jsonl import append_objects
 
@@ -33,17 +33,17 @@ class Host:
     def __init__(self, store: RunStore) -> None:
         self._store = store
         self.gone = False
-        self.begin = Method(self._begin)
-        self.tell = Method(self._tell)
+        self.register = Method(self._register)
+        self.push = Method(self._push)
 
-    def _begin(self, info: RunInfo) -> tuple[str, int]:
-        run = self._store.begin(info)
+    def _register(self, info: RunInfo) -> tuple[str, int]:
+        run = self._store.register(info)
         return run, self._store.known(run)
 
-    def _tell(self, run: str, news: News) -> int:
+    def _push(self, run: str, news: RunUpdate) -> int:
         if self.gone:
             raise ActorDiedError
-        return self._store.tell(run, news)
+        return self._store.apply(run, news)
 
 
 class Told:
@@ -54,11 +54,11 @@ class Told:
         monkeypatch.setattr(teller, "find_host", lambda: host)
         monkeypatch.setattr(teller.ray, "get", lambda answer, timeout: answer)
         self.directory = RunDirectory.create(place / "run", RunConfig())
-        self.teller = PageTeller(INFO, self.directory)
+        self.teller = DashboardReporter(INFO, self.directory)
 
     def step(self, step: int, reward: float = 0.0) -> None:
         append_objects(self.directory.metrics_file, [{"step": step, "time": 1.0, "reward": reward}])
-        self.teller.stepped(step, {"reward": reward}, [])
+        self.teller.on_step(step, {"reward": reward}, [])
 
     @property
     def waiting(self) -> int:
@@ -117,7 +117,7 @@ def test_steps_that_are_done_again_replace_the_first_ones(tmp_path: Path, monkey
     for step in range(6):
         run.step(step)
     until(lambda: count(store) == 6)
-    run.directory.forget_from(3)
+    run.directory.truncate_from(3)
     for step in range(3, 8):
         run.step(step, reward=1.0)
     run.teller.close()

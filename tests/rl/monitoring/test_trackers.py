@@ -8,7 +8,7 @@ import pytest
 from helpers.cluster import ROOT, rankone
 
 from rl.monitoring.trackers import check_trackers
-from rl.run.sinks import started
+from rl.run.sinks import start_sinks
 
 SMALL = ["num_steps=2", "problems_per_step=4", "evaluate.every=1", "evaluate.num_problems=8", "reward.workers=1"]
 OFFLINE = {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}
@@ -73,5 +73,5 @@ def test_a_failed_start_leaves_the_others(caplog: pytest.LogCaptureFixture) -> N
         raise OSError("no disk")
 
     sink: Any = object()
-    assert started({"one": fails, "other": lambda: sink}) == [sink]
+    assert start_sinks({"one": fails, "other": lambda: sink}) == [sink]
     assert "one could not be started" in caplog.text

@@ -79,7 +79,7 @@ def test_a_run_is_never_written_over(directory: RunDirectory, tmp_path: Path) ->
 def test_metrics_and_curve_are_read_back(directory: RunDirectory) -> None:
     writer = journal(directory)
     for step in range(4):
-        writer.stepped(step, {"reward/mean": step / 4} | ({"eval/accuracy": step / 8} if step % 2 else {}), [])
+        writer.on_step(step, {"reward/mean": step / 4} | ({"eval/accuracy": step / 8} if step % 2 else {}), [])
     assert [row["step"] for row in directory.metrics()] == [0, 1, 2, 3]
     assert [row["reward/mean"] for row in directory.metrics()] == [0, 0.25, 0.5, 0.75]
     assert directory.curve() == [(1, 0.125), (3, 0.375)]
@@ -87,7 +87,7 @@ def test_metrics_and_curve_are_read_back(directory: RunDirectory) -> None:
 
 def test_samples_say_what_was_written_and_what_it_was_worth_and_stay_few(directory: RunDirectory) -> None:
     writer = journal(directory, max_samples=3)
-    writer.stepped(4, {}, [group(), group()])
+    writer.on_step(4, {}, [group(), group()])
     rows = [json.loads(line) for line in directory.samples_file.read_text().splitlines()]
     assert len(rows) == 3
     assert rows[0] == {
@@ -104,19 +104,19 @@ def test_forgetting_leaves_exactly_the_whole_lines_before_a_step(
     lines = "".join(json.dumps({"step": step, "x": 1.5}) + "\n" for step in steps)
     whole = [json.loads(line) for line in lines[: max(0, len(lines) - cut)].split("\n") if line.endswith("}")]
     directory.metrics_file.write_text(lines[: max(0, len(lines) - cut)])
-    directory.forget_from(first)
+    directory.truncate_from(first)
     assert directory.metrics() == [row for row in whole if row["step"] < first]
 
 
 async def test_a_line_cut_off_by_a_kill_spoils_no_other(directory: RunDirectory) -> None:
     for step in (0, 1):
-        journal(directory).stepped(step, {"reward/mean": 0.5}, [group()])
+        journal(directory).on_step(step, {"reward/mean": 0.5}, [group()])
     for file in (directory.metrics_file, directory.samples_file):
         file.write_bytes(file.read_bytes()[:-9])
     checkpoint.save(directory.checkpoints, Checkpoint(1, b"state"))
     resumed = journal(directory, resume=True)
     assert await resumed.restore(LearnerOfBytes()) == 1
-    resumed.stepped(1, {"reward/mean": 0.25}, [group()])
+    resumed.on_step(1, {"reward/mean": 0.25}, [group()])
     assert [(row["step"], row["reward/mean"]) for row in directory.metrics()] == [(0, 0.5), (1, 0.25)]
     samples = [json.loads(line)["step"] for line in directory.samples_file.read_text().splitlines()]
     assert samples == [0, 0, 1, 1]
@@ -149,16 +149,16 @@ async def test_the_best_adapter_is_kept_when_later_ones_are_worse_or_the_run_is_
 ) -> None:
     writer, learner = journal(directory), LearnerOfBytes()
     for step, (adapter, accuracy) in enumerate(zip(adapters, (0.25, 0.75, 0.5), strict=True)):
-        await writer.evaluated(step, adapter, evaluation(accuracy), learner)
-        writer.stepped(step, evaluation(accuracy).metrics(), [])
+        await writer.on_eval(step, adapter, evaluation(accuracy), learner)
+        writer.on_step(step, evaluation(accuracy).metrics(), [])
     assert payload(directory, "best") == weights(adapters[1])
     assert payload(directory, "last") == weights(adapters[2])
     checkpoint.save(directory.checkpoints, Checkpoint(3, b""))
     resumed = journal(directory, resume=True)
     await resumed.restore(LearnerOfBytes())
-    await resumed.evaluated(3, adapters[0], evaluation(0.6), learner)
+    await resumed.on_eval(3, adapters[0], evaluation(0.6), learner)
     assert payload(directory, "best") == weights(adapters[1])
-    await resumed.evaluated(4, adapters[2], evaluation(0.8), learner)
+    await resumed.on_eval(4, adapters[2], evaluation(0.8), learner)
     assert payload(directory, "best") == weights(adapters[2])
 
 
@@ -169,7 +169,7 @@ async def test_a_run_rolls_back_to_the_state_of_its_best_policy(
     assert not await writer.roll_back(learner)
     for step, (adapter, accuracy) in enumerate(zip(adapters, (0.25, 0.75, 0.5), strict=True)):
         learner.held = f"state {step}".encode()
-        await writer.evaluated(step, adapter, evaluation(accuracy), learner)
+        await writer.on_eval(step, adapter, evaluation(accuracy), learner)
         await writer.checkpoint(step, adapter, learner)
     assert await writer.roll_back(learner)
     assert learner.held == b"state 1"
@@ -180,7 +180,7 @@ async def test_a_run_rolls_back_to_the_state_of_its_best_policy(
 
 async def test_what_a_kill_left_half_written_is_removed(directory: RunDirectory, adapters: list[Adapter]) -> None:
     writer, learner = journal(directory), LearnerOfBytes()
-    await writer.evaluated(0, adapters[0], evaluation(0.5), learner)
+    await writer.on_eval(0, adapters[0], evaluation(0.5), learner)
     await writer.checkpoint(1, adapters[0], learner)
     (directory.adapters / ".best-x").mkdir()
     halves = (
@@ -227,17 +227,17 @@ with RunDirectory.open(Path({str(directory.path)!r})).held():
     print("held", flush=True)
     sys.stdin.read()
 """
-    with directory.held():
+    with directory.locked():
         pass
     with subprocess.Popen(
         [sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
         assert other.stdout
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(ValueError, match=f"process {other.pid} on .*--out"), directory.held():
+        with pytest.raises(ValueError, match=f"process {other.pid} on .*--out"), directory.locked():
             pass
         other.kill()
-    with directory.held():
+    with directory.locked():
         pass
 
 
@@ -256,7 +256,7 @@ def test_something_else_in_the_place_of_a_part_of_a_run_is_refused_before_anythi
     part.parent.mkdir(exist_ok=True)
     part.unlink(missing_ok=True)
     part.mkdir() if WRONG_KINDS[name] == "directory" else part.touch()
-    with pytest.raises(ValueError, match=f"{name} cannot be a run's: it is .*--out"), directory.held():
+    with pytest.raises(ValueError, match=f"{name} cannot be a run's: it is .*--out"), directory.locked():
         pass
     if "/" not in name:
         with pytest.raises(ValueError, match=f"{name} .*--out"):
@@ -267,7 +267,7 @@ async def test_lines_that_are_no_rows_do_not_keep_a_run_from_going_on(
     directory: RunDirectory, caplog: pytest.LogCaptureFixture
 ) -> None:
     for step in (0, 1):
-        journal(directory).stepped(step, {"reward/mean": 0.5}, [group()])
+        journal(directory).on_step(step, {"reward/mean": 0.5}, [group()])
     for file in (directory.metrics_file, directory.samples_file):
         with file.open("a") as sink:
             sink.write('[1]\nnull\n{"a": 1}\n{"step": "text"}\n')
@@ -282,7 +282,7 @@ async def test_lines_that_are_no_rows_do_not_keep_a_run_from_going_on(
 async def test_metrics_that_somebody_shortened_are_missed(
     directory: RunDirectory, caplog: pytest.LogCaptureFixture
 ) -> None:
-    journal(directory).stepped(0, {"reward/mean": 0.5}, [])
+    journal(directory).on_step(0, {"reward/mean": 0.5}, [])
     checkpoint.save(directory.checkpoints, Checkpoint(3, b"state"))
     with caplog.at_level(logging.WARNING):
         assert await journal(directory, resume=True).restore(LearnerOfBytes()) == 3

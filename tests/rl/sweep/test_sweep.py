@@ -17,15 +17,15 @@ from typer.testing import CliRunner
 
 from lora.files import read_peft, unpack
 from rl.cli.app import app
-from rl.launch.train_run import telling
+from rl.launch.train_run import open_sinks
 from rl.run.directory import FileJournal, RunDirectory
 from rl.run.sinks import Ended, Sink, Sinks, StoppedEarly
 from rl.settings.toml import load_config
 from rl.sweep.conclusions import conclusions
 from rl.sweep.config import StopConfig
 from rl.sweep.directory import open_directory
-from rl.sweep.display import NameRuns, speaking
-from rl.sweep.early_stopping import Stopper
+from rl.sweep.display import NameRuns, current_run
+from rl.sweep.early_stopping import EarlyStopper
 from rl.sweep.plots import draw_all
 from rl.sweep.points import load_sweep
 from rl.sweep.results import Result
@@ -138,7 +138,7 @@ def test_the_sweeps_own_file_repeats_it_and_finished_runs_are_left_alone(finishe
     again = rankone("sweep", out / "sweep.toml", "--out", out, "--resume")
     assert again.exit_code == 0, again.output
     assert {file: file.stat().st_mtime_ns for file in before} == before
-    with RunDirectory(out / "p001-rank1-lr0.003").held():
+    with RunDirectory(out / "p001-rank1-lr0.003").locked():
         beside = rankone("sweep", out / "sweep.toml", "--out", out, "--resume")
     assert (beside.exit_code, len(beside.stderr.strip().splitlines())) == (2, 1), beside.output
     assert f"another run writes to {out / 'p001-rank1-lr0.003'} (process {os.getpid()} on" in beside.stderr
@@ -200,10 +200,10 @@ def test_a_run_that_is_stopped_early_has_not_failed(tmp_path: Path) -> None:
     heard: list[str] = []
 
     class Listener(Sink):
-        def evaluated(self, *_: object) -> None:
+        def on_eval(self, *_: object) -> None:
             """Nothing to do."""
 
-        def stepped(self, *_: object) -> None:
+        def on_step(self, *_: object) -> None:
             """Nothing to do."""
 
         def close(self, ended: Ended) -> None:
@@ -212,7 +212,7 @@ def test_a_run_that_is_stopped_early_has_not_failed(tmp_path: Path) -> None:
     async def end(error: type[BaseException]) -> None:
         config = load_config(TINY, ["tensorboard=false"])
         with pytest.raises(error):
-            async with telling(config, RunDirectory(tmp_path), Listener()):
+            async with open_sinks(config, RunDirectory(tmp_path), Listener()):
                 raise error
 
     for error in (StoppedEarly, asyncio.CancelledError, ZeroDivisionError):
@@ -230,13 +230,13 @@ def test_the_log_names_the_run_and_says_of_its_alarms_the_first(tmp_path: Path) 
     try:
         journal = FileJournal(RunDirectory(tmp_path), Sinks([]), resume=False)
         for run in ("p000", "p001"):
-            speaking.set(run)
+            current_run.set(run)
             for step in range(3):
-                journal.alarmed(step, ["low entropy", "long completions"])
+                journal.on_alarm(step, ["low entropy", "long completions"])
             logger.warning("step %d: %s", 7, "looks like an alarm, and is none")
     finally:
         logger.removeHandler(handler)
-        speaking.set("")
+        current_run.set("")
     other = "step 7: looks like an alarm, and is none"
     assert said == [
         f"{run}: {line}" for run in ("p000", "p001") for line in ("step 0: low entropy; long completions", other)
@@ -419,18 +419,18 @@ def test_a_base_may_be_written_in_the_sweep_and_a_list_may_be_one_value(tmp_path
 
 @pytest.mark.parametrize("scheduler", ["asha", "median"])
 def test_ray_tunes_schedulers_stop_the_worst_and_keep_the_best(scheduler: str) -> None:
-    stopper = Stopper(StopConfig.model_validate({"scheduler": scheduler, "grace_steps": 2}), 20)
+    stopper = EarlyStopper(StopConfig.model_validate({"scheduler": scheduler, "grace_steps": 2}), 20)
     running = {f"p{i}": i / 8 for i in range(8)}
     stopped: list[str] = []
     for step in range(0, 20, 2):
         for name in sorted(running, reverse=True):
-            if stopper.wants_to_stop(name, step, running[name] * step / 20):
+            if stopper.should_stop(name, step, running[name] * step / 20):
                 stopped.append(name)
                 del running[name]
     assert stopped
     assert "p7" in running
     assert min(stopped) == "p0"
-    assert not any(Stopper(StopConfig(), 20).wants_to_stop("p", step, 0.0) for step in range(20))
+    assert not any(EarlyStopper(StopConfig(), 20).should_stop("p", step, 0.0) for step in range(20))
 
 
 def test_early_stopping_ends_runs_and_says_so(tmp_path: Path) -> None:

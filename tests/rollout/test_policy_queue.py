@@ -14,7 +14,7 @@ from lora.types import Adapter
 from rollout.actor import AdapterStore, EngineActor, RayEngine
 from rollout.config import RolloutConfig, SamplingConfig
 from rollout.environment import worker_environment
-from rollout.policy_queue import OlderFirst
+from rollout.policy_queue import OldestPolicyQueue
 
 
 @dataclass(frozen=True)
@@ -27,28 +27,28 @@ class Call:
 
 
 def test_a_newer_policy_waits_for_an_older_one_of_its_run_and_for_no_other() -> None:
-    waiting = OlderFirst[Call]()
+    waiting = OldestPolicyQueue[Call]()
     old, also_old, new, other = Call.of("a", 4), Call.of("a", 4), Call.of("a", 5), Call.of("b", 9)
     for call in (old, new, also_old, other):
-        waiting.put(call)
-    assert waiting.take([]) == [old, also_old, other]
-    assert waiting.take([also_old, other]) == []
-    assert waiting.take([other]) == [new]
-    assert waiting.take([]) == []
+        waiting.push(call)
+    assert waiting.pop_ready([]) == [old, also_old, other]
+    assert waiting.pop_ready([also_old, other]) == []
+    assert waiting.pop_ready([other]) == [new]
+    assert waiting.pop_ready([]) == []
 
 
 def test_an_older_policy_that_comes_late_need_not_wait() -> None:
-    waiting = OlderFirst[Call]()
-    waiting.put(late := Call.of("a", 4))
-    assert waiting.take([Call.of("a", 5)]) == [late]
+    waiting = OldestPolicyQueue[Call]()
+    waiting.push(late := Call.of("a", 4))
+    assert waiting.pop_ready([Call.of("a", 5)]) == [late]
 
 
 def test_what_waits_can_be_dropped() -> None:
-    waiting = OlderFirst[Call]()
-    waiting.put(new := Call.of("a", 5))
-    assert waiting.take([Call.of("a", 4)]) == []
-    assert waiting.drop() == [new]
-    assert waiting.take([]) == []
+    waiting = OldestPolicyQueue[Call]()
+    waiting.push(new := Call.of("a", 5))
+    assert waiting.pop_ready([Call.of("a", 4)]) == []
+    assert waiting.clear() == [new]
+    assert waiting.pop_ready([]) == []
 
 
 class Recording(EngineActor):

@@ -10,7 +10,7 @@ from torch import Tensor
 from lora.config import LoraConfig, ModelConfig
 from lora.files import Description, pack, read_peft, unpack, write_peft
 from lora.load import load_adapted, load_base
-from lora.policy_switch import ServedModel
+from lora.policy_switch import PolicySwitcher
 from lora.types import Adapter
 
 IDS = torch.tensor([[5, 6, 7, 8]])
@@ -32,7 +32,7 @@ def whole(model: ModelConfig, seed: int) -> Adapter:
 def test_whole_weights_and_adapters_take_turns(tiny_model: ModelConfig, make_adapter: Callable[..., Adapter]) -> None:
     base: Any = load_base(tiny_model).eval()
     plain = logits(base)
-    served = ServedModel(base, LoraConfig())
+    served = PolicySwitcher(base, LoraConfig())
     adapter = make_adapter(tiny_model, LoraConfig(rank=2))
     alone = load_adapted(tiny_model, LoraConfig(rank=2))
     alone.layers.load(unpack(adapter.payload)[0])
@@ -51,7 +51,7 @@ def test_whole_weights_and_adapters_take_turns(tiny_model: ModelConfig, make_ada
 
 
 def test_weights_of_another_model_are_refused(tiny_model: ModelConfig) -> None:
-    served = ServedModel(load_base(tiny_model), LoraConfig())
+    served = PolicySwitcher(load_base(tiny_model), LoraConfig())
     strange = Adapter("r", 0, pack({"x": torch.zeros(1)}, Description("other", 0, 0.0, ())))
     with pytest.raises(ValueError, match="do not have the same names"), served.policy(strange):
         pass

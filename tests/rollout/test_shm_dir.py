@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rollout.shm_dir import OPENMP, MemoryDirectory, remove_leftovers
+from rollout.shm_dir import OPENMP, SharedMemoryDir, remove_leftovers
 
 HOLD = """
 import stat
@@ -40,7 +40,7 @@ def test_only_the_directories_of_the_dead_are_removed(tmp_path: Path) -> None:
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     assert left.exists(), "a second worker's start does not touch the first one's"
-    mine = MemoryDirectory(tmp_path)
+    mine = SharedMemoryDir(tmp_path)
     assert not left.exists()
     assert (used / "adapter").read_text() == "x"
     assert (tmp_path / f"rankone-{os.getuid()}-being-made").exists()
@@ -77,7 +77,7 @@ def start(home: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_directory_is_its_users_alone(tmp_path: Path) -> None:
-    mine = MemoryDirectory(tmp_path)
+    mine = SharedMemoryDir(tmp_path)
     assert mine.path.name.startswith(f"rankone-{os.getuid()}-{os.getpid()}-")
     assert stat.S_IMODE(mine.path.stat().st_mode) == 0o700
     mine.close()
