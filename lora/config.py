@@ -51,12 +51,14 @@ class LoraConfig(BaseModel):
         return (*self.targets, "lm_head") if self.lm_head else self.targets
 
     @model_validator(mode="after")
-    def _rank_is_meant(self) -> Self:
+    def _is_meant(self) -> Self:
         if self.rank > MAX_RANK and not self.allow_large_rank:
             raise ValueError(
                 f"rank {self.rank} is above {MAX_RANK}, more than RL can fill; "
                 "choose 1 to 8, or set lora.allow_large_rank = true for a study"
             )
+        if not self.all_targets:
+            raise ValueError("lora.targets is empty, so nothing would be trained: name a layer, or leave the key out")
         return self
 
 
