@@ -29,7 +29,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import psutil
-import ray
 
 from lora.files import read_peft
 from rl.algorithm.evaluate import Evaluation
@@ -41,6 +40,7 @@ from rl.run.sinks import Ended, Sink
 from rl.settings.toml import load_config
 from rl.train import Components
 from rl.types import Group
+from rollout import ray_private
 
 TINY = Path(__file__).resolve().parents[1] / "examples" / "tiny.toml"
 RESULTS = Path(__file__).with_name("soak.json")
@@ -89,7 +89,6 @@ class Counting(Sink):
 def sample(started: float, steps: int, kills: int) -> Sample:
     this = psutil.Process()
     family = [this, *this.children(recursive=True)]
-    core = cast(Any, ray)._private.worker.global_worker.core_worker  # no public count without a dashboard
     return Sample(
         round(time.monotonic() - started, 1),
         steps,
@@ -103,7 +102,7 @@ def sample(started: float, steps: int, kills: int) -> Sample:
         this.num_threads(),
         len(family),
         len(shared_files({process.pid for process in family})),
-        len(core.get_all_reference_counts()),
+        ray_private.held_references(),
     )
 
 

@@ -6,13 +6,14 @@ import os
 import re
 import shutil
 from collections.abc import AsyncGenerator, Generator, Sequence
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import ray
 from ray.exceptions import ObjectStoreFullError, OutOfDiskError, RayError, RayTaskError
 
 from lora.config import LoraConfig, ModelConfig
 from lora.types import Adapter
+from rollout import ray_private
 from rollout.config import RolloutConfig, SamplingConfig
 from rollout.create import create_engine
 from rollout.environment import torch_environment, worker_environment
@@ -245,7 +246,7 @@ def _of_a_full_disk() -> str:
     """A process of Ray's dies without a word where its logs and objects find no room."""
     if not ray.is_initialized():
         return ""
-    directory = cast(Any, ray)._private.worker._global_node.get_session_dir_path()
+    directory = ray_private.session_path()
     try:
         disk = shutil.disk_usage(directory)
     except OSError:  # it is gone, which is not to hide the death

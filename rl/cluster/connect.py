@@ -4,13 +4,14 @@ import logging
 import os
 import re
 import socket
-from typing import Any, cast
+from typing import Any
 
 import ray
 
 from rl.cluster.ray_directory import known_head, session_directory
 from rl.cluster.token import make_token, settle_token, token_wanted
 from rl.monitoring.dashboard.host import find_host
+from rollout import ray_private
 
 log = logging.getLogger(__name__)
 
@@ -87,9 +88,7 @@ def join_here(**options: Any) -> bool:
 
 def kill_own_cluster() -> None:
     """End the processes of a cluster that this process started, on the spot; one that it joined is left alone."""
-    node: Any = cast(Any, ray)._private.worker._global_node
-    if node is not None and node.is_head():
-        node.kill_all_processes(check_alive=False, allow_graceful=False)
+    ray_private.kill_started_cluster()
 
 
 def mismatch(said: str) -> str | None:

@@ -10,13 +10,13 @@ from functools import partial
 from typing import Any, cast
 
 import ray
-from ray.experimental import internal_kv
 from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from rl.cluster.placement import Request, Resources, refuse, request
 from rl.cluster.watchdog import Endpoint, cancel_when_gone
 from rl.config import RunConfig
+from rollout import ray_private
 from rollout.placement import ActorPlacement
 
 log = logging.getLogger(__name__)
@@ -27,8 +27,6 @@ REMIND_S = 60.0
 """How often a run that waits for a cluster says so."""
 OWN_OPTIONS = {"CPU": "num_cpus", "memory": "memory"}
 """Resources that Ray takes under a name of their own."""
-_REPORT = "__autoscaling_status"
-"""Where Ray's autoscaler keeps its latest report."""
 _STATIC = "node_"
 """How that report names the type of a node that the autoscaler did not make: `node_<its id>`."""
 
@@ -95,9 +93,8 @@ def _anchors() -> list[Endpoint]:
     context = ray.get_runtime_context()
     host, _, port = context.gcs_address.rpartition(":")
     here = next(node for node in _alive() if node["NodeID"] == context.get_node_id())
-    is_own = cast(Any, ray)._private.worker._global_node.is_head()
     return [
-        Endpoint("Ray's head", host, int(port), GONE_S if is_own else BACK_S),
+        Endpoint("Ray's head", host, int(port), GONE_S if ray_private.started_cluster() else BACK_S),
         Endpoint("this node's raylet", here["NodeManagerAddress"], here["NodeManagerPort"], GONE_S),
     ]
 
@@ -131,7 +128,7 @@ def _alive() -> Sequence[dict[str, Any]]:
 def autoscales() -> bool:
     """Whether nodes may come by themselves. Ray's monitor reports on every cluster, and calls the type of a node that
     nobody can make more of by that node's own id."""
-    kept: bytes | None = cast(Any, internal_kv)._internal_kv_get(_REPORT)
+    kept = ray_private.autoscaler_report()
     if kept is not None:
         types = json.loads(kept).get("autoscaler_report", {}).get("node_type_mapping") or {}
         return any(not str(kind).startswith(_STATIC) for kind in types.values())
@@ -140,8 +137,6 @@ def autoscales() -> bool:
 
 def _autoscaler_v2() -> bool:
     """The newer autoscaler writes no report; the cluster's status has its version, which is 0 where none runs."""
-    from ray.autoscaler.v2.sdk import get_cluster_status
-
-    status: Any = get_cluster_status(ray.get_runtime_context().gcs_address)
+    status = ray_private.cluster_status(ray.get_runtime_context().gcs_address)
     named = [node.ray_node_type_name for node in (*status.active_nodes, *status.idle_nodes)]
     return status.stats.autoscaler_version not in (None, "", "0") and any(not n.startswith(_STATIC) for n in named)

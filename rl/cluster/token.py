@@ -9,13 +9,12 @@ always has a token unless that is switched off, and every command asks the clust
 import os
 import secrets
 import stat
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 from ray.exceptions import AuthenticationError
 
 from lora.ordinary_file import open_ordinary
+from rollout import ray_private
 
 MODE = "RAY_AUTH_MODE"
 """Ray's: `token`, or `disabled`."""
@@ -31,7 +30,8 @@ def token_headers() -> dict[str, str]:
     """
     _require_trusted(_file())
     try:
-        return dict(_fresh_loader().get_token_for_http_header(ignore_auth_mode=True))
+        ray_private.reload_token()
+        return ray_private.stored_token_headers()
     except AuthenticationError as error:
         raise ValueError(str(error).partition(". ")[0]) from None
 
@@ -52,7 +52,7 @@ def make_token() -> None:
             os.fchmod(file.fileno(), 0o600)
             file.truncate()
             file.write(secrets.token_hex(32))
-        _fresh_loader()
+        ray_private.reload_token()
     except OSError as error:
         raise ValueError(
             f"cannot write the cluster's token to {path}: {error.strerror}; set RAY_AUTH_TOKEN, or use --no-token "
@@ -68,7 +68,7 @@ def token_wanted() -> bool:
 def use_token(wanted: bool) -> None:
     """Let this process, and those that it starts, talk to clusters with the token, or without it."""
     os.environ[MODE] = "token" if wanted else "disabled"
-    _raylet().Config.initialize("")  # else it keeps what it read when Ray was imported
+    ray_private.reload_auth_mode()
 
 
 def settle_token(address: str) -> None:
@@ -97,23 +97,14 @@ def refusal(address: str) -> str:
 
 
 def _lets_in(address: str, headers: dict[str, str]) -> bool:
-    """Whether the head answers the question that all nodes and drivers begin with. Ray's own client would ask twenty
-    times, and log each."""
-    import grpc
-
-    with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
-        ask = channel.unary_unary("/ray.rpc.NodeInfoGcsService/GetClusterId")
-        try:
-            ask(b"", timeout=ASK_S, metadata=tuple(headers.items()))
-        except grpc.RpcError as error:
-            code = str(error.code())  # type: ignore[attr-defined]
-            if code == "StatusCode.UNAVAILABLE":
-                raise ValueError(
-                    f"what answers at {address} is no Ray head: give the port that nodes join at (6379 by default), "
-                    "not the dashboard's"
-                ) from None
-            return code != "StatusCode.UNAUTHENTICATED"
-    return True
+    """Return False if the head refuses these headers, and True if it answers, or fails for another reason."""
+    status = ray_private.ask_cluster_id(address, headers, ASK_S)
+    if status == "UNAVAILABLE":
+        raise ValueError(
+            f"what answers at {address} is no Ray head: give the port that nodes join at (6379 by default), "
+            "not the dashboard's"
+        )
+    return status != "UNAUTHENTICATED"
 
 
 def _file() -> Path:
@@ -128,15 +119,3 @@ def _require_trusted(file: Path) -> None:
     status = file.stat()
     if not stat.S_ISREG(status.st_mode) or status.st_uid not in (os.geteuid(), 0, Path.home().stat().st_uid):
         raise ValueError(f"{file} is no file of yours; remove it, or set RAY_AUTH_TOKEN")
-
-
-def _fresh_loader() -> Any:
-    """Return what reads the token for this process, with nothing kept of what it read before."""
-    loader = _raylet().AuthenticationTokenLoader.instance()
-    loader.reset_cache()
-    return loader
-
-
-def _raylet() -> Any:
-    """Ray's core, which has no types."""
-    return import_module("ray._raylet")

@@ -6,7 +6,6 @@ All of it goes through the port of the cluster's dashboard.
 import asyncio
 import io
 import json
-import logging
 import tempfile
 import time
 import zipfile
@@ -23,10 +22,10 @@ from rl.monitoring.loss_curve import draw_loss_curve
 from rl.run.jsonl import read_metrics
 from rl.sweep.findings import write_findings
 from rl.sweep.results import read_all
+from rollout import ray_private
 
 STOP_WAIT_S = 120
 """A stopped run may take this long to close what it opened. Ray's own 3 s would kill it half-way."""
-PACKAGING = "ray._private.runtime_env.packaging"
 AGENT_WAIT_S = 60
 """How long a head may take to be ready for its first job."""
 ENDED = {"SUCCEEDED": 0, "STOPPED": 130, "FAILED": 1}
@@ -67,20 +66,15 @@ class Cluster:
     def __init__(self, address: str) -> None:
         from ray.job_submission import JobSubmissionClient
 
-        # Importing it has set this to INFO: lines about packages and their hashes between ours.
-        for noisy in ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk", PACKAGING):
-            logging.getLogger(noisy).setLevel(logging.WARNING)
+        ray_private.quiet_job_client()
         self.address = address.rstrip("/")
         with translated(self.address):
             self._client: Any = JobSubmissionClient(self.address, headers=self._token_headers())
 
     def _token_headers(self) -> dict[str, str]:
         """What lets us in, if the cluster asks for it."""
-        import requests
-
-        answer = requests.get(f"{self.address}/api/authentication_mode", timeout=30)
-        if not answer.ok or answer.json()["authentication_mode"] != "token":
-            return {}  # an older Ray does not know the question
+        if not ray_private.dashboard_wants_token(self.address, timeout_s=30):
+            return {}
         if not (headers := token_headers()):
             raise ValueError(refusal(self.address))
         return headers
@@ -113,9 +107,9 @@ class Cluster:
     def _require_our_ray(self) -> None:
         """A rankone that runs there has the Ray that is there, and this one has no use for its answers."""
         with translated(self.address):
-            answer = self._client._do_request("GET", "/api/version")
-        theirs, ours = str(answer.json().get("ray_version", "")), ray_version()
-        if answer.ok and theirs.split(".")[:2] != ours.split(".")[:2]:
+            theirs = ray_private.dashboard_ray_version(self._client)
+        ours = ray_version()
+        if theirs is not None and theirs.split(".")[:2] != ours.split(".")[:2]:
             raise ValueError(
                 f"the cluster at {self.address} runs Ray {theirs}, and this is Ray {ours}: use the same on both"
             )
@@ -222,7 +216,9 @@ class Cluster:
         import requests
 
         try:
-            answer = requests.get(f"{self.address}/rankone/{path}", headers=self._client._headers, timeout=60)
+            answer = requests.get(
+                f"{self.address}/rankone/{path}", headers=ray_private.job_client_headers(self._client), timeout=60
+            )
         except requests.RequestException as error:
             raise ClusterError(f"no cluster answers at {self.address}: {error}") from None
         if answer.status_code in (401, 403):
