@@ -31,7 +31,9 @@ from rewards.types import Problem
 from rl.config import RunConfig
 from rl.data import Split
 from rl.launch.sft_run import prepare
-from rl.learner.torch_learner import TorchLearner
+from rl.learner.joint_updates import JointUpdates
+from rl.learner.policy import PolicySpec
+from rl.learner.policy_host import LearnerSpec, LocalHost
 from rl.run.export import export_merged
 from rl.settings.toml import load_config
 from rl.sft import as_the_learner_sees_it, log_loss, train_sft
@@ -139,10 +141,12 @@ def teach(config: RunConfig, problems: Sequence[Problem]) -> tuple[Adapter, floa
     """The last policy, what it knows of the answers in bits, and how many numbers were trained."""
     prepared = prepare(config, CONFIG.parent)
     config = as_the_learner_sees_it(prepared.config)
-    learner = TorchLearner("capacity", config.model, config.lora, config.learner, temperature=1.0, seed=config.seed)
+    host = LocalHost(LearnerSpec(config.model, "cpu", config.learner, config.lora))
     split = Split(train=tuple(problems), held_out=tuple(problems[:1]))
 
     async def taught() -> tuple[Adapter, float, int]:
+        spec = PolicySpec("capacity", config.lora, config.learner, 1.0, config.seed)
+        learner = await JointUpdates(host).register(spec)
         policy = await train_sft(config, split, prepared.encode_sft, learner, Nowhere())
         lesson = [prepared.encode_sft(problem) for problem in problems]
         nats = await log_loss(learner, lesson) * sum(len(one.completion) for one in lesson)

@@ -32,7 +32,8 @@ import psutil
 
 from lora.files import read_peft
 from rl.algorithm.evaluate import Evaluation
-from rl.cluster.components import disconnect, open_components
+from rl.cluster.components import open_components
+from rl.cluster.connect import disconnect
 from rl.config import RunConfig
 from rl.launch.train_run import open_sinks, prepare, train_with_restarts
 from rl.run.directory import RunDirectory

@@ -45,6 +45,12 @@ class FullWeights:
                 master.copy_(tensors[name])
         self.sync()
 
+    def detach(self) -> None:
+        """Give the model its own weights back, and train them no longer."""
+        self._show(self._base)
+        for parameter in self._parameters.values():
+            parameter.requires_grad_(False)
+
     def sync(self) -> None:
         """Bring the model's copies to what the masters are, after the optimizer moved them."""
         self._show(self._masters)

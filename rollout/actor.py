@@ -3,29 +3,22 @@
 import asyncio
 import contextlib
 import os
-import re
-import shutil
 from collections.abc import AsyncGenerator, Generator, Sequence
 from typing import Any, Self
 
 import ray
-from ray.exceptions import ObjectStoreFullError, OutOfDiskError, RayError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from lora.config import LoraConfig, ModelConfig
 from lora.types import Adapter
-from rollout import ray_private
 from rollout.config import RolloutConfig, SamplingConfig
 from rollout.create import create_engine
 from rollout.environment import torch_environment, worker_environment
 from rollout.placement import ActorPlacement, check_device
+from rollout.ray_errors import cause, describe_death, is_death
 from rollout.shm_dir import remove_openmp_files
 from rollout.types import Completion, Engine, EngineDied
 from rollout.vllm_engine import MEMORY_HINT
-
-RAY_STOPS_AT = 0.95
-"""Share of a disk from which on Ray writes no more objects to it."""
-STORE_FULL = (ObjectStoreFullError, OutOfDiskError)
-"""No worker's fault, and not mended by another one."""
 
 
 class EngineActor:
@@ -87,12 +80,6 @@ class AdapterStore:
             for name in list(self._references)[: -self._keep]:
                 del self._references[name]
         return self._references[adapter.name]
-
-
-_SHORT_OF_MEMORY = re.compile(
-    r"low on memory.{0,80}?node \(IP: ([^,]+),.{0,120}?was ([\d.]+ ?GB) used / ([\d.]+ ?GB) limit", re.DOTALL
-)
-"""In the page of figures that Ray gives of that."""
 
 
 class RayEngine(Engine):
@@ -208,10 +195,10 @@ class RayEngine(Engine):
         except RayTaskError as error:
             if isinstance(error.cause, EngineDied):  # its process is there, and good for nothing
                 self.kill()
-            raise error.cause from error
-        except STORE_FULL:
-            raise
-        except RayError as error:  # its process or node is gone, or can no longer be reached, or what it answered is
+            raise cause(error) from error
+        except RayError as error:
+            if not is_death(error):
+                raise
             self.kill()
             raise EngineDied(f"{self.name} died: {describe_death(error)}") from error
         except TimeoutError as error:
@@ -228,32 +215,3 @@ def _cancelled_with_its_user(call: Any) -> Generator[None]:
         if ray.is_initialized():  # or all of it is gone, and asking would start another cluster
             ray.cancel(call)
         raise
-
-
-def describe_death(error: RayError) -> str:
-    """What Ray knows of an actor's end, in one line: which process it was, and how it ended."""
-    if (short := _SHORT_OF_MEMORY.search(str(error))) is not None:
-        return f"Ray ended it because its node {short[1]} was short of memory, {short[2]} of {short[3]} in use"
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    facts = dict(line.split(": ", 1) for line in lines[1:] if line.startswith(("pid: ", "ip: ")))
-    where = f"process {facts['pid']} on {facts['ip']}: " if len(facts) == 2 else ""
-    reason = (lines or [type(error).__name__])[-1]
-    told = reason.partition(" Some common causes")[0].rpartition("Worker exit detail: ")[2][:300]
-    return where + told + _of_a_full_disk()
-
-
-def _of_a_full_disk() -> str:
-    """A process of Ray's dies without a word where its logs and objects find no room."""
-    if not ray.is_initialized():
-        return ""
-    directory = ray_private.session_path()
-    try:
-        disk = shutil.disk_usage(directory)
-    except OSError:  # it is gone, which is not to hide the death
-        return ""
-    if disk.free > disk.total * (1 - RAY_STOPS_AT):
-        return ""
-    return (
-        f" (this node's disk below {directory} is full, where Ray keeps its logs and what its object store has no room "
-        "for: make room there, and go on with --resume)"
-    )

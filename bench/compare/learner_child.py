@@ -5,7 +5,6 @@ tokens: what the update would cost if it were nothing but its largest products, 
 several such passes, and for an update whose cores share every operation, as it was before microbatches had threads.
 """
 
-import asyncio
 import json
 import random
 import resource
@@ -25,11 +24,13 @@ from rl.algorithm.advantage import advantages
 from rl.algorithm.batch import build_batch
 from rl.config import RunConfig
 from rl.learner import microbatch_threads
-from rl.learner.torch_learner import TorchLearner
+from rl.learner.policy import PolicySpec
+from rl.learner.policy_host import LearnerSpec, PolicyHost, PolicyUpdate
 from rl.types import Group, TrainBatch
 from rollout.types import Completion
 
 Job = dict[str, Any]
+RUN = "speed"
 
 
 def main() -> None:
@@ -38,30 +39,28 @@ def main() -> None:
     if not job.get("side_by_side", True):
         microbatch_threads.MOST_AT_ONCE = 1
     config = RunConfig.model_validate(job["config"])
-    learner = TorchLearner(
-        "speed", config.model, config.lora, config.learner, temperature=config.sampling.temperature, seed=0
-    )
+    host = one_policy(config)
     skeleton: Any = load_skeleton(config.model)
     batch = make_batch(job["prompts"], config, skeleton.config.vocab_size)
     flops = count(skeleton, config.lora, batch.rows)
     tokens = sum(len(row.token_ids) for row in batch.rows)
     products = plain_products(config, min(tokens, config.learner.tokens_per_microbatch))
     products()
-    asyncio.run(learner.update(batch))
+    host.update([PolicyUpdate(RUN, batch)])
     peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
     _answer(
         lora_flops=flops.lora,
         full_flops=flops.full,
-        executed_flops=executed(learner, batch),
+        executed_flops=executed(host, batch),
         peak_mib=peak_mib,
         tokens=tokens,
-        trained_parameters=asyncio.run(learner.facts())["trained_parameters"],
-        model_parameters=asyncio.run(learner.facts())["model_parameters"],
+        trained_parameters=host.facts(RUN)["trained_parameters"],
+        model_parameters=host.facts(RUN)["model_parameters"],
     )
     for _ in sys.stdin:
         passes = [products() for _ in range(job.get("passes", 1))]
         start = time.perf_counter()
-        asyncio.run(learner.update(batch))
+        host.update([PolicyUpdate(RUN, batch)])
         seconds = time.perf_counter() - start
         _answer(
             seconds=seconds,
@@ -70,12 +69,19 @@ def main() -> None:
         )
 
 
-def executed(learner: TorchLearner, batch: TrainBatch) -> int:
+def one_policy(config: RunConfig) -> PolicyHost:
+    """A learner with one policy, called `RUN`."""
+    host = PolicyHost(LearnerSpec(config.model, "cpu", config.learner, config.lora))
+    host.add(PolicySpec(RUN, config.lora, config.learner, config.sampling.temperature, seed=0))
+    return host
+
+
+def executed(host: PolicyHost, batch: TrainBatch) -> int:
     """Floating-point operations of an update, by torch's counter, which sees the thread that it is in alone."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with FlopCounterMode(display=False) as counter:
-        asyncio.run(learner.update(batch))
+        host.update([PolicyUpdate(RUN, batch)])
     torch.set_num_threads(threads)
     return counter.get_total_flops()
 

@@ -13,7 +13,8 @@ from rich.console import Console
 
 from lora.types import Adapter
 from rl.algorithm.evaluate import Evaluation
-from rl.cluster.components import connect, disconnect, open_components
+from rl.cluster.components import open_components
+from rl.cluster.connect import connect, disconnect
 from rl.launch.train_run import Prepared, make_sinks
 from rl.monitoring.progress import LogLines
 from rl.run.directory import FileJournal, RunDirectory

@@ -32,13 +32,18 @@ def build_batch(groups: Sequence[Group], advantages_P_G: Sequence[Sequence[float
 
 def split_rows(rows: Sequence[Row], count: int) -> list[list[Row]]:
     """Divide rows among that many learners, about equally by their inputs. The same rows always divide the same way."""
-    shares: list[list[Row]] = [[] for _ in range(count)]
+    return [[rows[i] for i in indices] for indices in split_indices(rows, count)]
+
+
+def split_indices(rows: Sequence[Row], count: int) -> list[list[int]]:
+    """Return which rows each learner gets, by their indices, as `split_rows` divides them."""
+    shards: list[list[int]] = [[] for _ in range(count)]
     load = [0] * count
-    for row in sorted(rows, key=lambda row: -len(row.token_ids)):
+    for index in sorted(range(len(rows)), key=lambda i: -len(rows[i].token_ids)):
         least = load.index(min(load))
-        shares[least].append(row)
-        load[least] += len(row.token_ids)
-    return shares
+        shards[least].append(index)
+        load[least] += len(rows[index].token_ids)
+    return shards
 
 
 def pack_rows(prompt: list[int], advised: Sequence[Advised], tokens_per_row: int) -> list[Row]:

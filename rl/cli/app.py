@@ -81,8 +81,10 @@ def eval_command(
 ) -> None:
     """Measure an adapter's accuracy, or the base model's, on the held-out problems."""
     from rl.algorithm.evaluate import Evaluation, evaluate
-    from rl.cluster.components import disconnect, open_engine, open_grader
+    from rl.cluster.components import open_grader
+    from rl.cluster.connect import disconnect
     from rl.cluster.interrupts import cancel_on_signals, ended_by_signals
+    from rl.cluster.workers import open_engine
     from rl.launch.train_run import prepare_evaluation, try_reward
     from rl.run.export import find_adapter, lora_config, untrained_adapter
     from rl.settings.toml import load_config

@@ -11,6 +11,7 @@ import ray
 from rl.cluster.ray_directory import known_head, session_directory
 from rl.cluster.token import make_token, settle_token, token_wanted
 from rl.monitoring.dashboard.host import find_host
+from rl.shadowing import raise_if_shadowed
 from rollout import ray_private
 
 log = logging.getLogger(__name__)
@@ -20,6 +21,32 @@ PATIENCE_S = 10.0
 OBJECT_STORE_BYTES = 512 * 2**20
 """For a cluster of our own on this machine: adapters and batches are small."""
 TOO_BUSY = "this machine is too busy to start Ray; end what else runs here, and try again"
+
+
+def connect() -> None:
+    """Join the cluster that `RAY_ADDRESS` names, else the one that `rankone up` made this machine a node of.
+
+    Where there is none, or `RAY_ADDRESS` is "local", start one for this run alone.
+
+    Raises:
+        ValueError: nothing answers at `RAY_ADDRESS`, it is another version, or a file here hides a package of ours.
+        ClusterStartError: Ray would not start.
+    """
+    if ray.is_initialized():
+        return
+    raise_if_shadowed()
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "rankone"}
+    address = os.environ.get("RAY_ADDRESS", "")
+    if address not in ("", "local"):
+        join(address, **quiet)
+    elif address == "local" or not join_here(**quiet):
+        start(**quiet)
+
+
+def disconnect() -> None:
+    """Leave the cluster; one that `connect` started ends with it."""
+    if ray.is_initialized():
+        ray.shutdown()
 
 
 class ClusterStartError(RuntimeError):

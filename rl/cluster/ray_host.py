@@ -1,89 +1,236 @@
-"""A `PolicyHost` in a Ray actor."""
+"""The learner in Ray actors: one, or several that divide the rows of each update."""
 
 import asyncio
 import os
-from collections.abc import Callable
-from typing import Any, Self
+import socket
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self, TypeVar
 
 import ray
-from ray.exceptions import RayError, RayTaskError
 
-from rl.learner.policy_host import LearnerHost, LearnerSpec
+from lora.types import Adapter
+from rl.algorithm.batch import split_indices
+from rl.learner.collectives import init_process_group
+from rl.learner.policy import AdamConfig, PolicySpec
+from rl.learner.policy_host import LearnerHost, LearnerSpec, Metrics, PolicyHost, PolicyUpdate, Under
+from rl.learner.shared_model import ForwardBackward
 from rl.types import LearnerDied
-from rollout.actor import STORE_FULL, describe_death
 from rollout.environment import torch_environment
 from rollout.placement import ActorPlacement, check_device
+from rollout.ray_errors import cause, describe_death, is_death
+
+GRACE_S = 5.0
+"""How long the other learners may take to notice that one of them is gone."""
+
+T = TypeVar("T")
 
 
-class HostActor:
-    """What runs inside the actor. It loads the model in `start`, so that a refusal reaches the caller whole."""
+@dataclass(frozen=True, slots=True)
+class Rendezvous:
+    """Where learners that share an update find each other."""
 
-    async def start(self, threads: int, spec: LearnerSpec) -> None:
+    address: str
+    rank: int
+    world_size: int
+
+
+class LearnerActor(PolicyHost):
+    """A `PolicyHost` in an actor. It loads the model in `start`, so that a refusal reaches the caller whole."""
+
+    def __init__(self) -> None:
+        """Begin without a model."""
+
+    def start(self, threads: int, spec: LearnerSpec, rendezvous: Rendezvous | None) -> None:
+        """Load the model, and meet the other learners if there are any."""
         import torch
-
-        from rl.learner.policy_host import PolicyHost
 
         check_device(spec.device)
         torch.set_num_threads(threads)
-        self._host = PolicyHost(spec)
+        group = None
+        if rendezvous is not None:
+            place = rendezvous.address, rendezvous.rank, rendezvous.world_size
+            group = init_process_group(spec.device, *place, lockstep=spec.learner.shard)
+        PolicyHost.__init__(self, spec, group)
 
-    async def call(self, method: str, *arguments: Any) -> Any:
-        return getattr(self._host, method)(*arguments)
+    def address(self) -> str:
+        """Return a free port of this node, for the others to meet at."""
+        with socket.socket() as probe:
+            probe.bind(("", 0))
+            return f"{ray.util.get_node_ip_address()}:{probe.getsockname()[1]}"
 
-    async def pid(self) -> int:
+    def pid(self) -> int:
         return os.getpid()
 
 
 class RayHost(LearnerHost):
-    """Every call raises `LearnerDied` if the actor is gone or silent."""
+    """The actors as their user sees them: as one. Every call raises `LearnerDied` if one of them is gone or silent.
 
-    def __init__(self, spec: LearnerSpec, place: Callable[[], ActorPlacement], stall_timeout: float) -> None:
+    Several divide each update's rows and add up their gradients, so that each makes the whole update; what changes or
+    needs all parts of a model is asked of all of them, the rest of the first.
+    """
+
+    def __init__(self, spec: LearnerSpec, place: Callable[[int], ActorPlacement]) -> None:
         self._spec = spec
         self._place = place
-        self._stall_timeout = stall_timeout
-        self._handle: Any = None
+        self._stall_timeout = spec.learner.stall_timeout
+        self._actors: list[Any] = []
 
     @classmethod
-    async def start(cls, spec: LearnerSpec, place: Callable[[], ActorPlacement], *, stall_timeout: float) -> Self:
-        """Start an actor at what is its place each time it starts. Raises ValueError if there is no such model."""
-        host = cls(spec, place, stall_timeout)
-        await host.restart()
+    async def start(cls, spec: LearnerSpec, place: Callable[[int], ActorPlacement]) -> Self:
+        """Start an actor for each learner, at what is its place each time it starts.
+
+        Raises:
+            ValueError: the model was refused, e.g. because there is no such model.
+        """
+        host = cls(spec, place)
+        await host._start()
         return host
 
     async def restart(self) -> None:
-        await self.close()
-        actor: Any = ray.remote(HostActor)
-        place = self._place()
-        environment = torch_environment(on_gpu=bool(place.gpus))
-        self._handle = actor.options(runtime_env={"env_vars": environment}, **place.actor_options()).remote()
+        await self.close()  # one that cannot be reached may still hold its GPU
         try:
-            await self._reply(self._handle.start.remote(place.threads, self._spec))
-        except BaseException:  # also when the start is cancelled: nobody else knows of the actor yet
-            await self.close()
-            raise
+            await self._start()
+        except ValueError as error:  # refused, though the same was accepted once
+            raise LearnerDied(f"the learner did not come back: {error}") from error
 
-    async def call(self, method: str, *arguments: Any) -> Any:
-        return await self._reply(self._handle.call.remote(method, *arguments))
+    async def add(self, spec: PolicySpec) -> None:
+        await self._all(actor.add.remote(spec) for actor in self._started())
+
+    async def remove(self, run: str) -> None:
+        await self._all(actor.remove.remote(run) for actor in self._started())
+
+    async def update(self, updates: Sequence[PolicyUpdate]) -> list[Metrics]:
+        actors = self._started()
+        shards = _split(updates, _assignments(updates, len(actors)))
+        metrics = await self._all(actor.update.remote(shard) for actor, shard in zip(actors, shards, strict=True))
+        return metrics[0]
+
+    async def forward_backward(self, updates: Sequence[PolicyUpdate]) -> list[ForwardBackward]:
+        actors = self._started()
+        assignments = _assignments(updates, len(actors))
+        shards = _split(updates, assignments)
+        outputs: list[list[ForwardBackward]] = await self._all(
+            actor.forward_backward.remote(shard) for actor, shard in zip(actors, shards, strict=True)
+        )
+        return _merge(outputs, assignments)
+
+    async def optim_step(self, run: str, adam: AdamConfig) -> Metrics:
+        return (await self._all(actor.optim_step.remote(run, adam) for actor in self._started()))[0]
+
+    async def publish(self, run: str) -> Adapter:
+        return await self._first(lambda actor: actor.publish.remote(run))
+
+    async def score(self, run: str, sequences: Sequence[Sequence[int]], under: Under) -> list[list[float]]:
+        if self._spec.learner.shard:  # who holds only a part of the model cannot score alone
+            return (await self._all(actor.score.remote(run, sequences, under) for actor in self._started()))[0]
+        return await self._first(lambda actor: actor.score.remote(run, sequences, under))
+
+    async def state(self, run: str) -> bytes:
+        return await self._first(lambda actor: actor.state.remote(run))
+
+    async def load_state(self, run: str, state: bytes) -> None:
+        reference = ray.put(state)
+        await self._all(actor.load_state.remote(run, reference) for actor in self._started())
+
+    async def facts(self, run: str) -> Mapping[str, int]:
+        return await self._first(lambda actor: actor.facts.remote(run))
+
+    async def pid(self, rank: int = 0) -> int:
+        """Return an actor's process id, on its node."""
+        return (await self._all([self._started()[rank].pid.remote()]))[0]
 
     async def close(self) -> None:
-        if self._handle is not None:
-            ray.kill(self._handle)
+        for actor in self._actors:
+            ray.kill(actor)
+        self._actors = []
 
-    async def pid(self) -> int:
-        """The actor's process id, on its node."""
-        return await self._reply(self._handle.pid.remote())
-
-    async def _reply(self, reference: Any) -> Any:
+    async def _start(self) -> None:
+        places = [self._place(rank) for rank in range(self._spec.learner.num_learners)]
+        self._actors = [_create(place) for place in places]
         try:
-            async with asyncio.timeout(self._stall_timeout):
-                return await reference
-        except RayTaskError as error:
-            raise error.cause from error
-        except STORE_FULL:
+            meetings = await self._meetings()
+            await self._all(
+                actor.start.remote(place.threads, self._spec, meeting)
+                for actor, place, meeting in zip(self._actors, places, meetings, strict=True)
+            )
+        except BaseException:  # also when the start is cancelled: nobody else knows of the actors yet
+            await self.close()
             raise
-        except RayError as error:  # its process or node is gone, or can no longer be reached, or what it answered is
+
+    async def _meetings(self) -> list[Rendezvous | None]:
+        world_size = len(self._actors)
+        if world_size == 1:
+            return [None]
+        address: str = await self._first(lambda actor: actor.address.remote())
+        return [Rendezvous(address, rank, world_size) for rank in range(world_size)]
+
+    def _started(self) -> list[Any]:
+        """Return the actors. Another caller may have heard of their death first, and closed them."""
+        if not self._actors:
+            raise LearnerDied("the learner died, and has not been started again")
+        return self._actors
+
+    async def _first(self, ask: Callable[[Any], Awaitable[T]]) -> T:
+        return (await self._all([ask(self._started()[0])]))[0]
+
+    async def _all(self, references: Iterable[Awaitable[T]]) -> list[T]:
+        """Return all answers; the death of one learner is the death of all, because the others wait for it."""
+        answers = [asyncio.ensure_future(_answer(reference)) for reference in references]
+        try:
+            done, late = await asyncio.wait(answers, timeout=self._stall_timeout, return_when=asyncio.FIRST_EXCEPTION)
+            if late and any(answer.exception() for answer in done):
+                more, late = await asyncio.wait(late, timeout=GRACE_S)
+                done |= more
+        finally:
+            for answer in answers:
+                answer.cancel()
+        errors = [error for answer in done if (error := answer.exception()) is not None]
+        deaths = [error for error in errors if is_death(error)]
+        if late or deaths:
             await self.close()
-            raise LearnerDied(f"the learner died: {describe_death(error)}") from error
-        except TimeoutError as error:
-            await self.close()
-            raise LearnerDied(f"the learner said nothing for {self._stall_timeout:g} s") from error
+            reason = describe_death(deaths[0]) if deaths else f"it said nothing for {self._stall_timeout:g} s"
+            raise LearnerDied(f"the learner died: {reason}") from (deaths[0] if deaths else None)
+        for error in errors:
+            raise cause(error) from error
+        return [answer.result() for answer in answers]
+
+
+def _create(place: ActorPlacement) -> Any:
+    actor: Any = ray.remote(LearnerActor)
+    environment = torch_environment(on_gpu=bool(place.gpus))
+    return actor.options(runtime_env={"env_vars": environment}, **place.actor_options()).remote()
+
+
+async def _answer(reference: Awaitable[T]) -> T:
+    return await reference
+
+
+def _assignments(updates: Sequence[PolicyUpdate], count: int) -> list[list[list[int]]]:
+    """Return, by policy and learner, which of the policy's rows the learner gets."""
+    return [split_indices(update.batch.rows, count) for update in updates]
+
+
+def _split(updates: Sequence[PolicyUpdate], assignments: Sequence[list[list[int]]]) -> list[list[PolicyUpdate]]:
+    """Return each learner's share of the updates. Divisors stay a whole step's, so that the parts add up."""
+
+    def part(update: PolicyUpdate, indices: list[int]) -> PolicyUpdate:
+        return replace(update, batch=replace(update.batch, rows=[update.batch.rows[i] for i in indices]))
+
+    return [
+        [part(update, indices) for update, indices in zip(updates, by_policy, strict=True)]
+        for by_policy in zip(*assignments, strict=True)
+    ]
+
+
+def _merge(outputs: Sequence[list[ForwardBackward]], assignments: Sequence[list[list[int]]]) -> list[ForwardBackward]:
+    """Put the learners' logprobs back into the order of the rows; metrics are the same at all of them."""
+    merged: list[ForwardBackward] = []
+    for of_learners, by_learner in zip(zip(*outputs, strict=True), assignments, strict=True):
+        by_row = {
+            index: logprobs
+            for output, indices in zip(of_learners, by_learner, strict=True)
+            for index, logprobs in zip(indices, output.logprobs, strict=True)
+        }
+        merged.append(ForwardBackward(of_learners[0].metrics, [by_row[i] for i in range(len(by_row))]))
+    return merged

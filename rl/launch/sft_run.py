@@ -18,8 +18,10 @@ from lora.types import Adapter
 from rl.algorithm.demonstrations import SftEncoder
 from rl.algorithm.evaluate import evaluate
 from rl.algorithm.liveness import NUM_SEQUENCES, Reference
-from rl.cluster.components import connect, disconnect, open_components, open_learner, say_checkpointing
+from rl.cluster.components import open_components
+from rl.cluster.connect import connect, disconnect
 from rl.cluster.interrupts import cancel_on_signals, ended_by_signals, in_daemon
+from rl.cluster.learner import open_learner, say_checkpointing
 from rl.cluster.reservation import reserve
 from rl.config import RunConfig, replaced
 from rl.data import Split, absolute_paths, check_step_size, load_problems, sample_held_out

@@ -20,8 +20,10 @@ from lora.load import load_tokenizer
 from rewards.math_answer import check_answers
 from rewards.preflight import preflight
 from rewards.types import Problem
-from rl.cluster.components import connect, disconnect, open_components, open_grader, say_checkpointing
+from rl.cluster.components import open_components, open_grader
+from rl.cluster.connect import connect, disconnect
 from rl.cluster.interrupts import cancel_on_signals, ended_by_signals, in_daemon
+from rl.cluster.learner import say_checkpointing
 from rl.config import RunConfig, replaced
 from rl.data import Split, absolute_paths, check_step_size, load_problems
 from rl.data.prompts import Encoder

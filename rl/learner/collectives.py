@@ -72,9 +72,9 @@ class TorchProcessGroup(ProcessGroup):
         return int(largest)
 
 
-def init_process_group(device: str, address: str, rank: int, count: int, *, in_step: bool) -> TorchProcessGroup:
+def init_process_group(device: str, address: str, rank: int, world_size: int, *, lockstep: bool) -> TorchProcessGroup:
     """Meet the other learners at HOST:PORT, which rank 0 opens; returns when all are there."""
     distributed: Any = torch.distributed
     backend = "nccl" if device.startswith("cuda") else "gloo"
-    distributed.init_process_group(backend, init_method=f"tcp://{address}", rank=rank, world_size=count)
-    return TorchProcessGroup(device, lockstep=in_step)
+    distributed.init_process_group(backend, init_method=f"tcp://{address}", rank=rank, world_size=world_size)
+    return TorchProcessGroup(device, lockstep=lockstep)

@@ -8,19 +8,16 @@ what it would have learned from the host's new beginning is not its own.
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
 
 from lora.types import Adapter
 from rl.learner.policy import PolicySpec
-from rl.learner.policy_host import LearnerHost, PolicyUpdate
+from rl.learner.policy_host import LearnerHost, Metrics, PolicyUpdate, Under
 from rl.types import Learner, LearnerDied, TrainBatch
-
-Metrics = dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
-    part: PolicyUpdate
+    update: PolicyUpdate
     metrics: "asyncio.Future[Metrics]"
 
 
@@ -46,7 +43,7 @@ class JointUpdates:
         async with self._changing:
             assert spec.run not in self._specs, spec.run
             try:
-                await self._host.call("add", spec)
+                await self._host.add(spec)
                 self._specs[spec.run] = spec
             except LearnerDied:
                 await self._restart_host([*self._specs.values(), spec])
@@ -61,24 +58,28 @@ class JointUpdates:
 
     async def free(self, run: str) -> None:
         """Give the place of a policy that left to another."""
-        await self._host.call("remove", run)
+        await self._host.remove(run)
 
-    async def call(self, generation: int, method: str, *arguments: Any) -> Any:
-        """Raises LearnerDied if the host is gone, or was since that generation."""
+    def host(self, generation: int) -> LearnerHost:
+        """Return the host that a policy of that generation may call. Raises LearnerDied if it was gone since."""
         self._check(generation)
-        return await self._host.call(method, *arguments)
+        return self._host
 
-    async def update(self, generation: int, part: PolicyUpdate) -> Metrics:
-        """This policy's part of the next round; its metrics when the round is done. Raises LearnerDied as above."""
+    async def update(self, generation: int, update: PolicyUpdate) -> Metrics:
+        """Add a policy's part to the next round; return its metrics when the round is done.
+
+        Raises:
+            LearnerDied: the host is gone, or was since that generation.
+        """
         self._check(generation)
-        brought = _Pending(part, asyncio.get_running_loop().create_future())
-        self._pending[part.run] = brought
+        pending = _Pending(update, asyncio.get_running_loop().create_future())
+        self._pending[update.run] = pending
         self._run_if_complete()
         try:
-            return await brought.metrics
+            return await pending.metrics
         finally:
-            if self._pending.get(part.run) is brought:  # cancelled while it waited
-                del self._pending[part.run]
+            if self._pending.get(update.run) is pending:  # cancelled while it waited
+                del self._pending[update.run]
 
     async def restart(self, generation: int) -> int:
         """Bring the host back, unless another policy has done so since that generation; the generation now."""
@@ -96,12 +97,12 @@ class JointUpdates:
         self.generation += 1
         self._ready = False
         waiting, self._pending = list(self._pending.values()), {}
-        for brought in waiting:
-            if not brought.metrics.done():
-                brought.metrics.set_exception(LearnerDied("the learner died while a round was gathered"))
+        for pending in waiting:
+            if not pending.metrics.done():
+                pending.metrics.set_exception(LearnerDied("the learner died while a round was gathered"))
         await self._host.restart()
         for spec in specs:
-            await self._host.call("add", spec)
+            await self._host.add(spec)
         self._ready = True
 
     def _check(self, generation: int) -> None:
@@ -109,60 +110,59 @@ class JointUpdates:
             raise LearnerDied("the learner died, and has begun anew")
 
     def _run_if_complete(self) -> None:
-        """Run the round if it is complete."""
-        here = {run: one for run, one in self._pending.items() if not one.metrics.done()}  # or it was just cancelled
-        if here and here.keys() == self._specs.keys():
-            brought, self._pending = [here[run] for run in self._specs], {}
-            task = asyncio.ensure_future(self._run(brought))
+        """Run the round if every policy has brought its part."""
+        waiting = {run: part for run, part in self._pending.items() if not part.metrics.done()}  # or just cancelled
+        if waiting and waiting.keys() == self._specs.keys():
+            complete, self._pending = [waiting[run] for run in self._specs], {}
+            task = asyncio.ensure_future(self._run(complete))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
 
-    async def _run(self, brought: Sequence[_Pending]) -> None:
+    async def _run(self, complete: Sequence[_Pending]) -> None:
         try:
-            all_metrics = await self._host.call("update", [one.part for one in brought])
+            all_metrics = await self._host.update([pending.update for pending in complete])
         except Exception as error:
-            for one in brought:
-                if not one.metrics.done():
-                    one.metrics.set_exception(error)
+            for pending in complete:
+                if not pending.metrics.done():
+                    pending.metrics.set_exception(error)
             return
-        for one, metrics in zip(brought, all_metrics, strict=True):
-            if not one.metrics.done():
-                one.metrics.set_result(metrics)
+        for pending, metrics in zip(complete, all_metrics, strict=True):
+            if not pending.metrics.done():
+                pending.metrics.set_result(metrics)
 
 
 class PolicyLearner(Learner):
-    """One policy among those of a host."""
+    """One policy among those of a host, as what trains it sees it."""
 
-    def __init__(self, rounds: JointUpdates, run: str) -> None:
-        self._rounds = rounds
+    def __init__(self, joint_updates: JointUpdates, run: str) -> None:
+        self._joint_updates = joint_updates
         self._run = run
-        self._generation = rounds.generation
+        self._generation = joint_updates.generation
+
+    @property
+    def _host(self) -> LearnerHost:
+        return self._joint_updates.host(self._generation)
 
     async def publish(self) -> Adapter:
-        return await self._call("publish")
+        return await self._host.publish(self._run)
 
-    async def update(self, batch: TrainBatch, *, lr_scale: float = 1.0) -> dict[str, float]:
-        return await self._rounds.update(self._generation, PolicyUpdate(self._run, batch, lr_scale))
+    async def update(self, batch: TrainBatch, *, lr_scale: float = 1.0) -> Metrics:
+        return await self._joint_updates.update(self._generation, PolicyUpdate(self._run, batch, lr_scale))
 
-    async def score(
-        self, sequences: Sequence[Sequence[int]], *, under: Adapter | Literal["policy", "base"] = "policy"
-    ) -> list[list[float]]:
-        return await self._call("score", [list(sequence) for sequence in sequences], under)
+    async def score(self, sequences: Sequence[Sequence[int]], *, under: Under = "policy") -> list[list[float]]:
+        return await self._host.score(self._run, [list(sequence) for sequence in sequences], under)
 
     async def state(self) -> bytes:
-        return await self._call("state")
+        return await self._host.state(self._run)
 
     async def load_state(self, state: bytes) -> None:
-        await self._call("load_state", state)
+        await self._host.load_state(self._run, state)
 
     async def restart(self) -> None:
-        self._generation = await self._rounds.restart(self._generation)
+        self._generation = await self._joint_updates.restart(self._generation)
 
     async def facts(self) -> Mapping[str, int]:
-        return await self._call("facts")
+        return await self._host.facts(self._run)
 
     async def close(self) -> None:
-        self._rounds.unregister(self._run)
-
-    async def _call(self, method: str, *arguments: Any) -> Any:
-        return await self._rounds.call(self._generation, method, self._run, *arguments)
+        self._joint_updates.unregister(self._run)

@@ -1,17 +1,25 @@
-"""The learner's side of several policies on one base model: by name, wherever it runs."""
+"""The learner: one base model and the policies that are trained on it, by name.
+
+`PolicyHost` is what computes. Where it does so is behind `LearnerHost`, whose transports are `LocalHost` here and
+`rl.cluster.ray_host.RayHost`, with one actor or several that divide each update's rows.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from lora.accounting import model_parameters
 from lora.config import LoraConfig, ModelConfig
 from lora.types import Adapter
 from rl.config import LearnerConfig
+from rl.learner.collectives import ProcessGroup, SingleProcess
 from rl.learner.memory import Budget, resolve_checkpointing
-from rl.learner.policy import Policy, PolicySpec
-from rl.learner.shared_model import PolicyBatch, SharedModel
+from rl.learner.policy import AdamConfig, Policy, PolicySpec
+from rl.learner.shared_model import ForwardBackward, PolicyBatch, SharedModel
 from rl.types import TrainBatch
+
+Metrics = dict[str, float]
+Under = Adapter | Literal["policy", "base"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,79 +28,115 @@ class PolicyUpdate:
 
     run: str
     batch: TrainBatch
-    lr_scale: float
+    lr_scale: float = 1.0
+    settings: LearnerConfig | None = None
+    """Of the loss, where they are not the policy's own."""
 
 
 @dataclass(frozen=True, slots=True)
 class LearnerSpec:
-    """The base model that the policies share."""
+    """The base model that the policies share, and where it is."""
 
     model: ModelConfig
-    device: str
+    device: str = "cpu"
     learner: LearnerConfig = field(default_factory=LearnerConfig)
-    """What all policies agree on: microbatches and gradient checkpointing."""
+    """What all policies agree on: microbatches, gradient checkpointing, how many learners there are."""
     lora: LoraConfig = field(default_factory=LoraConfig)
     """The largest of the adapters."""
     budget: Budget = field(default_factory=Budget)
 
 
 class PolicyHost:
-    """A `SharedModel` and the policies on it."""
+    """Policies on one base model, in this process; where there are several learners, it is one of them."""
 
-    def __init__(self, spec: LearnerSpec) -> None:
-        """Raises ValueError if there is no such model."""
-        self.checkpointing = resolve_checkpointing(spec.model, spec.lora, spec.learner, spec.device, spec.budget)
-        self._shared = SharedModel(
+    def __init__(self, spec: LearnerSpec, group: ProcessGroup | None = None) -> None:
+        """Load the model. Raises ValueError if there is no such model, or it would not be trained on right numbers."""
+        group = group or SingleProcess()
+        checkpointing = resolve_checkpointing(spec.model, spec.lora, spec.learner, spec.device, spec.budget)
+        self.checkpointing = bool(group.max(int(checkpointing)))  # those of a sharded model go through it in lockstep
+        self.model = SharedModel(
             spec.model,
             device=spec.device,
             tokens_per_microbatch=spec.learner.tokens_per_microbatch,
             gradient_checkpointing=self.checkpointing,
+            group=group,
         )
-        self._policies: dict[str, Policy] = {}
+        self.policies: dict[str, Policy] = {}
 
     def add(self, spec: PolicySpec) -> None:
         """Begin a policy; one of that name begins anew. Raises ValueError if the model lacks a layer that it adapts."""
         self.remove(spec.run)
-        self._policies[spec.run] = self._shared.add(spec)
+        self.policies[spec.run] = self.model.add(spec)
 
     def remove(self, run: str) -> None:
         """End a policy, if there is one of that name."""
-        if run in self._policies:
-            self._shared.remove(self._policies.pop(run))
+        if run in self.policies:
+            self.model.remove(self.policies.pop(run))
 
-    def update(self, parts: Sequence[PolicyUpdate]) -> list[dict[str, float]]:
-        """One optimizer step of each policy; the metrics of each, in the parts' order."""
-        return self._shared.update([PolicyBatch(self._policies[part.run], part.batch, part.lr_scale) for part in parts])
+    def update(self, updates: Sequence[PolicyUpdate]) -> list[Metrics]:
+        """Make one optimizer step of each policy; return the metrics of each, in the updates' order."""
+        return self.model.update(self._batches(updates))
+
+    def forward_backward(self, updates: Sequence[PolicyUpdate]) -> list[ForwardBackward]:
+        """Add each policy's gradients to those it has; nothing is added to any of them if this fails."""
+        return self.model.forward_backward(self._batches(updates))
+
+    def optim_step(self, run: str, adam: AdamConfig) -> Metrics:
+        """Move a policy by the gradients that were added since its last step; return the metrics of that."""
+        return self.model.optim_step(self.policies[run], adam)
 
     def publish(self, run: str) -> Adapter:
-        return self._policies[run].publish(self._shared.dtype)
+        """Return the policy as it is now."""
+        return self.policies[run].publish(self.model.dtype)
 
-    def score(
-        self, run: str, sequences: Sequence[Sequence[int]], under: Adapter | Literal["policy", "base"]
-    ) -> list[list[float]]:
-        return self._shared.score(sequences, self._policies[run], under)
+    def score(self, run: str, sequences: Sequence[Sequence[int]], under: Under) -> list[list[float]]:
+        """Return logprobs of every token but the first, at temperature 1."""
+        return self.model.score(sequences, self.policies[run], under)
 
     def state(self, run: str) -> bytes:
-        return self._policies[run].state()
+        """Return all that a policy's next step depends on, but for gradients."""
+        return self.policies[run].state()
 
     def load_state(self, run: str, state: bytes) -> None:
-        self._policies[run].load_state(state)
+        """Bring back what `state` returned. Raises ValueError if it is damaged or of another shape."""
+        self.policies[run].load_state(state)
 
     def facts(self, run: str) -> Mapping[str, int]:
-        trained = sum(parameter.numel() for parameter in self._policies[run].parameters)
+        """Return the numbers of trained and of all parameters, and whether gradient checkpointing is on."""
         return {
-            "trained_parameters": trained,
-            "model_parameters": model_parameters(self._shared.model),
+            "trained_parameters": sum(parameter.numel() for parameter in self.policies[run].parameters),
+            "model_parameters": model_parameters(self.model.model),
             "gradient_checkpointing": int(self.checkpointing),
         }
 
+    def _batches(self, updates: Sequence[PolicyUpdate]) -> list[PolicyBatch]:
+        return [
+            PolicyBatch(self.policies[update.run], update.batch, update.lr_scale, update.settings) for update in updates
+        ]
+
 
 class LearnerHost(Protocol):
-    """A `PolicyHost`, wherever it is."""
+    """A `PolicyHost`, wherever it is. Every call raises `LearnerDied` if it is gone."""
 
-    async def call(self, method: str, *arguments: Any) -> Any:
-        """Raises LearnerDied if it is gone."""
-        ...
+    async def add(self, spec: PolicySpec) -> None: ...
+
+    async def remove(self, run: str) -> None: ...
+
+    async def update(self, updates: Sequence[PolicyUpdate]) -> list[Metrics]: ...
+
+    async def forward_backward(self, updates: Sequence[PolicyUpdate]) -> list[ForwardBackward]: ...
+
+    async def optim_step(self, run: str, adam: AdamConfig) -> Metrics: ...
+
+    async def publish(self, run: str) -> Adapter: ...
+
+    async def score(self, run: str, sequences: Sequence[Sequence[int]], under: Under) -> list[list[float]]: ...
+
+    async def state(self, run: str) -> bytes: ...
+
+    async def load_state(self, run: str, state: bytes) -> None: ...
+
+    async def facts(self, run: str) -> Mapping[str, int]: ...
 
     async def restart(self) -> None:
         """Begin anew, without policies."""
@@ -102,14 +146,41 @@ class LearnerHost(Protocol):
 
 
 class LocalHost(LearnerHost):
-    """In this process."""
+    """A `PolicyHost` in this process."""
 
     def __init__(self, spec: LearnerSpec) -> None:
         self._spec = spec
         self._host = PolicyHost(spec)
 
-    async def call(self, method: str, *arguments: Any) -> Any:
-        return getattr(self._host, method)(*arguments)
+    async def add(self, spec: PolicySpec) -> None:
+        self._host.add(spec)
+
+    async def remove(self, run: str) -> None:
+        self._host.remove(run)
+
+    async def update(self, updates: Sequence[PolicyUpdate]) -> list[Metrics]:
+        return self._host.update(updates)
+
+    async def forward_backward(self, updates: Sequence[PolicyUpdate]) -> list[ForwardBackward]:
+        return self._host.forward_backward(updates)
+
+    async def optim_step(self, run: str, adam: AdamConfig) -> Metrics:
+        return self._host.optim_step(run, adam)
+
+    async def publish(self, run: str) -> Adapter:
+        return self._host.publish(run)
+
+    async def score(self, run: str, sequences: Sequence[Sequence[int]], under: Under) -> list[list[float]]:
+        return self._host.score(run, sequences, under)
+
+    async def state(self, run: str) -> bytes:
+        return self._host.state(run)
+
+    async def load_state(self, run: str, state: bytes) -> None:
+        self._host.load_state(run, state)
+
+    async def facts(self, run: str) -> Mapping[str, int]:
+        return self._host.facts(run)
 
     async def restart(self) -> None:
         self._host = PolicyHost(self._spec)

@@ -65,8 +65,6 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     points = list(_points(config, table, path, name))
     same: dict[str, Point] = {}
     for point in points:
-        if point.config.learner.num_learners > 1 and point.config.learner.weights == "lora":
-            raise ValueError(f"{path}: the adapters of a sweep share one learner; set learner.num_learners = 1")
         other = same.setdefault(repr(point.config.model_dump(exclude={"name"})), point)
         if other is not point:
             raise ValueError(f"{path}: {other.name} and {point.name} are the same run; remove one of them")

@@ -19,9 +19,10 @@ from rich.console import Console
 from lora.inject import inject
 from lora.load import load_skeleton
 from rl.algorithm.collapse import Collapse
-from rl.cluster.components import connect, disconnect, open_components, say_checkpointing
+from rl.cluster.components import SharedComponents, open_components, open_shared_components, shared_settings
+from rl.cluster.connect import connect, disconnect
 from rl.cluster.interrupts import cancel_on_signals, ended_by_signals, in_daemon
-from rl.cluster.shared_components import SharedComponents, open_shared_components, shared_settings
+from rl.cluster.learner import say_checkpointing
 from rl.config import replaced
 from rl.data import check_step_size
 from rl.errors import one_line

@@ -8,14 +8,13 @@ import pytest
 
 from bench.compare import COMPARISONS, results
 from bench.compare.flops import count
-from bench.compare.learner_child import executed, make_batch
+from bench.compare.learner_child import executed, make_batch, one_policy
 from bench.compare.neighbour import busy_core
 from bench.compare.rollout_child import policies
 from bench.compare.table import Row
 from lora.config import ModelConfig
 from lora.load import load_skeleton
 from rl.config import RunConfig
-from rl.learner.torch_learner import TorchLearner
 from rollout.policy_queue import OldestPolicyQueue
 from rollout.vllm_engine import _Call
 
@@ -66,9 +65,8 @@ def test_an_updates_operations_are_counted_whichever_thread_they_are_in(tiny_mod
     """torch's counter sees one thread, and an update on several cores is in others."""
     config = RunConfig(model=tiny_model.model_copy(update={"max_length": 512}))
     batch = make_batch([[5, 6, 7]] * 8, config, 40)
-    learner = TorchLearner("run", config.model, config.lora, config.learner, temperature=1.0, seed=0)
     products = count(load_skeleton(config.model), config.lora, batch.rows)
-    assert executed(learner, batch) >= products.linears + products.adapters
+    assert executed(one_policy(config), batch) >= products.linears + products.adapters
 
 
 def test_a_neighbour_keeps_one_core_busy_and_is_gone_afterwards() -> None:

@@ -32,8 +32,8 @@ class Table:
         return everybodys
 
 
-class ThreadPeers(ProcessGroup):
-    in_step = False
+class ThreadGroup(ProcessGroup):
+    lockstep = False
 
     def __init__(self, table: Table, rank: int) -> None:
         self._table = table
@@ -55,7 +55,7 @@ class ThreadPeers(ProcessGroup):
 def in_threads(count: int, made: Callable[[ProcessGroup], M], work: Callable[[int, M], T]) -> list[T]:
     """What each of them comes to, by rank; they are made one after another, as transformers loads models."""
     table = Table(count)
-    learners = [made(ThreadPeers(table, rank)) for rank in range(count)]
+    learners = [made(ThreadGroup(table, rank)) for rank in range(count)]
     table.all_there = True
     with ThreadPoolExecutor(count) as threads:
         return list(threads.map(work, range(count), learners))

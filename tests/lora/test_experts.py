@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.torch_learner import TorchLearner
 from peft import PeftModel
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, MixtralConfig, OlmoeConfig, Qwen2MoeConfig, Qwen3MoeConfig
@@ -21,7 +22,6 @@ from lora.types import Adapter
 from rewards.types import Outcome, Problem, Reward
 from rl.algorithm.batch import build_batch
 from rl.config import LearnerConfig
-from rl.learner.torch_learner import TorchLearner
 from rl.run.export import export_merged, lora_config
 from rl.types import Group
 from rollout.config import SamplingConfig
@@ -180,7 +180,7 @@ async def test_a_learner_trains_experts_and_an_engine_samples_from_them(mixture:
     for _ in range(3):
         metrics = await learner.update(batch)
         assert metrics["update/nonfinite"] == 0
-    assert all(tensor.abs().sum() > 0 for tensor in learner.policy.layers.tensors().values())
+    assert all(tensor.abs().sum() > 0 for tensor in learner.policy.weights.tensors().values())
     adapter = await learner.publish()
     sequences = [[*group.prompt, *group.completions[0].token_ids] for group in groups]
     engine = TorchEngine(mixture, lora)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from helpers.cluster import ROOT
 
+from rl.cluster.components import with_room
 from rl.cluster.placement import request
-from rl.cluster.shared_components import with_room
 from rl.config import JsonLines, RunConfig, replaced
 from rl.jobs.package import JobPackage
 from rl.jobs.spec import read_job_spec

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from helpers.fakes import CRASHED, RIGHT, WRONG, SameTextGrader
+from helpers.torch_learner import TorchLearner
 
 from lora.files import read_peft, unpack
 from lora.load import load_tokenizer
@@ -15,7 +16,6 @@ from rewards.types import Grader, Problem, Reward
 from rl.config import RunConfig
 from rl.data import Split, load_problems
 from rl.data.prompts import Encoder
-from rl.learner.torch_learner import TorchLearner
 from rl.run.directory import FileJournal, RunDirectory
 from rl.run.sinks import Ended, Sink, Sinks
 from rl.settings.toml import load_config

@@ -14,17 +14,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from helpers.torch_learner import TorchLearner
 from ray.exceptions import OutOfMemoryError, RayError
 
 from lora.config import LoraConfig, ModelConfig
 from lora.types import Adapter
 from rl.algorithm.liveness import PolicyChecker, Reference, StalePolicyError
 from rl.config import LearnerConfig, LivenessConfig
-from rl.learner.torch_learner import TorchLearner
-from rollout.actor import AdapterStore, RayEngine, describe_death
+from rollout.actor import AdapterStore, RayEngine
 from rollout.config import RolloutConfig, SamplingConfig
 from rollout.placement import ActorPlacement
 from rollout.pool import EnginePool
+from rollout.ray_errors import describe_death
 from rollout.torch_engine import TorchEngine
 from rollout.types import Completion, Engine, EngineDied
 

@@ -13,12 +13,12 @@ from pathlib import Path
 import psutil
 import pytest
 import ray
+from helpers.torch_learner import TorchLearner
 
 from lora.config import LoraConfig, ModelConfig
 from lora.types import Adapter
 from rl.algorithm.liveness import PolicyChecker, Reference
 from rl.config import LearnerConfig
-from rl.learner.torch_learner import TorchLearner
 from rollout.actor import AdapterStore, RayEngine
 from rollout.config import RolloutConfig, SamplingConfig
 from rollout.placement import ActorPlacement

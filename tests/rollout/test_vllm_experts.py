@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.torch_learner import TorchLearner
 from transformers import AutoModelForCausalLM, Qwen3MoeConfig
 
 from lora.config import LoraConfig, ModelConfig
@@ -14,7 +15,6 @@ from lora.tiny_model import tiny_tokenizer
 from lora.types import Adapter
 from rl.algorithm.liveness import Reference
 from rl.config import LearnerConfig
-from rl.learner.torch_learner import TorchLearner
 from rollout.actor import AdapterStore, RayEngine
 from rollout.config import RolloutConfig, SamplingConfig
 from rollout.placement import ActorPlacement
@@ -55,7 +55,7 @@ def learner_of(mixture: ModelConfig, seed: int) -> TorchLearner:
     learner = TorchLearner(f"run{seed}", mixture, LORA, LearnerConfig(), temperature=1.0, seed=seed)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for name, tensor in learner.policy.layers.tensors().items():
+        for name, tensor in learner.policy.weights.tensors().items():
             if name.endswith("lora_B"):
                 tensor.copy_(torch.randn(tensor.shape, generator=generator) * 0.03)
     return learner

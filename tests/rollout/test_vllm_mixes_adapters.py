@@ -7,7 +7,7 @@ import pytest
 
 from lora.config import LoraConfig, ModelConfig
 from lora.types import Adapter
-from rl.cluster.shared_components import largest_adapter
+from rl.cluster.components import largest_adapter
 from rl.config import RunConfig
 from rollout.actor import AdapterStore, RayEngine
 from rollout.config import RolloutConfig, SamplingConfig

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.torch_learner import TorchLearner
 
 from lora.config import LoraConfig, ModelConfig
 from lora.files import pack, unpack
 from lora.types import Adapter
 from rl.algorithm.liveness import PolicyChecker, Reference, StalePolicyError
 from rl.config import LearnerConfig
-from rl.learner.torch_learner import TorchLearner
 from rollout.actor import AdapterStore, RayEngine
 from rollout.config import RolloutConfig, SamplingConfig
 from rollout.placement import ActorPlacement
@@ -79,7 +79,7 @@ def test_tempered_samples_carry_tempered_logprobs(
 ) -> None:
     adapter = make_adapter(tiny_model, LoraConfig(rank=1), seed=4, run="tempered")
     learner = TorchLearner("r", tiny_model, LoraConfig(rank=1), LearnerConfig(), temperature=0.5, seed=0)
-    learner.policy.layers.load(unpack(adapter.payload)[0])
+    learner.policy.weights.load(unpack(adapter.payload)[0])
     model: Any = learner.shared.model  # pyright: ignore[reportPrivateUsage]
     for prompt, group in zip(PROMPTS, sample(vllm, adapter, temperature=0.5), strict=True):
         for completion in group:

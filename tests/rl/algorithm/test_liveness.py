@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 import torch
+from helpers.torch_learner import TorchLearner
 
 from lora.config import LoraConfig, ModelConfig
 from lora.files import pack, unpack
@@ -20,7 +21,6 @@ from rl.algorithm.liveness import (
     sign_test,
 )
 from rl.config import LearnerConfig, LivenessConfig
-from rl.learner.torch_learner import TorchLearner
 from rollout.config import SamplingConfig
 from rollout.torch_engine import TorchEngine
 from rollout.types import Completion, Engine, EngineDied
@@ -83,7 +83,7 @@ async def published(model: ModelConfig, size: float) -> tuple[TorchLearner, Adap
     learner = TorchLearner(f"run-{size}", model, LORA, LearnerConfig(), temperature=1.0, seed=0)
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
-        for layer in learner.policy.layers.values():
+        for layer in learner.policy.weights.values():
             layer.lora_B.copy_(torch.randn(layer.lora_B.shape, generator=generator) * size)
     return learner, await learner.publish()
 

@@ -11,14 +11,14 @@ from unittest.mock import AsyncMock
 
 import pytest
 from helpers.fakes import ScriptedEngine
+from helpers.torch_learner import TorchLearner
 from test_train import EXAMPLE, SMALL, EagerGrader, configuration, parts_of, run, split_of, timeless
 
 from lora.types import Adapter
 from rl.algorithm.prefetch import Rollout, RolloutPrefetcher
-from rl.cluster.components import open_workers
+from rl.cluster.components import with_room
 from rl.cluster.placement import GpuShares
-from rl.cluster.shared_components import with_room
-from rl.learner.torch_learner import TorchLearner
+from rl.cluster.workers import open_workers
 from rl.run.directory import FileJournal, RunDirectory
 from rl.run.sinks import Sinks
 from rl.train import train

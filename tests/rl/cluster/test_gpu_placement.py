@@ -16,8 +16,9 @@ from ray.cluster_utils import Cluster
 from typer.testing import CliRunner
 
 from rl.cli.app import app
-from rl.cluster.components import disconnect, open_components, open_engine
-from rl.cluster.shared_components import open_shared_components
+from rl.cluster.components import open_components, open_shared_components
+from rl.cluster.connect import disconnect
+from rl.cluster.workers import open_engine
 from rl.config import RunConfig
 from rl.launch.sft_run import open_sft_components, prepare
 from rl.settings.toml import load_config
@@ -38,6 +39,9 @@ class Seat:
     async def address(self) -> str:
         return "127.0.0.1:1"
 
+    async def add(self, *_: Any) -> None:
+        """Nothing is trained."""
+
     async def where(self) -> tuple[str, list[int]]:
         return ray.get_runtime_context().get_node_id(), [int(gpu) for gpu in ray.get_gpu_ids()]
 
@@ -48,7 +52,7 @@ class Seat:
 @pytest.fixture
 def seats(monkeypatch: pytest.MonkeyPatch) -> None:
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # an actor cannot import a test
-    for name in ("rollout.actor.EngineActor", "rl.cluster.ray_learner.LearnerActor", "rl.cluster.ray_host.HostActor"):
+    for name in ("rollout.actor.EngineActor", "rl.cluster.ray_host.LearnerActor"):
         monkeypatch.setattr(name, Seat)
 
 
@@ -108,7 +112,7 @@ async def trained(config: RunConfig) -> Seats:
     async with open_components(config, "run", lambda _: []) as parts:
         learner: Any = parts.learner
         workers: Sequence[Any] = parts.engine.replicas()
-        return await where(*learner._handles, *(worker._handle for worker in workers))
+        return await where(*learner._host._actors, *(worker._handle for worker in workers))
 
 
 async def evaluated(config: RunConfig) -> Seats:
@@ -121,7 +125,7 @@ async def swept(config: RunConfig) -> Seats:
     async with open_shared_components([config, config], 2) as shared:
         host: Any = shared.joint_updates._host  # pyright: ignore[reportPrivateUsage]
         workers: Sequence[Any] = shared.engine.replicas()
-        return await where(host._handle, *(worker._handle for worker in workers))
+        return await where(*host._actors, *(worker._handle for worker in workers))
 
 
 async def fine_tuned(config: RunConfig) -> Seats:
@@ -130,7 +134,7 @@ async def fine_tuned(config: RunConfig) -> Seats:
     async with AsyncExitStack() as stack:
         learner, _ = await stack.enter_async_context(open_sft_components(prepared, "run"))
         actors: Any = learner
-        return await where(*actors._handles)
+        return await where(*actors._host._actors)
 
 
 KINDS: dict[str, Callable[[RunConfig], Awaitable[Seats]]] = {

@@ -85,7 +85,7 @@ def test_a_place_that_somebody_else_took_is_refused(place: Path) -> None:
 
 START = """
 import json, os, ray
-from rl.cluster.components import connect, disconnect
+from rl.cluster.connect import connect, disconnect
 connect()
 node = ray._private.worker._global_node
 print(json.dumps([node.get_session_dir_path(), oct(os.stat(os.path.expanduser("~/.ray/auth_token")).st_mode)]))

@@ -10,7 +10,8 @@ import pytest
 from ray.cluster_utils import Cluster
 from ray.util.placement_group import placement_group_table
 
-from rl.cluster.components import disconnect, open_components
+from rl.cluster.components import open_components
+from rl.cluster.connect import disconnect
 from rl.launch.train_run import Prepared, prepare
 from rl.settings.toml import load_config
 from rl.train import roll_out

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from helpers.fakes import SameTextGrader, ScriptedEngine
+from helpers.torch_learner import TorchLearner
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,7 +17,6 @@ from rl.algorithm.evaluate import evaluate
 from rl.algorithm.liveness import NUM_SEQUENCES, PolicyChecker
 from rl.config import RunConfig
 from rl.data import Split, sample_held_out
-from rl.learner.torch_learner import TorchLearner
 from rl.settings.toml import load_config
 from rl.sft import train_sft
 from rl.train import Components, train

@@ -158,7 +158,7 @@ def test_a_sweep_that_is_stopped_leaves_the_adapters_of_its_runs(head: Head, tmp
     ended = head.rankone("stop", job)
     assert (ended.returncode, "STOPPED" in ended.stdout) == (0, True), ended.stdout + ended.stderr
     assert time.monotonic() - began < STOP_WAIT_S / 2, "in order, and not killed when its time was over"
-    until(lambda: not actors(head.directory, "EngineActor") and not actors(head.directory, "HostActor"))
+    until(lambda: not actors(head.directory, "EngineActor") and not actors(head.directory, "LearnerActor"))
     assert head.rankone("fetch", job, "--out", tmp_path / job).returncode == 0
     left = sorted(unpack(read_peft(one).payload)[1].rank for one in (tmp_path / job).glob("*/adapter"))
     assert left == [1, 4]

@@ -22,8 +22,9 @@ from helpers.small_disk import small_disk
 from lora.files import read_peft, unpack
 from rl.cli.app import app
 from rl.cluster.components import open_components
-from rl.cluster.ray_learner import RayLearner
+from rl.cluster.ray_host import RayHost
 from rl.launch.train_run import Prepared, prepare, train_with_restarts
+from rl.learner.joint_updates import PolicyLearner
 from rl.run.directory import RunDirectory
 from rl.run.sinks import Ended, Sink, Sinks
 from rl.settings.toml import load_config
@@ -155,9 +156,11 @@ def prepared(runtime: str, **settings: str) -> Prepared:
 async def pids(parts: Components) -> dict[str, int]:
     """Of the learner and of the worker."""
     learner, worker = parts.learner, parts.engine.replicas()[0]
-    assert isinstance(learner, RayLearner)
+    assert isinstance(learner, PolicyLearner)
+    host = learner._host  # pyright: ignore[reportPrivateUsage]
+    assert isinstance(host, RayHost)
     assert isinstance(worker, RayEngine)
-    return {"learner": await learner.pid(), "worker": await worker.pid()}
+    return {"learner": await host.pid(), "worker": await worker.pid()}
 
 
 @pytest.fixture

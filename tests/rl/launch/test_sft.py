@@ -12,6 +12,7 @@ import torch
 from click.testing import Result
 from helpers.reference import logprobs
 from helpers.small_disk import small_disk
+from helpers.torch_learner import TorchLearner
 from test_prompts import byte_tokenizer
 from torch import Tensor
 from typer.testing import CliRunner
@@ -26,7 +27,6 @@ from rl.config import LearnerConfig, PromptConfig, RunConfig, SftConfig, Shot
 from rl.jobs.package import write_job
 from rl.launch.sft_run import PreparedSft, open_sft_components, prepare, resolve_sft_runtime
 from rl.launch.sft_run import train_sft as fine_tune_all
-from rl.learner.torch_learner import TorchLearner
 from rl.run.directory import FileJournal, RunDirectory
 from rl.run.sinks import Ended, Sink, Sinks
 from rl.settings.toml import load_config
@@ -120,7 +120,7 @@ def learner_of(**settings: object) -> TorchLearner:
     learner = TorchLearner("run", TINY, LoraConfig(rank=2), config, temperature=1.0, seed=0)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        for name, tensor in learner.policy.layers.tensors().items():
+        for name, tensor in learner.policy.weights.tensors().items():
             if name.endswith("lora_B"):
                 tensor.copy_(torch.randn(tensor.shape, generator=generator) * 0.05)
     return learner
@@ -136,13 +136,13 @@ def cross_entropy(learner: TorchLearner) -> Tensor:
 async def test_an_update_has_plain_cross_entropys_gradient(tokens_per_row: int, tokens_per_microbatch: int) -> None:
     learner = learner_of()
     loss = cross_entropy(learner)
-    expected = torch.autograd.grad(loss, list(learner.policy.layers.tensors().values()))
+    expected = torch.autograd.grad(loss, list(learner.policy.weights.tensors().values()))
     learner = learner_of(tokens_per_microbatch=tokens_per_microbatch)
     batch = build_sft_batch(LESSON, tokens_per_row)
     assert len(batch.rows) == (3 if tokens_per_row == 1 else 2)
     metrics = await learner.update(batch)
     assert metrics["update/loss"] == pytest.approx(loss.item(), rel=1e-5)
-    for tensor, gradient in zip(learner.policy.layers.tensors().values(), expected, strict=True):
+    for tensor, gradient in zip(learner.policy.weights.tensors().values(), expected, strict=True):
         torch.testing.assert_close(tensor.grad, gradient, rtol=1e-4, atol=2e-6)
 
 

@@ -11,15 +11,18 @@ from typing import Any
 import pytest
 from helpers.fakes import made_groups
 from helpers.hybrids import save_hybrid
+from helpers.torch_learner import TorchLearner
 
 from lora.config import LoraConfig, ModelConfig
 from lora.files import unpack
 from rl.algorithm.advantage import advantages
 from rl.algorithm.batch import build_batch, split_rows
 from rl.cluster.placement import Request
-from rl.cluster.ray_learner import RayLearner
+from rl.cluster.ray_host import RayHost
 from rl.config import LearnerConfig, RunConfig
-from rl.learner.torch_learner import TorchLearner
+from rl.learner.joint_updates import JointUpdates, PolicyLearner
+from rl.learner.policy import PolicySpec
+from rl.learner.policy_host import LearnerSpec
 from rl.types import Learner, LearnerDied, TrainBatch
 from rollout.placement import ActorPlacement
 
@@ -38,14 +41,23 @@ def arguments(
 
 
 @asynccontextmanager
-async def learners(made_of: dict[str, Any], count: int, **options: Any) -> AsyncGenerator[RayLearner]:
-    made = await RayLearner.start(
-        made_of | {"device": "cpu"}, lambda rank: ActorPlacement(threads=1), stall_timeout=300, count=count, **options
+async def learners(made_of: dict[str, Any], count: int, *, shard: bool = False) -> AsyncGenerator[PolicyLearner]:
+    config = made_of["config"].model_copy(update={"num_learners": count, "shard": shard})
+    host = await RayHost.start(
+        LearnerSpec(made_of["model"], "cpu", config, made_of["lora"]), lambda rank: ActorPlacement(threads=1)
     )
     try:
-        yield made
+        yield await JointUpdates(host).register(
+            PolicySpec("run", made_of["lora"], config, made_of["temperature"], made_of["seed"])
+        )
     finally:
-        await made.close()
+        await host.close()
+
+
+def host_of(learner: PolicyLearner) -> RayHost:
+    host = learner._host  # pyright: ignore[reportPrivateUsage]
+    assert isinstance(host, RayHost)
+    return host
 
 
 async def assert_same_policy(one: Learner, other: Learner) -> None:
@@ -103,11 +115,12 @@ async def test_the_death_of_one_is_the_death_of_both_and_they_go_on_from_what_wa
         await two.update(batch(0))
         await alone.update(batch(0))
         saved = await two.state()
-        os.kill(await two.pid(1), signal.SIGKILL)
+        host = host_of(two)
+        os.kill(await host.pid(1), signal.SIGKILL)
         with pytest.raises(LearnerDied):
             async with asyncio.timeout(60):
                 await two.update(batch(1))
-        for late in (two.update(batch(1)), two.score([[5, 6, 7]]), two.state(), two.pid()):
+        for late in (two.update(batch(1)), two.score([[5, 6, 7]]), two.state(), host.pid()):
             with pytest.raises(LearnerDied, match="not been started again"):  # whoever asks next hears of it, too
                 await late
         await two.restart()

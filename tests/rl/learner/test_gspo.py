@@ -11,6 +11,7 @@ import torch
 from helpers.fakes import RIGHT, made_groups
 from helpers.reference import logprobs
 from helpers.threads import in_threads
+from helpers.torch_learner import TorchLearner
 from torch import Tensor
 
 from lora.config import LoraConfig, ModelConfig
@@ -20,7 +21,6 @@ from rl.algorithm.objective import clipped, gspo
 from rl.config import LearnerConfig
 from rl.learner.collectives import ProcessGroup
 from rl.learner.shared_model import PolicyBatch
-from rl.learner.torch_learner import TorchLearner
 from rl.types import Group, TrainBatch
 
 CONFIG = LearnerConfig(objective="gspo", max_grad_norm=None, lr=1e-2)
@@ -92,10 +92,10 @@ def test_the_range_clips_where_it_says(mean: float, advantage: float, is_clipped
 
 def learner(model: ModelConfig, tokens: int = 4096, peers: ProcessGroup | None = None) -> TorchLearner:
     config = CONFIG.model_copy(update={"tokens_per_microbatch": tokens})
-    made = TorchLearner("run", model, LoraConfig(rank=2), config, temperature=1.0, seed=0, peers=peers)
+    made = TorchLearner("run", model, LoraConfig(rank=2), config, temperature=1.0, seed=0, group=peers)
     generator = torch.Generator().manual_seed(7)
     with torch.no_grad():
-        for layer in made.policy.layers.values():  # A has a gradient only where B is not zero
+        for layer in made.policy.weights.values():  # A has a gradient only where B is not zero
             layer.lora_B.copy_(torch.randn(layer.lora_B.shape, generator=generator) * 0.02)
     return made
 
@@ -122,7 +122,7 @@ def packed(groups: Sequence[Group], tokens_per_row: int) -> TrainBatch:
 
 
 def gradients(trained: TorchLearner) -> dict[str, Tensor]:
-    return {name: t.grad for name, t in trained.policy.layers.tensors().items() if t.grad is not None}
+    return {name: t.grad for name, t in trained.policy.weights.tensors().items() if t.grad is not None}
 
 
 CUTS = {"8 x 1": (4096, 1024), "1 x 8": (1, 1024), "a completion a row": (1, 1), "padded pairs": (90, 40)}
@@ -144,7 +144,7 @@ def test_an_update_has_the_published_gradient_however_it_is_cut_up(
     ]
     policy, old, weights = zip(*pairs, strict=True)
     loss = published(policy, old, weights)
-    named = plain.policy.layers.tensors()
+    named = plain.policy.weights.tensors()
     expected = dict(zip(named, torch.autograd.grad(loss, list(named.values())), strict=True))
     batch = packed(groups, tokens_per_row)
 

@@ -9,6 +9,7 @@ import torch
 from helpers.fakes import made_groups
 from helpers.hybrids import HYBRIDS, save_hybrid
 from helpers.reference import FAMILIES, save_tiny, surrogate
+from helpers.torch_learner import TorchLearner
 from test_train import EagerGrader, configuration
 from test_train import run as run_loop
 from transformers import AutoModelForCausalLM
@@ -24,7 +25,6 @@ from rl.learner.packed_attention import use_packed_attention
 from rl.learner.packing_check import check_rows, read_alone
 from rl.learner.policy import PolicySpec
 from rl.learner.shared_model import PolicyBatch, SharedModel
-from rl.learner.torch_learner import TorchLearner
 from rl.types import Group, TrainBatch
 from rollout.config import SamplingConfig
 from rollout.torch_engine import TorchEngine
@@ -79,18 +79,18 @@ async def test_an_update_from_packed_rows_is_that_of_one_completion_at_a_time(hy
     config = LearnerConfig(lr=1e-2, max_grad_norm=None)
     learner = TorchLearner("run", model, lora, config, temperature=0.7, seed=0)
     assert not learner.shared.packs
-    randomise(learner.policy.layers)
+    randomise(learner.policy.weights)
     plain: Any = AutoModelForCausalLM.from_pretrained(
         model.name, dtype=torch.float32, attn_implementation="eager"
     ).eval()
     layers = inject(plain, lora)
-    layers.load(learner.policy.layers.tensors())
+    layers.load(learner.policy.weights.tensors())
     surrogate(
         plain, GROUPS, [advantages(group.rewards) for group in GROUPS], temperature=0.7, max_ratio=config.max_ratio
     ).backward()
     await learner.update(packed())
     for name, tensor in layers.tensors().items():
-        mine = learner.policy.layers.tensors()[name].grad
+        mine = learner.policy.weights.tensors()[name].grad
         assert mine is not None
         assert tensor.grad is not None
         assert tensor.grad.norm() > 0, name
@@ -152,7 +152,7 @@ def test_two_policies_on_a_hybrid_learn_as_each_alone(tmp_path: Path) -> None:
         ]
         policies = [shared.add(spec) for spec in specs]
         for policy in policies:
-            randomise(policy.layers)
+            randomise(policy.weights)
         shared.update([PolicyBatch(policy, batches[i]) for policy, i in zip(policies, chosen, strict=True)])
         return [[p.grad for p in policy.parameters if p.grad is not None] for policy in policies]
 

@@ -6,15 +6,16 @@ from typing import Any
 
 import pytest
 from helpers.fakes import made_groups
+from helpers.torch_learner import TorchLearner
 
 from lora.config import LoraConfig, ModelConfig
+from lora.types import Adapter
 from rl.algorithm.advantage import advantages
 from rl.algorithm.batch import build_batch
 from rl.config import LearnerConfig
 from rl.learner.joint_updates import JointUpdates, PolicyLearner
 from rl.learner.policy import PolicySpec
-from rl.learner.policy_host import LearnerSpec, LocalHost
-from rl.learner.torch_learner import TorchLearner
+from rl.learner.policy_host import LearnerSpec, LocalHost, Metrics, PolicyUpdate
 from rl.types import LearnerDied, TrainBatch
 
 
@@ -36,13 +37,23 @@ class WatchedHost(LocalHost):
         self.dead = False
         self.starts = 0
 
-    async def call(self, method: str, *arguments: Any) -> Any:
+    async def update(self, updates: Sequence[PolicyUpdate]) -> list[Metrics]:
+        await self._knock()
+        self.rounds.append([update.run for update in updates])
+        return await super().update(updates)
+
+    async def add(self, spec: PolicySpec) -> None:
+        await self._knock()
+        await super().add(spec)
+
+    async def publish(self, run: str) -> Adapter:
+        await self._knock()
+        return await super().publish(run)
+
+    async def _knock(self) -> None:
         if self.dead:
             raise LearnerDied("it was killed")
         await asyncio.sleep(0)
-        if method == "update":
-            self.rounds.append([part.run for part in arguments[0]])
-        return await super().call(method, *arguments)
 
     async def restart(self) -> None:
         await super().restart()
@@ -86,7 +97,7 @@ async def test_who_ends_fails_or_is_cancelled_is_waited_for_no_longer(host: Watc
     await third.close()
     await waiting
     assert host.rounds == [["one"]]
-    fourth = await JointUpdates.register(one._rounds, spec("fourth"))  # pyright: ignore[reportPrivateUsage]
+    fourth = await JointUpdates.register(one._joint_updates, spec("fourth"))  # pyright: ignore[reportPrivateUsage]
     await asyncio.gather(one.update(batch(0)), fourth.update(batch(1)))
     assert host.rounds[-1] == ["one", "fourth"]
 

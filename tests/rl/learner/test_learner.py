@@ -10,6 +10,7 @@ import safetensors.torch
 import torch
 from helpers.fakes import made_groups
 from helpers.reference import FAMILIES, logprobs, save_tiny, surrogate
+from helpers.torch_learner import TorchLearner
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
@@ -19,7 +20,6 @@ from lora.inject import inject
 from rl.algorithm.advantage import advantages
 from rl.algorithm.batch import build_batch
 from rl.config import LearnerConfig
-from rl.learner.torch_learner import TorchLearner
 from rl.types import Group, TrainBatch
 
 CONFIG = LearnerConfig(lr=1e-2, max_grad_norm=None)
@@ -43,17 +43,17 @@ def learner(
     made = TorchLearner("run", model, lora, config, temperature=temperature, seed=seed)
     generator = torch.Generator().manual_seed(7)
     with torch.no_grad():
-        for layer in made.policy.layers.values():  # A has a gradient only where B is not zero
+        for layer in made.policy.weights.values():  # A has a gradient only where B is not zero
             layer.lora_B.copy_(torch.randn(layer.lora_B.shape, generator=generator) * 0.02)
     return made
 
 
 def tensors(of: TorchLearner) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in of.policy.layers.tensors().items()}
+    return {name: tensor.detach().clone() for name, tensor in of.policy.weights.tensors().items()}
 
 
 def gradients(of: TorchLearner) -> dict[str, Tensor]:
-    found = {name: tensor.grad for name, tensor in of.policy.layers.tensors().items()}
+    found = {name: tensor.grad for name, tensor in of.policy.weights.tensors().items()}
     return {name: gradient.clone() for name, gradient in found.items() if gradient is not None}
 
 
@@ -77,7 +77,7 @@ async def test_an_updates_loss_and_gradient_are_those_of_one_completion_at_a_tim
     trained = learner(ModelConfig(name=str(tmp_path), dtype="float32"), temperature=temperature)
     plain: Any = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32, attn_implementation="eager").eval()
     layers = inject(plain, LORA)
-    layers.load(trained.policy.layers.tensors())
+    layers.load(trained.policy.weights.tensors())
     loss = surrogate(plain, GROUPS, ADVANTAGES, temperature=temperature, max_ratio=CONFIG.max_ratio)
     loss.backward()
     metrics = await trained.update(batch())

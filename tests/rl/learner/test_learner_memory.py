@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.fakes import made_groups
+from helpers.torch_learner import TorchLearner
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.profiler import ProfilerActivity, profile
@@ -22,7 +23,7 @@ from lora.config import LoraConfig, ModelConfig
 from lora.inject import inject
 from lora.load import load_skeleton
 from rl.algorithm.batch import pack_rows
-from rl.cluster.components import memory_share
+from rl.cluster.learner import memory_share
 from rl.cluster.placement import Request, share_gpus
 from rl.cluster.reservation import Reservation
 from rl.config import LearnerConfig
@@ -34,7 +35,6 @@ from rl.learner.policy import PolicySpec
 from rl.learner.policy_host import LearnerSpec, PolicyHost
 from rl.learner.recompute import recompute_blocks
 from rl.learner.shared_model import row_to_score
-from rl.learner.torch_learner import TorchLearner
 from rollout.config import RolloutConfig
 
 SMALL: dict[str, Any] = {
@@ -234,7 +234,7 @@ async def test_learners_of_one_step_agree(tiny_model: ModelConfig) -> None:
         def max(self, value: int) -> int:
             return 1
 
-    learner = TorchLearner("run", tiny_model, LORA, LearnerConfig(), temperature=1.0, seed=0, peers=WithSmallerPeer())
+    learner = TorchLearner("run", tiny_model, LORA, LearnerConfig(), temperature=1.0, seed=0, group=WithSmallerPeer())
     assert (await learner.facts())["gradient_checkpointing"] == 1
 
 

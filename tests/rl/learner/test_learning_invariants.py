@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 import torch
+from helpers.torch_learner import TorchLearner
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
@@ -15,7 +16,6 @@ from rl.algorithm.advantage import advantages
 from rl.algorithm.batch import build_batch
 from rl.algorithm.objective import OBJECTIVES
 from rl.config import LearnerConfig
-from rl.learner.torch_learner import TorchLearner
 from rl.types import Group, TrainBatch
 from rollout.types import Completion
 
@@ -28,7 +28,7 @@ def make_learner(rank: int = 2, temperature: float = 1.0, size: float = 0.05, **
     learner = TorchLearner("run", TINY, LoraConfig(rank=rank), config, temperature=temperature, seed=0)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        for layer in learner.policy.layers.values():
+        for layer in learner.policy.weights.values():
             layer.lora_B.copy_(torch.randn(layer.lora_B.shape, generator=generator) * size)
     return learner
 
@@ -64,7 +64,7 @@ def make_batch(groups: Sequence[Group], tokens_per_row: int = 1024) -> TrainBatc
 def gradient(learner: TorchLearner, batch: TrainBatch) -> Tensor:
     """The step's gradient as one vector."""
     asyncio.run(learner.update(batch))
-    return torch.cat([parameter.grad.flatten() for parameter in learner.policy.layers.tensors().values()])  # type: ignore[union-attr]
+    return torch.cat([parameter.grad.flatten() for parameter in learner.policy.weights.tensors().values()])  # type: ignore[union-attr]
 
 
 def plain_gradient(learner: TorchLearner, groups: Sequence[Group], temperature: float = 1.0) -> Tensor:
@@ -78,7 +78,7 @@ def plain_gradient(learner: TorchLearner, groups: Sequence[Group], temperature: 
             chosen = logprobs.gather(1, ids[0, 1:, None])[len(group.prompt) - 1 :, 0]
             ratio = (chosen.detach() - torch.tensor(completion.logprobs)).exp().clamp(max=2.0)
             loss = loss - (ratio * advantage * chosen).sum() / tokens
-    return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(learner.policy.layers.tensors().values()))])
+    return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(learner.policy.weights.tensors().values()))])
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])

@@ -36,7 +36,7 @@ def policies(model: SharedModel, count: int, *, lm_head: bool) -> list[Policy]:
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for policy in made:
-            for name, tensor in policy.layers.tensors().items():
+            for name, tensor in policy.weights.tensors().items():
                 if name.endswith("lora_B"):
                     tensor.copy_(torch.randn(tensor.shape, generator=generator) * 0.05)
     return made

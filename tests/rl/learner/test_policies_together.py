@@ -48,7 +48,7 @@ def begun(model: SharedModel, spec: PolicySpec) -> Policy:
     policy = model.add(spec)
     generator = torch.Generator().manual_seed(spec.seed)
     with torch.no_grad():
-        for name, tensor in policy.layers.tensors().items():
+        for name, tensor in policy.weights.tensors().items():
             if name.endswith("lora_B"):
                 tensor.copy_(torch.randn(tensor.shape, generator=generator) * 0.05)
     return policy
@@ -57,7 +57,7 @@ def begun(model: SharedModel, spec: PolicySpec) -> Policy:
 def everything(policy: Policy) -> dict[str, Tensor]:
     """Parameters, gradients and Adam's moments."""
     found: dict[str, Tensor] = {}
-    for name, tensor in policy.layers.tensors().items():
+    for name, tensor in policy.weights.tensors().items():
         assert tensor.grad is not None
         found |= {name: tensor.detach(), f"grad.{name}": tensor.grad}
         found |= {f"{key}.{name}": value for key, value in policy.optimizer.state[tensor].items()}
@@ -109,7 +109,7 @@ def test_so_do_policies_whose_rows_are_divided_among_two_learners(tmp_path: Path
     model = made("llama", tmp_path)
 
     def begin(peers: ProcessGroup) -> SharedModel:
-        return SharedModel(model, peers=peers, gradient_checkpointing=True, tokens_per_microbatch=48)
+        return SharedModel(model, group=peers, gradient_checkpointing=True, tokens_per_microbatch=48)
 
     def learn(rank: int, shared: SharedModel) -> list[Policy]:
         policies = [begun(shared, spec) for spec in specs(HEADS["one of each"])]

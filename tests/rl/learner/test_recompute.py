@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.fakes import cores, made_groups
+from helpers.torch_learner import TorchLearner
 from transformers import (
     AutoModelForCausalLM,
     GPTNeoXConfig,
@@ -22,7 +23,6 @@ from rl.algorithm.advantage import advantages
 from rl.algorithm.batch import build_batch
 from rl.config import LearnerConfig
 from rl.learner.recompute import recompute_blocks
-from rl.learner.torch_learner import TorchLearner
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "initializer_range": 0.2,
@@ -86,8 +86,8 @@ async def test_what_is_computed_again_has_neither_dropout_nor_noise(tmp_path: Pa
         for mine, theirs in zip(await again.score(sequences), await kept.score(sequences), strict=True):
             assert mine == pytest.approx(theirs, abs=1e-4)
         assert await again.update(batch) == pytest.approx(await kept.update(batch), rel=1e-3, abs=1e-5)
-        for name, tensor in kept.policy.layers.tensors().items():
-            torch.testing.assert_close(again.policy.layers.tensors()[name].grad, tensor.grad, rtol=1e-3, atol=1e-6)
+        for name, tensor in kept.policy.weights.tensors().items():
+            torch.testing.assert_close(again.policy.weights.tensors()[name].grad, tensor.grad, rtol=1e-3, atol=1e-6)
 
 
 async def test_a_blocks_activations_are_not_kept(tmp_path: Path) -> None:

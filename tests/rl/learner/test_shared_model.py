@@ -47,7 +47,7 @@ def begun(model: SharedModel, spec: PolicySpec) -> Policy:
     policy = model.add(spec)
     generator = torch.Generator().manual_seed(spec.seed)
     with torch.no_grad():
-        for name, tensor in policy.layers.tensors().items():
+        for name, tensor in policy.weights.tensors().items():
             if name.endswith("lora_B"):
                 tensor.copy_(torch.randn(tensor.shape, generator=generator) * 0.05)
     return policy
@@ -56,7 +56,7 @@ def begun(model: SharedModel, spec: PolicySpec) -> Policy:
 def everything(policy: Policy) -> dict[str, Tensor]:
     """Parameters, gradients and Adam's moments."""
     found: dict[str, Tensor] = {}
-    for name, tensor in policy.layers.tensors().items():
+    for name, tensor in policy.weights.tensors().items():
         assert tensor.grad is not None
         found |= {name: tensor.detach(), f"grad.{name}": tensor.grad}
         found |= {f"{key}.{name}": value for key, value in policy.optimizer.state[tensor].items()}
@@ -100,11 +100,11 @@ def test_a_policy_that_is_not_finite_spoils_no_other(tiny_model: ModelConfig) ->
     model = SharedModel(tiny_model)
     broken, sound = (begun(model, spec) for spec in SPECS[:2])
     with torch.no_grad():
-        next(iter(broken.layers.tensors().values())).fill_(torch.nan)
+        next(iter(broken.weights.tensors().values())).fill_(torch.nan)
     spoilt, fine = model.update([PolicyBatch(broken, batch(0, 0)), PolicyBatch(sound, batch(1, 0))])
     assert (spoilt["update/nonfinite"], fine["update/nonfinite"]) == (1, 0)
     assert (broken.version, sound.version) == (0, 1)
-    assert all(tensor.isfinite().all() for tensor in sound.layers.tensors().values())
+    assert all(tensor.isfinite().all() for tensor in sound.weights.tensors().values())
 
 
 def test_a_removed_policys_place_is_taken_by_the_next_and_the_others_go_on(tiny_model: ModelConfig) -> None:
@@ -125,13 +125,13 @@ def test_full_fine_tuning_moves_float32_masters_of_every_weight_and_publishes_th
     config = tiny_model.model_copy(update={"dtype": "bfloat16"})
     model = SharedModel(config, tokens_per_microbatch=48)
     policy = model.add(PolicySpec("full", LoraConfig(), LearnerConfig(weights="full", lr=1e-3), 1.0, 0))
-    base = {name: tensor.clone() for name, tensor in policy.layers.tensors().items()}
+    base = {name: tensor.clone() for name, tensor in policy.weights.tensors().items()}
     sequences = [[5, 6, 7, 8, 9]]
     before = model.score(sequences, policy)
     assert before == model.score(sequences, policy, "base")
     (metrics,) = model.update([PolicyBatch(policy, batch(2, 0))])
     assert metrics["update/grad_norm"] > 0
-    moved = policy.layers.tensors()
+    moved = policy.weights.tensors()
     assert {tensor.dtype for tensor in moved.values()} == {torch.float32}
     assert sum(tensor.numel() for tensor in moved.values()) == sum(p.numel() for p in model.model.parameters())
     assert any((moved[name] != base[name]).any() for name in base)
@@ -154,7 +154,7 @@ def test_full_fine_tuning_has_the_gradient_of_plain_autograd(tiny_model: ModelCo
     policy = model.add(PolicySpec("full", LoraConfig(), learner, 1.0, 0))
     model.update([PolicyBatch(policy, build_batch(groups, advised, 64))])
     for name, parameter in plain.named_parameters():
-        got = policy.layers.tensors()[name].grad
+        got = policy.weights.tensors()[name].grad
         assert got is not None
         assert parameter.grad is not None
         assert (got - parameter.grad).norm() <= 1e-4 * parameter.grad.norm(), name

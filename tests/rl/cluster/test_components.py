@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from lora.files import read_peft, unpack
+from rl.cluster.components import open_shared_components
 from rl.cluster.ray_host import RayHost
-from rl.cluster.shared_components import open_shared_components
 from rl.launch.train_run import Prepared, prepare, train_with_restarts
 from rl.learner.policy_host import LearnerSpec
 from rl.run.directory import RunDirectory
@@ -89,9 +89,9 @@ async def test_runs_that_share_a_learner_outlive_it(tmp_path: Path) -> None:
 
 async def test_an_interruption_that_comes_with_an_answer_is_not_lost() -> None:
     """Lost, the run would go on until it is killed: it is asked to stop only once."""
-    host = RayHost(LearnerSpec(load_config(EXAMPLE).model, "cpu"), ActorPlacement, stall_timeout=60)
+    host = RayHost(LearnerSpec(load_config(EXAMPLE).model), lambda _: ActorPlacement())
     answer = asyncio.get_running_loop().create_future()
-    asking = asyncio.ensure_future(host._reply(answer))  # pyright: ignore[reportPrivateUsage]
+    asking = asyncio.ensure_future(host._all([answer]))  # pyright: ignore[reportPrivateUsage]
     await asyncio.sleep(0)
     answer.set_result(1)
     asking.cancel()

@@ -1,0 +1,64 @@
+"""The learner of a run or of several, opened where it belongs: in actors on the cluster, or in this process."""
+
+import logging
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+
+from lora.config import LoraConfig
+from rl.cluster.device import local_device
+from rl.cluster.ray_host import RayHost
+from rl.cluster.reservation import Reservation
+from rl.config import RunConfig
+from rl.learner.joint_updates import JointUpdates
+from rl.learner.memory import Budget
+from rl.learner.policy import PolicySpec
+from rl.learner.policy_host import LearnerHost, LearnerSpec, LocalHost
+from rl.types import Learner
+
+log = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def open_learner(
+    config: RunConfig, run: str, held: Reservation | None, budget: Budget
+) -> AsyncGenerator[Learner]:
+    """Open a learner of one policy, in actors or here."""
+    async with open_learner_host(config, config.lora, held, budget) as host:
+        yield await JointUpdates(host).register(policy_spec(config, run))
+
+
+@asynccontextmanager
+async def open_learner_host(
+    config: RunConfig, lora: LoraConfig, held: Reservation | None, budget: Budget
+) -> AsyncGenerator[LearnerHost]:
+    """Open what trains policies on one base model, none yet; `lora` is the largest of their adapters."""
+    on_gpu = held is not None and held.request.shares.learner
+    device = local_device(config) if held is None else "cuda" if on_gpu else "cpu"
+    spec = LearnerSpec(config.model, device, config.learner, lora, budget)
+    host: LearnerHost = LocalHost(spec) if held is None else await RayHost.start(spec, held.learner)
+    try:
+        yield host
+    finally:
+        await host.close()
+
+
+def policy_spec(config: RunConfig, run: str) -> PolicySpec:
+    """Return how a run's policy is trained."""
+    return PolicySpec(run, config.lora, config.learner, config.sampling.temperature, config.seed)
+
+
+def say_checkpointing(config: RunConfig, facts: Mapping[str, int]) -> None:
+    """Log what "auto" has come to, if it is on: a third of the update's time goes into it."""
+    if config.learner.gradient_checkpointing == "auto" and facts["gradient_checkpointing"]:
+        log.info(
+            "gradient checkpointing is on: the longest row would not fit the learner's memory otherwise "
+            "(`rankone plan` counts it; learner.gradient_checkpointing = false turns it off)"
+        )
+
+
+def memory_share(held: Reservation | None) -> float:
+    """The learner's share of its device's memory, the rollout workers' engines taking theirs."""
+    if held is None:
+        return 0.5  # the engine of this process has a model of its own
+    shares = held.request.shares
+    return 1 - held.request.workers * shares.memory_fraction if 0 < shares.learner < 1 else 1.0
