@@ -52,7 +52,7 @@ async def run_both(prepared: list[Prepared], home: Path, kill_after: int | None)
     home.mkdir()
     async with open_shared_components([one.config for one in prepared], 2) as shared:
         host = shared.joint_updates._host  # pyright: ignore[reportPrivateUsage]
-        pid = await host.pid() if isinstance(host, RayHost) else 0
+        pid = await host.pid(host._spec.learner.num_learners - 1) if isinstance(host, RayHost) else 0
         assert pid or kill_after is None
 
         async def one_run(index: int, one: Prepared) -> list[int]:
@@ -65,21 +65,24 @@ async def run_both(prepared: list[Prepared], home: Path, kill_after: int | None)
         return await asyncio.gather(*(one_run(index, one) for index, one in enumerate(prepared)))
 
 
-def two_runs(home: Path, runtime: str) -> list[Prepared]:
+def two_runs(home: Path, runtime: str, *more: str) -> list[Prepared]:
     """That differ in their rank."""
     settings = [
         "problems_per_step=4", "sampling.group_size=4", "evaluate.every=4", "evaluate.num_problems=4", "num_steps=5",
-        "reward.workers=1", f"runtime={runtime}", f"reward.function={home / 'eager.py'}:digits",
+        "reward.workers=1", f"runtime={runtime}", f"reward.function={home / 'eager.py'}:digits", *more,
     ]  # fmt: skip
     return [prepare(load_config(EXAMPLE, [*settings, f"lora.rank={rank}"]), EXAMPLE.parent) for rank in (1, 8)]
 
 
 @pytest.mark.usefixtures("ray_cluster")
-async def test_runs_that_share_a_learner_outlive_it(tmp_path: Path) -> None:
-    """They end as the same two in one process, where nothing was killed."""
+@pytest.mark.parametrize("learners", [(1, "false"), (2, "false"), (2, "true")], ids=["one", "two", "two shards"])
+async def test_runs_that_share_a_learner_outlive_it(tmp_path: Path, learners: tuple[int, str]) -> None:
+    """They end as the same two in one process, where nothing was killed; learners that share the rows die together."""
+    count, shard = learners
+    several = (f"learner.num_learners={count}", f"learner.shard={shard}")
     (tmp_path / "eager.py").write_text(EAGER)
     calm = await run_both(two_runs(tmp_path, "local"), tmp_path / "calm", None)
-    killed = await run_both(two_runs(tmp_path, "ray"), tmp_path / "killed", 2)
+    killed = await run_both(two_runs(tmp_path, "ray", *several), tmp_path / "killed", 2)
     assert calm == killed == [list(range(6))] * 2
     for index in range(2):
         one, other = weights(tmp_path / "calm" / f"{index}"), weights(tmp_path / "killed" / f"{index}")

@@ -21,8 +21,8 @@ from rl.cluster.placement import Request
 from rl.cluster.ray_host import RayHost
 from rl.config import LearnerConfig, RunConfig
 from rl.learner.joint_updates import JointUpdates, PolicyLearner
-from rl.learner.policy import PolicySpec
-from rl.learner.policy_host import LearnerSpec
+from rl.learner.policy import AdamConfig, PolicySpec
+from rl.learner.policy_host import LearnerSpec, PolicyUpdate
 from rl.types import Learner, LearnerDied, TrainBatch
 from rollout.placement import ActorPlacement
 
@@ -91,6 +91,43 @@ async def test_two_learners_make_the_update_of_one(tiny_model: ModelConfig, shar
         for under in ("policy", "base"):
             scored, expected = await two.score(sequences, under=under), await alone.score(sequences, under=under)
             assert [s == pytest.approx(e, abs=1e-4) for s, e in zip(scored, expected, strict=True)] == [True, True]
+
+
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize("shard", [False, True], ids=["whole models", "sharded models"])
+async def test_policies_together_on_two_learners_learn_what_each_learns_alone(
+    tiny_model: ModelConfig, shard: bool
+) -> None:
+    """One of them adapts the head, and one ends before the others; passes and steps by themselves add up, too."""
+    names = ("a", "b", "c")
+    made_of = [arguments(tiny_model, lm_head=i == 1) | {"run": run, "seed": i} for i, run in enumerate(names)]
+    alone = [TorchLearner(**options) for options in made_of]
+    settings = made_of[0]["config"].model_copy(
+        update={"num_learners": 2, "shard": shard, "gradient_checkpointing": True}
+    )
+    host = await RayHost.start(LearnerSpec(tiny_model, "cpu", settings), lambda rank: ActorPlacement(threads=1))
+    try:
+        joint = JointUpdates(host)
+        specs = [PolicySpec(o["run"], o["lora"], o["config"], o["temperature"], o["seed"]) for o in made_of]
+        together = [await joint.register(spec) for spec in specs]
+        for step in range(3):
+            if step == 2:
+                await together.pop().close()
+            batches = [batch(10 * step + i, groups) for i, groups in zip(range(len(together)), (5, 1, 3), strict=False)]
+            metrics = await asyncio.gather(*(one.update(b) for one, b in zip(together, batches, strict=True)))
+            for learner, expected, got, policys in zip(together, alone, metrics, batches, strict=False):
+                assert got == pytest.approx(await expected.update(policys), rel=1e-4, abs=1e-6)
+                await assert_same_policy(learner, expected)
+        step = batch(50)
+        (output,) = await host.forward_backward([PolicyUpdate("a", step)])
+        (expected_output,) = alone[0].host.forward_backward([PolicyUpdate("a", step)])
+        for got, wanted in zip(output.logprobs, expected_output.logprobs, strict=True):
+            assert got.tolist() == pytest.approx(wanted.tolist(), abs=1e-4)
+        adam = AdamConfig.of(settings)
+        assert await host.optim_step("a", adam) == pytest.approx(alone[0].host.optim_step("a", adam), rel=1e-4)
+        await assert_same_policy(together[0], alone[0])
+    finally:
+        await host.close()
 
 
 @pytest.mark.usefixtures("ray_cluster")
