@@ -24,7 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rewards.config import RewardConfig
-from rewards.custom import RewardFunctionError, load_terms, pack, source
+from rewards.scores import RewardFunctionError
+from rewards.term import load_terms, pack, with_source
 from rewards.types import Outcome, Problem, Reward
 from rewards.worker import STACK_SIGNAL, Graded, Item, Setup, own_stack, receive, send
 
@@ -157,7 +158,7 @@ class GraderPool:
         self._setup = Setup(pack(terms) if packed is None else packed, config.memory_mb)
         self._grouped = any(t.is_grouped for t in terms)
         self._built_in = all(t.is_built_in for t in terms)
-        self.sources = [source(t) for t in terms]
+        self.sources = [with_source(t) for t in terms]
         """Where each function is defined, for messages."""
         self._chunks: queue.SimpleQueue[Chunk | None] = queue.SimpleQueue()
         self._seen_failures: set[str] = set()

@@ -23,7 +23,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rewards.custom import RewardFunctionError, Score, Term, combine, score
+from rewards.custom import score
+from rewards.scores import RewardFunctionError, Score, combine
+from rewards.term import Term
 from rewards.types import Outcome, Problem, Reward
 
 _LENGTH = struct.Struct("<Q")

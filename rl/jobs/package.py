@@ -11,7 +11,7 @@ from pathlib import Path
 from lora.config import LoraConfig
 from lora.files import write_peft
 from rewards.config import RewardConfig
-from rewards.custom import load_terms
+from rewards.term import load_terms
 from rl.config import RunConfig, replaced
 from rl.data.files import locate, with_paths
 from rl.run.export import find_adapter

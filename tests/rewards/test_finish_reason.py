@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from rewards.config import RewardConfig
-from rewards.custom import load_term, load_terms, score
+from rewards.custom import score
 from rewards.math_answer import math_answer
 from rewards.pool import GraderPool
 from rewards.rules import Rules
+from rewards.term import load_term, load_terms
 from rewards.types import Outcome, Problem
 
 PROBLEM = Problem("p", "9 + 9 =", "18")

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from rewards.config import RewardConfig
-from rewards.custom import RewardFunctionError, load_terms, pack
 from rewards.pool import GraderPool, default_workers, most_workers
+from rewards.scores import RewardFunctionError
+from rewards.term import load_terms, pack
 from rewards.types import Outcome, Problem, Reward
 
 PROBLEM = Problem("p", "How many?", "18")
