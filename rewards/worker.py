@@ -1,9 +1,7 @@
-"""A grading process: reads chunks of work from a socket and answers each item as it is done.
+"""A grading process: reads chunks of work from a connection and answers each item as it is done.
 
-It is started as a bare interpreter, not by `multiprocessing`: nothing of the parent is imported again (its
-``__main__`` may be a console script or a Ray worker) and nothing is forked from a process full of threads. It imports
-neither torch, ray nor vllm. It dies with its parent, ignores Ctrl-C (the parent decides), and keeps to its memory
-cap.
+It imports neither torch, ray nor vllm. It dies with its parent, ignores Ctrl-C (the parent decides), and keeps to its
+memory cap. `rewards.worker_process` starts it.
 """
 
 import contextlib
@@ -13,22 +11,19 @@ import os
 import pickle
 import resource
 import signal
-import socket
-import struct
 import sys
 import sysconfig
 import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from multiprocessing.connection import Connection
 
 from rewards.custom import score
 from rewards.scores import RewardFunctionError, Score, combine
 from rewards.term import Term
 from rewards.types import Outcome, Problem, Reward
 
-_LENGTH = struct.Struct("<Q")
 _PR_SET_PDEATHSIG = 1
 MAX_STACK = 12
 """Calls shown of a process that hangs: the outermost, which are the user's."""
@@ -66,43 +61,22 @@ class Setup:
     memory_mb: int
 
 
-def send(connection: socket.socket, message: object) -> None:
-    body = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
-    connection.sendall(_LENGTH.pack(len(body)) + body)
-
-
-def receive(connection: socket.socket) -> Any:
-    """The next message. Raises EOFError when the other side is gone."""
-    (length,) = _LENGTH.unpack(_exactly(connection, _LENGTH.size))
-    return pickle.loads(_exactly(connection, length))
-
-
-def _exactly(connection: socket.socket, count: int) -> bytearray:
-    data = bytearray()
-    while len(data) < count:
-        piece = connection.recv(min(count - len(data), 1 << 20))
-        if not piece:
-            raise EOFError
-        data += piece
-    return data
-
-
 def main(descriptor: int, parent: int, stack: int) -> None:
-    """Serves until the parent closes its end. ``stack`` is a file for what the process is doing, when it is asked."""
+    """Serve until the parent closes its end. ``stack`` is a file that gets the process's stack when it is asked for."""
     _die_with(parent)
     faulthandler.register(STACK_SIGNAL, file=stack, all_threads=False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    connection = socket.socket(fileno=descriptor)
-    with contextlib.suppress(EOFError, ConnectionError):
-        setup: Setup = receive(connection)
+    connection = Connection(descriptor)
+    with contextlib.suppress(EOFError, OSError):  # the parent has gone, perhaps in the middle of a message
+        setup: Setup = connection.recv()
         try:
             terms: tuple[Term, ...] = pickle.loads(setup.packed)
             _warm(setup.packed)
             _cap_memory(setup.memory_mb)
         except BaseException:
-            send(connection, traceback.format_exc())
+            connection.send(traceback.format_exc())
             return
-        send(connection, None)
+        connection.send(None)
         _serve(connection, terms)
 
 
@@ -147,12 +121,12 @@ def _has_proc() -> bool:
     return os.path.exists("/proc/self/statm")  # noqa: PTH110
 
 
-def _serve(connection: socket.socket, terms: Sequence[Term]) -> None:
+def _serve(connection: Connection, terms: Sequence[Term]) -> None:
     while True:
-        items: Sequence[Item] = receive(connection)
+        items: Sequence[Item] = connection.recv()
         for item in items:
             graded = grade_item(terms, item)
-            send(connection, graded)
+            connection.send(graded)
             if any(r.outcome is Outcome.TIMEOUT for r in graded.rewards):
                 return  # out of memory: what is left of this process is not worth keeping
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -134,6 +135,37 @@ def test_a_function_that_ends_its_process_is_a_crash(tmp_path: Path) -> None:
     (rewards,) = grade(RewardConfig(function=name, workers=1, max_failed_fraction=1), [["a", "bomb", "b"]])
     assert [r.outcome.value for r in rewards] == ["correct", "crashed", "correct"]
     assert [r.is_valid for r in rewards] == [True, False, True]
+
+
+def test_a_process_that_ends_in_the_middle_of_a_message_costs_only_its_own(tmp_path: Path) -> None:
+    body = """
+import os, stat
+if completion == 'torn':
+    (connection,) = [fd for fd in range(3, 64) if os.path.exists(f'/proc/self/fd/{fd}') and stat.S_ISSOCK(os.fstat(fd).st_mode)]
+    os.write(connection, bytes([0, 0, 1, 0]) + b'less than it says')
+    os._exit(3)
+return 1.0"""
+    name = function(tmp_path, body)
+    (rewards,) = grade(RewardConfig(function=name, workers=1, max_failed_fraction=1), [["a", "torn", "b", "torn"]])
+    assert [r.outcome.value for r in rewards] == ["correct", "crashed", "correct", "crashed"]
+
+
+def test_an_answer_that_cannot_be_read_leaves_none_for_the_next_items(tmp_path: Path) -> None:
+    """Each group has its own number as reward; a lane that went on with the old worker would be one answer behind."""
+    body = """
+import os, stat
+if completion == 'unreadable':
+    (connection,) = [fd for fd in range(3, 64) if os.path.exists(f'/proc/self/fd/{fd}') and stat.S_ISSOCK(os.fstat(fd).st_mode)]
+    os.write(connection, bytes([0, 0, 0, 4]) + b'what')
+return float(len(completion))"""
+
+    async def run() -> list[list[Reward]]:
+        async with pooled(RewardConfig(function=function(tmp_path, body), workers=1)) as pool:
+            with pytest.raises(pickle.UnpicklingError):
+                await pool.grade([PROBLEM], [["unreadable", "a", "ab"]])
+            return await pool.grade([PROBLEM], [["abc", "abcd"]])
+
+    assert [[r.value for r in group] for group in asyncio.run(run())] == [[3, 4]]
 
 
 def test_an_exception_is_left_out_counted_and_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

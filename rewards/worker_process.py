@@ -1,0 +1,118 @@
+"""One grading process as its parent sees it: started, given items, waited for, asked where it is, and killed.
+
+It is started as a bare interpreter, not by `multiprocessing`: nothing of the parent is imported again (its ``__main__``
+may be a console script or a Ray worker) and nothing is forked from a process full of threads. Only the messages are
+framed by `multiprocessing.connection`. `rewards.worker` is the other side.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from multiprocessing.connection import Pipe
+from pathlib import Path
+from typing import Any
+
+from rewards.worker import STACK_SIGNAL, Graded, Item, Setup
+
+START_TIMEOUT_S = 120.0
+"""A worker may take this long to import what its functions need."""
+LAST_WORDS_S = 2.0
+"""A worker whose connection has closed leaves its exit status, and one that is asked its stack, within this time."""
+
+_BOOT = """
+import importlib.util, sys
+sys.path[:] = {path!r}
+spec = importlib.util.spec_from_file_location("rewards", {init!r})  # whatever else on the path is called so
+sys.modules["rewards"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(sys.modules["rewards"])
+from rewards.worker import main
+main({descriptor}, {parent}, {stack})
+"""
+_INIT = str(Path(__file__).with_name("__init__.py"))
+
+
+class WorkerProcess:
+    """One child process and the connection to it. Every method but `stop` is for one thread at a time."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._connection, theirs = Pipe()
+        self._stack = tempfile.TemporaryFile()  # noqa: SIM115
+        path = [p or os.getcwd() for p in sys.path]  # noqa: PTH109
+        descriptors = theirs.fileno(), self._stack.fileno()
+        boot = _BOOT.format(path=path, init=_INIT, descriptor=descriptors[0], parent=os.getpid(), stack=descriptors[1])
+        # Its own session: a Ctrl-C on the terminal reaches only the parent. What functions print goes to stderr.
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", boot],
+            stdin=subprocess.DEVNULL,
+            stdout=2,
+            pass_fds=descriptors,
+            start_new_session=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"},
+        )
+        theirs.close()
+        self._setup: Setup | None = setup
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def wait_ready(self) -> None:
+        """Return when the worker can grade. Raises ValueError with its traceback when it cannot load the functions,
+        TimeoutError when it takes too long, OSError or EOFError when it died."""
+        if self._setup is None:
+            return
+        self._connection.send(self._setup)
+        problem = self._receive(START_TIMEOUT_S)
+        if problem is not None:
+            raise ValueError(f"a grading process could not load the reward function:\n{problem}")
+        self._setup = None
+
+    def submit(self, items: Sequence[Item]) -> None:
+        """Send work. Raises OSError when the process died."""
+        self._connection.send(items)
+
+    def next_graded(self, deadline_s: float) -> Graded:
+        """Return the next item's rewards. Raises TimeoutError past the deadline, OSError or EOFError when the process
+        died, in the middle of a message too."""
+        graded = self._receive(deadline_s)
+        assert isinstance(graded, Graded)
+        return graded
+
+    def _receive(self, timeout_s: float) -> Any:
+        if not self._connection.poll(timeout_s):
+            raise TimeoutError
+        return self._connection.recv()
+
+    def stack(self) -> str:
+        """Return where the process is now, the innermost call first. It answers even in the middle of a call into C."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(STACK_SIGNAL)
+        for _ in range(int(LAST_WORDS_S / 0.02)):
+            time.sleep(0.02)
+            self._stack.seek(0)
+            if (written := self._stack.read().decode(errors="replace")).count("\n") > 1:
+                return written
+        return ""
+
+    def stop(self) -> None:
+        """End the process, from any thread; whoever waits for it sees that it died."""
+        self._process.kill()
+
+    def kill(self, patience_s: float = 0.0) -> str:
+        """End the process and return how it ended. One that is ending by itself gets ``patience_s`` to do so: its
+        connection closes before its exit status is there."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(patience_s)
+        status = self._process.poll()
+        self._process.kill()
+        self._process.wait()
+        self._connection.close()
+        self._stack.close()
+        if status is None:
+            return "was killed"
+        return f"died of {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}"
