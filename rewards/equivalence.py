@@ -9,6 +9,7 @@ significant digits (`rewards.rounding`).
 import re
 from dataclasses import replace
 
+from rewards.angle import in_radians
 from rewards.answer import parse_answer
 from rewards.choice import without_choice
 from rewards.exact import rational
@@ -132,6 +133,8 @@ def _unwrapped(answer: Answer) -> Answer:
 def _same_scalar(reference: Scalar, answer: Scalar, rules: Rules) -> bool:
     if not units_agree(reference.unit, answer.unit, rules.question):
         return False
+    if (radians := in_radians(reference, answer, rules.question)) is not None:
+        return same_value(reference.node, radians, rules.of_values)
     left, right = reference.node, with_constant(reference.node, answer.node)
     if rules.percent:
         left, right = _without_percent(left), _without_percent(right)

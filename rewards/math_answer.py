@@ -13,7 +13,7 @@ from rewards.extract import as_list, extract_statements, reference_answer
 from rewards.form import has_form
 from rewards.measure import fits_question, without_asked
 from rewards.normalize import MAX_ANSWER_CHARS, MAX_DIGITS, normalize
-from rewards.reference import undecorated, with_unit_of
+from rewards.reference import undecorated_answer, with_unit_of
 from rewards.restatement import is_restatement
 from rewards.rules import STRICT, Rules
 from rewards.statement import Statement
@@ -65,7 +65,8 @@ def _is_stated(problem: Problem, statement: Statement, rules: Rules) -> bool:
 def is_right(problem: Problem, answer: str, rules: Rules = STRICT) -> bool:
     """Whether an answer, taken out of its completion, is right. Raises `Unparsable` when it cannot be read."""
     question, reference = problem.question, reference_answer(problem.answer)
-    answer = with_unit_of(reference, undecorated(without_asked(question, answer)))
+    answer = undecorated_answer(without_asked(question, answer), problem.answer.strip())
+    answer = with_unit_of(reference, answer)
     percent, positive = (asked.search(question) is not None for asked in (_PERCENT, _POSITIVE))
     rules = replace(rules, question=question, percent=percent, positive=positive)
     return (

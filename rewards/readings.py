@@ -14,6 +14,8 @@ _ROUND = re.compile(r"\d{3}(?:,000)+")
 _EUROPEAN = re.compile(r"([+-]?)(0|\d{1,3}(?:\.\d{3})+),(\d{1,12})((?: ?(?:%|\\text\{[^{}]*\}|[A-Za-z€].*))?)")
 
 
+_TWICE = re.compile(r"(?P<value>.{1,100}?),? ?(?:\\text\{ ?or ?\}|\bor\b) ?(?P=value)")
+"""The same value as both of two possibilities: ``4 \\text{ or } 4``."""
 _ONE_NUMBER = re.compile(
     r"\bhow (?:many|much)\b|\bwhat (?:is|was|will be) (?:the|her|his|their) "
     r"(?:\w+ )?(?:total|number|value|sum|population|price|cost|amount|profit|salary|income|product)\b",
@@ -23,6 +25,11 @@ _ONE_NUMBER = re.compile(
 
 def readings(reference: str, answer: str, question: str = "") -> Iterator[tuple[str, str]]:
     """Normalised answers in the spellings in which they are to be compared."""
+    twice = _TWICE.fullmatch(reference), _TWICE.fullmatch(answer)
+    if twice[0] or twice[1]:
+        yield reference, answer
+        yield twice[0]["value"] if twice[0] else reference, twice[1]["value"] if twice[1] else answer
+        return
     if _EUROPEAN.fullmatch(reference):
         yield _english(reference), _english(answer) if _EUROPEAN.fullmatch(answer) else answer
         return

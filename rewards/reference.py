@@ -1,13 +1,18 @@
-"""Reference answers as data sets decorate them: a unit in brackets, an option in text, conditions with an interval."""
+"""Answers as data sets and models decorate them: a unit in brackets, an option in text, a number said twice."""
 
 import re
 
 from rewards.expression import Unparsable
+from rewards.number_words import number_in_words
 from rewards.unit import split_unit
 
 _UNIT = re.compile(
     r"^(?P<value>[-+$]*[\d.(][\d.,/:() ]*(?:%|[ap]\.?m\.?)?) ?\((?P<unit>[A-Za-z][A-Za-z .,'/²³-]{0,40})\)$"
 )
+_FIGURES_FIRST = re.compile(
+    r"^(?P<figures>\d[\d,]{0,20}) ?(?:\\text\{ ?)?\((?P<words>[A-Za-z][A-Za-z -]{0,100})\)(?: ?\})?$"
+)
+_WORDS_FIRST = re.compile(r"^(?P<words>[A-Za-z][A-Za-z -]{0,100}) \((?P<figures>\d[\d,]{0,20})\)$")
 _ONE_LETTER = re.compile(r"\\text\{ ?([a-z]) ?\}$")
 _LETTER = re.compile(r"^\(\s*\\(?:text|textbf|mathrm|mathbf)\s*\{\s*([A-J])\s*\}\s*\)$")
 _BOTH = re.compile(
@@ -28,6 +33,29 @@ def undecorated(text: str) -> str:
     if (both := _BOTH.match(text)) is not None:
         return both["interval"].strip("$ ")
     return text
+
+
+def undecorated_answer(text: str, reference: str) -> str:
+    """Return a model's answer in the spelling of the grammar; ``reference`` is as the data set writes it.
+
+    Words in brackets behind a number count, unless they are the reference's own or say the number again: of a
+    reference ``24 (cubes)`` is 24, but an answer of ``42 (squared)`` is not 42.
+    """
+    if (figures := _said_twice(text)) is not None:
+        return figures
+    match, own = _UNIT.match(text), _UNIT.match(reference)
+    if match is None or (own is not None and own["unit"] == match["unit"]):
+        return undecorated(text)
+    return f"{match['value'].strip()} \\text{{ {match['unit']}}}"
+
+
+def _said_twice(text: str) -> str | None:
+    """The figures of ``11 (eleven)`` and ``eleven (11)``."""
+    match = _FIGURES_FIRST.match(text) or _WORDS_FIRST.match(text)
+    if match is None:
+        return None
+    number = number_in_words(" ".join(re.findall(r"[a-z]+", match["words"].lower())))
+    return match["figures"] if number is not None and str(number) == match["figures"].replace(",", "") else None
 
 
 def _with_unit(value: str, unit: str) -> str:

@@ -88,6 +88,16 @@ UNITS = [  # words beside a number that are no unit, or another
     ('10 \\text{ m}', 'Therefore, the final answer is $\\boxed{10 \\text{ mm}}$.'),
     ('5 \\text{ ounces}', 'Therefore, the final answer is $\\boxed{5 \\text{ fluid ounces}}$.'),
 ]  # fmt: skip
+BRACKETED = [  # words in brackets behind a number count like words beside it
+    ('42', '\\boxed{42 (dozens)}'), ('42', '\\boxed{42 (squared)}'), ('42', '\\boxed{42 (wrong)}'),
+    ('42', '\\boxed{42 (not)}'), ('42', '\\boxed{42 (negative)}'), ('42', '\\boxed{42 (base eight)}'),
+    ('42', '\\boxed{42 (percent)}'), ('42', '\\boxed{42 (thousand)}'), ('42', '\\boxed{42 (half)}'),
+    ('42', '\\boxed{42 (or more)}'), ('42', '\\boxed{42 (times two)}'), ('5 miles', '\\boxed{5 (nautical miles)}'),
+    ('11', '\\boxed{11 (twelve)}'), ('11', '\\boxed{twelve (11)}'), ('11', '\\boxed{11 (eleven or twelve)}'),
+    ('11', '\\boxed{11 (one)}'), ('11', '\\boxed{1,1 (eleven)}'), ('9 (apples)', '\\boxed{9 (dozens)}'),
+    ('42', 'The answer is 42 (squared).'), ('42', '#### 42 (dozens)'), ('42', '<answer>42 (reversed)</answer>'),
+    ('4', '\\boxed{4 or 5}'), ('4', '\\boxed{4, 4}'), ('4', '\\boxed{4 or 4.5}'), ('4', '\\boxed{-4 or 4}'), ('4', '\\boxed{4 and 4}'),
+]  # fmt: skip
 WRAPPED = [  # separators, names and wrappers
     ('42', '\\boxed{⑷⑵}'), ('42', '\\boxed{４２̸}'), ('42', '\\boxed{㊷}'), ('42', '\\boxed{Ⅳ2}'),
     ('42', '<!-- \\boxed{42} -->'), ('42', '% \\boxed{42}\nI do not know.'),
@@ -141,6 +151,7 @@ KINDS = {
     "hedged": HEDGED,
     "retracted": RETRACTED,
     "units": UNITS,
+    "bracketed": BRACKETED,
     "wrapped": WRAPPED,
     "applied": APPLIED,
     "labelled": LABELLED,
