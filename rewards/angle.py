@@ -12,6 +12,7 @@ from rewards.expression import Node, Number, Product, Quotient, Symbol, walk
 from rewards.shapes import Scalar
 
 _PI = Symbol("π")
+_DEGREE = frozenset({"degree"})
 _FUNCTION = r"(?:arc)?(?:sin|cos|tan|cot|sec|csc)(?![a-z])"
 _ANGLE = re.compile(
     rf"\bangles?\b|\\angle|theta|θ|\\arg\b|\bargument\b|\\{_FUNCTION}|\b{_FUNCTION}|\bpolar\b|\brotat|"
@@ -31,7 +32,7 @@ def in_radians(reference: Scalar, answer: Scalar, question: str) -> Node | None:
     Example: ``60^\\circ`` is ``60 * π / 180`` for the reference ``\\frac{\\pi}{3}``.
     """
     degrees = rational(answer.node)
-    if answer.unit != {"degree"} or reference.unit or degrees is None:
+    if answer.unit != _DEGREE or reference.unit or degrees is None:
         return None
     if _PI not in walk(reference.node) or variables(reference.node):
         return None
