@@ -30,13 +30,13 @@ from lora.types import Adapter
 from rewards.types import Problem
 from rl.config import RunConfig
 from rl.data import Split
-from rl.launch.sft_run import prepare
+from rl.launch.sft_recipe import SFT
 from rl.learner.joint_updates import JointUpdates
 from rl.learner.policy import PolicySpec
 from rl.learner.policy_host import LearnerSpec, LocalHost
 from rl.run.export import export_merged
 from rl.settings.toml import load_config
-from rl.sft import as_the_learner_sees_it, log_loss, train_sft
+from rl.sft import log_loss, train_sft, with_cross_entropy
 from rl.types import Group, Learner
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -139,8 +139,8 @@ def configured(setting: Setting, model: str) -> RunConfig:
 
 def teach(config: RunConfig, problems: Sequence[Problem]) -> tuple[Adapter, float, int]:
     """The last policy, what it knows of the answers in bits, and how many numbers were trained."""
-    prepared = prepare(config, CONFIG.parent)
-    config = as_the_learner_sees_it(prepared.config)
+    prepared = SFT.prepare(config, CONFIG.parent)
+    config = with_cross_entropy(prepared.config)
     host = LocalHost(LearnerSpec(config.model, "cpu", config.learner, config.lora))
     split = Split(train=tuple(problems), held_out=tuple(problems[:1]))
 

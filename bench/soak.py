@@ -35,7 +35,9 @@ from rl.algorithm.evaluate import Evaluation
 from rl.cluster.components import open_components
 from rl.cluster.connect import disconnect
 from rl.config import RunConfig
-from rl.launch.train_run import open_sinks, prepare, train_with_restarts
+from rl.launch.restarts import loop_with_restarts
+from rl.launch.sinks import open_sinks
+from rl.launch.train_recipe import TRAIN
 from rl.run.directory import RunDirectory
 from rl.run.sinks import Ended, Sink
 from rl.settings.toml import load_config
@@ -214,7 +216,7 @@ def settings(options: argparse.Namespace) -> RunConfig:
 
 
 async def soak(options: argparse.Namespace, out: Path) -> tuple[RunConfig, list[Sample], Counter[str], float]:
-    prepared = prepare(settings(options), TINY.parent)
+    prepared = TRAIN.prepare(settings(options), TINY.parent)
     directory, counting = RunDirectory.create(out, prepared.config), Counting()
     samples: list[Sample] = []
     kills: Counter[str] = Counter()
@@ -228,7 +230,7 @@ async def soak(options: argparse.Namespace, out: Path) -> tuple[RunConfig, list[
         started = time.monotonic()
         try:
             async with open_sinks(prepared.config, directory, counting) as sinks:
-                await train_with_restarts(prepared, parts, directory, sinks, resume=False)
+                await loop_with_restarts(TRAIN, prepared, parts, directory, sinks, resume=False)
         finally:
             for task in beside:
                 task.cancel()

@@ -6,44 +6,29 @@ ranks, layers and batch sizes is measured on the same code; and its adapter is o
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from lora.types import Adapter
 from rewards.types import Problem
 from rl.algorithm.collapse import SKIPPED
 from rl.algorithm.demonstrations import Demonstration, build_sft_batch
+from rl.algorithm.journal import Journal
 from rl.algorithm.lr_schedule import lr_scale
 from rl.algorithm.metrics import Stopwatch
 from rl.config import RunConfig, replaced
 from rl.data import Split, draw, sample_held_out
-from rl.types import Group, Learner
+from rl.types import Learner
 
 OF_SAMPLING = ("update/kl_sampler_learner", "update/clip_fraction")
 """Metrics that mean nothing where no policy sampled."""
-
-
-class SftJournal(Protocol):
-    """Where a run writes down what happened (see `rl.train.Journal`)."""
-
-    async def restore(self, learner: Learner) -> int: ...
-
-    async def on_metrics(self, step: int, adapter: Adapter, metrics: Mapping[str, float], learner: Learner) -> None:
-        """These `eval/...` metrics are of the policy at `step`; the best one is kept."""
-        ...
-
-    def on_alarm(self, step: int, alarms: Sequence[str]) -> None: ...
-
-    def on_step(self, step: int, metrics: dict[str, float], groups: Sequence[Group]) -> None: ...
-
-    async def checkpoint(self, step: int, adapter: Adapter, learner: Learner) -> None: ...
 
 
 class Evaluator(Protocol):
     """Lets a policy answer the held-out problems."""
 
     async def __call__(self, step: int, adapter: Adapter, learner: Learner) -> dict[str, float]:
-        """The metrics of that."""
+        """Return the metrics of that."""
         ...
 
 
@@ -52,7 +37,7 @@ async def train_sft(
     problems: Split,
     demonstrate: Callable[[Problem], Demonstration],
     learner: Learner,
-    journal: SftJournal,
+    journal: Journal,
     examine: Evaluator | None = None,
 ) -> Adapter:
     """Run `config.num_steps` steps, from wherever `journal` says they begin; returns the last policy."""
@@ -85,15 +70,15 @@ async def train_sft(
     return await learner.publish()
 
 
-def as_the_learner_sees_it(config: RunConfig) -> RunConfig:
-    """Its objective is cross-entropy, at the model's own temperature."""
+def with_cross_entropy(config: RunConfig) -> RunConfig:
+    """Return the configuration of the learner: its objective is cross-entropy, at the model's own temperature."""
     return replaced(config, learner={"objective": "cross_entropy"}, sampling={"temperature": 1.0})
 
 
 async def learn(
     config: RunConfig, lesson: Sequence[Demonstration], learner: Learner, step: int, watch: Stopwatch
 ) -> dict[str, float]:
-    """One update from these demonstrations; its metrics, `update/loss` being in nats a token."""
+    """Do one update from these demonstrations; return its metrics, `update/loss` being in nats a token."""
     batch = build_sft_batch(lesson, config.learner.tokens_per_row)
     with watch.phase("update"):
         metrics = await learner.update(batch, lr_scale=lr_scale(config.learner, step, config.num_steps))
@@ -105,7 +90,7 @@ async def learn(
 
 
 async def log_loss(learner: Learner, demonstrations: Sequence[Demonstration]) -> float:
-    """Mean over all completion tokens of -log p, in nats, under the policy as it is now."""
+    """Return the mean over all completion tokens of -log p, in nats, under the policy as it is now."""
     scores = await learner.score([[*one.prompt, *one.completion] for one in demonstrations])
     pairs = zip(scores, demonstrations, strict=True)
     logprobs = [logprob for score, one in pairs for logprob in score[-len(one.completion) :]]

@@ -9,7 +9,6 @@ some steps ahead of the learner; truncated importance sampling then corrects for
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
 
 from lora.types import Adapter
 from rewards.types import Grader, Problem
@@ -17,6 +16,7 @@ from rl.algorithm.advantage import advantages
 from rl.algorithm.batch import build_batch
 from rl.algorithm.collapse import LR_SCALE, ROLLED_BACK, Collapse, CollapseDetector
 from rl.algorithm.evaluate import Evaluation, evaluate
+from rl.algorithm.journal import Journal
 from rl.algorithm.liveness import NUM_SEQUENCES, PolicyChecker, Reference
 from rl.algorithm.lr_schedule import lr_scale
 from rl.algorithm.metrics import Stopwatch, group_metrics, throughput
@@ -40,38 +40,6 @@ class Components:
     """Sees that the engine samples from the policy it was given."""
     disjoint_devices: bool = False
     """Whether learner and engine have devices of their own, so that both can be busy at once."""
-
-
-class Journal(Protocol):
-    """Where a run writes down what happened."""
-
-    async def restore(self, learner: Learner) -> int:
-        """Bring the learner back to the newest checkpoint; the step to go on from."""
-        ...
-
-    def history(self) -> Sequence[Mapping[str, Any]]:
-        """The metrics of the steps before that one."""
-        ...
-
-    async def on_eval(self, step: int, adapter: Adapter, evaluation: Evaluation, learner: Learner) -> None:
-        """The policy at `step` was evaluated; the best one is kept."""
-        ...
-
-    async def roll_back(self, learner: Learner) -> bool:
-        """Bring the learner back to the best policy that was evaluated; False if none was kept."""
-        ...
-
-    def on_alarm(self, step: int, alarms: Sequence[str]) -> None:
-        """Something about `step` is alarming."""
-        ...
-
-    def on_step(self, step: int, metrics: dict[str, float], groups: Sequence[Group]) -> None:
-        """Step `step` is done."""
-        ...
-
-    async def checkpoint(self, step: int, adapter: Adapter, learner: Learner) -> None:
-        """Everything before `step` is done: keep what is needed to go on from there."""
-        ...
 
 
 async def train(config: RunConfig, problems: Split, parts: Components, journal: Journal) -> Adapter:
@@ -110,16 +78,15 @@ async def train(config: RunConfig, problems: Split, parts: Components, journal: 
             scale = lr_scale(config.learner, step, config.num_steps) * guard.lr_scale
             metrics |= await learn(config, rollout, adapter, parts.learner, scale, watch)
             metrics["rollout/workers"] = float(len(parts.engine.replicas()))
-            try:
-                await _apply_guard(guard, step, metrics, parts.learner, journal)
-            except Collapse:
-                journal.on_step(step, metrics | watch.metrics(), groups)
-                raise
-            if ROLLED_BACK in metrics:
+            verdict = await _apply_guard(guard, step, metrics, parts.learner, journal)
+            if verdict.rolled_back:
                 await coming.cancel_all()
-            with watch.phase("publish"):
-                previous, adapter = adapter, await parts.learner.publish()
-            journal.on_step(step, metrics | watch.metrics(), groups)
+            if verdict.collapse is None:
+                with watch.phase("publish"):
+                    previous, adapter = adapter, await parts.learner.publish()
+            journal.on_step(step, metrics | verdict.metrics | watch.metrics(), groups)
+            if verdict.collapse is not None:
+                raise verdict.collapse
             watch = Stopwatch()
             if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.num_steps:
                 with watch.phase("checkpoint"):  # it shows in the next step's times, this step's being written already
@@ -189,26 +156,34 @@ async def _check(
     return await parts.policy_checker.check(reference, parts.engine)
 
 
-async def _apply_guard(
-    guard: CollapseDetector, step: int, metrics: dict[str, float], learner: Learner, journal: Journal
-) -> None:
-    """Do what the guard wants, and add that to the step's metrics.
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the guard made of a step."""
 
-    Raises:
-        Collapse: it wants the run to stop.
-    """
+    metrics: dict[str, float]
+    rolled_back: bool = False
+    """True if the learner has its best policy again, with which the run goes on."""
+    collapse: Collapse | None = None
+    """The run is to end with it, once the step is written down."""
+
+
+async def _apply_guard(
+    guard: CollapseDetector, step: int, metrics: Mapping[str, float], learner: Learner, journal: Journal
+) -> Verdict:
+    """Let the guard look at a step, and do what it wants."""
     alarms = guard.observe(metrics)
     if alarms:
         journal.on_alarm(step, alarms)
-    metrics |= {"guard/alarms": float(len(alarms)), LR_SCALE: guard.lr_scale}
+    figures = {"guard/alarms": float(len(alarms)), LR_SCALE: guard.lr_scale}
     if not guard.collapsed:
-        return
-    if not guard.may_roll_back or not await journal.roll_back(learner):
-        again = f", rolled back {guard.roll_backs} times" if guard.roll_backs else ""
-        raise Collapse(
-            f"stopped at step {step}, where the run collapses{again}: {'; '.join(alarms)}; adapters/best is its best "
-            "policy: begin a new run from it (lora.init) with a lower learner.lr, or go on with --resume and other "
-            "[guard] settings"
-        )
-    guard.rolled_back()
-    metrics[ROLLED_BACK] = 1.0
+        return Verdict(figures)
+    if guard.may_roll_back and await journal.roll_back(learner):
+        guard.rolled_back()
+        return Verdict(figures | {ROLLED_BACK: 1.0}, rolled_back=True)
+    again = f", rolled back {guard.roll_backs} times" if guard.roll_backs else ""
+    reason = (
+        f"stopped at step {step}, where the run collapses{again}: {'; '.join(alarms)}; adapters/best is its best "
+        "policy: begin a new run from it (lora.init) with a lower learner.lr, or go on with --resume and other "
+        "[guard] settings"
+    )
+    return Verdict(figures, collapse=Collapse(reason))

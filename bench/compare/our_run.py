@@ -15,9 +15,11 @@ from lora.types import Adapter
 from rl.algorithm.evaluate import Evaluation
 from rl.cluster.components import open_components
 from rl.cluster.connect import connect, disconnect
-from rl.launch.train_run import Prepared, make_sinks
+from rl.launch.sinks import make_sinks
+from rl.launch.train_recipe import PreparedTrain as Prepared
 from rl.monitoring.progress import LogLines
-from rl.run.directory import FileJournal, RunDirectory
+from rl.run.directory import RunDirectory
+from rl.run.journal import FileJournal
 from rl.run.sinks import Sinks
 from rl.train import Components, train
 from rl.types import Group, Learner

@@ -24,7 +24,7 @@ from rewards.math_answer import math_answer
 from rewards.types import Outcome, Problem
 from rl.data import draw, sample_held_out
 from rl.data.prompts import chat
-from rl.launch.train_run import Prepared
+from rl.launch.train_recipe import PreparedTrain as Prepared
 from rollout.environment import torch_environment
 
 VERSION = "1.16.0"

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from rl.config import RunConfig
 from rl.data import draw
-from rl.launch.train_run import Prepared, prepare
+from rl.launch.train_recipe import TRAIN
+from rl.launch.train_recipe import PreparedTrain as Prepared
 from rl.settings.toml import load_config
 from rollout.environment import worker_environment
 
@@ -15,7 +16,7 @@ asked: list[str] = []
 def load_work(*settings: str) -> Prepared:
     """`work.toml` with what was asked for and `settings` such as ``"num_steps=3"`` on top."""
     file = Path(__file__).with_name("work.toml")
-    return prepare(load_config(file, [*asked, *settings]), file.parent)
+    return TRAIN.prepare(load_config(file, [*asked, *settings]), file.parent)
 
 
 def step_prompts(work: Prepared, step: int = 0) -> list[list[int]]:

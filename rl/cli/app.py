@@ -53,20 +53,18 @@ class Which(StrEnum):
 @one_line_errors
 def train_command(config: Config, out: Out = None, resume: Resume = False, override: Set = None) -> None:
     """Train an adapter by reinforcement learning."""
-    from rl.cli.run_command import run_to_its_end
-    from rl.launch.train_run import prepare, run
+    from rl.cli.run_command import run_command
 
-    run_to_its_end("train", prepare, run, config, out, override or [], resume=resume)
+    run_command("train", config, out, override or [], resume=resume)
 
 
 @app.command("sft")
 @one_line_errors
 def sft_command(config: Config, out: Out = None, resume: Resume = False, override: Set = None) -> None:
     """Train an adapter on given completions: supervised fine-tuning."""
-    from rl.cli.run_command import run_to_its_end
-    from rl.launch.sft_run import prepare, run
+    from rl.cli.run_command import run_command
 
-    run_to_its_end("sft", prepare, run, config, out, override or [], resume=resume)
+    run_command("sft", config, out, override or [], resume=resume)
 
 
 @app.command("eval")
@@ -80,33 +78,11 @@ def eval_command(
     override: Set = None,
 ) -> None:
     """Measure an adapter's accuracy, or the base model's, on the held-out problems."""
-    from rl.algorithm.evaluate import Evaluation, evaluate
-    from rl.cluster.components import open_grader
-    from rl.cluster.connect import disconnect
-    from rl.cluster.interrupts import cancel_on_signals, ended_by_signals
-    from rl.cluster.workers import open_engine
-    from rl.launch.train_run import prepare_evaluation, try_reward
-    from rl.run.export import find_adapter, lora_config, untrained_adapter
+    from rl.launch.evaluation import evaluate_adapter
     from rl.settings.toml import load_config
 
-    settings = load_config(config, override or [])
-    policy = find_adapter(adapter, which.value) if adapter else untrained_adapter(settings.model, settings.lora)
-    prepared = prepare_evaluation(settings, config.parent)
-    settings = prepared.config
-
-    async def measure() -> Evaluation:
-        cancel_on_signals()
-        await try_reward(settings, prepared.problems.held_out, teaches=False)
-        try:
-            async with open_grader(settings) as grader, open_engine(settings, lora_config(policy)) as engine:
-                cancel_on_signals()  # again: Ray has put a handler of SIGTERM in place that aborts
-                return await evaluate(settings, prepared.problems.held_out, policy, engine, grader, prepared.encode)
-        finally:
-            disconnect()
-
     try:
-        with ended_by_signals():
-            evaluation = asyncio.run(measure())
+        evaluation = evaluate_adapter(load_config(config, override or []), config.parent, adapter, which.value)
     except (KeyboardInterrupt, asyncio.CancelledError):
         raise typer.Exit(STATUS) from None
     print(f"held-out accuracy {evaluation.accuracy:.4f} on {len(evaluation.groups)} problems")
@@ -116,16 +92,12 @@ def eval_command(
 @one_line_errors
 def plan_command(config: Config, override: Set = None) -> None:
     """Say what a run will cost and can learn, before anything is loaded."""
-    from rl.data import draw
-    from rl.launch.plan import plan
-    from rl.launch.train_run import prepare
+    from rl.cli.plan_text import plan_lines
+    from rl.launch.plan import plan_run
     from rl.settings.toml import load_config
 
-    prepared = prepare(load_config(config, override or []), config.parent)
-    settings, train = prepared.config, prepared.problems.train
-    first = draw(train, 0, min(256, len(train)), settings.seed)  # that the run draws: a file may be sorted by length
-    planned = plan(settings, [len(prepared.encode(problem)) for problem in first], prepared.longest_row)
-    for what, how_much in planned.lines():
+    planned = plan_run(load_config(config, override or []), config.parent)
+    for what, how_much in plan_lines(planned):
         print(f"{what:12}{how_much}")
     for warning in planned.warnings():
         print(f"{'warning':12}{warning}")

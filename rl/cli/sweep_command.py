@@ -1,6 +1,5 @@
 """`rankone sweep`."""
 
-import asyncio
 from pathlib import Path
 from typing import Annotated
 
@@ -21,34 +20,20 @@ def sweep_command(
     ] = None,
 ) -> None:
     """Train many adapters on one base model, and say and draw which settings were best."""
-    from rl.launch.train_run import default_directory
-    from rl.run.directory_lock import sweep_locked
-    from rl.sweep.directory import newest_sweep, open_directory
-    from rl.sweep.findings import write_findings
+    from rl.cli.session_output import interruptible, say
+    from rl.launch.places import default_directory
+    from rl.sweep.directory import newest_sweep
     from rl.sweep.points import load_sweep
-    from rl.sweep.run import prepare_sweep, run_sweep
+    from rl.sweep.run import prepare_sweep
+    from rl.sweep.whole import run_whole_sweep
 
     console = Console()
-    asked = load_sweep(sweep, override or [])
-    path = out or (newest_sweep(asked.name) if resume else default_directory(asked.name))
-    prepared = prepare_sweep(asked)
-    try:
-        with sweep_locked(path):
-            for change in open_directory(asked, prepared, path, resume=resume):
-                console.print(change, markup=False, highlight=False, soft_wrap=True)
-            results = run_sweep(asked, prepared, path, console)
-            said, files = write_findings(results, asked.name, path)
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        console.print(
-            f"\nstopped; go on with: rankone sweep {path / 'sweep.toml'} --out {path} --resume",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
-        raise typer.Exit(130) from None
-    for line in said:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-    for file in files:
-        console.print(f"  {file}", markup=False, highlight=False, soft_wrap=True)
-    if any(result.ended == "failed" for result in results):
+    settings = load_sweep(sweep, override or [])
+    path = out or (newest_sweep(settings.name) if resume else default_directory(settings.name))
+    prepared = prepare_sweep(settings)
+    with interruptible(console, f"rankone sweep {path / 'sweep.toml'} --out {path} --resume"):
+        findings = run_whole_sweep(settings, prepared, path, console, resume=resume)
+    for line in (*findings.conclusions, *(f"  {file}" for file in findings.files)):
+        say(console, line)
+    if any(result.ended == "failed" for result in findings.results):
         raise typer.Exit(1)

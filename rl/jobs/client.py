@@ -9,7 +9,7 @@ import json
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from rl.jobs.spec import JobSpec
 from rl.monitoring.curve import draw_curve
 from rl.monitoring.loss_curve import draw_loss_curve
 from rl.run.jsonl import read_metrics
+from rl.run.kind import guess_kind
 from rl.sweep.findings import write_findings
 from rl.sweep.results import read_all
 from rollout import ray_private
@@ -192,20 +193,21 @@ class Cluster:
             raise ValueError(f"the cluster's page knows no run {submission_id}; the latest it knows: {known}")
         results = self._get(f"sweeps/{submission_id}.json", empty=410)
         if len(mine) == 1 and not results:
-            return self._fetch_run(mine[0]["id"], out)
-        adapters = [self._fetch_run(run["id"], out / Path(run["place"]).name) for run in mine]
+            return self._fetch_run(mine[0], out)
+        adapters = [self._fetch_run(run, out / Path(run["place"]).name) for run in mine]
         if results:
             write_findings(read_all(results), submission_id, out)
         return any(adapters)
 
-    def _fetch_run(self, run: str, out: Path) -> bool:
-        """One run's part of `fetch`; whether it has an adapter yet."""
-        metrics, adapter = self._get(f"runs/{run}/metrics.jsonl"), self._get(f"runs/{run}/adapter.zip", empty=409)
+    def _fetch_run(self, run: Mapping[str, Any], out: Path) -> bool:
+        """Do one run's part of `fetch`; return True if it has an adapter already."""
+        place = f"runs/{run['id']}"
+        metrics, adapter = self._get(f"{place}/metrics.jsonl"), self._get(f"{place}/adapter.zip", empty=409)
         out.mkdir(parents=True, exist_ok=True)
         (out / "metrics.jsonl").write_bytes(metrics)
         rows = list(read_metrics(out / "metrics.jsonl"))
-        supervised = any("eval/log_loss" in row for row in rows)
-        (draw_loss_curve if supervised else draw_curve)(rows, run, out / "curve.png")
+        kind = run.get("kind") or guess_kind(rows)
+        (draw_loss_curve if kind == "sft" else draw_curve)(rows, run["id"], out / "curve.png")
         if adapter:
             with zipfile.ZipFile(io.BytesIO(adapter)) as archive:
                 archive.extractall(out / "adapter")

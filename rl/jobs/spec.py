@@ -7,9 +7,10 @@ from typing import Literal
 
 from rl.config import RunConfig, replaced
 from rl.jobs.package import write_job
+from rl.run.kind import Kind
 from rl.settings.toml import load_config, read_table
 
-Command = Literal["train", "sft", "sweep"]
+Command = Kind | Literal["sweep"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,28 +40,28 @@ class JobSpec:
 
 
 def read_job_spec(path: Path, overrides: Sequence[str], *, sft: bool) -> JobSpec:
-    """What a file asks for: a sweep if it has a base, else a run, by supervised fine-tuning if `sft`.
+    """Return what a file asks for: a sweep if it has a base, else a run, by supervised fine-tuning if `sft`.
 
     Raises:
         ValueError: anything that would stop it later.
     """
     if "base" in read_table(path):
         if sft:
-            raise ValueError(f"{path} is a sweep, and `rankone sft` runs one configuration; leave out --sft")
+            raise ValueError(
+                f"{path} is a sweep, and `rankone sft` runs one configuration; leave out --sft, and say "
+                "recipe = 'sft' in the sweep"
+            )
         return _sweep(path, overrides)
-    return _run(load_config(path, overrides), path.parent, sft=sft)
+    return _run(load_config(path, overrides), path.parent, "sft" if sft else "train")
 
 
-def _run(config: RunConfig, base: Path, *, sft: bool) -> JobSpec:
-    if sft:
-        from rl.launch.sft_run import prepare
-    else:
-        from rl.launch.train_run import prepare
-    prepare(config, base)
+def _run(config: RunConfig, base: Path, kind: Kind) -> JobSpec:
+    from rl.launch.recipes import RECIPES
+
+    recipe = RECIPES[kind]
+    recipe.prepare(config, base)
     sent = replaced(config, runtime="ray")
-    verb: Command = "sft" if sft else "train"
-    name = f"{config.name}-sft" if sft else config.name
-    return JobSpec(verb, name, "config.toml", lambda folder: write_job(sent, base, folder), [config])
+    return JobSpec(kind, recipe.run_name(config), "config.toml", lambda folder: write_job(sent, base, folder), [config])
 
 
 def _sweep(path: Path, overrides: Sequence[str]) -> JobSpec:

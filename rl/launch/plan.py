@@ -1,14 +1,16 @@
 """What a run will cost and can learn, from its configuration, the model's, and the data alone: no weights are read."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from lora.accounting import LinearKind, advice, advised_lr, linear_kinds, model_parameters
+from lora.accounting import LinearKind, advice, linear_kinds, model_parameters
 from lora.architecture import attends_only
 from lora.load import load_skeleton
 from rl.config import RunConfig
+from rl.data import draw
+from rl.launch.train_recipe import TRAIN
 from rl.learner.activations import DTYPE_BYTES
 from rl.learner.memory import FULL_BYTES, Budget, LearnerMemory
 
@@ -17,7 +19,8 @@ BITS_PER_PARAMETER = 1.0
 trained for long can store about 2 (Allen-Zhu and Li, "Physics of Language Models: Part 3.3", 2024)."""
 BITS_PER_EPISODE = 1.0
 """What an advantage can tell, at most in order of magnitude ("LoRA Without Regret", 2025)."""
-GIB = 2**30
+NUM_PROMPTS = 256
+"""Whose lengths are looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,11 @@ class Plan:
     @property
     def bits_held(self) -> float:
         return BITS_PER_PARAMETER * self.trained
+
+    @property
+    def holds_all(self) -> bool:
+        """Return True if the adapter holds all that the run can teach."""
+        return self.bits_taught <= self.bits_held
 
     @property
     def supervised_bits(self) -> float:
@@ -115,7 +123,7 @@ class Plan:
     def warnings(self) -> list[str]:
         completions = self.config.problems_per_step * self.config.sampling.group_size
         found = advice(self.model_parameters, self.config.lora, self.config.learner.lr, completions)
-        if self.bits_taught > self.bits_held:
+        if not self.holds_all:
             found.append(
                 f"the run may teach {self.bits_taught:,.0f} bits and the adapter holds about {self.bits_held:,.0f}: "
                 f"raise lora.rank to {self._rank_needed()}"
@@ -131,56 +139,19 @@ class Plan:
         of_rank_1 = BITS_PER_PARAMETER * sum(kind.trained(1) for kind in self.kinds)
         return max(1, -int(-self.bits_taught // of_rank_1))
 
-    def lines(self) -> Iterator[tuple[str, str]]:
-        """The plan in words: what, and how much."""
-        config, rank = self.config, self.config.lora.rank
-        yield "model", f"{config.model.name}, {self.model_parameters:,} parameters, {config.model.dtype}"
-        for kind in self.kinds:
-            if kind.adapted:
-                shape = f"{kind.count} x [{kind.d_in} -> {kind.d_out}]"
-                yield f"  {kind.name}", f"{kind.trained(rank):>12,}   {shape}"
-        share = self.trained / self.model_parameters
-        yield "adapter", f"rank {rank}: {self.trained:,} numbers, {share:.2%} of the model, {_size(self.adapter_bytes)}"
-        yield (
-            "can learn",
-            (
-                f"{self.episodes:,} episodes teach about {self.bits_taught:,.0f} bits; the adapter holds about "
-                f"{self.bits_held:,.0f}" + (": low regret" if self.bits_taught <= self.bits_held else ": too little")
-            ),
-        )
-        yield "", f"as supervised tokens the same text would teach about {self.supervised_bits:,.0f}"
-        yield (
-            "a step",
-            (
-                f"{config.problems_per_step} problems x {config.sampling.group_size} completions: up to "
-                f"{self.sampled_tokens:,} tokens sampled, {self.learned_tokens:,.0f} learned from"
-                + ("" if self.packs else ", the prompt once a completion, as this family needs")
-            ),
-        )
-        yield (
-            "",
-            (
-                f"sample {_flops(self.sample_flops)}, update {_flops(self.update_flops(rank))}, "
-                f"{self.flops_ratio:.3f} of full fine-tuning's"
-            ),
-        )
-        memory = self.memory
-        yield (
-            "memory",
-            (
-                f"learner {_size(self.learner_bytes)} (full fine-tuning {_size(self.full_bytes)}), "
-                f"rollout worker {_size(self.rollout_bytes)} with {_size(self.kv_bytes_per_token)} a token"
-            ),
-        )
-        yield "", f"a microbatch has up to {memory.tokens:,} tokens, a row up to {memory.width:,}"
-        if (wanted := config.learner.gradient_checkpointing) is not True:
-            less = f"with gradient checkpointing the learner needs {_size(memory.bytes(checkpointing=True))}"
-            yield "", less + (", which is on by itself on a GPU that is too small without it" if wanted else "")
-        good = advised_lr(self.model_parameters)
-        yield (
-            "rate",
-            f"learner.lr = {config.learner.lr:g}; {good:g} was seen to work at alpha 32 on models of this size",
-        )
+
+def plan_run(config: RunConfig, base: Path) -> Plan:
+    """Return the plan of a run by reinforcement learning; relative paths start at `base`.
+
+    Raises:
+        ValueError: as the recipe's `prepare` and `plan` do.
+    """
+    prepared = TRAIN.prepare(config, base)
+    config, train = prepared.config, prepared.problems.train
+    first = draw(
+        train, 0, min(NUM_PROMPTS, len(train)), config.seed
+    )  # as the run draws: a file may be sorted by length
+    return plan(config, [len(prepared.encode(problem)) for problem in first], prepared.longest_row)
 
 
 def plan(config: RunConfig, prompt_lengths: list[int], longest_row: int) -> Plan:
@@ -211,17 +182,3 @@ def _kept_numbers(about: Any) -> int:
     layers = sum((kind != "linear_attention" and "attention" in kind) or kind.startswith("hybrid") for kind in kinds)
     width = getattr(about, "head_dim", None) or about.hidden_size // heads
     return 2 * layers * (getattr(about, "num_key_value_heads", None) or heads) * width
-
-
-def _size(count: float) -> str:
-    for unit, size in (("GiB", GIB), ("MiB", 2**20), ("KiB", 2**10)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count:.0f} B"
-
-
-def _flops(count: float) -> str:
-    for unit, size in (("EFLOP", 1e18), ("PFLOP", 1e15), ("TFLOP", 1e12), ("GFLOP", 1e9)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count:.0f} FLOP"

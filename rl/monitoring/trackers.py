@@ -1,8 +1,9 @@
-"""Experiment trackers that a run can also be told to: Weights & Biases and MLflow, through their own libraries."""
+"""Experiment trackers that hear of a run: TensorBoard, Weights & Biases and MLflow, through their own libraries."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from rl.algorithm.evaluate import Evaluation
@@ -12,6 +13,26 @@ from rl.run.sinks import Ended, Sink
 from rl.types import Group
 
 STATUS: Mapping[Ended, str] = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
+
+
+class TensorBoard(Sink):
+    """Every metric as a scalar of TensorBoard's, by step; what was written of `first_step` and later ones is purged."""
+
+    def __init__(self, directory: Path, first_step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer: Any = SummaryWriter(str(directory), purge_step=first_step or None, max_queue=1)
+
+    def on_eval(self, step: int, evaluation: Evaluation) -> None:
+        """Its numbers come with the step's."""
+
+    def on_step(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None:
+        for name, value in metrics.items():
+            self._writer.add_scalar(name, value, step)
+        self._writer.flush()
+
+    def close(self, ended: Ended) -> None:
+        self._writer.close()
 
 
 class WeightsAndBiases(Sink):

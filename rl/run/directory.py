@@ -1,40 +1,25 @@
-"""A run as a directory: `config.toml`, `metrics.jsonl`, `samples.jsonl`, `adapters/`, `checkpoints/`, and the curve."""
+"""A run as a directory: its kind, its configuration, metrics, samples, adapters, checkpoints, and the curve."""
 
 import json
 import logging
-import math
 import shutil
 import stat
-import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from lora import atomic_write as durable
 from lora.atomic_write import write_atomic
-from lora.files import write_peft
 from lora.ordinary_file import require_directory, require_file
-from lora.types import Adapter
-from rl.algorithm.evaluate import Evaluation
 from rl.config import RunConfig
-from rl.run import checkpoint
-from rl.run.checkpoint import Checkpoint
+from rl.run.changes import Changes, changes_between, in_words, is_fixed
 from rl.run.directory_lock import locked, outside_a_sweep
-from rl.run.jsonl import append_objects, is_metrics, is_row, read_metrics, read_samples, warn_of_others
-from rl.run.sinks import Sinks
+from rl.run.jsonl import is_metrics, is_row, read_metrics, read_samples, warn_of_others
+from rl.run.kind import Kind, guess_kind, read_kind, write_kind
 from rl.settings.toml import dump_config, load_config
-from rl.train import Journal
-from rl.types import Group, Learner
 
 log = logging.getLogger(__name__)
-
-ALARM = {"kind": "alarm"}
-"""What the log's records of the guard's alarms have besides (`extra` of `logging`)."""
-
-
-Changes = Mapping[str, tuple[str, str]]
-"""Settings by their dotted names: what each was, and what it is, as JSON."""
 
 
 class RunDirectory:
@@ -49,8 +34,8 @@ class RunDirectory:
         self.tensorboard = path / "tensorboard"
 
     @classmethod
-    def create(cls, path: Path, config: RunConfig) -> "RunDirectory":
-        """A new run's directory, with the resolved configuration in it.
+    def create(cls, path: Path, config: RunConfig, kind: Kind = "train") -> "RunDirectory":
+        """Make a new run's directory, with its kind and the resolved configuration in it.
 
         Raises:
             ValueError: there is a run in it already, or it cannot be written.
@@ -60,6 +45,7 @@ class RunDirectory:
         try:
             path.mkdir(parents=True, exist_ok=True)
             check_kinds(path)
+            write_kind(path, kind)
             write_atomic(path / "config.toml", dump_config(config).encode())
         except OSError as error:
             raise ValueError(
@@ -69,10 +55,30 @@ class RunDirectory:
 
     @classmethod
     def open(cls, path: Path) -> "RunDirectory":
-        """Raises ValueError if there is no run."""
+        """Return the directory of a run. Raises ValueError if there is none."""
         if not holds_run(path):
             raise ValueError(f"{path} holds no run: it has no config.toml")
         return cls(path)
+
+    @property
+    def kind(self) -> Kind | None:
+        """Return the command that the run was begun with; None if it did not get far enough to tell.
+
+        Raises:
+            ValueError: this version does not know it.
+        """
+        return read_kind(self.path) or guess_kind(self.metrics())
+
+    def require_kind(self, kind: Kind) -> None:
+        """See that the run may go on as one of this kind, and write that down where it was not.
+
+        Raises:
+            ValueError: it was begun with another command.
+        """
+        if self.kind not in (None, kind):
+            raise ValueError(f"{self.path} holds a run of `rankone {self.kind}`, which goes on with that command")
+        if read_kind(self.path) is None:
+            write_kind(self.path, kind)
 
     @contextmanager
     def locked(self) -> Generator[None]:
@@ -93,7 +99,7 @@ class RunDirectory:
             ValueError: with it, the checkpoints would be another policy's.
         """
         changes = self.changes(config)
-        if fixed := [f"{name} is {new}, and was {old}" for name, (old, new) in changes.items() if _is_fixed(name)]:
+        if fixed := [f"{name} is {new}, and was {old}" for name, (old, new) in changes.items() if is_fixed(name)]:
             raise ValueError(
                 f"{self.path} cannot go on as another policy: {'; '.join(fixed)}; choose another --out, or leave it as "
                 "it was"
@@ -104,7 +110,7 @@ class RunDirectory:
     def changes(self, config: RunConfig) -> Changes:
         """Return the settings in which this configuration differs from the run's; none if that cannot be told."""
         try:
-            return _changes(load_config(self.path / "config.toml"), config)
+            return changes_between(load_config(self.path / "config.toml"), config)
         except ValueError as error:
             log.warning("it cannot be told whether the settings have changed: %s", error)
             return {}
@@ -114,12 +120,12 @@ class RunDirectory:
         write_atomic(self.path / "config.toml", dump_config(config).encode())
 
     def metrics(self) -> list[dict[str, Any]]:
-        """One object a step, in order."""
+        """Return an object for each step, in order."""
         return list(read_metrics(self.metrics_file))
 
-    def curve(self) -> list[tuple[int, float]]:
-        """Held-out accuracy by step."""
-        return [(row["step"], row["eval/accuracy"]) for row in self.metrics() if "eval/accuracy" in row]
+    def curve(self, metric: str = "eval/accuracy") -> list[tuple[int, float]]:
+        """Return a metric by step, of those steps that have it."""
+        return [(row["step"], row[metric]) for row in self.metrics() if metric in row]
 
     def remove_scratch(self) -> None:
         """Remove what a kill left half-written."""
@@ -149,7 +155,7 @@ class RunDirectory:
                 durable.sync(file)
 
 
-FILES = ("config.toml", "metrics.jsonl", "samples.jsonl", ".lock", "curve.png")
+FILES = ("run.json", "config.toml", "metrics.jsonl", "samples.jsonl", ".lock", "curve.png")
 DIRECTORIES = ("adapters", "checkpoints", "tensorboard")
 
 
@@ -177,166 +183,3 @@ def check_kinds(path: Path) -> None:
         raise ValueError(
             f"{error.filename} cannot be a run's: {error.strerror}; move it away, or choose another --out"
         ) from None
-
-
-Score = Callable[[Mapping[str, Any]], float | None]
-"""How good a policy is by its metrics, if they say so."""
-
-
-def accuracy_of(metrics: Mapping[str, Any]) -> float | None:
-    """Held-out accuracy."""
-    return metrics.get("eval/accuracy")
-
-
-class FileJournal(Journal):
-    """Keeps a run directory, and passes on what happens to the sinks."""
-
-    def __init__(
-        self,
-        directory: RunDirectory,
-        sinks: Sinks,
-        *,
-        resume: bool,
-        begin: bytes | None = None,
-        score: Score = accuracy_of,
-        max_samples: int = 32,
-    ) -> None:
-        """`begin` is the learner's state at step 0, if it is not that of a fresh adapter; the policy with the highest
-        `score` is kept as the best."""
-        self._directory = directory
-        self._sinks = sinks
-        self._resume = resume
-        self._begin = begin
-        self._score = score
-        self._max_samples = max_samples
-        self._best = self._best_score()
-
-    async def restore(self, learner: Learner) -> int:
-        self._directory.remove_scratch()
-        found = checkpoint.newest(self._directory.checkpoints) if self._resume else None
-        if found is not None:
-            await self._load(learner, found, checkpoint.file_name(found.step))
-        elif self._begin is not None:
-            await learner.load_state(self._begin)
-        step = found.step if found is not None else 0
-        self._directory.truncate_from(step)
-        if self._resume:
-            log.info("going on from step %d%s", step, "" if found else ", there being no checkpoint yet")
-            self._report_missing(step)
-        self._best = self._best_score()
-        return step
-
-    def history(self) -> Sequence[Mapping[str, Any]]:
-        return self._directory.metrics()
-
-    async def on_eval(self, step: int, adapter: Adapter, evaluation: Evaluation, learner: Learner) -> None:
-        await self.on_metrics(step, adapter, evaluation.metrics(), learner)
-        self.on_eval_samples(step, evaluation)
-
-    async def on_metrics(self, step: int, adapter: Adapter, metrics: Mapping[str, float], learner: Learner) -> None:
-        """These `eval/...` metrics are of the policy at `step`; the best one is kept."""
-        score = self._score(metrics)
-        if score is not None and score > self._best:
-            self._best = score
-            write_peft(adapter, self._directory.adapters / "best")
-            checkpoint.save_best(self._directory.checkpoints, Checkpoint(step, await learner.state()))
-        write_peft(adapter, self._directory.adapters / "last")
-
-    def on_eval_samples(self, step: int, evaluation: Evaluation) -> None:
-        """The policy at `step` answered the held-out problems."""
-        self._write_samples(step, "held_out", evaluation.groups)
-        self._sinks.on_eval(step, evaluation)
-
-    async def roll_back(self, learner: Learner) -> bool:
-        best = checkpoint.best(self._directory.checkpoints)
-        if best is None:
-            return False
-        await self._load(learner, best, checkpoint.BEST)
-        log.warning("rolled back to the policy of step %d, the best that was evaluated", best.step)
-        return True
-
-    async def _load(self, learner: Learner, found: Checkpoint, name: str) -> None:
-        """Raises ValueError if the learner cannot take it, such as one with a number that is not finite."""
-        try:
-            await learner.load_state(found.state)
-        except ValueError as error:
-            file = self._directory.checkpoints / name
-            raise ValueError(f"cannot go on from {file}: {error}; remove it to go on from an older one") from error
-
-    def on_alarm(self, step: int, alarms: Sequence[str]) -> None:
-        log.warning("step %d: %s", step, "; ".join(alarms), extra=ALARM)
-
-    def on_step(self, step: int, metrics: dict[str, float], groups: Sequence[Group]) -> None:
-        append_objects(self._directory.metrics_file, [{"step": step, "time": time.time(), **metrics}])
-        self._write_samples(step, "train", groups)
-        self._sinks.on_step(step, metrics, groups)
-
-    async def checkpoint(self, step: int, adapter: Adapter, learner: Learner) -> None:
-        state = await learner.state()
-        self._directory.sync()  # a checkpoint says that all before it stands in the metrics
-        checkpoint.save(self._directory.checkpoints, Checkpoint(step, state))
-        write_peft(adapter, self._directory.adapters / "last")
-
-    def _report_missing(self, step: int) -> None:
-        """A checkpoint answers for the metrics before it, unless somebody changed the file."""
-        there = {row["step"] for row in self._directory.metrics()}
-        if missing := [str(i) for i in range(step) if i not in there]:
-            log.warning("%s lacks %d steps, the first %s", self._directory.metrics_file, len(missing), missing[0])
-
-    def _best_score(self) -> float:
-        scores = (self._score(row) for row in self._directory.metrics())
-        return max((score for score in scores if score is not None), default=-math.inf)
-
-    def _write_samples(self, step: int, split: str, groups: Sequence[Group]) -> None:
-        append_objects(self._directory.samples_file, sample_rows(step, split, groups)[: self._max_samples])
-
-
-FIXED = ("model.name", "lora.")
-"""Settings that say which policy a checkpoint is."""
-
-
-def _is_fixed(name: str) -> bool:
-    return name.startswith(FIXED)
-
-
-def in_words(changes: Changes) -> list[str]:
-    """Return a line for each."""
-    return [f"{name} is {new} from now on, and was {old}" for name, (old, new) in changes.items()]
-
-
-def _changes(old: RunConfig, new: RunConfig) -> Changes:
-    """The settings that differ, by their dotted names."""
-    before, after = _flat(old.model_dump(mode="json")), _flat(new.model_dump(mode="json"))
-    names = dict.fromkeys((*before, *after))
-    found = {name: (before.get(name, "not there"), after.get(name, "not there")) for name in names}
-    return {name: values for name, values in found.items() if values[0] != values[1]}
-
-
-def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Values as JSON, by their dotted names."""
-    found: dict[str, str] = {}
-    for key, value in table.items():
-        if isinstance(value, dict):
-            found |= _flat(cast("dict[str, Any]", value), f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = json.dumps(value)
-    return found
-
-
-def sample_rows(step: int, split: str, groups: Sequence[Group]) -> list[dict[str, Any]]:
-    """One object a completion: the question, what was written, and its grade."""
-    return [
-        {
-            "step": step,
-            "split": split,
-            "problem": group.problem.id,
-            "question": group.problem.question,
-            "answer": group.problem.answer,
-            "completion": completion.text,
-            "reward": reward.value,
-            "outcome": str(reward.outcome),
-            "policy_version": completion.policy_version,
-        }
-        for group in groups
-        for completion, reward in zip(group.completions, group.rewards, strict=True)
-    ]

@@ -2,8 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from rl.algorithm.evaluate import Evaluation
 from rl.errors import one_line
@@ -11,12 +10,11 @@ from rl.types import Group
 
 log = logging.getLogger(__name__)
 
-
 Ended = Literal["finished", "stopped", "failed"]
 
 
 class StoppedEarly(Exception):
-    """Raised after a step by whoever hears of it and wants no more of the run: it has not failed."""
+    """Raised by a sink that wants no more of the run: it ends after the step, and has not failed."""
 
 
 class Sink(Protocol):
@@ -29,32 +27,38 @@ class Sink(Protocol):
     def close(self, ended: Ended) -> None: ...
 
 
-class Sinks:
+class Sinks(Sink):
     """Several sinks as one. The first failure of each is logged, and then that sink is left alone."""
 
     def __init__(self, sinks: Sequence[Sink]) -> None:
         self._sinks = list(sinks)
 
     def on_eval(self, step: int, evaluation: Evaluation) -> None:
-        self._each("on_eval", step, evaluation)
+        self._tell_all(lambda sink: sink.on_eval(step, evaluation))
 
     def on_step(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None:
-        self._each("on_step", step, metrics, groups)
+        """Raises StoppedEarly, once all have heard of the step, if one of them wants no more of the run."""
+        self._tell_all(lambda sink: sink.on_step(step, metrics, groups))
 
     def close(self, ended: Ended) -> None:
-        self._each("close", ended)
+        self._tell_all(lambda sink: sink.close(ended))
 
-    def _each(self, method: str, *arguments: Any) -> None:
+    def _tell_all(self, tell: Callable[[Sink], None]) -> None:
+        stop: StoppedEarly | None = None
         for sink in list(self._sinks):
             try:
-                getattr(sink, method)(*arguments)
+                tell(sink)
+            except StoppedEarly as wish:
+                stop = wish
             except Exception as error:  # whatever a sink does, the run goes on
                 _warn("%s failed and is left out from now on", type(sink).__name__, error)
                 self._sinks.remove(sink)
+        if stop is not None:
+            raise stop
 
 
 def start_sinks(sinks: Mapping[str, Callable[[], Sink]]) -> list[Sink]:
-    """Those that could be started; the failures of the others are logged."""
+    """Return those that could be started; the failures of the others are logged."""
     found: list[Sink] = []
     for name, start in sinks.items():
         try:
@@ -65,28 +69,8 @@ def start_sinks(sinks: Mapping[str, Callable[[], Sink]]) -> list[Sink]:
 
 
 def _warn(what: str, sink: str, error: Exception) -> None:
-    """In one line, where the machine or its user is at fault."""
+    """Log a failure, in one line where the machine or its user is at fault."""
     if line := one_line(error):
         log.warning(f"{what}: %s", sink, line)
     else:
         log.warning(what, sink, exc_info=error)
-
-
-class TensorBoard(Sink):
-    """Every metric as a scalar of TensorBoard's, by step."""
-
-    def __init__(self, directory: Path, first_step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self._writer: Any = SummaryWriter(str(directory), purge_step=first_step or None, max_queue=1)
-
-    def on_eval(self, step: int, evaluation: Evaluation) -> None:
-        """Its numbers come with the step's."""
-
-    def on_step(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None:
-        for name, value in metrics.items():
-            self._writer.add_scalar(name, value, step)
-        self._writer.flush()
-
-    def close(self, ended: Ended) -> None:
-        self._writer.close()

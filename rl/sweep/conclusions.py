@@ -14,17 +14,22 @@ SEEDS = 3
 
 @dataclass(frozen=True, slots=True)
 class SettingResults:
-    """One setting, run with several seeds; accuracies are final ones on held-out problems."""
+    """One setting, run with several seeds; values are of the metric that compares runs, at their last evaluation."""
 
     results: list[Result]
 
     @property
-    def accuracies(self) -> list[float]:
-        return [result.final_accuracy for result in self.results if result.final_accuracy is not None]
+    def values(self) -> list[float]:
+        return [result.final_value for result in self.results if result.final_value is not None]
+
+    @property
+    def scores(self) -> list[float]:
+        """Return the same, higher being better."""
+        return [self.representative.metric.score(value) for value in self.values]
 
     @property
     def mean(self) -> float:
-        return fmean(self.accuracies)
+        return fmean(self.values)
 
     @property
     def representative(self) -> Result:
@@ -34,7 +39,7 @@ class SettingResults:
     @property
     def enough(self) -> bool:
         """Whether something may be said about it."""
-        return len({result.seed for result in self.results if result.final_accuracy is not None}) >= SEEDS
+        return len({result.seed for result in self.results if result.final_value is not None}) >= SEEDS
 
     def __str__(self) -> str:
         named = ", ".join(
@@ -44,7 +49,7 @@ class SettingResults:
 
     def figures(self) -> str:
         """Mean, least and most."""
-        least, most, seeds = min(self.accuracies), max(self.accuracies), pluralize(len(self.accuracies), "seed")
+        least, most, seeds = min(self.values), max(self.values), pluralize(len(self.values), "seed")
         return f"{self.mean:.3f} ({least:.3f} to {most:.3f}, {seeds})"
 
 
@@ -52,14 +57,14 @@ def settings_of(results: Sequence[Result]) -> list[SettingResults]:
     """The runs that were evaluated, those that differ in the seed alone together."""
     found: dict[str, list[Result]] = defaultdict(list)
     for result in results:
-        if result.final_accuracy is not None:
+        if result.final_value is not None:
             found[repr([item for item in sorted(result.settings.items()) if item[0] != "seed"])].append(result)
     return [SettingResults(group) for group in found.values()]
 
 
 def best(settings: Sequence[SettingResults]) -> SettingResults | None:
-    """The one with the highest mean."""
-    return max(settings, key=lambda setting: setting.mean, default=None)
+    """Return the one with the best mean; None if there are none."""
+    return max(settings, key=lambda setting: fmean(setting.scores), default=None)
 
 
 def kind(result: Result) -> str:
@@ -132,7 +137,9 @@ def conclusions(results: Sequence[Result]) -> list[str]:
     settings = [setting for setting in everything if setting.enough]
     lines: list[str] = []
     if (winner := best(settings)) is not None:
-        lines.append(f"best of {len(settings)} settings: {winner}: final held-out accuracy {winner.figures()}")
+        lines.append(
+            f"best of {len(settings)} settings: {winner}: final {winner.representative.metric.words} {winner.figures()}"
+        )
         if close := [other for other in settings if other is not winner and not _below(other, winner)]:
             lines.append(
                 f"not told apart from it, because their seeds' ranges overlap: {pluralize(len(close), 'setting')}"
@@ -179,7 +186,7 @@ def _rates(settings: Sequence[SettingResults]) -> list[str]:
 
 
 def _below(one: SettingResults, other: SettingResults) -> bool:
-    return max(one.accuracies) < min(other.accuracies)
+    return max(one.scores) < min(other.scores)
 
 
 def pluralize(number: int, noun: str) -> str:

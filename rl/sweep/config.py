@@ -5,6 +5,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from rl.config import Strict
+from rl.run.kind import Kind
 
 MOST_RUNS = 4096
 
@@ -21,7 +22,7 @@ class SearchConfig(Strict):
 
 
 class StopConfig(Strict):
-    """Early stopping, by Ray Tune's schedulers, on held-out accuracy."""
+    """Early stopping, by Ray Tune's schedulers, on held-out accuracy; on log-loss with `recipe = "sft"`."""
 
     scheduler: Literal["none", "asha", "median"] = "none"
     """`asha` keeps the best 1 in `reduction_factor` at each rung; `median` stops what is below the others' median."""
@@ -40,6 +41,8 @@ class SweepConfig(Strict):
     """By default the base run's, with `-sweep` behind it."""
     base: str | dict[str, Any]
     """The run whose settings hold where nothing else is said: its TOML file, beside this one, or its tables."""
+    recipe: Kind = "train"
+    """`sft` makes each run one of supervised fine-tuning; they are compared by their held-out log-loss."""
     axes: dict[str, Any] = Field(default_factory=dict[str, Any])
     """Settings by name, each with the list of its values: `"lora.rank" = [1, 2, 4]`."""
     also: tuple[dict[str, Any], ...] = ()

@@ -7,8 +7,9 @@ from pathlib import Path
 from lora.atomic_write import write_atomic
 from rl.config import replaced
 from rl.data import absolute_paths
-from rl.launch.train_run import Prepared
-from rl.run.directory import RunDirectory, holds_run, in_words
+from rl.launch.recipe import Prepared
+from rl.run.changes import in_words
+from rl.run.directory import RunDirectory, holds_run
 from rl.run.directory_lock import SWEEP as FILE
 from rl.run.warm_start import absolute_init
 from rl.sweep.points import Sweep, dump_sweep, load_sweep
@@ -39,6 +40,8 @@ def open_directory(sweep: Sweep, prepared: Sequence[Prepared], path: Path, *, re
         for point, one in zip(sweep.points, prepared, strict=True)
         if holds_run(path / point.name)
     ]
+    for directory, _ in begun:
+        directory.require_kind(sweep.config.recipe)
     changes = {directory: directory.changes(config) for directory, config in begun}
     for directory, changed in changes.items():
         if fixed := [f"{name} is {new}, and was {old}" for name, (old, new) in changed.items() if _is_fixed(name)]:

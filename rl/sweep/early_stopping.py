@@ -8,7 +8,7 @@ from typing import Any
 
 from rl.sweep.config import StopConfig
 
-STEP, ACCURACY = "step", "accuracy"
+STEP, SCORE = "step", "score"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +29,14 @@ class EarlyStopper:
         self._scheduler = _scheduler(config, num_steps)
         self._trials: dict[str, _Trial] = {}
 
-    def should_stop(self, run: str, step: int, accuracy: float) -> bool:
-        """Whether the run, whose held-out accuracy at `step` is that, is to end now."""
+    def should_stop(self, run: str, step: int, score: float) -> bool:
+        """Return True if the run, whose policy at `step` is that good, is to end now."""
         if self._scheduler is None:
             return False
         if run not in self._trials:
             self._trials[run] = _Trial(run)
             self._scheduler.on_trial_add(_Runner(), self._trials[run])
-        said = self._scheduler.on_trial_result(_Runner(), self._trials[run], {STEP: step, ACCURACY: accuracy})
+        said = self._scheduler.on_trial_result(_Runner(), self._trials[run], {STEP: step, SCORE: score})
         return said == "STOP"
 
 
@@ -48,14 +48,14 @@ def _scheduler(config: StopConfig, num_steps: int) -> Any:
     if config.scheduler == "median":
         return schedulers.MedianStoppingRule(
             time_attr=STEP,
-            metric=ACCURACY,
+            metric=SCORE,
             mode="max",
             grace_period=config.grace_steps,
             min_samples_required=config.min_others,
         )
     return schedulers.AsyncHyperBandScheduler(
         time_attr=STEP,
-        metric=ACCURACY,
+        metric=SCORE,
         mode="max",
         grace_period=min(config.grace_steps, max(1, num_steps)),
         max_t=max(1, num_steps),

@@ -1,4 +1,4 @@
-"""A sweep in pictures: accuracy by step, by learning rate, by the layers that are adapted, by batch size."""
+"""A sweep in pictures: accuracy, or log-loss, by step, by learning rate, by the adapted layers, by batch size."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,6 @@ from rl.monitoring.figure_file import write_figure
 from rl.sweep.conclusions import SettingResults, best, by_batch, by_kind, by_layers, comparable, pluralize, settings_of
 from rl.sweep.results import Result
 
-ACCURACY = "held-out accuracy"
 MOST_LEVEL = 6
 """Numbers below an axis that are written level."""
 
@@ -44,7 +43,9 @@ def _kinds(settings: Sequence[SettingResults]) -> list[tuple[str, list[SettingRe
 
 def _by_step(settings: Sequence[SettingResults], title: str, file: Path) -> Path | None:
     """Each rank at its best rate: the mean of the seeds, and their range."""
-    figure, axes = _figure(f"{title}: each at its best learning rate", "step")
+    if not settings:
+        return None
+    figure, axes = _figure(f"{title}: each at its best learning rate", "step", _words(settings))
     for name, mine, colour in _kinds(settings):
         chosen = best(mine)
         if chosen is None:
@@ -53,11 +54,11 @@ def _by_step(settings: Sequence[SettingResults], title: str, file: Path) -> Path
         label = f"{name}, lr {chosen.representative.lr:g} ({pluralize(len(chosen.results), 'seed')})"
         axes.plot(steps, mean, color=colour, linewidth=2, label=label, linestyle="--" if colour == "black" else "-")
         axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
-    return _saved(figure, axes, file) if settings else None
+    return _saved(figure, axes, file)
 
 
 def _band(setting: SettingResults) -> tuple[list[int], list[float], list[float], list[float]]:
-    """By step: the lowest seed's accuracy, the mean and the highest's; steps that all seeds reached."""
+    """Return the steps that all seeds reached, and there the lowest seed's value, the mean and the highest's."""
     curves = [dict(result.curve) for result in setting.results]
     steps = sorted(set.intersection(*(set(curve) for curve in curves)))
     values = [[curve[step] for curve in curves] for step in steps]
@@ -67,7 +68,7 @@ def _band(setting: SettingResults) -> tuple[list[int], list[float], list[float],
 def _by_rate(settings: Sequence[SettingResults], title: str, file: Path) -> Path | None:
     if len({s.representative.lr for s in settings}) < 2:
         return None
-    figure, axes = _figure(f"{title}: final accuracy by learning rate", "learning rate")
+    figure, axes = _figure(f"{title}: final {_short(settings)} by learning rate", "learning rate", _words(settings))
     axes.set_xscale("log")
     for name, mine, colour in _kinds(settings):
         by_rate = {
@@ -80,7 +81,7 @@ def _by_rate(settings: Sequence[SettingResults], title: str, file: Path) -> Path
             linestyle="--" if colour == "black" else "-",
         )  # fmt: skip
         for lr, s in found:
-            axes.vlines(lr, min(s.accuracies), max(s.accuracies), color=colour, alpha=0.4, linewidth=1.5)
+            axes.vlines(lr, min(s.values), max(s.values), color=colour, alpha=0.4, linewidth=1.5)
     _ticks(axes, sorted({s.representative.lr for s in settings}))
     return _saved(figure, axes, file)
 
@@ -89,12 +90,12 @@ def _by_layers(settings: Sequence[SettingResults], title: str, file: Path) -> Pa
     found = by_layers(settings)
     if len(found) < 2:
         return None
-    figure, axes = _figure(f"{title}: which layers are adapted, at about equal parameters", "")
+    figure, axes = _figure(f"{title}: which layers are adapted, at about equal parameters", "", _words(settings))
     labels: list[str] = []
     for x, (name, setting) in enumerate(found.items()):
         one = setting.representative
         axes.bar(x, setting.mean, width=0.6, color="0.8")
-        axes.plot([x] * len(setting.accuracies), setting.accuracies, "o", color="tab:green")
+        axes.plot([x] * len(setting.values), setting.values, "o", color="tab:green")
         labels.append(f"{name}, rank {one.rank}\n{one.trained_parameters:,} parameters\nlr {one.lr:g}")
     axes.set_xticks(range(len(found)), labels)
     return _saved(figure, axes, file, legend=False)
@@ -104,14 +105,15 @@ def _by_batch(settings: Sequence[SettingResults], title: str, file: Path) -> Pat
     found = by_batch(settings)
     if not found:
         return None
-    figure, axes = _figure(f"{title}: final accuracy by batch size, each at its best rate", "problems a step")
+    heading = f"{title}: final {_short(settings)} by batch size, each at its best rate"
+    figure, axes = _figure(heading, "problems a step", _words(settings))
     axes.set_xscale("log")
     for name, mine, colour in _kinds([setting for sizes in found.values() for setting in sizes.values()]):
         points = sorted(mine, key=lambda setting: setting.representative.problems_per_step)
         sizes = [setting.representative.problems_per_step for setting in points]
         axes.plot(sizes, [setting.mean for setting in points], color=colour, marker="o", label=name)
         for size, setting in zip(sizes, points, strict=True):
-            axes.vlines(size, min(setting.accuracies), max(setting.accuracies), color=colour, alpha=0.4)
+            axes.vlines(size, min(setting.values), max(setting.values), color=colour, alpha=0.4)
     _ticks(axes, sorted({setting.representative.problems_per_step for setting in settings}))
     return _saved(figure, axes, file)
 
@@ -122,14 +124,23 @@ def _ticks(axes: Any, values: Sequence[float]) -> None:
     axes.set_xticks([], minor=True)
 
 
-def _figure(title: str, x: str) -> tuple[Any, Any]:
+def _words(settings: Sequence[SettingResults]) -> str:
+    """Return what to call the metric that the runs are compared by."""
+    return settings[0].representative.metric.words
+
+
+def _short(settings: Sequence[SettingResults]) -> str:
+    return _words(settings).removeprefix("held-out ")
+
+
+def _figure(title: str, x: str, y: str) -> tuple[Any, Any]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure: Any = Figure(figsize=(7.5, 4.5), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    axes.set(title=title, xlabel=x, ylabel=ACCURACY)
+    axes.set(title=title, xlabel=x, ylabel=y)
     axes.grid(alpha=0.3)
     return figure, axes
 

@@ -12,7 +12,11 @@ from lora.atomic_write import write_atomic
 from lora.config import layers_label
 from lora.ordinary_file import read_file
 from lora.packed import parse_object
+from rl.launch.recipe import Recipe
+from rl.launch.recipes import RECIPES
+from rl.run.best_metric import ACCURACY, LOG_LOSS, BestMetric
 from rl.run.directory import RunDirectory
+from rl.run.kind import Kind
 from rl.sweep.points import Point
 
 Ended = Literal["finished", "stopped_early", "collapsed", "failed"]
@@ -50,17 +54,35 @@ class Result:
     """Of the last evaluation; None if there was none."""
     best_accuracy: float | None
     curve: list[tuple[int, float]]
-    """Held-out accuracy by step."""
+    """The metric that compares runs, by step: held-out accuracy, or with supervised fine-tuning log-loss."""
+    kind: Kind = "train"
+    final_log_loss: float | None = None
+    """In nats a token, of supervised fine-tuning; None elsewhere, and if there was no evaluation."""
+    best_log_loss: float | None = None
 
     @property
-    def final(self) -> bool:
-        """Whether it is done for good; a run that failed is tried again when the sweep is resumed."""
+    def metric(self) -> BestMetric:
+        """Return what the run is compared with others by."""
+        return RECIPES[self.kind].best
+
+    @property
+    def final_value(self) -> float | None:
+        """Return that metric at the last evaluation; None if there was none."""
+        return self.final_log_loss if self.kind == "sft" else self.final_accuracy
+
+    @property
+    def is_final(self) -> bool:
+        """Return True if it is done for good; a run that failed is tried again when the sweep is resumed."""
         return self.ended != "failed"
 
 
-def result_of(point: Point, directory: RunDirectory, trained: int, ended: Ended, reason: str = "") -> Result:
-    """What the run's files say."""
-    config, curve = point.config, directory.curve()
+def result_of(
+    point: Point, recipe: Recipe[Any, Any], directory: RunDirectory, trained: int, ended: Ended, reason: str = ""
+) -> Result:
+    """Return what the run's files say."""
+    config, curve = point.config, directory.curve(recipe.best.name)
+    accuracies = [accuracy for _, accuracy in directory.curve()]
+    losses = [loss for _, loss in directory.curve(LOG_LOSS.name)]
     full = config.learner.weights == "full"
     targets = list(config.lora.all_targets)
     return Result(
@@ -75,13 +97,16 @@ def result_of(point: Point, directory: RunDirectory, trained: int, ended: Ended,
         problems_per_step=config.problems_per_step,
         group_size=config.sampling.group_size,
         settings=point.settings,
-        steps=sum("reward/mean" in row for row in directory.metrics()),
+        steps=sum(recipe.progress[0] in row for row in directory.metrics()),
         ended=ended,
         reason=reason,
         trained_parameters=trained,
-        final_accuracy=curve[-1][1] if curve else None,
-        best_accuracy=max((accuracy for _, accuracy in curve), default=None),
+        final_accuracy=accuracies[-1] if accuracies else None,
+        best_accuracy=ACCURACY.best(accuracies),
         curve=curve,
+        kind=recipe.kind,
+        final_log_loss=losses[-1] if losses else None,
+        best_log_loss=LOG_LOSS.best(losses),
     )
 
 
@@ -91,21 +116,21 @@ def save_final(result: Result, path: Path) -> None:
 
 
 def load_final(path: Path) -> Result | None:
-    """What `keep` wrote, if the run is done for good; a damaged file counts as none, and the run goes on."""
+    """Return what `save_final` wrote, if the run is done for good; a damaged file is none, and the run goes on."""
     try:
         result = _result(parse_object(read_file(path / FILE, MOST_BYTES), FILE))
     except (OSError, ValueError):
         return None
-    return result if result.final else None
+    return result if result.is_final else None
 
 
 def write_all(results: Sequence[Result], path: Path) -> None:
-    """`sweep.json`: a list with one object a run."""
+    """Write `sweep.json`: a list with one object a run."""
     write_atomic(path, (json.dumps([asdict(result) for result in results], indent=1) + "\n").encode())
 
 
 def read_all(text: bytes) -> list[Result]:
-    """What `write_all` wrote. Raises ValueError if it is something else."""
+    """Return what `write_all` wrote. Raises ValueError if it is something else."""
     return [_result(fields) for fields in json.loads(text)]
 
 

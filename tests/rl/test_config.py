@@ -13,11 +13,11 @@ from rl.config import JsonLines, RunConfig, replaced
 from rl.jobs.package import JobPackage
 from rl.jobs.spec import read_job_spec
 from rl.jobs.sweep_package import write_sweep_job
-from rl.launch.sft_run import prepare as prepare_sft
-from rl.launch.train_run import prepare, prepare_evaluation
+from rl.launch.sft_recipe import SFT
+from rl.launch.train_recipe import TRAIN, prepare_evaluation
 from rl.run.directory import RunDirectory
 from rl.settings.toml import dump_config, load_config
-from rl.sft import as_the_learner_sees_it
+from rl.sft import with_cross_entropy
 from rl.sweep.points import load_sweep
 from rl.sweep.run import prepare_sweep
 
@@ -50,13 +50,13 @@ def configs_of_commands(folder: Path) -> Iterator[tuple[str, RunConfig]]:
     train, sft = load_config(EXAMPLES / "tiny.toml"), load_config(EXAMPLES / "sft-tiny.toml")
     examined = load_config(EXAMPLES / "sft-tiny.toml", ["sft.accuracy=true", "sampling.temperature=0.5"])
     given = replaced(train, learner={"objective": "cross_entropy"})
-    yield "train", prepare(train, EXAMPLES).config
-    yield "train on a cluster", prepare(replaced(train, runtime="auto"), EXAMPLES).config
+    yield "train", TRAIN.prepare(train, EXAMPLES).config
+    yield "train on a cluster", TRAIN.prepare(replaced(train, runtime="auto"), EXAMPLES).config
     yield "eval", prepare_evaluation(given, EXAMPLES).config
     for name, config in (("sft", sft), ("sft with accuracy", examined), ("sft with the objective named", given)):
-        prepared = prepare_sft(config, EXAMPLES).config
+        prepared = SFT.prepare(config, EXAMPLES).config
         yield name, prepared
-        yield f"{name}, for the learner", as_the_learner_sees_it(prepared)
+        yield f"{name}, for the learner", with_cross_entropy(prepared)
     sweep = load_sweep(EXAMPLES / "sweep-tiny.toml")
     points = [one.config for one in prepare_sweep(sweep)]
     yield from (("a point", config) for config in points)
@@ -84,7 +84,7 @@ def test_a_learner_alone_asks_a_cluster_for_no_rollout_worker() -> None:
 def test_reinforcement_learning_refuses_the_objective_of_given_completions(tmp_path: Path) -> None:
     config = load_config(EXAMPLES / "tiny.toml", ["learner.objective=cross_entropy"])
     with pytest.raises(ValueError, match="run `rankone sft`"):
-        prepare(config, EXAMPLES)
+        TRAIN.prepare(config, EXAMPLES)
     (tmp_path / "sweep.toml").write_text(
         f'base = "{EXAMPLES / "tiny.toml"}"\n[axes]\n"learner.objective" = ["ppo", "cross_entropy"]\n'
     )
@@ -95,8 +95,8 @@ def test_reinforcement_learning_refuses_the_objective_of_given_completions(tmp_p
 # --- where a run is ---
 
 PREPARE: dict[str, Callable[[RunConfig, Path], RunConfig]] = {
-    "train": lambda config, base: prepare(config, base).config,
-    "sft": lambda config, base: prepare_sft(config, base).config,
+    "train": lambda config, base: TRAIN.prepare(config, base).config,
+    "sft": lambda config, base: SFT.prepare(config, base).config,
 }
 PLACES = [
     ("train", [], "ray"),

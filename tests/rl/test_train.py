@@ -16,7 +16,8 @@ from rewards.types import Grader, Problem, Reward
 from rl.config import RunConfig
 from rl.data import Split, load_problems
 from rl.data.prompts import Encoder
-from rl.run.directory import FileJournal, RunDirectory
+from rl.run.directory import RunDirectory
+from rl.run.journal import FileJournal
 from rl.run.sinks import Ended, Sink, Sinks
 from rl.settings.toml import load_config
 from rl.train import Components, roll_out, train

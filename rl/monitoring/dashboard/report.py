@@ -8,12 +8,11 @@ from typing import Any
 from rl.monitoring.dashboard.page import page, plotly_script
 from rl.monitoring.dashboard.run_info import run_info
 from rl.monitoring.dashboard.server import detail, finite
-from rl.monitoring.dashboard.store import LOG_LOSS, RunRecord, RunSummary
+from rl.monitoring.dashboard.store import RunRecord, RunSummary
 from rl.monitoring.dashboard.types import Row
 from rl.run.directory import RunDirectory
 from rl.run.jsonl import is_metrics, is_row, read_samples, warn_of_others
 from rl.settings.toml import load_config
-from rl.sft import as_the_learner_sees_it
 
 NUM_SAMPLES = 24
 
@@ -32,8 +31,6 @@ def _told(path: Path, index: int) -> tuple[RunRecord, Sequence[Row]]:
     directory = RunDirectory.open(path)
     config = load_config(path / "config.toml", [])
     rows = directory.metrics()
-    if any(LOG_LOSS in row for row in rows):
-        config = as_the_learner_sees_it(config)
     warn_of_others(directory.metrics_file, is_metrics)
     warn_of_others(directory.samples_file, is_row)
     samples = list(read_samples(directory.samples_file))[-NUM_SAMPLES:]
@@ -41,7 +38,9 @@ def _told(path: Path, index: int) -> tuple[RunRecord, Sequence[Row]]:
     heard = rows[-1].get("time", 0.0) if rows else 0.0
     name = f"{path.resolve().name}-{index}"
     state = "finished" if ended else "stopped"
-    return RunRecord(name, run_info(config, path), RunSummary().add(rows), samples, state, heard), rows
+    return RunRecord(
+        name, run_info(config, path, directory.kind or "train"), RunSummary().add(rows), samples, state, heard
+    ), rows
 
 
 def _document(data: str) -> str:

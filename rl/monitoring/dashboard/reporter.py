@@ -17,7 +17,8 @@ from lora.ordinary_file import read_file
 from rl.algorithm.evaluate import Evaluation
 from rl.monitoring.dashboard.host import find_host
 from rl.monitoring.dashboard.types import Row, RunInfo, RunUpdate, State
-from rl.run.directory import RunDirectory, sample_rows
+from rl.run.directory import RunDirectory
+from rl.run.journal import sample_rows
 from rl.run.jsonl import read_metrics
 from rl.run.sinks import Ended, Sink
 from rl.types import Group

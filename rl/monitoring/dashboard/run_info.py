@@ -9,28 +9,30 @@ from typing import Any
 from lora.config import layers_label
 from rl.config import RunConfig
 from rl.monitoring.dashboard.types import RunInfo
+from rl.run.kind import Kind
 
 
-def run_info(config: RunConfig, directory: Path, name: str | None = None) -> RunInfo:
-    """The run's name, by default its directory's, and what may tell it from others."""
+def run_info(config: RunConfig, directory: Path, kind: Kind, name: str | None = None) -> RunInfo:
+    """Return the run's name, by default its directory's, and what may tell it from others."""
     return RunInfo(
         name=name or directory.resolve().name,
         run_path=f"{socket.gethostname()}:{directory.resolve()}",
         num_steps=config.num_steps,
-        settings=_policy(config) | (_given(config) if _is_supervised(config) else _sampled(config)),
+        settings=_policy(config, kind) | (_given(config) if kind == "sft" else _sampled(config)),
         submission_id=submission_id(),
+        kind=kind,
     )
 
 
-def _policy(config: RunConfig) -> dict[str, Any]:
-    """What every run has."""
+def _policy(config: RunConfig, kind: Kind) -> dict[str, Any]:
+    """Return what every run has."""
     return {
         **_trained(config),
         "lr": config.learner.lr,
         "batch": config.problems_per_step,
         "seed": config.seed,
         "model": config.model.name,
-        "objective": config.learner.objective,
+        "objective": "cross_entropy" if kind == "sft" else config.learner.objective,
     }
 
 
@@ -52,10 +54,6 @@ def _sampled(config: RunConfig) -> dict[str, Any]:
 
 def _given(config: RunConfig) -> dict[str, Any]:
     return {"completion": config.sft.completion}
-
-
-def _is_supervised(config: RunConfig) -> bool:
-    return config.learner.objective == "cross_entropy"
 
 
 def submission_id() -> str:

@@ -23,6 +23,8 @@ class RunInfo:
     """What tells runs apart in a legend: rank, learning rate, seed, model, reward, ..."""
     submission_id: str = ""
     """Of the Ray job, if it is one."""
+    kind: str = ""
+    """The command that it was begun with; empty of a run from before that was told."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -19,7 +19,8 @@ from rl.algorithm.prefetch import Rollout, RolloutPrefetcher
 from rl.cluster.components import with_room
 from rl.cluster.placement import GpuShares
 from rl.cluster.workers import open_workers
-from rl.run.directory import FileJournal, RunDirectory
+from rl.run.directory import RunDirectory
+from rl.run.journal import FileJournal
 from rl.run.sinks import Sinks
 from rl.train import train
 from rl.types import TrainBatch

@@ -12,7 +12,9 @@ import torch
 from lora.files import read_peft, unpack
 from rl.cluster.components import open_shared_components
 from rl.cluster.ray_host import RayHost
-from rl.launch.train_run import Prepared, prepare, train_with_restarts
+from rl.launch.recipe import Prepared
+from rl.launch.restarts import loop_with_restarts
+from rl.launch.train_recipe import TRAIN
 from rl.learner.policy_host import LearnerSpec
 from rl.run.directory import RunDirectory
 from rl.run.sinks import Ended, Sink, Sinks
@@ -59,7 +61,7 @@ async def run_both(prepared: list[Prepared], home: Path, kill_after: int | None)
             directory = RunDirectory.create(home / f"{index}", one.config)
             sinks = Sinks([Reaper(kill_after, pid)] if index == 0 and kill_after is not None else [])
             async with shared.open(one.config, f"run{index}", one.encode) as parts:
-                await train_with_restarts(one, parts, directory, sinks, resume=False)
+                await loop_with_restarts(TRAIN, one, parts, directory, sinks, resume=False)
             return [row["step"] for row in directory.metrics()]
 
         return await asyncio.gather(*(one_run(index, one) for index, one in enumerate(prepared)))
@@ -71,7 +73,7 @@ def two_runs(home: Path, runtime: str, *more: str) -> list[Prepared]:
         "problems_per_step=4", "sampling.group_size=4", "evaluate.every=4", "evaluate.num_problems=4", "num_steps=5",
         "reward.workers=1", f"runtime={runtime}", f"reward.function={home / 'eager.py'}:digits", *more,
     ]  # fmt: skip
-    return [prepare(load_config(EXAMPLE, [*settings, f"lora.rank={rank}"]), EXAMPLE.parent) for rank in (1, 8)]
+    return [TRAIN.prepare(load_config(EXAMPLE, [*settings, f"lora.rank={rank}"]), EXAMPLE.parent) for rank in (1, 8)]
 
 
 @pytest.mark.usefixtures("ray_cluster")

@@ -12,7 +12,8 @@ from ray.util.placement_group import placement_group_table
 
 from rl.cluster.components import open_components
 from rl.cluster.connect import disconnect
-from rl.launch.train_run import Prepared, prepare
+from rl.launch.recipe import Prepared
+from rl.launch.train_recipe import TRAIN
 from rl.settings.toml import load_config
 from rl.train import roll_out
 from rl.types import Group
@@ -54,7 +55,8 @@ async def test_two_workers_on_two_nodes_sample_the_groups_of_one(two_nodes: None
     settings = ["runtime=ray", "problems_per_step=12", "sampling.group_size=4", "reward.workers=1"]
     settings.append("placement.worker_resources={ worker = 1 }")
     one, two = (
-        prepare(load_config(EXAMPLE, [*settings, f"rollout.num_workers={count}"]), EXAMPLE.parent) for count in (1, 2)
+        TRAIN.prepare(load_config(EXAMPLE, [*settings, f"rollout.num_workers={count}"]), EXAMPLE.parent)
+        for count in (1, 2)
     )
     alone, nodes_of_one = await first_groups(one)
     together, nodes_of_two = await first_groups(two)

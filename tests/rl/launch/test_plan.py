@@ -11,6 +11,7 @@ from lora.accounting import LinearKind, linear_kinds, model_parameters, trained_
 from lora.config import LoraConfig, ModelConfig
 from lora.load import load_adapted, load_skeleton
 from rl.cli.app import app
+from rl.cli.plan_text import plan_lines
 from rl.config import LearnerConfig, RunConfig
 from rl.launch.plan import Plan, plan
 from rollout.config import SamplingConfig
@@ -105,7 +106,7 @@ def test_a_hybrids_prompts_are_counted_once_a_completion_and_its_cache_by_its_at
     hybrid = plan(config, [10], longest_row=18)
     assert hybrid.learned_tokens == 3 * 4 * (8 + 10)
     assert hybrid.kv_bytes_per_token == 2 * 1 * 2 * 8 * 4, "of its two layers one attends: 2 heads of 8, float32"
-    assert any("once a completion" in said for _, said in hybrid.lines())
+    assert any("once a completion" in said for _, said in plan_lines(hybrid))
     assert planned(sampling=sampling, problems_per_step=3).learned_tokens == 3 * (4 * 8 + 65)
 
 

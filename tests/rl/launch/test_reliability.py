@@ -23,7 +23,9 @@ from lora.files import read_peft, unpack
 from rl.cli.app import app
 from rl.cluster.components import open_components
 from rl.cluster.ray_host import RayHost
-from rl.launch.train_run import Prepared, prepare, train_with_restarts
+from rl.launch.recipe import Prepared
+from rl.launch.restarts import loop_with_restarts
+from rl.launch.train_recipe import TRAIN
 from rl.learner.joint_updates import PolicyLearner
 from rl.run.directory import RunDirectory
 from rl.run.sinks import Ended, Sink, Sinks
@@ -74,7 +76,7 @@ def children_of(pid: int) -> list[int]:
 
 
 IMPORTED_BY_A_RUN = (
-    "rl.launch.train_run", "rl.cli.run_command", "torch", "transformers.models.auto.modeling_auto",
+    "rl.launch.recipes", "rl.cli.run_command", "torch", "transformers.models.auto.modeling_auto",
     "transformers.models.auto.tokenization_auto", "transformers.models.llama.modeling_llama", "accelerate",
     "torch.utils.tensorboard", "matplotlib.figure", "matplotlib.backends.backend_agg",
 )  # fmt: skip
@@ -150,7 +152,7 @@ class Reaper(Sink):
 
 def prepared(runtime: str, **settings: str) -> Prepared:
     fixed = {"runtime": runtime, "num_steps": "12", "evaluate.every": "4", "liveness.every": "1"}
-    return prepare(load_config(EXAMPLE, overrides(**fixed | settings)), EXAMPLE.parent)
+    return TRAIN.prepare(load_config(EXAMPLE, overrides(**fixed | settings)), EXAMPLE.parent)
 
 
 async def pids(parts: Components) -> dict[str, int]:
@@ -178,24 +180,24 @@ async def test_a_run_outlives_its_learner_and_its_only_worker(tmp_path: Path) ->
     bit as a run in one process that nobody killed."""
     whole = prepared("local")
     async with open_components(whole.config, "run", whole.encode) as parts:
-        await train_with_restarts(whole, parts, RunDirectory.create(tmp_path / "calm", whole.config), Sinks([]), resume=False)  # fmt: skip
+        await loop_with_restarts(TRAIN, whole, parts, RunDirectory.create(tmp_path / "calm", whole.config), Sinks([]), resume=False)  # fmt: skip
     mortal, out = prepared("ray"), tmp_path / "killed"
     directory = RunDirectory.create(out, mortal.config)
     async with open_components(mortal.config, "run", mortal.encode) as parts:
         process = await pids(parts)
         kills = Sinks([Reaper({2: process["learner"], 5: process["worker"]})])
         first = prepared("ray", num_steps="8")
-        await train_with_restarts(first, parts, directory, kills, resume=False)
+        await loop_with_restarts(TRAIN, first, parts, directory, kills, resume=False)
         assert steps(out) == list(range(9))
         now = await pids(parts)
         assert not set(process.values()) & set(now.values()), "both are new ones"
         last = prepared("ray", **{"learner.max_restarts": "0"})
         with pytest.raises(LearnerDied, match="the learner died"):
-            await train_with_restarts(last, parts, directory, Sinks([Reaper({9: now["learner"]})]), resume=True)
+            await loop_with_restarts(TRAIN, last, parts, directory, Sinks([Reaper({9: now["learner"]})]), resume=True)
         assert steps(out) == list(range(len(steps(out))))
         assert 10 <= len(steps(out)) < 13
         await parts.learner.restart()
-        await train_with_restarts(last, parts, directory, Sinks([]), resume=True)
+        await loop_with_restarts(TRAIN, last, parts, directory, Sinks([]), resume=True)
     assert steps(out) == list(range(13))
     one, other = weights(out), weights(tmp_path / "calm")
     assert all(torch.equal(one[name], other[name]) for name in one)
@@ -237,7 +239,7 @@ from rl.monitoring.progress import LogLines
 
 ray.init("local", num_cpus=2, include_dashboard=False, object_store_memory=80 * 2**20, log_to_driver=False,
          namespace="rankone", _temp_dir=sys.argv[1], _system_config={"max_direct_call_object_size": 0})
-kept, stepped = [], LogLines.stepped
+kept, stepped = [], LogLines.on_step
 
 def fill(self, step, metrics, groups):
     stepped(self, step, metrics, groups)
@@ -248,7 +250,7 @@ def fill(self, step, metrics, groups):
         except ray.exceptions.OutOfDiskError:
             pass
 
-LogLines.stepped = fill
+LogLines.on_step = fill
 app(["train", *sys.argv[2:]])
 """
 

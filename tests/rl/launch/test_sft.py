@@ -25,12 +25,12 @@ from rl.algorithm.demonstrations import Demonstration, SftEncoder, build_sft_bat
 from rl.cli.app import app
 from rl.config import LearnerConfig, PromptConfig, RunConfig, SftConfig, Shot
 from rl.jobs.package import write_job
-from rl.launch.sft_run import PreparedSft, open_sft_components, prepare, resolve_sft_runtime
-from rl.launch.sft_run import train_sft as fine_tune_all
-from rl.run.directory import FileJournal, RunDirectory
+from rl.launch.sft_recipe import SFT, PreparedSft, resolve_sft_runtime
+from rl.run.directory import RunDirectory
+from rl.run.journal import FileJournal
 from rl.run.sinks import Ended, Sink, Sinks
 from rl.settings.toml import load_config
-from rl.sft import log_loss
+from rl.sft import log_loss, train_sft
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 EXAMPLE, RL_EXAMPLE = EXAMPLES / "sft-tiny.toml", EXAMPLES / "tiny.toml"
@@ -176,14 +176,14 @@ class Bomb(Sink):
 
 
 def prepared_run(*overrides: str) -> PreparedSft:
-    return prepare(load_config(EXAMPLE, [*SMALL, *overrides]), EXAMPLES)
+    return SFT.prepare(load_config(EXAMPLE, [*SMALL, *overrides]), EXAMPLES)
 
 
 async def fine_tune(run: PreparedSft, path: Path, *, resume: bool = False, sinks: Sequence[Sink] = ()) -> RunDirectory:
     directory = RunDirectory.open(path) if resume else RunDirectory.create(path, run.config)
-    async with open_sft_components(run, "run") as (learner, _):
+    async with SFT.open(run, "run") as (learner, _):
         journal = FileJournal(directory, Sinks(sinks), resume=resume)
-        await fine_tune_all(run.config, run.problems, run.encode_sft, learner, journal)
+        await train_sft(run.config, run.problems, run.encode_sft, learner, journal)
     return directory
 
 

@@ -13,7 +13,8 @@ from rewards.types import Problem
 from rl.algorithm.evaluate import Evaluation
 from rl.monitoring.curve import draw_curve
 from rl.monitoring.progress import BARS, LiveDisplay, LogLines, sparkline
-from rl.run.sinks import Ended, Sink, Sinks, TensorBoard
+from rl.monitoring.trackers import TensorBoard
+from rl.run.sinks import Ended, Sink, Sinks
 from rl.types import Group
 from rollout.types import Completion
 
@@ -71,14 +72,14 @@ class Failing(Sink):
         self.calls = 0
 
     def on_eval(self, step: int, evaluation: Evaluation) -> None:
-        self.stepped(step, {}, [])
+        self.on_step(step, {}, [])
 
     def on_step(self, *_: object) -> None:
         self.calls += 1
         raise OSError("the disk is full")
 
     def close(self, ended: Ended) -> None:
-        self.stepped()
+        self.on_step()
 
 
 def test_a_sink_that_fails_is_left_out_and_the_others_go_on(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from rl.algorithm.evaluate import Evaluation
 from rl.config import RunConfig
 from rl.run import checkpoint
 from rl.run.checkpoint import Checkpoint
-from rl.run.directory import FileJournal, RunDirectory, check_kinds
+from rl.run.directory import RunDirectory, check_kinds
+from rl.run.journal import FileJournal
 from rl.run.sinks import Sinks
 from rl.settings.toml import load_config
 from rl.types import Group, Learner
@@ -223,7 +224,7 @@ def test_a_directory_is_written_to_by_one_run_at_a_time(directory: RunDirectory)
 import sys
 from pathlib import Path
 from rl.run.directory import RunDirectory
-with RunDirectory.open(Path({str(directory.path)!r})).held():
+with RunDirectory.open(Path({str(directory.path)!r})).locked():
     print("held", flush=True)
     sys.stdin.read()
 """

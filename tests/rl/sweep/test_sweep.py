@@ -17,14 +17,15 @@ from typer.testing import CliRunner
 
 from lora.files import read_peft, unpack
 from rl.cli.app import app
-from rl.launch.train_run import open_sinks
-from rl.run.directory import FileJournal, RunDirectory
+from rl.launch.logs import NameRuns, current_run
+from rl.launch.sinks import open_sinks
+from rl.run.directory import RunDirectory
+from rl.run.journal import FileJournal
 from rl.run.sinks import Ended, Sink, Sinks, StoppedEarly
 from rl.settings.toml import load_config
 from rl.sweep.conclusions import conclusions
 from rl.sweep.config import StopConfig
 from rl.sweep.directory import open_directory
-from rl.sweep.display import NameRuns, current_run
 from rl.sweep.early_stopping import EarlyStopper
 from rl.sweep.plots import draw_all
 from rl.sweep.points import load_sweep
@@ -225,7 +226,7 @@ def test_the_log_names_the_run_and_says_of_its_alarms_the_first(tmp_path: Path) 
     handler = logging.Handler()
     handler.emit = lambda record: said.append(record.getMessage())
     handler.addFilter(NameRuns())
-    logger = logging.getLogger("rl.run.directory")
+    logger = logging.getLogger("rl.run.journal")
     logger.addHandler(handler)
     try:
         journal = FileJournal(RunDirectory(tmp_path), Sinks([]), resume=False)
@@ -295,7 +296,7 @@ def test_a_killed_sweep_ends_as_one_that_never_was(tmp_path: Path) -> None:
     settings = eager(tmp_path, num_steps="8")
     file = sweep_file(tmp_path, '[axes]\n"lora.rank" = [1, 2]\n"seed" = [0, 1]\n', "policies_at_once = 2")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["rl.launch.train_run", "transformers", "torch"])
+    context.set_forkserver_preload(["rl.launch.recipes", "transformers", "torch"])
 
     def start(out: Path) -> Any:
         process = context.Process(target=sweep_once, args=(str(file), str(out), settings))

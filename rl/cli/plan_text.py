@@ -1,0 +1,68 @@
+"""A run's plan in words."""
+
+from collections.abc import Iterator
+
+from lora.accounting import advised_lr
+from rl.launch.plan import Plan
+
+Line = tuple[str, str]
+"""Of what is spoken, and what is said of it."""
+SIZES = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
+FLOPS = (("EFLOP", 1e18), ("PFLOP", 1e15), ("TFLOP", 1e12), ("GFLOP", 1e9))
+
+
+def plan_lines(plan: Plan) -> Iterator[Line]:
+    """Yield what `rankone plan` prints, but for the warnings."""
+    yield from _policy(plan)
+    yield from _learning(plan)
+    yield from _step(plan)
+    yield from _memory(plan)
+    lr, good = plan.config.learner.lr, advised_lr(plan.model_parameters)
+    yield "rate", f"learner.lr = {lr:g}; {good:g} was seen to work at alpha 32 on models of this size"
+
+
+def _policy(plan: Plan) -> Iterator[Line]:
+    model, rank = plan.config.model, plan.config.lora.rank
+    yield "model", f"{model.name}, {plan.model_parameters:,} parameters, {model.dtype}"
+    for kind in plan.kinds:
+        if kind.adapted:
+            yield f"  {kind.name}", f"{kind.trained(rank):>12,}   {kind.count} x [{kind.d_in} -> {kind.d_out}]"
+    fraction = plan.trained / plan.model_parameters
+    size = _size(plan.adapter_bytes)
+    yield "adapter", f"rank {rank}: {plan.trained:,} numbers, {fraction:.2%} of the model, {size}"
+
+
+def _learning(plan: Plan) -> Iterator[Line]:
+    verdict = "low regret" if plan.holds_all else "too little"
+    taught = f"{plan.episodes:,} episodes teach about {plan.bits_taught:,.0f} bits"
+    yield "can learn", f"{taught}; the adapter holds about {plan.bits_held:,.0f}: {verdict}"
+    yield "", f"as supervised tokens the same text would teach about {plan.supervised_bits:,.0f}"
+
+
+def _step(plan: Plan) -> Iterator[Line]:
+    config = plan.config
+    completions = f"{config.problems_per_step} problems x {config.sampling.group_size} completions"
+    repeated = "" if plan.packs else ", the prompt once a completion, as this family needs"
+    tokens = f"up to {plan.sampled_tokens:,} tokens sampled, {plan.learned_tokens:,.0f} learned from{repeated}"
+    yield "a step", f"{completions}: {tokens}"
+    sample, update = _flops(plan.sample_flops), _flops(plan.update_flops(config.lora.rank))
+    yield "", f"sample {sample}, update {update}, {plan.flops_ratio:.3f} of full fine-tuning's"
+
+
+def _memory(plan: Plan) -> Iterator[Line]:
+    memory, checkpointing = plan.memory, plan.config.learner.gradient_checkpointing
+    learner = f"learner {_size(plan.learner_bytes)} (full fine-tuning {_size(plan.full_bytes)})"
+    worker = f"rollout worker {_size(plan.rollout_bytes)} with {_size(plan.kv_bytes_per_token)} a token"
+    yield "memory", f"{learner}, {worker}"
+    yield "", f"a microbatch has up to {memory.tokens:,} tokens, a row up to {memory.width:,}"
+    if checkpointing is not True:
+        less = f"with gradient checkpointing the learner needs {_size(memory.bytes(checkpointing=True))}"
+        yield "", less + (", which is on by itself on a GPU that is too small without it" if checkpointing else "")
+
+
+def _size(count: float) -> str:
+    return next((f"{count / size:.1f} {unit}" for unit, size in SIZES if count >= size), f"{count:.0f} B")
+
+
+def _flops(count: float) -> str:
+    return next((f"{count / size:.1f} {unit}" for unit, size in FLOPS if count >= size), f"{count:.0f} FLOP")

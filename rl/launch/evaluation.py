@@ -1,0 +1,43 @@
+"""One policy's accuracy on the held-out problems, without training."""
+
+from pathlib import Path
+from typing import Literal
+
+from lora.types import Adapter
+from rl.algorithm.evaluate import Evaluation, evaluate
+from rl.cluster.components import open_grader
+from rl.cluster.connect import disconnect
+from rl.cluster.interrupts import cancel_on_signals
+from rl.cluster.workers import open_engine
+from rl.config import RunConfig
+from rl.launch.event_loop import run_to_end
+from rl.launch.preflight import try_reward
+from rl.launch.train_recipe import PreparedTrain, prepare_evaluation
+from rl.run.export import find_adapter, lora_config, untrained_adapter
+
+Which = Literal["best", "last"]
+"""Of a run's adapters."""
+
+
+def evaluate_adapter(config: RunConfig, base: Path, source: Path | None, which: Which = "best") -> Evaluation:
+    """Measure the adapter in a run's directory or a PEFT adapter's; without `source`, the base model.
+
+    Relative paths of the configuration start at `base`; `which` of a run's adapters is "best" or "last".
+
+    Raises:
+        ValueError: there is no such adapter, or anything in the configuration or the data that would stop it.
+    """
+    policy = find_adapter(source, which) if source else untrained_adapter(config.model, config.lora)
+    return run_to_end(_measure(prepare_evaluation(config, base), policy))
+
+
+async def _measure(prepared: PreparedTrain, policy: Adapter) -> Evaluation:
+    config, held_out = prepared.config, prepared.problems.held_out
+    cancel_on_signals()
+    await try_reward(config.reward, held_out, teaches=False)
+    try:
+        async with open_grader(config) as grader, open_engine(config, lora_config(policy)) as engine:
+            cancel_on_signals()  # again: Ray has put a handler of SIGTERM in place that aborts
+            return await evaluate(config, held_out, policy, engine, grader, prepared.encode)
+    finally:
+        disconnect()

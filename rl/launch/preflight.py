@@ -1,0 +1,44 @@
+"""Tries before a run begins that the grader can read the answers, and that a reward of the user's own works."""
+
+import logging
+from collections.abc import Sequence
+
+from rewards.config import RewardConfig
+from rewards.math_answer import check_answers
+from rewards.pool import GraderPool
+from rewards.preflight import preflight
+from rewards.types import Problem
+
+log = logging.getLogger(__name__)
+
+
+def check_readable(problems: Sequence[Problem]) -> None:
+    """See that the default grader can read most answers, and log which it cannot.
+
+    Raises:
+        ValueError: it cannot read more than half of them.
+    """
+    unreadable = check_answers(problems)
+    if len(unreadable) > len(problems) / 2:
+        problem_id, reason = unreadable[0]
+        raise ValueError(
+            f"the grader cannot read {len(unreadable)} of {len(problems)} answers, such as problem {problem_id}: "
+            f"{reason}; name the column with the final answer, or a reward function of your own"
+        )
+    for problem_id, reason in unreadable[:5]:
+        log.warning("the answer of problem %s is matched by its spelling alone: %s", problem_id, reason)
+
+
+async def try_reward(reward: RewardConfig, problems: Sequence[Problem], *, teaches: bool = True) -> str:
+    """Return what a reward of the user's own made of a few trial completions; nothing of the default one.
+
+    Raises:
+        ValueError: it does not work, or is constant, which matters only if it ``teaches``.
+    """
+    if reward.is_default:
+        return ""
+    grader = GraderPool(reward)
+    try:
+        return await preflight(grader, problems[:4], teaches=teaches)
+    finally:
+        await grader.close()

@@ -1,0 +1,127 @@
+"""Reinforcement learning as a kind of run."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from lora.accounting import advice
+from lora.load import load_tokenizer
+from rl.cluster.components import SharedComponents, open_components
+from rl.config import RunConfig, replaced
+from rl.data import absolute_paths, check_step_size, load_problems
+from rl.data.prompts import Encoder
+from rl.launch.preflight import check_readable
+from rl.launch.recipe import Prepared, Recipe, RewardTrial
+from rl.learner.activations import longest_row
+from rl.monitoring.curve import draw_curve
+from rl.monitoring.progress import LiveDisplay, LogLines
+from rl.monitoring.trackers import check_trackers
+from rl.run.best_metric import ACCURACY, BestMetric
+from rl.run.directory import RunDirectory
+from rl.run.journal import FileJournal
+from rl.run.kind import Kind
+from rl.run.sinks import Sink
+from rl.run.warm_start import absolute_init, read_init
+from rl.train import Components, train
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedTrain(Prepared):
+    """What is known of a run by reinforcement learning, or of an evaluation, before any model is loaded."""
+
+    longest_prompt: int
+    """Tokens."""
+
+    @property
+    def longest_row(self) -> int:
+        sampling = self.config.sampling
+        tokens_per_row = self.config.learner.tokens_per_row
+        return longest_row(self.longest_prompt, sampling.max_tokens, sampling.group_size, tokens_per_row)
+
+
+class TrainRecipe(Recipe[PreparedTrain, Components]):
+    """Sample answers, grade them, and make the better ones more likely."""
+
+    kind: Kind = "train"
+    best: BestMetric = ACCURACY
+    progress: tuple[str, str] = ("reward/mean", "reward")
+
+    def run_name(self, config: RunConfig) -> str:
+        return config.name
+
+    def resolve(self, config: RunConfig, base: Path) -> RunConfig:
+        if config.learner.objective == "cross_entropy":
+            raise ValueError('learner.objective = "cross_entropy" learns from given completions: run `rankone sft`')
+        return _resolved(config, base)
+
+    def prepare(self, config: RunConfig, base: Path) -> PreparedTrain:
+        prepared = _load(self.resolve(config, base), base)
+        check_step_size(prepared.problems.train, config.problems_per_step)
+        return prepared
+
+    def reward_trial(self, prepared: PreparedTrain) -> RewardTrial | None:
+        return RewardTrial(prepared.problems.train, teaches=True)
+
+    def learner_config(self, config: RunConfig) -> RunConfig:
+        return config
+
+    def open(self, prepared: PreparedTrain, run: str) -> AbstractAsyncContextManager[Components]:
+        return open_components(prepared.config, run, prepared.encode, prepared.longest_row)
+
+    def share(
+        self, prepared: PreparedTrain, run: str, shared: SharedComponents
+    ) -> AbstractAsyncContextManager[Components]:
+        return shared.open(prepared.config, run, prepared.encode)
+
+    async def loop(self, prepared: PreparedTrain, parts: Components, journal: FileJournal) -> None:
+        await train(prepared.config, prepared.problems, parts, journal)
+
+    def advice(self, config: RunConfig, model_parameters: int) -> list[str]:
+        completions = config.problems_per_step * config.sampling.group_size
+        return advice(model_parameters, config.lora, config.learner.lr, completions)
+
+    def display(self, console: Console, config: RunConfig, directory: RunDirectory) -> Sink:
+        curve = [accuracy for _, accuracy in directory.curve()]
+        if not console.is_terminal:
+            return LogLines(console, config.num_steps, curve)
+        done = min(len(directory.metrics()), config.num_steps)
+        return LiveDisplay(console, config.name, config.num_steps, done, curve)
+
+    def plot(self, metrics: Sequence[Mapping[str, Any]], title: str, file: Path) -> None:
+        draw_curve(metrics, title, file)
+
+    def summary(self, config: RunConfig, directory: RunDirectory) -> str:
+        curve = [accuracy for _, accuracy in directory.curve()]
+        return f"held-out accuracy {curve[0]:.2f} -> {curve[-1]:.2f}" if curve else "held-out accuracy not measured"
+
+
+TRAIN = TrainRecipe()
+
+
+def prepare_evaluation(config: RunConfig, base: Path) -> PreparedTrain:
+    """Load the same for a policy that is only to be evaluated, however it was trained. Raises as `prepare` does."""
+    return _load(_resolved(config, base), base)
+
+
+def _resolved(config: RunConfig, base: Path) -> RunConfig:
+    """Return a configuration that is kept beside the run, where relative paths would lead elsewhere."""
+    check_trackers(config)
+    return replaced(
+        config,
+        runtime="ray" if config.on_ray else "local",
+        data=absolute_paths(config.data, base),
+        lora=absolute_init(config.lora, base),
+    )
+
+
+def _load(config: RunConfig, base: Path) -> PreparedTrain:
+    problems = load_problems(config.data, config.seed, base)
+    encode = Encoder(load_tokenizer(config.model), config.prompt, config.model.max_length - config.sampling.max_tokens)
+    longest_prompt = encode.longest((*problems.train, *problems.held_out))
+    if config.reward.is_default:
+        check_readable((*problems.train, *problems.held_out))
+    return PreparedTrain(config, problems, encode, read_init(config), longest_prompt)
