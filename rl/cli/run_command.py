@@ -6,8 +6,8 @@ from pathlib import Path
 from rich.console import Console
 
 from rl.cli.session_output import interruptible, say
-from rl.launch.places import default_directory, newest_directory
 from rl.launch.recipes import RECIPES
+from rl.launch.run_paths import default_directory, newest_directory
 from rl.launch.single import SingleRun, run_single
 from rl.run.kind import Kind
 from rl.settings.toml import load_config

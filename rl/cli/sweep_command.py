@@ -21,7 +21,7 @@ def sweep_command(
 ) -> None:
     """Train many adapters on one base model, and say and draw which settings were best."""
     from rl.cli.session_output import interruptible, say
-    from rl.launch.places import default_directory
+    from rl.launch.run_paths import default_directory
     from rl.sweep.directory import newest_sweep
     from rl.sweep.points import load_sweep
     from rl.sweep.run import prepare_sweep

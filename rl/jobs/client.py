@@ -17,8 +17,9 @@ from typing import Any
 
 from rl.cluster.token import refusal, token_headers
 from rl.jobs.spec import JobSpec
-from rl.monitoring.curve import draw_curve
-from rl.monitoring.loss_curve import draw_loss_curve
+from rl.monitoring.curve import accuracy_figure
+from rl.monitoring.figure_file import write_figure
+from rl.monitoring.loss_curve import loss_figure
 from rl.run.jsonl import read_metrics
 from rl.run.kind import guess_kind
 from rl.sweep.findings import write_findings
@@ -207,7 +208,8 @@ class Cluster:
         (out / "metrics.jsonl").write_bytes(metrics)
         rows = list(read_metrics(out / "metrics.jsonl"))
         kind = run.get("kind") or guess_kind(rows)
-        (draw_loss_curve if kind == "sft" else draw_curve)(rows, run["id"], out / "curve.png")
+        figure = loss_figure if kind == "sft" else accuracy_figure
+        write_figure(figure(rows, run["id"]), out / "curve.png")
         if adapter:
             with zipfile.ZipFile(io.BytesIO(adapter)) as archive:
                 archive.extractall(out / "adapter")

@@ -2,24 +2,35 @@
 
 import contextvars
 import logging
+from collections.abc import Generator
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.logging import RichHandler
 
 from rl.run.journal import ALARM
 
+PACKAGES = ("rl", "rollout", "rewards", "lora")
 current_run: contextvars.ContextVar[str] = contextvars.ContextVar("current_run", default="")
 """The run that the present task belongs to, where there are several."""
 
 
-def log_to(console: Console) -> None:
-    """Show the log of all packages there, each run's lines under its name where there are several."""
+@contextmanager
+def logging_to(console: Console) -> Generator[None]:
+    """Show the log of all packages there inside the block, each run's lines under its name where there are several."""
     handler = RichHandler(console=console, show_time=False, show_path=False, markup=False)
     handler.addFilter(NameRuns())
-    for package in ("rl", "rollout", "rewards", "lora"):
-        logger = logging.getLogger(package)
+    loggers = [logging.getLogger(package) for package in PACKAGES]
+    before = [(logger, logger.handlers, logger.level) for logger in loggers]
+    for logger in loggers:
         logger.handlers = [handler]
         logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        for logger, handlers, level in before:
+            logger.handlers = handlers
+            logger.setLevel(level)
 
 
 class NameRuns(logging.Filter):

@@ -121,8 +121,8 @@ class Recipe(Protocol[P, C]):
         """Start to show the run to the person in front of it."""
         ...
 
-    def plot(self, metrics: Sequence[Mapping[str, Any]], title: str, file: Path) -> None:
-        """Draw the run's curve."""
+    def figure(self, metrics: Sequence[Mapping[str, Any]], title: str) -> Any:
+        """Return the run's curve as a figure of matplotlib's."""
         ...
 
     def summary(self, config: RunConfig, directory: RunDirectory) -> str:

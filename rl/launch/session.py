@@ -25,6 +25,7 @@ from rl.launch.recipe import HasLearner, Prepared, Recipe
 from rl.launch.restarts import loop_with_restarts
 from rl.launch.sinks import open_sinks
 from rl.monitoring.best_effort import best_effort
+from rl.monitoring.figure_file import write_figure
 from rl.run.directory import RunDirectory, holds_run
 from rl.run.directory_lock import locked
 from rl.run.sinks import Sink
@@ -228,7 +229,7 @@ def open_or_create(run: Run) -> RunDirectory:
 def draw(run: Run) -> None:
     """Draw a run's curve, if it can be: what ended the run is what its user should hear of, not that this failed."""
     with best_effort("the curve could not be drawn"):
-        run.recipe.plot(RunDirectory(run.path).metrics(), run.title, run.path / "curve.png")
+        write_figure(run.recipe.figure(RunDirectory(run.path).metrics(), run.title), run.path / "curve.png")
 
 
 async def _facts(learner: Learner) -> Mapping[str, int]:

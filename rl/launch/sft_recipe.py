@@ -24,7 +24,7 @@ from rl.data.prompts import Encoder
 from rl.launch.preflight import check_readable
 from rl.launch.recipe import Prepared, Recipe, RewardTrial
 from rl.learner.memory import Budget
-from rl.monitoring.loss_curve import draw_loss_curve
+from rl.monitoring.loss_curve import loss_figure
 from rl.monitoring.loss_progress import LossLines, LossTable
 from rl.monitoring.trackers import check_trackers
 from rl.run.best_metric import LOG_LOSS, BestMetric
@@ -133,8 +133,8 @@ class SftRecipe(Recipe[PreparedSft, SftComponents]):
             return LossLines(console, config.num_steps)
         return LossTable(console, config.name, config.num_steps, directory.metrics())
 
-    def plot(self, metrics: Sequence[Mapping[str, Any]], title: str, file: Path) -> None:
-        draw_loss_curve(metrics, title, file)
+    def figure(self, metrics: Sequence[Mapping[str, Any]], title: str) -> Any:
+        return loss_figure(metrics, title)
 
     def summary(self, config: RunConfig, directory: RunDirectory) -> str:
         moved = [_moved(directory, "eval/log_loss", "held-out log-loss", " nats a token")]

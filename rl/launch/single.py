@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from rl.launch.logs import log_to
+from rl.launch.logs import logging_to
 from rl.launch.recipe import Prepared, Recipe
 from rl.launch.session import Outcome, Run, Session, Watcher
 from rl.run.directory import RunDirectory, holds_run
@@ -39,9 +39,8 @@ def run_single(single: SingleRun) -> str:
         Exception: what else ended the run.
     """
     recipe, prepared, path = single.recipe, single.prepared, single.path
-    with RunDirectory(path).locked():
+    with RunDirectory(path).locked(), logging_to(single.console):
         _open(single)
-        log_to(single.console)
         started = time.monotonic()
         run = Run(path.name, recipe, prepared, path, single.resume, title=prepared.config.name)
         (outcome,) = Session([run], _Person(single.console, single.sinks), console=single.console).run()

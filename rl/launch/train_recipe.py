@@ -17,7 +17,7 @@ from rl.data.prompts import Encoder
 from rl.launch.preflight import check_readable
 from rl.launch.recipe import Prepared, Recipe, RewardTrial
 from rl.learner.activations import longest_row
-from rl.monitoring.curve import draw_curve
+from rl.monitoring.curve import accuracy_figure
 from rl.monitoring.progress import LiveDisplay, LogLines
 from rl.monitoring.trackers import check_trackers
 from rl.run.best_metric import ACCURACY, BestMetric
@@ -91,8 +91,8 @@ class TrainRecipe(Recipe[PreparedTrain, Components]):
         done = min(len(directory.metrics()), config.num_steps)
         return LiveDisplay(console, config.name, config.num_steps, done, curve)
 
-    def plot(self, metrics: Sequence[Mapping[str, Any]], title: str, file: Path) -> None:
-        draw_curve(metrics, title, file)
+    def figure(self, metrics: Sequence[Mapping[str, Any]], title: str) -> Any:
+        return accuracy_figure(metrics, title)
 
     def summary(self, config: RunConfig, directory: RunDirectory) -> str:
         curve = [accuracy for _, accuracy in directory.curve()]

@@ -1,19 +1,14 @@
-"""The accuracy curve as a picture."""
+"""The accuracy curve as a figure."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from rl.monitoring.figure_file import write_figure
+from rl.monitoring.figure_file import new_figure
 
 
-def draw_curve(metrics: Sequence[Mapping[str, Any]], title: str, file: Path) -> None:
-    """Held-out accuracy, and the mean reward of each step's own completions, against the step, as a PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure: Any = Figure(figsize=(7, 4), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
+def accuracy_figure(metrics: Sequence[Mapping[str, Any]], title: str) -> Any:
+    """Return held-out accuracy, and the mean reward of each step's own completions, against the step."""
+    figure = new_figure(7, 4)
     axes = figure.add_subplot()
     sampled = [(row["step"], row["reward/mean"]) for row in metrics if "reward/mean" in row]
     held_out = [(row["step"], row["eval/accuracy"]) for row in metrics if "eval/accuracy" in row]
@@ -25,4 +20,4 @@ def draw_curve(metrics: Sequence[Mapping[str, Any]], title: str, file: Path) -> 
     axes.grid(alpha=0.3)
     if sampled or held_out:
         axes.legend(loc="lower right", frameon=False)
-    write_figure(figure, file)
+    return figure

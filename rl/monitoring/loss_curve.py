@@ -1,19 +1,14 @@
-"""The log-loss curve as a picture."""
+"""The log-loss curve as a figure."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from rl.monitoring.figure_file import write_figure
+from rl.monitoring.figure_file import new_figure
 
 
-def draw_loss_curve(metrics: Sequence[Mapping[str, Any]], title: str, file: Path) -> None:
-    """Log-loss in nats a token against the step, on each step's own completions and held out, as a PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure: Any = Figure(figsize=(7, 4), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
+def loss_figure(metrics: Sequence[Mapping[str, Any]], title: str) -> Any:
+    """Return log-loss in nats a token against the step, on each step's own completions and held out."""
+    figure = new_figure(7, 4)
     axes = figure.add_subplot()
     trained = [(row["step"], row["update/loss"]) for row in metrics if "update/loss" in row]
     held_out = [(row["step"], row["eval/log_loss"]) for row in metrics if "eval/log_loss" in row]
@@ -26,4 +21,4 @@ def draw_loss_curve(metrics: Sequence[Mapping[str, Any]], title: str, file: Path
     axes.grid(alpha=0.3)
     if trained or held_out:
         axes.legend(loc="upper right", frameon=False)
-    write_figure(figure, file)
+    return figure

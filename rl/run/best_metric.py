@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rl.run.kind import Kind
+
 
 @dataclass(frozen=True, slots=True)
 class BestMetric:
@@ -30,3 +32,5 @@ class BestMetric:
 ACCURACY = BestMetric("eval/accuracy", "held-out accuracy", higher_is_better=True)
 LOG_LOSS = BestMetric("eval/log_loss", "held-out log-loss", higher_is_better=False)
 """In nats a token."""
+BEST: Mapping[Kind, BestMetric] = {"train": ACCURACY, "sft": LOG_LOSS}
+"""Of each kind of run."""

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
+from os import PathLike
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -40,12 +41,13 @@ _KINDS = {
 """What pydantic's error types are about, by their first word."""
 
 
-def load_config(path: Path | None, overrides: Sequence[str] = ()) -> RunConfig:
-    """The configuration in a TOML file (the defaults without one), changed by `a.b=value` overrides in their order.
+def load_config(path: str | PathLike[str] | None, overrides: Sequence[str] = ()) -> RunConfig:
+    """Return the configuration in a TOML file (without one, the defaults), changed by `a.b=value` overrides in order.
 
     Raises ValueError with one line for each thing that is wrong.
     """
-    return config_of({} if path is None else read_table(path), path, overrides)
+    file = None if path is None else Path(path)
+    return config_of({} if file is None else read_table(file), file, overrides)
 
 
 def config_of(table: Table, path: Path | None, overrides: Sequence[str] = ()) -> RunConfig:

@@ -41,12 +41,12 @@ class SweepConfig(Strict):
     """By default the base run's, with `-sweep` behind it."""
     base: str | dict[str, Any]
     """The run whose settings hold where nothing else is said: its TOML file, beside this one, or its tables."""
-    recipe: Kind = "train"
-    """`sft` makes each run one of supervised fine-tuning; they are compared by their held-out log-loss."""
     axes: dict[str, Any] = Field(default_factory=dict[str, Any])
     """Settings by name, each with the list of its values: `"lora.rank" = [1, 2, 4]`."""
     also: tuple[dict[str, Any], ...] = ()
     """More settings beside the axes, each a table of its own; a list in it is an axis of that table alone."""
+    recipe: Kind = "train"
+    """`sft` makes each run one of supervised fine-tuning; they are compared by their held-out log-loss."""
     search: SearchConfig = SearchConfig()
     stop: StopConfig = StopConfig()
     policies_at_once: int = Field(default=8, ge=1, le=1024)

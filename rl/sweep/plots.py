@@ -6,7 +6,7 @@ from statistics import fmean
 from typing import Any
 
 from rl.monitoring.best_effort import best_effort
-from rl.monitoring.figure_file import write_figure
+from rl.monitoring.figure_file import new_figure, write_figure
 from rl.sweep.conclusions import SettingResults, best, by_batch, by_kind, by_layers, comparable, pluralize, settings_of
 from rl.sweep.results import Result
 
@@ -134,11 +134,7 @@ def _short(settings: Sequence[SettingResults]) -> str:
 
 
 def _figure(title: str, x: str, y: str) -> tuple[Any, Any]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure: Any = Figure(figsize=(7.5, 4.5), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(7.5, 4.5)
     axes = figure.add_subplot()
     axes.set(title=title, xlabel=x, ylabel=y)
     axes.grid(alpha=0.3)

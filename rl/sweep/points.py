@@ -53,11 +53,15 @@ class Sweep:
 
 
 def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
-    """The sweep in a TOML file, its base changed by `a.b=value` overrides.
+    """Return the sweep in a TOML file, its base changed by `a.b=value` overrides.
 
     Raises ValueError with one line for each thing that is wrong.
     """
-    config = _sweep_config(path)
+    return sweep_of(_sweep_config(path), path, overrides)
+
+
+def sweep_of(config: SweepConfig, path: Path, overrides: Sequence[str] = ()) -> Sweep:
+    """Return the sweep of a configuration that came from `path`, beside which its base lies. Raises as `load_sweep`."""
     file = path.parent / config.base if isinstance(config.base, str) else path
     table = read_table(file) if isinstance(config.base, str) else copy.deepcopy(config.base)
     base = config_of(table, file, overrides)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -12,12 +12,13 @@ from lora.atomic_write import write_atomic
 from lora.config import layers_label
 from lora.ordinary_file import read_file
 from lora.packed import parse_object
-from rl.launch.recipe import Recipe
-from rl.launch.recipes import RECIPES
-from rl.run.best_metric import ACCURACY, LOG_LOSS, BestMetric
+from rl.run.best_metric import ACCURACY, BEST, LOG_LOSS, BestMetric
 from rl.run.directory import RunDirectory
 from rl.run.kind import Kind
 from rl.sweep.points import Point
+
+if TYPE_CHECKING:
+    from rl.launch.recipe import Recipe
 
 Ended = Literal["finished", "stopped_early", "collapsed", "failed"]
 FILE = "result.json"
@@ -63,12 +64,17 @@ class Result:
     @property
     def metric(self) -> BestMetric:
         """Return what the run is compared with others by."""
-        return RECIPES[self.kind].best
+        return BEST[self.kind]
 
     @property
     def final_value(self) -> float | None:
         """Return that metric at the last evaluation; None if there was none."""
         return self.final_log_loss if self.kind == "sft" else self.final_accuracy
+
+    @property
+    def score(self) -> float | None:
+        """Return the same, higher being better."""
+        return None if self.final_value is None else self.metric.score(self.final_value)
 
     @property
     def is_final(self) -> bool:
@@ -77,7 +83,7 @@ class Result:
 
 
 def result_of(
-    point: Point, recipe: Recipe[Any, Any], directory: RunDirectory, trained: int, ended: Ended, reason: str = ""
+    point: Point, recipe: "Recipe[Any, Any]", directory: RunDirectory, trained: int, ended: Ended, reason: str = ""
 ) -> Result:
     """Return what the run's files say."""
     config, curve = point.config, directory.curve(recipe.best.name)

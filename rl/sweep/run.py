@@ -19,7 +19,7 @@ from rl.algorithm.collapse import Collapse
 from rl.config import RunConfig
 from rl.data import check_step_size
 from rl.errors import one_line
-from rl.launch.logs import current_run, log_to
+from rl.launch.logs import current_run, logging_to
 from rl.launch.recipe import Prepared, Recipe
 from rl.launch.recipes import RECIPES
 from rl.launch.session import Outcome, Run, Session, Watcher
@@ -86,10 +86,10 @@ def run_sweep(
 
     Ctrl-C and SIGTERM leave all of them usable.
     """
-    log_to(console)
     recipe = RECIPES[sweep.config.recipe]
     steps = {point.name: point.config.num_steps for point in sweep.points}
-    with Board(console, sweep.name, steps, recipe.best, recipe.progress[1]) as board:
+    board = Board(console, sweep.name, steps, recipe.best, recipe.progress[1])
+    with logging_to(console), board:
         watcher = SweepWatcher(sweep, path, board)
         done = watcher.recall()
         runs = [

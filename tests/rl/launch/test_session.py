@@ -30,7 +30,7 @@ EXAMPLES = Path(__file__).parents[3] / "examples"
 BASES = {"train": EXAMPLES / "tiny.toml", "sft": EXAMPLES / "sft-tiny.toml"}
 SETTINGS = {
     "num_steps": 3, "problems_per_step": 4, "sampling.group_size": 2, "sampling.max_tokens": 3, "evaluate.every": 2,
-    "evaluate.num_problems": 4, "reward.workers": 1, "tensorboard": "false",
+    "evaluate.num_problems": 4, "checkpoint_every": 1, "reward.workers": 1, "tensorboard": "false",
 }  # fmt: skip
 EAGER = "def digits(problem, completion):\n    return sum(map(str.isdigit, completion)) / max(1, len(completion))\n"
 """A reward that an untrained policy earns now and then."""
@@ -224,7 +224,7 @@ def test_a_disk_without_room_for_a_curve_is_no_failure(case: Case, monkeypatch: 
         raise OSError(errno.ENOSPC, "No space left on device", "curve.png")
 
     for recipe in RECIPES.values():
-        monkeypatch.setattr(recipe, "plot", no_room, raising=False)
+        monkeypatch.setattr(recipe, "figure", no_room, raising=False)
     ended = case.start()
     assert ended.exit_code == 0, ended.output
     assert ended.output.count("the curve could not be drawn") == len(case.runs)

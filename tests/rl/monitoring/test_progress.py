@@ -11,7 +11,8 @@ from rich.console import Console
 
 from rewards.types import Problem
 from rl.algorithm.evaluate import Evaluation
-from rl.monitoring.curve import draw_curve
+from rl.monitoring.curve import accuracy_figure
+from rl.monitoring.figure_file import write_figure
 from rl.monitoring.progress import BARS, LiveDisplay, LogLines, sparkline
 from rl.monitoring.trackers import TensorBoard
 from rl.run.sinks import Ended, Sink, Sinks
@@ -106,5 +107,5 @@ def test_tensorboard_gets_every_metric_by_step(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("metrics", [[], [{"step": 0, "eval/accuracy": 0.5}], [{"step": 0, "reward/mean": 0.5}]])
 def test_a_curve_is_drawn_from_however_little_there_is(tmp_path: Path, metrics: list[dict[str, float]]) -> None:
-    draw_curve(metrics, problem().question, tmp_path / "curve.png")
+    write_figure(accuracy_figure(metrics, problem().question), tmp_path / "curve.png")
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
