@@ -66,7 +66,9 @@ runs: st.SearchStrategy[Any] = st.fixed_dictionaries(
                 "template_options": st.dictionaries(texts, scalars, max_size=3),
             },
         ),
-        "lora": st.fixed_dictionaries({}, optional={"rank": st.integers(1, 8), "targets": st.lists(texts, max_size=3)}),
+        "lora": st.fixed_dictionaries(
+            {}, optional={"rank": st.integers(1, 8), "targets": st.lists(texts, min_size=1, max_size=3)}
+        ),
         "learner": st.fixed_dictionaries(
             {}, optional={"lr": st.floats(1e-30, 1), "max_grad_norm": st.none() | st.floats(1e-3, 1e3)}
         ),
