@@ -56,7 +56,7 @@ async def train(config: RunConfig, problems: Split, parts: Components, journal: 
     watch = Stopwatch()
     async with RolloutPrefetcher(
         partial(roll_out, config, problems.train, parts),
-        steps_ahead(config, own_devices=parts.disjoint_devices),
+        steps_ahead(config, disjoint_devices=parts.disjoint_devices),
         config.num_steps,
     ) as coming:
         for step in range(first, config.num_steps + 1):

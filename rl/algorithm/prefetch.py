@@ -15,12 +15,12 @@ from rl.config import RunConfig
 from rl.types import Group
 
 
-def steps_ahead(config: RunConfig, *, own_devices: bool) -> int:
+def steps_ahead(config: RunConfig, *, disjoint_devices: bool) -> int:
     """Steps that rollouts run ahead of the learner: as configured, else one where neither has to wait for a device.
 
     Policies in flight are one more: those that sample coming steps, and the newest, which is evaluated meanwhile.
     """
-    return int(own_devices) if config.max_off_policy_steps is None else config.max_off_policy_steps
+    return int(disjoint_devices) if config.max_off_policy_steps is None else config.max_off_policy_steps
 
 
 @dataclass(frozen=True, slots=True)

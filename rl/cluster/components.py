@@ -25,7 +25,7 @@ from rollout.types import Engine
 
 
 def shared_settings(config: RunConfig) -> str:
-    """What runs must have in common to share a base model and its engines."""
+    """Return the settings that runs must have in common to share a base model and its engines."""
     learner = config.learner.model_dump(
         exclude={
             "lr", "lr_schedule", "beta1", "beta2", "eps", "max_grad_norm", "objective", "max_ratio", "clip_low",
@@ -57,12 +57,12 @@ class SharedComponents:
         """
         grader = await self._grader(config)
         learner = await self.joint_updates.register(policy_spec(config, run))
-        watchman = PolicyChecker(config.liveness.tolerance)
-        self.policy_checkers.append(watchman)
+        checker = PolicyChecker(config.liveness.tolerance)
+        self.policy_checkers.append(checker)
         try:
-            yield Components(learner, self.engine, grader, encode, watchman, self.disjoint_devices)
+            yield Components(learner, self.engine, grader, encode, checker, self.disjoint_devices)
         finally:
-            self.policy_checkers.remove(watchman)
+            self.policy_checkers.remove(checker)
             await learner.close()
 
     async def _grader(self, config: RunConfig) -> GraderPool:
@@ -94,31 +94,29 @@ async def open_shared_components(
     The learner makes room for rows of `longest_row` inputs; without it, for as many as the model may have.
     """
     assert len({shared_settings(config) for config in configs}) == 1
-    one = configs[0]
-    watchmen: list[PolicyChecker] = []
+    first = configs[0]
+    checkers: list[PolicyChecker] = []
 
     async def admit(engine: Engine) -> None:
-        for watchman in list(watchmen):
-            await watchman.check_restarted(engine)
+        for checker in list(checkers):
+            await checker.check_restarted(engine)
 
     async with AsyncExitStack() as stack:
-        held: Reservation | None = None
-        if one.on_ray:
+        reservation: Reservation | None = None
+        if first.on_ray:
             await in_daemon(connect)
-            held = await stack.enter_async_context(reserve(one, learner=True))
-        own_devices = held is not None and held.request.shares.exclusive
+            reservation = await stack.enter_async_context(reserve(first, learner=True))
+        disjoint_devices = reservation is not None and reservation.request.shares.exclusive
+        adapter, budget = largest_adapter(configs), Budget(longest_row, memory_share(reservation), at_once)
+        roomy = with_room(configs, at_once, disjoint_devices)
         host, engine = await _both(
-            stack.enter_async_context(
-                open_learner_host(one, largest_adapter(configs), held, Budget(longest_row, memory_share(held), at_once))
-            ),
-            stack.enter_async_context(
-                open_workers(with_room(configs, at_once, own_devices), held, largest_adapter(configs), admit)
-            ),
+            stack.enter_async_context(open_learner_host(first, adapter, reservation, budget)),
+            stack.enter_async_context(open_workers(roomy, reservation, adapter, admit)),
         )
         joint_updates = JointUpdates(host)
         stack.push_async_callback(joint_updates.close)
         graders = await stack.enter_async_context(AsyncExitStack())
-        yield SharedComponents(engine, joint_updates, own_devices, watchmen, _stack=graders)
+        yield SharedComponents(engine, joint_updates, disjoint_devices, checkers, _stack=graders)
 
 
 @asynccontextmanager
@@ -137,9 +135,9 @@ def largest_adapter(configs: Sequence[RunConfig]) -> LoraConfig:
     return replaced(highest, lm_head=any(config.lora.lm_head for config in configs))
 
 
-def with_room(configs: Sequence[RunConfig], at_once: int, own_devices: bool) -> RunConfig:
+def with_room(configs: Sequence[RunConfig], at_once: int, disjoint_devices: bool) -> RunConfig:
     """Return the first of them, with engines for all versions of all policies that are in flight together."""
-    versions = 1 + max(steps_ahead(config, own_devices=own_devices) for config in configs)
+    versions = 1 + max(steps_ahead(config, disjoint_devices=disjoint_devices) for config in configs)
     room = max(at_once * versions, configs[0].rollout.adapters_in_flight)
     return replaced(configs[0], rollout={"adapters_in_flight": room})
 

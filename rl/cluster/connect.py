@@ -69,8 +69,8 @@ def start(**options: Any) -> None:
         ray.init("local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **options)
     except Exception as error:  # Ray's own are of many kinds, bare `Exception` among them
         ray.shutdown()
-        said = " ".join(str(error).split())
-        why = TOO_BUSY if "timed out" in said else f"Ray would not start: {said[:300] or type(error).__name__}"
+        message = " ".join(str(error).split())
+        why = TOO_BUSY if "timed out" in message else f"Ray would not start: {message[:300] or type(error).__name__}"
         raise ClusterStartError(why) from error
 
 
@@ -87,10 +87,10 @@ def join(address: str, **options: Any) -> None:
     except ConnectionError:
         raise ValueError(no_cluster(address)) from None
     except RuntimeError as error:
-        found = mismatch(str(error))
-        if found is None:
+        reason = mismatch(str(error))
+        if reason is None:
             raise
-        raise ValueError(found) from None
+        raise ValueError(reason) from None
 
 
 def join_here(**options: Any) -> bool:
@@ -118,10 +118,10 @@ def kill_own_cluster() -> None:
     ray_private.kill_started_cluster()
 
 
-def mismatch(said: str) -> str | None:
+def mismatch(message: str) -> str | None:
     """Ray's words about two versions that do not fit, as one line; None if that is not what they are about."""
-    versions = re.findall(r"Ray: (\S+)\s+Python: (\S+)", said)
-    if "ersion mismatch" not in said or len(versions) < 2:
+    versions = re.findall(r"Ray: (\S+)\s+Python: (\S+)", message)
+    if "ersion mismatch" not in message or len(versions) < 2:
         return None
     (their_ray, their_python), (our_ray, our_python) = versions[:2]
     return (
@@ -131,7 +131,7 @@ def mismatch(said: str) -> str | None:
 
 
 def no_cluster(address: str) -> str:
-    """What to say where nothing answers."""
+    """Return the words for an address where nothing answers."""
     if address == "auto":
         return "no Ray cluster runs on this machine; run this on one of its nodes, or set RAY_ADDRESS"
     return f"no Ray cluster answers at {address}; start one with `rankone up`, or give another address (RAY_ADDRESS)"
@@ -156,7 +156,7 @@ def _is_host_and_port(address: str) -> bool:
 
 
 def _listens(address: str) -> bool:
-    """Whether anything does at HOST:PORT."""
+    """Return True if anything listens at HOST:PORT."""
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), PATIENCE_S).close()
@@ -167,7 +167,7 @@ def _listens(address: str) -> bool:
 
 def _current() -> str:
     """The head of the cluster that `ray start` made this machine a node of, HOST:PORT. Raises ValueError if none is."""
-    found = known_head()
-    if found is None:
+    address = known_head()
+    if address is None:
         raise ValueError(no_cluster("auto"))
-    return found
+    return address

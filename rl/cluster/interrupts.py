@@ -23,7 +23,7 @@ STATUS = 130
 
 
 class _Listener:
-    """What hears of signals, and ends what is to end."""
+    """Hears of signals, cancels the task, and ends the process if that takes too long."""
 
     def __init__(self) -> None:
         self._heard = 0
@@ -47,7 +47,7 @@ class _Listener:
                         self._end()
 
     def close(self) -> None:
-        """What is to end has ended."""
+        """Stop the clock: the task has ended in order."""
         with self._lock:
             if self._timer is not None:
                 self._timer.cancel()

@@ -20,22 +20,22 @@ log = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def open_learner(
-    config: RunConfig, run: str, held: Reservation | None, budget: Budget
+    config: RunConfig, run: str, reservation: Reservation | None, budget: Budget
 ) -> AsyncGenerator[Learner]:
     """Open a learner of one policy, in actors or here."""
-    async with open_learner_host(config, config.lora, held, budget) as host:
+    async with open_learner_host(config, config.lora, reservation, budget) as host:
         yield await JointUpdates(host).register(policy_spec(config, run))
 
 
 @asynccontextmanager
 async def open_learner_host(
-    config: RunConfig, lora: LoraConfig, held: Reservation | None, budget: Budget
+    config: RunConfig, lora: LoraConfig, reservation: Reservation | None, budget: Budget
 ) -> AsyncGenerator[LearnerHost]:
     """Open what trains policies on one base model, none yet; `lora` is the largest of their adapters."""
-    on_gpu = held is not None and held.request.shares.learner
-    device = local_device(config) if held is None else "cuda" if on_gpu else "cpu"
+    on_gpu = reservation is not None and reservation.request.shares.learner
+    device = local_device(config) if reservation is None else "cuda" if on_gpu else "cpu"
     spec = LearnerSpec(config.model, device, config.learner, lora, budget)
-    host: LearnerHost = LocalHost(spec) if held is None else await RayHost.start(spec, held.learner)
+    host: LearnerHost = LocalHost(spec) if reservation is None else await RayHost.start(spec, reservation.learner)
     try:
         yield host
     finally:
@@ -56,9 +56,9 @@ def say_checkpointing(config: RunConfig, facts: Mapping[str, int]) -> None:
         )
 
 
-def memory_share(held: Reservation | None) -> float:
+def memory_share(reservation: Reservation | None) -> float:
     """The learner's share of its device's memory, the rollout workers' engines taking theirs."""
-    if held is None:
+    if reservation is None:
         return 0.5  # the engine of this process has a model of its own
-    shares = held.request.shares
-    return 1 - held.request.workers * shares.memory_fraction if 0 < shares.learner < 1 else 1.0
+    shares = reservation.request.shares
+    return 1 - reservation.request.workers * shares.memory_fraction if 0 < shares.learner < 1 else 1.0

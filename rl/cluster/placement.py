@@ -1,4 +1,4 @@
-"""What a run's actors need of a cluster, and whether it can ever have that."""
+"""The bundles that a run's actors need, and the question if a cluster can ever hold them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,13 +27,13 @@ class GpuShares:
 
     @property
     def exclusive(self) -> bool:
-        """Whether learner and workers each have whole GPUs, so that none waits for another."""
+        """True if learner and workers each have whole GPUs, so that none waits for another."""
         return self.learner >= 1 and self.worker >= 1
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked of a cluster: a bundle of resources for each learner, if there are any, and one for each worker.
+    """A request to a cluster: a bundle of resources for each learner, if there are any, and one for each worker.
 
     Example: ``Request({"GPU": 1.0}, {"GPU": 2.0}, workers=4, strategy="PACK")``
     """
@@ -51,7 +51,7 @@ class Request:
         return learners + [dict(self.worker) for _ in range(self.workers)]
 
     def fits(self, nodes: Sequence[Resources]) -> bool:
-        """Whether nodes with these resources, all of them free, could hold it."""
+        """Return True if nodes with these resources, all of them free, could hold it."""
         free = list(nodes)
         for _ in range(0 if self.learner is None else self.learners):
             assert self.learner is not None
@@ -81,7 +81,7 @@ class Request:
 def request(
     config: RunConfig, nodes: Sequence[Resources], *, learner: bool, workers: bool = True, may_grow: bool
 ) -> Request:
-    """What the run asks of a cluster of these nodes.
+    """Return the run's request to a cluster of these nodes.
 
     Raises:
         PlacementError: it wants a GPU where there is none, or a GPU is too much shared.
@@ -92,9 +92,9 @@ def request(
         raise PlacementError(
             'learner.device = "cuda", and the cluster has no GPU; start a node with one, or set "auto"'
         )
-    wanted = config.learner.device == "cuda" or gpus > 0
+    uses_gpu = config.learner.device == "cuda" or gpus > 0
     num_workers = config.rollout.num_workers if workers else 0
-    may_grow = may_grow and wanted
+    may_grow = may_grow and uses_gpu
     shares = share_gpus(gpus, config.rollout, learners_on_gpu=on_gpu, num_workers=num_workers, may_grow=may_grow)
     strategy = config.placement.strategy
     if strategy == "auto":
@@ -150,7 +150,7 @@ def _bundle(gpus: float, more: Resources) -> dict[str, float]:
 
 
 def _count(bundle: Resources, nodes: Sequence[Resources]) -> int:
-    """How many such bundles the nodes hold."""
+    """Return how many such bundles the nodes hold."""
     return sum(
         min(int(node.get(name, 0) / amount + 1e-3) for name, amount in bundle.items() if amount) for node in nodes
     )

@@ -1,4 +1,4 @@
-"""Who listens at a port of this machine: where a token is sent without being asked for, it should be ourselves."""
+"""The user who listens at a port of this machine: a token is sent unasked only to ourselves."""
 
 import os
 from collections.abc import Iterator

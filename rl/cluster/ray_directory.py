@@ -1,4 +1,4 @@
-"""Where Ray keeps its sessions here, and where it says which cluster this machine is a node of.
+"""The directory of Ray's sessions on this machine, and the file that says which cluster it is a node of.
 
 Ray's own choice is /tmp/ray, which belongs to whoever was there first, and Ray lets every user write to all that it
 makes in it: to the sockets that its processes talk through, and to the file that names the cluster which a run joins.

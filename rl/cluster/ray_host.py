@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Rendezvous:
-    """Where learners that share an update find each other."""
+    """The meeting point of learners that share an update."""
 
     address: str
     rank: int

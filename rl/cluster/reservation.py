@@ -1,4 +1,4 @@
-"""What a run holds of its cluster: a placement group, with a bundle for the learner and one for each rollout worker."""
+"""A run's part of its cluster: a placement group, with a bundle for the learner and one for each rollout worker."""
 
 import asyncio
 import json
@@ -79,17 +79,17 @@ async def reserve(config: RunConfig, *, learner: bool, workers: bool = True) -> 
     """
     async with cancel_when_gone(await asyncio.to_thread(_anchors)):
         ask = partial(_wanted, config, learner=learner, workers=workers)
-        wanted = await asyncio.to_thread(ask)
-        group: Any = placement_group(wanted.bundles(), strategy=wanted.strategy)
+        wish = await asyncio.to_thread(ask)
+        group: Any = placement_group(wish.bundles(), strategy=wish.strategy)
         try:
-            await _granted(group, ask, wanted)
-            yield Reservation(wanted, group)
+            await _granted(group, ask, wish)
+            yield Reservation(wish, group)
         finally:
             remove_placement_group(group)
 
 
 def _anchors() -> list[Endpoint]:
-    """What this process cannot do without: the cluster's head, and the raylet of its own node."""
+    """Return the endpoints that this process cannot do without: the cluster's head and its own node's raylet."""
     context = ray.get_runtime_context()
     host, _, port = context.gcs_address.rpartition(":")
     here = next(node for node in _alive() if node["NodeID"] == context.get_node_id())
@@ -99,14 +99,14 @@ def _anchors() -> list[Endpoint]:
     ]
 
 
-async def _granted(group: Any, ask: Callable[[], Request], wanted: Request) -> None:
+async def _granted(group: Any, ask: Callable[[], Request], wish: Request) -> None:
     ready = asyncio.ensure_future(asyncio.wrap_future(group.ready().future()))
     done, _ = await asyncio.wait([ready], timeout=2)
     while not done:
         await asyncio.to_thread(ask)  # the cluster may have shrunk meanwhile
         nodes = [node["Resources"] for node in _alive()]
-        reason = "they are in use" if wanted.fits(nodes) else "nodes that have them are to come"
-        log.warning("waiting for %s: %s (ray status says more)", wanted, reason)
+        reason = "they are in use" if wish.fits(nodes) else "nodes that have them are to come"
+        log.warning("waiting for %s: %s (ray status says more)", wish, reason)
         done, _ = await asyncio.wait([ready], timeout=REMIND_S)
     ready.result()
 
@@ -115,10 +115,10 @@ def _wanted(config: RunConfig, *, learner: bool, workers: bool) -> Request:
     nodes = [node["Resources"] for node in _alive()]
     wait = config.placement.wait_for_nodes
     may_grow = autoscales() if wait == "auto" else wait == "yes"
-    wanted = request(config, nodes, learner=learner, workers=workers, may_grow=may_grow)
-    if not may_grow and not wanted.fits(nodes):
-        raise refuse(wanted, nodes)
-    return wanted
+    wish = request(config, nodes, learner=learner, workers=workers, may_grow=may_grow)
+    if not may_grow and not wish.fits(nodes):
+        raise refuse(wish, nodes)
+    return wish
 
 
 def _alive() -> Sequence[dict[str, Any]]:
@@ -126,8 +126,10 @@ def _alive() -> Sequence[dict[str, Any]]:
 
 
 def autoscales() -> bool:
-    """Whether nodes may come by themselves. Ray's monitor reports on every cluster, and calls the type of a node that
-    nobody can make more of by that node's own id."""
+    """Return True if nodes may come by themselves.
+
+    Ray's monitor reports on every cluster, and calls the type of a node that nobody can make more of by that node's id.
+    """
     kept = ray_private.autoscaler_report()
     if kept is not None:
         types = json.loads(kept).get("autoscaler_report", {}).get("node_type_mapping") or {}

@@ -65,9 +65,9 @@ def token_wanted() -> bool:
     return os.environ.get(MODE, "token").lower() == "token"
 
 
-def use_token(wanted: bool) -> None:
+def use_token(needs_token: bool) -> None:
     """Let this process, and those that it starts, talk to clusters with the token, or without it."""
-    os.environ[MODE] = "token" if wanted else "disabled"
+    os.environ[MODE] = "token" if needs_token else "disabled"
     ray_private.reload_auth_mode()
 
 
@@ -77,14 +77,14 @@ def settle_token(address: str) -> None:
     Raises:
         ValueError: it wants one, and none is at hand or it is another cluster's; or no head is there.
     """
-    wanted = not _lets_in(address, {})
-    if wanted and not _lets_in(address, token_headers()):
+    needs_token = not _lets_in(address, {})
+    if needs_token and not _lets_in(address, token_headers()):
         raise ValueError(refusal(address))
-    use_token(wanted)
+    use_token(needs_token)
 
 
 def refusal(address: str) -> str:
-    """What to say to somebody whom the cluster at that address does not let in."""
+    """Return the words for somebody whom the cluster at that address does not let in."""
     if token_headers():
         return (
             f"the token here is not that of the cluster at {address}: copy ~/.ray/auth_token from its head, or set "

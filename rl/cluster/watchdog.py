@@ -32,7 +32,7 @@ class Endpoint:
     """How long it may not answer."""
 
     async def answers(self) -> bool:
-        """Whether something accepts connections there. Busy processes do; the kernel sees to that."""
+        """Return True if something accepts connections there. Busy processes do; the kernel sees to that."""
         with contextlib.suppress(OSError, TimeoutError):
             async with asyncio.timeout(ANSWER_S):
                 _, writer = await asyncio.open_connection(self.host, self.port)

@@ -21,44 +21,44 @@ from rollout.types import Engine
 async def open_engine(config: RunConfig, lora: LoraConfig) -> AsyncGenerator[Engine]:
     """Engines alone, without a learner; `lora` is the shape of the adapters they serve."""
     async with AsyncExitStack() as stack:
-        held: Reservation | None = None
+        reservation: Reservation | None = None
         if config.on_ray:
             await in_daemon(connect)
-            held = await stack.enter_async_context(reserve(config, learner=False))
-        yield await stack.enter_async_context(open_workers(config, held, lora))
+            reservation = await stack.enter_async_context(reserve(config, learner=False))
+        yield await stack.enter_async_context(open_workers(config, reservation, lora))
 
 
 @asynccontextmanager
 async def open_workers(
-    config: RunConfig, held: Reservation | None, lora: LoraConfig | None = None, admit: Admit | None = None
+    config: RunConfig, reservation: Reservation | None, lora: LoraConfig | None = None, admit: Admit | None = None
 ) -> AsyncGenerator[Engine]:
     """The engines, in actors or here. `lora` is the adapters' shape if it is not the configuration's.
 
     A worker that was started in a dead one's place serves once `admit` has let it in.
     """
     lora = lora or config.lora
-    if held is None:
+    if reservation is None:
         device = local_device(config)
         engine = create_engine(config.model, lora, config.rollout, seed=config.seed, device=device)
     else:
-        engine = await _pool(config, held, lora, admit)
+        engine = await _pool(config, reservation, lora, admit)
     try:
         yield engine
     finally:
         await engine.close()
 
 
-async def _pool(config: RunConfig, held: Reservation, lora: LoraConfig, admit: Admit | None) -> EnginePool:
-    versions = 1 + steps_ahead(config, own_devices=held.request.shares.exclusive)
+async def _pool(config: RunConfig, reservation: Reservation, lora: LoraConfig, admit: Admit | None) -> EnginePool:
+    versions = 1 + steps_ahead(config, disjoint_devices=reservation.request.shares.exclusive)
     rollout = replaced(
         config.rollout,
-        gpu_memory_fraction=held.request.shares.memory_fraction,
+        gpu_memory_fraction=reservation.request.shares.memory_fraction,
         adapters_in_flight=max(config.rollout.adapters_in_flight, versions),
     )
     store = AdapterStore()
 
     async def start(index: int) -> RayEngine:
-        place = held.worker(index)
+        place = reservation.worker(index)
         return await RayEngine.start(config.model, lora, rollout, store, seed=config.seed, place=place, index=index)
 
     engines = await asyncio.gather(*(start(index) for index in range(config.rollout.num_workers)))

@@ -1,4 +1,4 @@
-"""What an update holds in a device's memory besides the weights: what its forward pass keeps for the backward pass.
+"""The memory that an update takes besides the weights: what its forward pass keeps for the backward pass.
 
 Counted on the path that a GPU takes, for the largest microbatch that a step can have:
 
@@ -72,8 +72,8 @@ class Activations:
         pairs = tokens * width
         masks = pairs * self.shared_mask
         if not checkpointing:
-            held = tokens * (self.in_layers + self.outside) + pairs * self.layer_mask * self.layers
-            return masks + held + max(tokens * self.passing, self.logits)
+            kept = tokens * (self.in_layers + self.outside) + pairs * self.layer_mask * self.layers
+            return masks + kept + max(tokens * self.passing, self.logits)
         in_head = tokens * self.outside + self.logits
         in_layer = tokens * (self.in_layers / self.layers + self.passing) + pairs * self.layer_mask
         return masks + tokens * self.layer_input * self.layers + max(in_head, in_layer)
@@ -91,20 +91,20 @@ def longest_row(prompt: int, completion: int, group_size: int, tokens_per_row: i
 def _norms(model: nn.Module) -> int:
     """Numbers that the norms read of a token: one of the heads' width reads every head."""
     config: Any = cast(Any, model).config.get_text_config()
-    found = 0
+    elements = 0
     for name, module in model.named_modules():
         weight = getattr(module, "weight", None)
         if "Norm" in type(module).__name__ and weight is not None:
             heads = 1
             if weight.numel() == getattr(config, "head_dim", None):
                 heads = config.num_key_value_heads if "k_" in name.rpartition(".")[2] else config.num_attention_heads
-            found += heads * weight.numel()
-    return found
+            elements += heads * weight.numel()
+    return elements
 
 
 def _inputs(model: nn.Module, targets: Collection[str] | None) -> int:
     """Numbers that adapted layers keep of a token. An attention's output is that one's own."""
-    found = 0
+    elements = 0
     for module in model.modules():
         attends = type(module).__name__.endswith("Attention")
         adapted = {
@@ -112,8 +112,8 @@ def _inputs(model: nn.Module, targets: Collection[str] | None) -> int:
             for name, child in _linears(module)
             if (targets is None or name in targets) and not (attends and name in OUTPUTS) and name != "lm_head"
         }
-        found += sum(adapted)
-    return found
+        elements += sum(adapted)
+    return elements
 
 
 def _attentions(model: nn.Module) -> int:
@@ -135,7 +135,7 @@ def _mlp_widths(model: nn.Module) -> int:
 
 
 def _mlps(model: nn.Module) -> Iterator[tuple[int, int]]:
-    """Of each MLP: how many tensors of its inner width it keeps, and that width."""
+    """Return, for each MLP, how many tensors of its inner width it keeps, and that width."""
     for module in model.modules():
         children = dict(_linears(module))
         last = [child for name, child in children.items() if name in DOWN]

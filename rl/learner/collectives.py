@@ -1,4 +1,4 @@
-"""What learners that share a step's rows tell each other: sums of gradients, and nothing of the model.
+"""Sums over the learners that share a step's rows: of gradients, and of nothing else of the model.
 
 A rank-1 adapter's gradient is a few hundred thousand numbers, so the sum costs little beside the step on any network.
 """

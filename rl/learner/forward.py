@@ -30,7 +30,7 @@ CHUNK = 512
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Where one owner's inputs and targets are in a microbatch."""
+    """The inputs and targets of one policy in a microbatch."""
 
     policy_index: int
     inputs: slice
@@ -40,7 +40,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Microbatch:
-    """Rows of similar length, padded to one shape; those of one owner (a policy) stand together."""
+    """Rows of similar length, padded to one shape; those of one policy stand together."""
 
     token_ids: Int[Tensor, "rows inputs"]
     position_ids: Int[Tensor, "rows inputs"]
@@ -55,38 +55,38 @@ class Microbatch:
 
 
 def microbatches(
-    rows: Sequence[Row], tokens: int, device: str, owners: Sequence[int] | None = None
+    rows: Sequence[Row], tokens: int, device: str, policy_indices: Sequence[int] | None = None
 ) -> list[Microbatch]:
-    """At most `tokens` padded inputs each, or one row; an owner's longest rows come first.
+    """Return microbatches of at most `tokens` padded inputs, or of one row; a policy's longest rows come first.
 
-    Rows of several owners share a microbatch only where one owner's end leaves room in it.
+    Rows of several policies share a microbatch only where the end of one leaves room in it.
     """
-    owned = list(zip(owners or [0] * len(rows), rows, strict=True))
-    shares: list[list[tuple[int, Row]]] = []
-    for owner, row in sorted(owned, key=lambda pair: (pair[0], -len(pair[1].token_ids))):
-        width = max([len(row.token_ids), *(len(other.token_ids) for _, other in shares[-1])]) if shares else 0
-        if shares and (len(shares[-1]) + 1) * width <= tokens:
-            shares[-1].append((owner, row))
+    indexed = list(zip(policy_indices or [0] * len(rows), rows, strict=True))
+    groups: list[list[tuple[int, Row]]] = []
+    for policy_index, row in sorted(indexed, key=lambda pair: (pair[0], -len(pair[1].token_ids))):
+        width = max([len(row.token_ids), *(len(member.token_ids) for _, member in groups[-1])]) if groups else 0
+        if groups and (len(groups[-1]) + 1) * width <= tokens:
+            groups[-1].append((policy_index, row))
         else:
-            shares.append([(owner, row)])
-    return [_pad(share, device) for share in shares]
+            groups.append([(policy_index, row)])
+    return [_pad(members, device) for members in groups]
 
 
 def target_logprobs(
     model: nn.Module,
     batch: Microbatch,
     temperature: float | Float[Tensor, " targets"] = 1.0,
-    owners: Sequence[TrainableWeights] = (),
+    policies: Sequence[TrainableWeights] = (),
     *,
     packed: bool = True,
 ) -> tuple[Float[Tensor, " targets"], Float[Tensor, " targets"]]:
-    """Of each target, its logprob at its temperature and (without gradient) its distribution's entropy, in nats.
+    """Return each target's logprob at its temperature and (without gradient) its distribution's entropy, in nats.
 
-    Each of the `owners` computes its own segments; without them the model computes everything as it stands.
+    Each of the `policies` computes its own segments; without them the model computes everything as it stands.
     """
     causal_lm: Any = model
     inputs = [(segment.policy_index, segment.inputs) for segment in batch.segments]
-    with _divided(owners, inputs, batch.token_ids.numel()):
+    with _divided(policies, inputs, batch.token_ids.numel()):
         predicting = hidden_states(causal_lm, batch, packed=packed)
     temperatures = torch.as_tensor(temperature, device=predicting.device).float().expand(len(predicting))
     if (weight := _frozen_head(causal_lm)) is not None:
@@ -94,7 +94,7 @@ def target_logprobs(
     chunks: list[tuple[Tensor, Tensor]] = []
     for start in range(0, len(predicting), CHUNK):
         part = slice(start, min(start + CHUNK, len(predicting)))
-        with _divided(owners, list(_targets_within(batch, part)), part.stop - part.start):
+        with _divided(policies, list(_targets_within(batch, part)), part.stop - part.start):
             arguments = predicting[part], batch.targets[part], temperatures[part, None]
             chunks.append(recomputed(causal_lm, _head_logprobs, causal_lm, *arguments))
     return torch.cat([logprobs for logprobs, _ in chunks]), torch.cat([entropies for _, entropies in chunks])
@@ -131,19 +131,19 @@ def check_head(model: nn.Module) -> None:
 
 
 def _divided(
-    owners: Sequence[TrainableWeights], parts: Sequence[tuple[int, slice]], positions: int
+    policies: Sequence[TrainableWeights], parts: Sequence[tuple[int, slice]], positions: int
 ) -> AbstractContextManager[None]:
-    """Each owner's part of the `positions` goes through its own adapter, inside the block."""
-    if not owners:
+    """Send each policy's part of the `positions` through its own adapter, inside the block."""
+    if not policies:
         return nullcontext()
     if len(parts) == 1:
-        return owners[parts[0][0]].exclusively()
-    pairs = [(owners[owner], part) for owner, part in parts]
+        return policies[parts[0][0]].exclusively()
+    pairs = [(policies[index], part) for index, part in parts]
     return routed([(layers, part) for layers, part in pairs if isinstance(layers, LoraLayers)], positions)
 
 
 def _targets_within(batch: Microbatch, chunk: slice) -> Iterator[tuple[int, slice]]:
-    """The owners of a chunk of the targets, and where theirs are in it."""
+    """Yield the policies of a chunk of the targets, and where theirs are in it."""
     for segment in batch.segments:
         start, stop = max(segment.targets.start, chunk.start), min(segment.targets.stop, chunk.stop)
         if start < stop:
@@ -162,7 +162,7 @@ def _softcap(model: Any) -> float | None:
 
 
 def _logit_scale(model: Any) -> float:
-    """What a family multiplies its logits by, under any of the names that there are for it."""
+    """Return the factor of a family's logits, under any of the names that there are for it."""
     config = model.config.get_text_config()
     scale = (getattr(config, "logit_scale", None) or 1.0) * (getattr(config, "lm_head_multiplier", None) or 1.0)
     return scale / (getattr(config, "logits_scaling", None) or 1.0)
@@ -196,8 +196,8 @@ def _masks(config: Any, batch: Microbatch) -> Any:
     return {"full_attention": mask, "sliding_attention": sliding} if kinds else sliding
 
 
-def _pad(share: Sequence[tuple[int, Row]], device: str) -> Microbatch:
-    rows = [row for _, row in share]
+def _pad(members: Sequence[tuple[int, Row]], device: str) -> Microbatch:
+    rows = [row for _, row in members]
     width = max(len(row.token_ids) for row in rows)
 
     def stack(name: str, value: int | None = None) -> Tensor:
@@ -221,16 +221,16 @@ def _pad(share: Sequence[tuple[int, Row]], device: str) -> Microbatch:
         sequence_ids=torch.cat([row.sequence_ids + ends[i] for i, row in enumerate(rows)]).to(device),
         rollout_logprobs=join("rollout_logprobs"),
         advantages=join("advantages"),
-        segments=_segments(share, width),
+        segments=_segments(members, width),
     )
 
 
-def _segments(share: Sequence[tuple[int, Row]], width: int) -> tuple[Segment, ...]:
+def _segments(members: Sequence[tuple[int, Row]], width: int) -> tuple[Segment, ...]:
     segments: list[Segment] = []
     row = target = 0
-    for owner, mine in itertools.groupby(share, key=lambda pair: pair[0]):
-        lengths = [len(r.targets) for _, r in mine]
+    for policy_index, rows_of_policy in itertools.groupby(members, key=lambda pair: pair[0]):
+        lengths = [len(r.targets) for _, r in rows_of_policy]
         rows, targets = row + len(lengths), target + sum(lengths)
-        segments.append(Segment(owner, slice(row * width, rows * width), slice(target, targets)))
+        segments.append(Segment(policy_index, slice(row * width, rows * width), slice(target, targets)))
         row, target = rows, targets
     return tuple(segments)

@@ -36,13 +36,13 @@ class _FrozenHead(torch.autograd.Function):
         parts = [part.split(chunk) for part in (hidden, targets, temperatures[:, None])]
         # All chunks are computed in the same memory: a CPU's new pages would take as long as the products.
         rounded = weight.new_empty(chunk, len(weight))
-        one, other = (torch.empty_like(rounded, dtype=torch.float32) for _ in range(2))
+        first_buffer, second_buffer = (torch.empty_like(rounded, dtype=torch.float32) for _ in range(2))
         logprobs, entropies, gradients = [], [], []
         for h, target, temperature in zip(*parts, strict=True):
-            r, logits = rounded[: len(h)], one[: len(h)]
+            r, logits = rounded[: len(h)], first_buffer[: len(h)]
             torch.mm(h, weight.T, out=r)
             logits.copy_(r).div_(temperature)
-            all_logprobs = torch.log_softmax(logits, -1, out=other[: len(h)])
+            all_logprobs = torch.log_softmax(logits, -1, out=second_buffer[: len(h)])
             probabilities = torch.exp(all_logprobs, out=logits)
             logprobs.append(all_logprobs.gather(1, target[:, None])[:, 0])
             if ctx.needs_input_grad[0]:

@@ -1,4 +1,4 @@
-"""What a learner's device has to hold, and whether it holds that without gradient checkpointing."""
+"""A plan of the memory on a learner's device, which decides on gradient checkpointing."""
 
 from dataclasses import dataclass
 from typing import Literal, Self
@@ -20,7 +20,7 @@ FILL = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How much the learner has to hold, and how much room it has."""
+    """The largest things that a learner has to hold, and its share of the device."""
 
     longest_row: int | None = None
     """Inputs of the longest row that a step may have; None stands for as many as the model may have."""
@@ -69,7 +69,7 @@ class LearnerMemory:
         )
 
     def fits(self, memory: float) -> bool:
-        """Whether a device with so many bytes holds it without gradient checkpointing."""
+        """Return True if a device with so many bytes holds it without gradient checkpointing."""
         return self.bytes(checkpointing=False) <= FILL * memory
 
 
@@ -77,9 +77,9 @@ def resolve_checkpointing(
     model: ModelConfig, lora: LoraConfig, learner: LearnerConfig, device: str, budget: Budget
 ) -> bool:
     """Say what `learner.gradient_checkpointing` comes to on this device: "auto" is on where nothing else fits."""
-    wanted: bool | Literal["auto"] = learner.gradient_checkpointing
-    if wanted != "auto":
-        return wanted
+    setting: bool | Literal["auto"] = learner.gradient_checkpointing
+    if setting != "auto":
+        return setting
     if torch.device(device).type != "cuda" or not torch.cuda.is_available():
         return False  # where there is no CUDA after all, loading the model says so
     _, total = torch.cuda.mem_get_info(device)

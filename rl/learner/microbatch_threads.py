@@ -30,7 +30,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """How a step's microbatches are computed: so many at once, with so many cores each."""
+    """The division of a step into microbatches: so many at once, with so many cores each."""
 
     at_once: int
     cores: int
@@ -48,12 +48,12 @@ def schedule(lengths: Sequence[int], tokens: int, cores: int) -> Schedule:
     if most < 2:
         return Schedule(1, cores, tokens)
     at_once = max(range(2, most + 1), key=lambda count: (cores // count * count, count))  # few cores are left over
-    share = ceil(sum(lengths) / (FOR_EACH_THREAD * at_once)) + longest // 2  # rounded to whole rows
-    return Schedule(at_once, cores // at_once, min(tokens // at_once, max(longest, share)))
+    balanced = ceil(sum(lengths) / (FOR_EACH_THREAD * at_once)) + longest // 2  # rounded to whole rows
+    return Schedule(at_once, cores // at_once, min(tokens // at_once, max(longest, balanced)))
 
 
 def in_order(plan: Schedule, compute: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-    """What `compute` makes of each item, in the items' order.
+    """Yield the results of `compute` in the items' order.
 
     Raises whatever it raises; the items under way are waited for then, and the rest is not begun.
     """
@@ -76,7 +76,7 @@ def in_order(plan: Schedule, compute: Callable[[Item], Result], items: Sequence[
 
 
 def changes_itself(model: nn.Module) -> bool:
-    """Whether a forward pass changes the model, so that two passes at once would meet: rotary embeddings that depend on
+    """Return True if a forward pass changes the model, so that two at once would meet: rotary embeddings that depend on
     the longest row of a batch."""
     kinds: list[Any] = [getattr(module, "rope_type", None) for module in model.modules()]
     flat = [kind for entry in kinds for kind in (entry.values() if isinstance(entry, dict) else [entry])]

@@ -44,7 +44,7 @@ def packed_attention(
     softcap: float | None = None,
     **more: Any,
 ) -> tuple[Float[Tensor, "rows inputs heads width"], None]:
-    """What transformers asks of an attention; `attention_mask` is bool, [rows, 1, inputs, inputs]."""
+    """Attend as transformers asks it of an attention; `attention_mask` is bool, [rows, 1, inputs, inputs]."""
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     if softcap is None and (attention_mask is None or query.device.type != "cpu"):
@@ -132,7 +132,7 @@ class _PackedAttention(torch.autograd.Function):
 def _gradients(
     query: Tensor, key: Tensor, value: Tensor, hidden: Tensor, grad: Tensor, scale: float, softcap: float | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Of query, key and value, each as its key heads see it."""
+    """Return the gradients of query, key and value, each as its key heads see it."""
     probabilities, slope = _probabilities(query, key, hidden, scale, softcap)
     grad = _by_key_head(grad, key)
     grad_value = probabilities.to(grad.dtype).transpose(1, 2) @ grad

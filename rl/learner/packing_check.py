@@ -34,7 +34,11 @@ def read_alone(model: nn.Module, device: str) -> list[Distribution]:
     """Return what the model, as transformers loads it, makes of each completion alone."""
     causal_lm: Any = model
     groups = _groups(causal_lm.config.get_text_config().vocab_size)
-    return [_alone(causal_lm, [*prompt, *one], len(one), device) for prompt, written in groups for one in written]
+    return [
+        _alone(causal_lm, [*prompt, *completion], len(completion), device)
+        for prompt, completions in groups
+        for completion in completions
+    ]
 
 
 @torch.no_grad()
@@ -46,8 +50,8 @@ def check_rows(model: nn.Module, alone: Sequence[Distribution], device: str, *, 
     """
     causal_lm: Any = model
     groups = _groups(causal_lm.config.get_text_config().vocab_size)
-    found = _in_rows(model, groups, device, packed=packed)
-    divergence = max(_kl(one, other) for one, other in zip(alone, found, strict=True))
+    packed_logprobs = _in_rows(model, groups, device, packed=packed)
+    divergence = max(_kl(single, packed_row) for single, packed_row in zip(alone, packed_logprobs, strict=True))
     if not divergence <= TOLERANCE[next(model.parameters()).dtype]:
         kind = causal_lm.config.model_type
         raise UnsupportedModel(
@@ -60,7 +64,7 @@ def _groups(vocabulary: int) -> list[tuple[list[int], list[list[int]]]]:
     def ids(elevenths: tuple[int, ...]) -> list[int]:
         return [(vocabulary * eleventh) // 11 for eleventh in elevenths]
 
-    return [(ids(prompt), [ids(one) for one in written]) for prompt, written in GROUPS]
+    return [(ids(prompt), [ids(completion) for completion in written]) for prompt, written in GROUPS]
 
 
 def _alone(model: Any, sequence: list[int], length: int, device: str) -> Distribution:
@@ -76,7 +80,8 @@ def _in_rows(
     rows, count = [], 0
     for prompt, written in groups:
         numbered = [
-            (Completion(tuple(one), (0.0,) * len(one), "", "stop", 0), count + i) for i, one in enumerate(written)
+            (Completion(tuple(completion), (0.0,) * len(completion), "", "stop", 0), count + i)
+            for i, completion in enumerate(written)
         ]
         rows += pack_rows(prompt, numbered, tokens_per_row=1024)
         count += len(written)
@@ -85,5 +90,5 @@ def _in_rows(
     return [logprobs[batch.advantages == number] for number in range(count)]
 
 
-def _kl(expected: Tensor, found: Tensor) -> float:
-    return (expected.exp() * (expected - found)).sum(-1).mean().item()
+def _kl(expected: Tensor, actual: Tensor) -> float:
+    return (expected.exp() * (expected - actual)).sum(-1).mean().item()

@@ -39,7 +39,7 @@ class AdamConfig:
 
 @dataclass(frozen=True, slots=True)
 class PolicySpec:
-    """How one policy is trained, apart from the base model that it may share with others.
+    """The settings of one policy, apart from the base model that it may share with others.
 
     Example: ``PolicySpec("run", LoraConfig(rank=1), LearnerConfig(lr=5e-4), temperature=1.0, seed=0)``
     """
@@ -61,7 +61,7 @@ class TrainableWeights(Protocol):
         ...
 
     def leaves(self) -> list[Tensor]:
-        """What the model computes with in place of each, by which a loss can be differentiated."""
+        """Return the tensors that the model computes with, in the same order: a loss is differentiated by them."""
         ...
 
     def accumulate(self, gradients: Sequence[Tensor | None]) -> None:
@@ -86,7 +86,7 @@ class SpoiltWeights(RuntimeError):
 
 
 class Policy:
-    """What belongs to one policy alone."""
+    """One policy's trained numbers, its optimizer, and the count of its steps."""
 
     def __init__(self, spec: PolicySpec, weights: TrainableWeights, description: Description) -> None:
         self.spec = spec
@@ -189,7 +189,7 @@ class Policy:
         before.restore()
 
     def state(self) -> bytes:
-        """All that the next step depends on."""
+        """Return everything that the next step depends on, but for gradients."""
         tensors = dict(self.weights.tensors())
         for name, parameter in self.weights.tensors().items():
             for key, value in self.optimizer.state.get(parameter, {}).items():

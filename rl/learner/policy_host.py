@@ -24,7 +24,7 @@ Under = Adapter | Literal["policy", "base"]
 
 @dataclass(frozen=True, slots=True)
 class PolicyUpdate:
-    """What one policy learns in a joint update."""
+    """One policy's part of a joint update."""
 
     run: str
     batch: TrainBatch
@@ -186,4 +186,4 @@ class LocalHost(LearnerHost):
         self._host = PolicyHost(self._spec)
 
     async def close(self) -> None:
-        """It goes with the process."""
+        """Do nothing: the host goes with the process."""

@@ -60,7 +60,7 @@ def configs_of_commands(folder: Path) -> Iterator[tuple[str, RunConfig]]:
     sweep = load_sweep(EXAMPLES / "sweep-tiny.toml")
     points = [one.config for one in prepare_sweep(sweep)]
     yield from (("a point", config) for config in points)
-    yield "a sweep's engine", with_room(points, at_once=8, own_devices=True)
+    yield "a sweep's engine", with_room(points, at_once=8, disjoint_devices=True)
     yield "a job", JobPackage(folder, EXAMPLES).add(train)
     write_sweep_job(sweep, folder)
     yield from (("a job's point", point.config) for point in load_sweep(folder / "sweep.toml").points)

@@ -91,13 +91,13 @@ async def test_dropped_rollouts_are_begun_again_by_the_policy_that_is_there_then
     assert sampled == [(0, 0), (1, 0), (1, 7), (2, 7)]
 
 
-@pytest.mark.parametrize("own_devices", [False, True])
+@pytest.mark.parametrize("disjoint_devices", [False, True])
 @pytest.mark.parametrize("configured", [None, 0, 1, 3])
 async def test_the_loop_and_the_engines_agree_on_how_far_rollouts_run_ahead(
-    monkeypatch: pytest.MonkeyPatch, configured: int | None, own_devices: bool
+    monkeypatch: pytest.MonkeyPatch, configured: int | None, disjoint_devices: bool
 ) -> None:
     """The loop's steps, and the versions that a run's engines and a sweep's have room for: one more a policy."""
-    expected = {None: int(own_devices), 0: 0, 1: 1, 3: 3}[configured]
+    expected = {None: int(disjoint_devices), 0: 0, 1: 1, 3: 3}[configured]
     config = configuration("rollout.adapters_in_flight=1").model_copy(update={"max_off_policy_steps": configured})
     room: list[int] = []
 
@@ -116,15 +116,15 @@ async def test_the_loop_and_the_engines_agree_on_how_far_rollouts_run_ahead(
 
     monkeypatch.setattr("rl.train.RolloutPrefetcher", AskedRollouts)
     monkeypatch.setattr(RayEngine, "start", classmethod(note))
-    parts = replace(parts_of(config, EagerGrader()), own_devices=own_devices)
+    parts = replace(parts_of(config, EagerGrader()), disjoint_devices=disjoint_devices)
     journal: Any = SimpleNamespace(restore=AsyncMock(return_value=0), history=list)
     with pytest.raises(Asked, match=str(expected)):
         await train(config, split_of(config), parts, journal)
 
-    shares = GpuShares(float(own_devices), float(own_devices), 1)
+    shares = GpuShares(float(disjoint_devices), float(disjoint_devices), 1)
     held: Any = SimpleNamespace(request=SimpleNamespace(shares=shares), worker=lambda _: ActorPlacement(1))
     two = [config, config.model_copy(update={"max_off_policy_steps": 0})]
-    for one, lora in ((config, config.lora), (with_room(two, 5, own_devices), config.lora)):
+    for one, lora in ((config, config.lora), (with_room(two, 5, disjoint_devices), config.lora)):
         async with open_workers(one, held, lora):
             pass
     assert room == [1 + expected, 5 * (1 + expected)]
