@@ -11,7 +11,7 @@ MAX_PHRASES = 100
 """Phrases looked at, from the end."""
 MAX_TAG = 4_000
 _PHRASE = re.compile(
-    r"(?<!check our )(?<!check the )(?<!verify our )(?<!verify the )(?<!check this )(?<!verify this )"
+    r"(?=[afcrb])(?<!check our )(?<!check the )(?<!verify our )(?<!verify the )(?<!check this )(?<!verify this )"
     r"\b(?:answers?|(?:final|correct|right|best) (?:result|value|solution|option|choice))[\"']?"
     r"(?:\s+to\s+[^.\n]{0,60}?)?"
     r"\s*(?:\*\*)?\s*(?:(?:is|are|was|would be|should be|must be|equals|:|：|=)\s*)+(?:\*\*)?[\"']?"

@@ -186,7 +186,7 @@ def _bracketed(text: str, start: int, end: int) -> str | None:
 def _is_spam(text: str) -> bool:
     """Whether a text is nothing but several numbers: the last of many guesses is no answer."""
     numbers = text.split()
-    return len(set(numbers)) > 1 and all(map(_GUESS.fullmatch, numbers))
+    return all(map(_GUESS.fullmatch, numbers)) and len(set(numbers)) > 1
 
 
 def _listed(text: str, start: int, value: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Tries a reward on a few completions of known worth before any model is loaded, in the process that will run it."""
+"""Try a reward on a few completions of known worth before any model is loaded, in the process that will run it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,9 +21,7 @@ class Trial:
 
 
 def trials(problem: Problem) -> list[Trial]:
-    """Right and wrong completions, short and long, with and without tags: a reward that tells nothing apart is no
-    use.
-    """
+    """Right and wrong completions, short and long, with and without tags: a reward that tells them apart is of use."""
     right = reference_answer(problem.answer)
     wrong = str(int(right) + 1) if right.lstrip("-").isdecimal() and len(right) < 18 else f"{right} + 1"
     return [
@@ -45,9 +43,10 @@ async def preflight(pool: GraderPool, problems: Sequence[Problem], *, teaches: b
         raise ValueError("the preflight needs at least one problem; is the data set empty?")
     chosen = list(problems[:MAX_PROBLEMS])
     tried = [trials(p) for p in chosen]
-    graded = await pool.grade_items(
-        [i for p, ts in zip(chosen, tried, strict=True) for i in pool.items(p, [t.text for t in ts])], logs=False
-    )
+    items = [i for p, ts in zip(chosen, tried, strict=True) for i in pool.items(p, [t.text for t in ts])]
+    graded = await pool.grade_items(items[:1], logs=False)  # alone: one that hangs costs one deadline, not fifteen
+    _check_ran(pool, graded)
+    graded += await pool.grade_items(items[1:], logs=False)
     _check_ran(pool, graded)
     rewards = [r for g in graded for r in g.rewards]
     _check_judges(rewards)
