@@ -1,4 +1,4 @@
-"""What an adapter costs and what it can hold: parameters, FLOPs, bits, and the learning rate that fits."""
+"""The costs and the capacity of an adapter: parameters, FLOPs, bits, and the learning rate that fits."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ class LinearKind:
     d_out: int
     adapted: bool
     experts: int = 1
-    """Of a layer that a token goes through `active` of."""
+    """Experts of a layer, of which a token goes through `active`."""
     active: int = 1
 
     @property
@@ -44,7 +44,7 @@ class LinearKind:
         return self.count * expert_rank(rank, self.active) * (self.d_in + self.d_out) if self.adapted else 0
 
     def multiply_adds(self, rank: int | None) -> int:
-        """Of one token's forward and backward pass; ``rank`` None is full fine-tuning.
+        """Return the multiply-adds of one token's forward and backward pass; ``rank`` None is full fine-tuning.
 
         Full: the product, the gradient of its input, the gradient of its weight. LoRA leaves the last one out, and does
         all three for A and B ("LoRA Without Regret", 2025: 2 N^2 + 6 N r against 3 N^2).
@@ -64,17 +64,17 @@ def linear_kinds(model: nn.Module, lora: LoraConfig) -> list[LinearKind]:
     targets = set(lora.all_targets)
     check_linears(model, targets)
     shapes: Counter[tuple[str, int, int]] = Counter()
-    known = reads_text(model)
+    text_modules = reads_text(model)
     for name, module in model.named_modules():
-        if is_linear(module) and module in known:
+        if is_linear(module) and module in text_modules:
             shapes[name.rpartition(".")[2], module.in_features, module.out_features] += 1
     kinds = [LinearKind(name, n, d_in, d_out, name in targets) for (name, d_in, d_out), n in shapes.items()]
-    experts = [module for module in model.modules() if is_experts(module) and module in known]
-    wanted = wants_experts(lora, experts)
-    kinds += _expert_kinds(model, experts, adapted=wanted)
-    if missing := targets - {kind.name for kind in kinds} - (set(PROJECTIONS) if wanted else set()):
-        known = ", ".join(kind.name for kind in kinds)
-        raise ValueError(f"lora.targets names {min(missing)!r}, and the model's linear layers are: {known}")
+    experts = [module for module in model.modules() if is_experts(module) and module in text_modules]
+    adapts_experts = wants_experts(lora, experts)
+    kinds += _expert_kinds(model, experts, adapted=adapts_experts)
+    if missing := targets - {kind.name for kind in kinds} - (set(PROJECTIONS) if adapts_experts else set()):
+        present = ", ".join(kind.name for kind in kinds)
+        raise ValueError(f"lora.targets names {min(missing)!r}, and the model's linear layers are: {present}")
     return kinds
 
 
@@ -92,12 +92,12 @@ def _expert_kinds(model: nn.Module, experts: Sequence[nn.Module], *, adapted: bo
 
 
 def trained_parameters(layers: Mapping[str, LowRank | ExpertsLowRank]) -> int:
-    """How many numbers training changes."""
+    """Return how many numbers training changes."""
     return sum(layer.lora_A.numel() + layer.lora_B.numel() for layer in layers.values())
 
 
 def model_parameters(model: nn.Module) -> int:
-    """How many numbers the model has, adapters left out, tied ones counted once."""
+    """Return how many numbers the model has, adapters left out, tied ones counted once."""
     return sum(p.numel() for name, p in model.named_parameters() if not name.endswith(("lora_A", "lora_B")))
 
 

@@ -1,4 +1,4 @@
-"""What a model's class and configuration say of how it reads a row, before any weight is read."""
+"""The way a model reads a row, as its class and configuration tell before any weight is read."""
 
 import inspect
 from collections.abc import Collection, Generator
@@ -96,10 +96,10 @@ def is_linear(module: nn.Module) -> TypeGuard[nn.Linear]:
 
 def check_linears(model: nn.Module, targets: Collection[str]) -> None:
     """Raises ValueError if a target names a layer that only looks linear: an adapter would replace what it does."""
-    known = reads_text(model)
+    text_modules = reads_text(model)
     for name, module in model.named_modules():
         leaf = name.rpartition(".")[2]
-        if leaf in targets and isinstance(module, nn.Linear) and not is_linear(module) and module in known:
+        if leaf in targets and isinstance(module, nn.Linear) and not is_linear(module) and module in text_modules:
             raise ValueError(
                 f"lora.targets names {leaf!r}, and {type(module).__name__} computes in a way that is not known; "
                 "take it out of lora.targets"

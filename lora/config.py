@@ -1,4 +1,4 @@
-"""What can be turned in the base model and the adapter on it."""
+"""Settings of the base model and of the adapter on it."""
 
 from collections.abc import Sequence
 from typing import Literal, Self
@@ -6,7 +6,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 MAX_RANK = 8
-"""In RL an episode teaches about one bit, so ranks above this buy nothing ("LoRA Without Regret", 2025)."""
+"""Largest rank. In RL an episode teaches about one bit, so more buys nothing ("LoRA Without Regret", 2025)."""
 
 MOST_RANK, MOST_ALPHA = 65_536, 1e6
 """Beyond what any study needs: a layer's own rank is lower."""
@@ -22,7 +22,7 @@ class ModelConfig(BaseModel):
     name: str = Field(default="smollm2-135m", min_length=1)
     """A built-in name (`smollm2-135m`, `tiny-random`), a local directory, or a model hub's id."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    """Of the weights and activations; the adapter is trained in float32 in any case."""
+    """Type of the weights and activations; the adapter is trained in float32 in any case."""
     max_length: int = Field(default=1024, ge=8, le=2**24)
     """Most tokens of prompt and completion together."""
 

@@ -21,13 +21,13 @@ PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
 
 
 def is_experts(module: nn.Module) -> bool:
-    """Whether the module is a layer's experts as stacked weights."""
+    """Return True if the module is a layer's experts as stacked weights."""
     weights = [getattr(module, name, None) for name in ("gate_up_proj", "down_proj")]
     return all(isinstance(weight, nn.Parameter) and weight.dim() == 3 for weight in weights)
 
 
 def active_experts(config: Any) -> int:
-    """How many experts a token goes through.
+    """Return how many experts a token goes through.
 
     Raises:
         ValueError: the model's configuration does not say so.
@@ -40,7 +40,7 @@ def active_experts(config: Any) -> int:
 
 
 def expert_rank(rank: int, active: int) -> int:
-    """Of each expert's adapter."""
+    """Return the rank of each expert's adapter, at least 1."""
     return max(1, rank // active)
 
 
@@ -62,20 +62,20 @@ class ExpertsLowRank(nn.Module):
         if weight.device.type != "meta":
             lora_A.uniform_(-bound, bound, generator=generator)  # drawn on the CPU: the same values on every device
         self.lora_A = nn.Parameter(lora_A.to(weight.device))
-        """One expert's rows after another's."""
+        """[experts * rank, d_in]: one expert's rows after another's."""
         self.lora_B = nn.Parameter(torch.zeros(d_out, rank * self.experts, device=weight.device))
-        """All experts' columns of the first rank, then of the second."""
+        """[d_out, rank * experts]: all experts' columns of the first rank, then of the second, as in PEFT."""
 
     def cast(
         self, dtype: torch.dtype
     ) -> tuple[Float[Tensor, "experts rank d_in"], Float[Tensor, "experts d_out rank"]]:
-        """Each expert's A, and B with the scale in it, as they multiply activations of that type."""
+        """Return each expert's A, and B with the scale in it, as they multiply activations of that type."""
         A = self.lora_A.unflatten(0, (self.experts, -1))
         B = self.lora_B.unflatten(1, (-1, self.experts)).permute(2, 0, 1)
         return A.to(dtype), (self.scale * B).to(dtype)
 
     def product(self) -> Float[Tensor, "experts d_out d_in"]:
-        """What is added to the weight."""
+        """Return what is added to the weight: scale B A of each expert, in float32."""
         A, B = self.cast(torch.float32)
         return B @ A
 
@@ -108,7 +108,7 @@ class LoraExperts(nn.Module):
         return pair
 
     def merged(self, slot: int) -> nn.Module:
-        """The base experts with an adapter's product in their weights."""
+        """Return the base experts, with an adapter's product added to their weights in place."""
         pair = cast(ExpertsPair, self.slots[str(slot)])
         with torch.no_grad():
             self.base_layer.gate_up_proj += pair.gate_up.product()
@@ -127,38 +127,54 @@ class LoraExperts(nn.Module):
         adapters = [_Adapter(pair, part, hidden_states) for pair, part in used]
         return self._apply_experts(hidden_states, top_k_index, top_k_weights, adapters)
 
-    def _apply_experts(self, x: Tensor, index: Tensor, weights: Tensor, adapters: list["_Adapter"]) -> Tensor:
+    def _apply_experts(
+        self,
+        x: Float[Tensor, "tokens hidden"],
+        index: Int[Tensor, "tokens active"],
+        weights: Float[Tensor, "tokens active"],
+        adapters: list["_Adapter"],
+    ) -> Float[Tensor, "tokens hidden"]:
         """One expert after another, each on the tokens that chose it; the order is that of transformers."""
         out = torch.zeros_like(x)
         for expert in index.unique().tolist():
-            if expert >= len(self.base_layer.gate_up_proj):  # stands for none
+            if expert >= len(self.base_layer.gate_up_proj):  # transformers' mark for "no expert": the token is skipped
                 continue
+            # Transposed, as transformers has it: rows come by choice, then by token, and sums are in the same order.
             choice, tokens = torch.where(expert == index.T)
-            mine = x[tokens]
-            gate_up = nn.functional.linear(mine, self.base_layer.gate_up_proj[expert])
+            chosen = x[tokens]
+            gate_up = nn.functional.linear(chosen, self.base_layer.gate_up_proj[expert])
             for adapter in adapters:
-                gate_up = adapter.gate_up(gate_up, mine, tokens, expert)
+                gate_up = adapter.gate_up(gate_up, chosen, tokens, expert)
             gate, up = gate_up.chunk(2, dim=-1)
             inner = self.base_layer.act_fn(gate) * up
             y = nn.functional.linear(inner, self.base_layer.down_proj[expert])
             for adapter in adapters:
                 y = adapter.down(y, inner, tokens, expert)
+            # The router's weights may be float32: the product is rounded once, after them, as in the base experts.
             out.index_add_(0, tokens, (y * weights[tokens, choice, None]).to(out.dtype))
         return out
 
     @torch.no_grad()
     def _check(self) -> None:
+        """Compare `_apply_experts` with the base experts on random tokens.
+
+        A family may clamp, bias or interleave its experts; an adapter in the wrong place there would train, and be
+        served as something else.
+
+        Raises:
+            ValueError: they differ.
+        """
         weight: Tensor = self.base_layer.gate_up_proj
         if weight.device.type == "meta":
             return
         generator = torch.Generator().manual_seed(0)
         x = torch.randn(4, self.base_layer.down_proj.shape[1], generator=generator).to(weight)
         index = torch.tensor([[0, 1], [1, 0], [0, 1], [1, 0]], device=weight.device)[:, : min(2, len(weight))]
-        share = torch.full(index.shape, 0.5, dtype=weight.dtype, device=weight.device)
+        router_weights = torch.full(index.shape, 0.5, dtype=weight.dtype, device=weight.device)
         try:
-            same = torch.allclose(
-                self.base_layer(x, index, share), self._apply_experts(x, index, share, []), rtol=2e-2, atol=1e-3
-            )
+            expected = self.base_layer(x, index, router_weights)
+            actual = self._apply_experts(x, index, router_weights, [])
+            same = torch.allclose(expected, actual, rtol=2e-2, atol=1e-3)  # wide enough for bfloat16's rounding
         except (AttributeError, RuntimeError, TypeError):
             same = False
         if not same:
@@ -182,8 +198,16 @@ class _Adapter:
     def down(self, y: Tensor, x: Tensor, tokens: Tensor, expert: int) -> Tensor:
         return self._added(y, x, tokens, self._down[0][expert], self._down[1][expert])
 
-    def _added(self, y: Tensor, x: Tensor, tokens: Tensor, A: Tensor, B: Tensor) -> Tensor:
+    def _added(
+        self,
+        y: Float[Tensor, "chosen d_out"],
+        x: Float[Tensor, "chosen d_in"],
+        tokens: Int[Tensor, " chosen"],
+        A: Float[Tensor, "rank d_in"],
+        B: Float[Tensor, "d_out rank"],
+    ) -> Float[Tensor, "chosen d_out"]:
         if self._tokens is None:
             return y + nn.functional.linear(nn.functional.linear(x, A), B)
-        mine = torch.where((tokens >= self._tokens.start) & (tokens < self._tokens.stop))[0]
-        return y.index_add(0, mine, nn.functional.linear(nn.functional.linear(x[mine], A), B))
+        # `tokens` are this expert's; those of them in the adapter's part of the batch are the rows to add to.
+        rows = torch.where((tokens >= self._tokens.start) & (tokens < self._tokens.stop))[0]
+        return y.index_add(0, rows, nn.functional.linear(nn.functional.linear(x[rows], A), B))

@@ -28,19 +28,19 @@ WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 WHOLE = "policy.safetensors"
 MOST_CONFIG_BYTES = 2**24
 EXPERT_WEIGHTS = ("experts.gate_up_proj", "experts.down_proj")
-"""What PEFT calls the stacked weights of a layer's experts."""
+"""PEFT's names for the stacked weights of a layer's experts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What a reader of an adapter must know besides its tensors."""
+    """The facts that a reader of an adapter must know besides its tensors."""
 
     base_model: str
     rank: int
     alpha: float
     targets: tuple[str, ...]
     expert_rank: int | None = None
-    """Of the adapters on experts, if there are any."""
+    """Rank of the adapters on experts, if there are any."""
 
     def to_peft(self) -> dict[str, Any]:
         """PEFT's `adapter_config.json`."""
@@ -86,7 +86,7 @@ class Description:
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> "Description":
-        """What `asdict` gave, read back from JSON. Raises ValueError if it is something else."""
+        """Read back from JSON what `asdict` gave. Raises ValueError if it is something else."""
         named = {name: facts.get(name) for name in ("base_model", "rank", "alpha", "targets", "expert_rank")}
         kinds = {"base_model": str, "rank": int, "alpha": int | float, "targets": list, "expert_rank": int | None}
         wrong = [name for name, kind in kinds.items() if not isinstance(named[name], kind)]
@@ -203,12 +203,16 @@ def _targets(modules: object) -> tuple[str, ...]:
 
 
 def _expert_rank(ranks: Mapping[str, int], parameters: Sequence[str], rank: int) -> int | None:
-    """Of an adapter's experts, which alone may have a rank of their own. Raises ValueError where others have."""
+    """Return the rank of an adapter's experts, which alone may have one of their own.
+
+    Raises:
+        ValueError: other layers have a rank of their own, or experts have several.
+    """
     weights = {name.rpartition(".")[2] for name in EXPERT_WEIGHTS}
-    found = {int(ranks.get(name, rank)) for name in parameters}
-    if not all(name.rpartition(".")[2] in weights for name in (*ranks, *parameters)) or len(found) > 1:
+    expert_ranks = {int(ranks.get(name, rank)) for name in parameters}
+    if not all(name.rpartition(".")[2] in weights for name in (*ranks, *parameters)) or len(expert_ranks) > 1:
         raise ValueError("the adapter is not plain LoRA with one rank and one alpha, and one rank for experts")
-    return found.pop() if found else None
+    return expert_ranks.pop() if expert_ranks else None
 
 
 def _from_peft_names(peft: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -216,7 +220,7 @@ def _from_peft_names(peft: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _holds(directory: Path, config: bytes | None) -> bool:
-    """Whether it is a PEFT directory with that description, so that its weights are all there is to change."""
+    """Return True for a PEFT directory with that description, so that only its weights need writing."""
     try:
         return (directory / WEIGHTS).is_file() and read_file(directory / CONFIG) == config
     except OSError:

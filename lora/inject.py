@@ -23,17 +23,17 @@ class LoraLayers(dict[str, LowRank | ExpertsLowRank]):
         self.slot = slot
         self.routing = routing
         self.expert_rank: int | None = None
-        """Of each expert's adapter, where the model has experts and they are adapted."""
+        """Rank of each expert's adapter; None where no experts are adapted."""
 
     def tensors(self) -> dict[str, Tensor]:
-        """The trainable tensors: `NAME.lora_A` of shape [rank, d_in] and `NAME.lora_B` of shape [d_out, rank]."""
+        """Return the trainable tensors: `NAME.lora_A` [rank, d_in] and `NAME.lora_B` [d_out, rank]."""
         named: dict[str, Tensor] = {}
         for name, layer in self.items():
             named[f"{name}.lora_A"], named[f"{name}.lora_B"] = layer.lora_A, layer.lora_B
         return named
 
     def leaves(self) -> list[Tensor]:
-        """The tensors: the model computes with them."""
+        """Return the tensors that gradients flow to: here those that the model computes with."""
         return list(self.tensors().values())
 
     def accumulate(self, gradients: Sequence[Tensor | None]) -> None:
@@ -46,49 +46,49 @@ class LoraLayers(dict[str, LowRank | ExpertsLowRank]):
         Raises:
             ValueError: a name or a shape does not fit this model.
         """
-        mine = self.tensors()
-        if missing := sorted(mine.keys() ^ tensors.keys()):
+        own = self.tensors()
+        if missing := sorted(own.keys() ^ tensors.keys()):
             raise ValueError(f"the adapter and the model do not have the same layers: {missing[0]} is in one only")
         with torch.no_grad():
-            for name, mine_tensor in mine.items():
-                if mine_tensor.shape != tensors[name].shape:
-                    have, want = list(tensors[name].shape), list(mine_tensor.shape)
+            for name, tensor in own.items():
+                if tensor.shape != tensors[name].shape:
+                    have, want = list(tensors[name].shape), list(tensor.shape)
                     raise ValueError(f"{name} of the adapter has shape {have}, the model needs {want}")
-                mine_tensor.copy_(tensors[name])
+                tensor.copy_(tensors[name])
 
     def sync(self) -> None:
-        """Nothing to do: the layers compute with the tensors themselves."""
+        """Do nothing: the layers compute with the tensors themselves."""
 
     @contextmanager
     def swapped_in(self, tensors: dict[str, Tensor]) -> Generator[None]:
-        """Another adapter of the same shape, inside the block, in which nothing can be learned.
+        """Compute with another adapter of the same shape, inside the block, in which nothing can be learned.
 
         Its numbers are gone when a backward pass would need them. Raises ValueError as `load` does.
         """
-        mine = {name: tensor.detach().clone() for name, tensor in self.tensors().items()}
+        own = {name: tensor.detach().clone() for name, tensor in self.tensors().items()}
         try:
             self.load(tensors)
             with torch.no_grad():
                 yield
         finally:
-            self.load(mine)
+            self.load(own)
 
     @contextmanager
     def exclusively(self) -> Generator[None]:
-        """All of a batch uses this adapter, inside the block."""
+        """Route a whole batch through this adapter, inside the block."""
         with self.routing.under(Route(((self.slot, None),))):
             yield
 
     @contextmanager
     def disabled(self) -> Generator[None]:
-        """The base model alone, inside the block."""
+        """Compute with the base model alone, inside the block."""
         with self.routing.under(BASE):
             yield
 
 
 @contextmanager
 def routed(parts: Sequence[tuple[LoraLayers, slice]], positions: int) -> Generator[None]:
-    """Each adapter has its part of the `positions` that are computed, inside the block (see `lora.routing`)."""
+    """Give each adapter its part of the `positions` that are computed, inside the block (see `lora.routing`)."""
     assert parts
     route = Route(tuple((layers.slot, part) for layers, part in parts), positions)
     with parts[0][0].routing.under(route):
@@ -104,16 +104,16 @@ def inject(model: nn.Module, config: LoraConfig, *, seed: int = 0) -> LoraLayers
     Raises:
         ValueError: a target names no linear layer of the model, or one that is more than linear.
     """
-    found, experts = _linears(model), _experts(model)
+    linears, experts = _linears(model), _experts(model)
     targets = config.all_targets
     check_linears(model, targets)
-    matched = {name: layer for name, layer in found.items() if name.rpartition(".")[2] in targets}
-    wanted = experts if wants_experts(config, experts) else {}
-    leaves = {name.rpartition(".")[2] for name in matched} | (set(PROJECTIONS) if wanted else set())
+    matched = {name: layer for name, layer in linears.items() if name.rpartition(".")[2] in targets}
+    matched_experts = experts if wants_experts(config, experts) else {}
+    leaves = {name.rpartition(".")[2] for name in matched} | (set(PROJECTIONS) if matched_experts else set())
     if unmatched := [target for target in targets if target not in leaves]:
-        present = ", ".join(sorted({name.rpartition(".")[2] for name in found}))
+        present = ", ".join(sorted({name.rpartition(".")[2] for name in linears}))
         raise ValueError(f"lora.targets names {', '.join(unmatched)}, but the model's linear layers are: {present}")
-    adapted = [layer for layer in (*found.values(), *experts.values()) if isinstance(layer, LoraLinear | LoraExperts)]
+    adapted = [layer for layer in (*linears.values(), *experts.values()) if isinstance(layer, LoraLinear | LoraExperts)]
     if not adapted:
         model.requires_grad_(False)
     routing = routing_of(model)
@@ -125,9 +125,9 @@ def inject(model: nn.Module, config: LoraConfig, *, seed: int = 0) -> LoraLayers
             layer = _wrap(model, name, layer, routing)
         layers[name] = LowRank(layer.base, config.rank, config.alpha, generator)
         layer.slots[str(layers.slot)] = layers[name]
-    if wanted:
+    if matched_experts:
         layers.expert_rank = expert_rank(config.rank, active_experts(cast(Any, model).config))
-        for name, module in wanted.items():
+        for name, module in matched_experts.items():
             wrapped = module if isinstance(module, LoraExperts) else _wrap_experts(model, name, module, routing)
             pair = wrapped.new_slot(layers.slot, layers.expert_rank, config.alpha, generator)
             layers[f"{name}.base_layer"], layers[name] = pair.gate_up, pair.down  # PEFT's names
@@ -168,7 +168,7 @@ def _unwrap_unused(model: nn.Module) -> None:
 
 
 def wants_experts(config: LoraConfig, experts: Collection[object]) -> bool:
-    """Whether `config` adapts a model's experts, if there are any.
+    """Return True if `config` adapts a model's experts, and there are any.
 
     Raises:
         ValueError: it names a part of what they do, and their weights are stacked.
@@ -199,21 +199,21 @@ def _wrap_experts(model: nn.Module, name: str, experts: nn.Module, routing: Rout
 
 
 def _experts(model: nn.Module) -> dict[str, nn.Module]:
-    """The layers' experts by name, as they are or wrapped."""
-    known = reads_text(model)
-    found = {name: module for name, module in model.named_modules() if isinstance(module, LoraExperts)}
-    wrapped = {id(module.base_layer) for module in found.values()}
-    plain = {n: m for n, m in model.named_modules() if is_experts(m) and id(m) not in wrapped and m in known}
-    return {**found, **plain}
+    """Return the layers' experts by name, as they are or wrapped."""
+    text_modules = reads_text(model)
+    wrapped = {name: module for name, module in model.named_modules() if isinstance(module, LoraExperts)}
+    inside = {id(module.base_layer) for module in wrapped.values()}
+    plain = {n: m for n, m in model.named_modules() if is_experts(m) and id(m) not in inside and m in text_modules}
+    return {**wrapped, **plain}
 
 
 def _linears(model: nn.Module) -> dict[str, nn.Linear | LoraLinear]:
-    """Linear layers that text goes through, as they are or wrapped; those inside a `LoraLinear` left out."""
-    known = reads_text(model)
-    found: dict[str, Any] = {
+    """Return the linear layers that text goes through, as they are or wrapped; those inside a `LoraLinear` left out."""
+    text_modules = reads_text(model)
+    linears: dict[str, Any] = {
         name: module
         for name, module in model.named_modules()
-        if (is_linear(module) or isinstance(module, LoraLinear)) and module in known
+        if (is_linear(module) or isinstance(module, LoraLinear)) and module in text_modules
     }
-    inside = tuple(f"{name}." for name, module in found.items() if isinstance(module, LoraLinear))
-    return {name: module for name, module in found.items() if not name.startswith(inside or ("\0",))}
+    inside = tuple(f"{name}." for name, module in linears.items() if isinstance(module, LoraLinear))
+    return {name: module for name, module in linears.items() if not name.startswith(inside or ("\0",))}

@@ -28,7 +28,7 @@ class LowRank(nn.Module):
         self.lora_B = nn.Parameter(torch.zeros(base.out_features, rank, device=device))
 
     def cast(self, dtype: torch.dtype) -> tuple[Float[Tensor, "rank d_in"], Float[Tensor, "d_out rank"]]:
-        """A, and B with the scale in it, as they multiply activations of that type.
+        """Return A, and B with the scale in it, as they multiply activations of that type.
 
         The scale goes onto B before the cast, where vLLM puts it too: the sampler and the learner then round alike.
         """
@@ -64,6 +64,8 @@ class LoraLinear(nn.Module):
             return self.base(x)
         if used[0][1] is None:
             return self._adapted(x, used[0][0])
+        # Parts are positions of the flattened batch. In place is safe: `linear` does not keep its result for the
+        # backward pass, and each part is a view of rows that no other part has.
         flat = x.flatten(0, -2)
         y = self.base(flat)
         for low_rank, part in used:
@@ -71,8 +73,8 @@ class LoraLinear(nn.Module):
             y[part] += nn.functional.linear(nn.functional.linear(flat[part], A), B)
         return y.view(*x.shape[:-1], -1)
 
-    def _adapted(self, x: Tensor, low_rank: LowRank) -> Tensor:
-        """All positions with one adapter, which is the case to be quick in."""
+    def _adapted(self, x: Float[Tensor, "*batch d_in"], low_rank: LowRank) -> Float[Tensor, "*batch d_out"]:
+        """Compute all positions with one adapter, which is the case that must be quick."""
         A, B = low_rank.cast(x.dtype)
         y = _AdaptedProduct.apply(x.flatten(0, -2), self.base.weight, self.base.bias, A, B)  # pyright: ignore[reportGeneralTypeIssues]
         return y.unflatten(0, x.shape[:-1]) if x.dim() != 2 else y
@@ -81,11 +83,19 @@ class LoraLinear(nn.Module):
 class _AdaptedProduct(torch.autograd.Function):
     """y = x W^T + bias + (x A^T) B^T with a frozen W: the additions go into the products' own results, both ways.
 
-    Nothing is kept but x and x A^T, and no gradient is made for W.
+    Nothing is kept but x and x A^T, and no gradient is made for W. Autograd by itself would add two tensors of the
+    size of y in the forward pass and two of the size of x in the backward pass, each of them another pass over memory.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, A: Tensor, B: Tensor) -> Tensor:
+    def forward(
+        ctx: Any,
+        x: Float[Tensor, "positions d_in"],
+        weight: Float[Tensor, "d_out d_in"],
+        bias: Float[Tensor, " d_out"] | None,
+        A: Float[Tensor, "rank d_in"],
+        B: Float[Tensor, "d_out rank"],
+    ) -> Float[Tensor, "positions d_out"]:
         inner = x @ A.T
         ctx.save_for_backward(x, weight, A, B, inner)
         return nn.functional.linear(x, weight, bias).addmm_(inner, B.T)
@@ -94,6 +104,7 @@ class _AdaptedProduct(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, None, None, Tensor, Tensor]:
         x, weight, A, B, inner = ctx.saved_tensors
         grad = grad_outputs[0]
-        grad_inner = grad @ B
+        grad_inner = grad @ B  # [positions, rank], which both grad_x and grad_A need
+        # The first layer's input asks for no gradient, and its product with W is the dearest of the four.
         grad_x = (grad @ weight).addmm_(grad_inner, A) if ctx.needs_input_grad[0] else None
         return grad_x, None, None, grad_inner.T @ x, grad.T @ inner

@@ -16,7 +16,7 @@ from lora.files import Description
 from lora.inject import LoraLayers, inject
 
 UNLOADABLE = (OSError, ValueError, SafetensorError)
-"""What transformers raises, often in many lines, for files that are missing, of an unknown type, or damaged."""
+"""Errors that transformers raises, often in many lines, for files that are missing, of an unknown type, or damaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class AdaptedModel:
 
 
 def load_adapted(model: ModelConfig, lora: LoraConfig, *, device: str = "cpu", seed: int = 0) -> AdaptedModel:
-    """The model in `model.dtype`, in evaluation mode, with an adapter whose A is drawn from `seed`.
+    """Return the model in `model.dtype`, in evaluation mode, with an adapter whose A is drawn from `seed`.
 
     Raises:
         ValueError: there is no such model, or it lacks a target layer.
@@ -42,7 +42,7 @@ def load_adapted(model: ModelConfig, lora: LoraConfig, *, device: str = "cpu", s
 
 
 def load_base(model: ModelConfig) -> nn.Module:
-    """The base model alone. Raises ValueError, in one line, if it cannot be had."""
+    """Return the base model alone. Raises ValueError, in one line, if it cannot be had."""
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
@@ -104,7 +104,7 @@ def _read_config(model: ModelConfig) -> Any:
 
 
 def load_tokenizer(model: ModelConfig) -> Any:
-    """The model's tokenizer. Raises ValueError, in one line, if it cannot be had."""
+    """Return the model's tokenizer. Raises ValueError, in one line, if it cannot be had."""
     from transformers import AutoTokenizer
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -116,7 +116,7 @@ def load_tokenizer(model: ModelConfig) -> Any:
 
 
 def load_end_tokens(model: ModelConfig, tokenizer: Any) -> set[int]:
-    """The tokens at which engines end a completion: the tokenizer's, the generation settings', the model's own.
+    """Return the tokens at which engines end a completion: the tokenizer's, the generation settings', the model's own.
 
     Raises:
         ValueError: there is no such model.
@@ -124,12 +124,17 @@ def load_end_tokens(model: ModelConfig, tokenizer: Any) -> set[int]:
     from transformers import AutoConfig, GenerationConfig
 
     path = resolve_model(model.name)
-    found: list[Any] = [tokenizer.eos_token_id]
+    ends: list[Any] = [tokenizer.eos_token_id]
     try:
         config: Any = AutoConfig.from_pretrained(path)
-        found.append(config.get_text_config().eos_token_id)
+        ends.append(config.get_text_config().eos_token_id)
     except UNLOADABLE as error:
         raise ValueError(f"could not read the configuration of model {model.name!r}: {first_line(error)}") from error
     with contextlib.suppress(*UNLOADABLE):  # many models have no such file
-        found.append(GenerationConfig.from_pretrained(path).eos_token_id)
-    return {token for ends in found for token in (ends if isinstance(ends, list) else [ends]) if token is not None}
+        ends.append(GenerationConfig.from_pretrained(path).eos_token_id)
+    return token_set(*ends)
+
+
+def token_set(*ids: int | list[int] | None) -> set[int]:
+    """Return the tokens of several settings, each of which may be one id, several, or None."""
+    return {token for part in ids for token in (part if isinstance(part, list) else [part]) if token is not None}

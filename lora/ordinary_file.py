@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 _NOT_FILES = (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV)
-"""What opening gives for a link, a directory to be written, and a socket or FIFO with nobody at its other end."""
+"""Error numbers of opening a link, a directory to be written, and a socket or FIFO with nobody at its other end."""
 _FLAGS = {
     "rb": os.O_RDONLY,
     "ab": os.O_WRONLY | os.O_APPEND | os.O_CREAT,

@@ -1,4 +1,4 @@
-"""Which adapter each part of a running batch goes through, as a value that all adapted layers of a model read.
+"""The adapter that each part of a running batch goes through, as a value that all adapted layers of a model read.
 
 A layer sees a batch in one of several forms: [rows, inputs, width] in most of a body, [rows * inputs, width] in a
 mixture's experts, [targets, width] in the output layer. So parts are given in *positions* of what is computed, counted
@@ -25,7 +25,7 @@ class Route:
 
     segments: tuple[Segment, ...] = ()
     positions: int | None = None
-    """How many there are, where segments have a part of them each."""
+    """Number of positions, where segments have a part of them each."""
 
 
 BASE = Route()
@@ -72,19 +72,19 @@ class Routing:
         return nullcontext(), self.under(self.route)
 
     def used(self, slots: nn.ModuleDict, positions: int) -> list[tuple[Any, slice | None]]:
-        """Of a layer's adapters those that the route leads to, with their parts of the layer's `positions`.
+        """Return those of a layer's adapters that the route leads to, with their parts of the layer's `positions`.
 
         Raises:
             ValueError: the layer does not see the batch's positions, one each.
         """
         route = self.route
-        found = [(slots[str(slot)], part) for slot, part in route.segments if str(slot) in slots]
-        if found and route.positions not in (None, positions):
+        used = [(slots[str(slot)], part) for slot, part in route.segments if str(slot) in slots]
+        if used and route.positions not in (None, positions):
             raise ValueError(
                 f"this model regroups tokens before an adapted layer ({positions} of {route.positions}), so policies "
                 "cannot share its batches: leave that layer out of lora.targets, or set policies_at_once = 1"
             )
-        return found
+        return used
 
 
 class _Under(AbstractContextManager[None]):
@@ -101,7 +101,7 @@ class _Under(AbstractContextManager[None]):
 
 
 def routing_of(model: nn.Module) -> Routing:
-    """The model's own."""
+    """Return the model's own routing, made on first use."""
     owner: Any = model
     if getattr(owner, "rankone_routing", None) is None:
         owner.rankone_routing = Routing()

@@ -1,4 +1,4 @@
-"""What flows out of `lora`: one immutable snapshot of a low-rank adapter."""
+"""The value that flows out of `lora`: one immutable snapshot of a low-rank adapter."""
 
 import hashlib
 from dataclasses import dataclass, field

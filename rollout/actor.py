@@ -22,7 +22,7 @@ from rollout.vllm_engine import MEMORY_HINT
 
 
 class EngineActor:
-    """What runs inside the actor. It loads the model in `start`, so that a refusal reaches the caller whole."""
+    """The actor's own side. It loads the model in `start`, so that a refusal reaches the caller whole."""
 
     async def start(
         self, model: ModelConfig, lora: LoraConfig, config: RolloutConfig, seed: int, device: str, threads: int
@@ -37,9 +37,9 @@ class EngineActor:
     async def stream(
         self, prompts: list[list[int]], adapter: Adapter, sampling: SamplingConfig, seeds: list[int], beat: float
     ) -> AsyncGenerator[tuple[int, list[Completion]] | None]:
-        """The engine's answers; None every `beat` seconds in which there was none, and it still went forward.
+        """Yield the engine's answers, and None every `beat` seconds without one in which it still made progress.
 
-        Where the call is cancelled, the engine has heard of it when this ends.
+        If the call is cancelled, the engine knows of it when this ends.
         """
         seen = self._engine.progress()
         async with contextlib.aclosing(self._engine.stream(prompts, adapter, sampling, seeds=seeds)) as answers:
@@ -74,7 +74,7 @@ class AdapterStore:
         self._references: dict[str, Any] = {}
 
     def reference(self, adapter: Adapter) -> Any:
-        """The adapter's object reference; the oldest beyond `keep` are let go."""
+        """Return the adapter's object reference; the oldest beyond `keep` are let go."""
         if adapter.name not in self._references:
             self._references[adapter.name] = ray.put(adapter)
             for name in list(self._references)[: -self._keep]:
@@ -83,8 +83,10 @@ class AdapterStore:
 
 
 class RayEngine(Engine):
-    """A worker as its user sees it: an `Engine`. Every call raises `EngineDied` if the worker is gone; one that is
-    cancelled is cancelled in the worker too."""
+    """A worker as its user sees it: an `Engine`.
+
+    Every call raises `EngineDied` if the worker is gone. A call that is cancelled is cancelled in the worker too.
+    """
 
     def __init__(self, handle: Any, store: AdapterStore, stall_timeout: float, index: int = 0) -> None:
         self.name = f"rollout worker {index}"
@@ -138,7 +140,7 @@ class RayEngine(Engine):
     async def sample(
         self, prompts: Sequence[Sequence[int]], adapter: Adapter, sampling: SamplingConfig, *, seeds: Sequence[int]
     ) -> list[list[Completion]]:
-        answered = {i: found async for i, found in self.stream(prompts, adapter, sampling, seeds=seeds)}
+        answered = {i: completions async for i, completions in self.stream(prompts, adapter, sampling, seeds=seeds)}
         return [answered[i] for i in range(len(prompts))]
 
     async def stream(
@@ -189,7 +191,7 @@ class RayEngine(Engine):
 
     @contextlib.contextmanager
     def _translated_errors(self, timeout: float) -> Generator[None]:
-        """What went wrong inside the worker as it was there; a worker that is gone or silent as `EngineDied`."""
+        """Raise the worker's own errors as they were raised there, and `EngineDied` for one that is gone or silent."""
         try:
             yield
         except RayTaskError as error:
@@ -208,7 +210,7 @@ class RayEngine(Engine):
 
 @contextlib.contextmanager
 def _cancelled_with_its_user(call: Any) -> Generator[None]:
-    """An actor works on what it was asked, whoever still waits for it, until it is told."""
+    """Cancel the call inside the actor if its caller is cancelled: by itself an actor would work on."""
     try:
         yield
     except (asyncio.CancelledError, GeneratorExit):

@@ -1,11 +1,11 @@
-"""What can be turned in sampling."""
+"""Settings of sampling."""
 
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 MOST_OF_A_PROBLEM = 4096
-"""Completions, each of which has a seed of its own among those of the step."""
+"""Most completions of a problem, each of which has a seed of its own among those of the step."""
 
 
 def _warm_enough(temperature: float) -> float:
@@ -19,7 +19,7 @@ Temperature = Annotated[float, Field(ge=0, le=100), AfterValidator(_warm_enough)
 
 
 class SamplingConfig(BaseModel):
-    """How completions are drawn from the policy."""
+    """The way completions are drawn from the policy."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
@@ -56,7 +56,7 @@ class RolloutConfig(BaseModel):
     enforce_eager: bool | None = None
     """Run without compilation or CUDA graphs; by default only on a CPU."""
     max_restarts: int = Field(default=3, ge=0)
-    """How often in a row, without an answer in between, a worker that died is started again."""
+    """Times in a row, without an answer in between, that a worker that died is started again."""
     start_timeout: float = Field(default=1800.0, gt=0, le=7 * 24 * 3600)
     """Seconds a worker may take to load its model and be ready."""
     stall_timeout: float = Field(default=600.0, gt=0, le=7 * 24 * 3600)

@@ -25,7 +25,7 @@ ACTIVATIONS: dict[MoEActivation, Callable[[Tensor], Tensor]] = {
 
 def install() -> None:
     """Make vLLM use `LoraExpertsCPU` in this process."""
-    asker: Any = method  # which has imported the name
+    asker: Any = method  # it has imported the function by name, so that is where the name must be replaced
     chosen = asker.select_unquantized_moe_backend
 
     def choose(moe_config: Any) -> Any:
@@ -38,7 +38,7 @@ class LoraExpertsCPU(LoRAExpertsMixin, CPUUnquantizedExperts):
     """Gate, up and down of each expert, each with the adapters of the tokens that are there."""
 
     def process_weights_after_loading(self, layer: nn.Module) -> None:
-        """The weights stay as they are loaded: they are multiplied one by one."""
+        """Leave the weights as they were loaded: they are multiplied one by one."""
 
     def apply(
         self,
@@ -62,20 +62,22 @@ class LoraExpertsCPU(LoRAExpertsMixin, CPUUnquantizedExperts):
         assert expert_map is None, "one process holds all experts"
         assert self.w1_bias is None, "experts with biases are not known"
         slots = self._slots(len(hidden_states), hidden_states.device)
-        output.zero_()
+        output.zero_()  # vLLM hands over memory as it is, and below each expert adds its part
         for expert in topk_ids.unique().tolist():
             tokens, choice = torch.where(topk_ids == expert)
-            mine, x = slots[tokens], hidden_states[tokens]
+            chosen_slots, x = slots[tokens], hidden_states[tokens]
             gate, up = nn.functional.linear(x, w1[expert]).chunk(2, dim=-1)
-            gate, up = self._adapted(gate, x, mine, expert, "w13", 0), self._adapted(up, x, mine, expert, "w13", 1)
+            # Gate and up are one weight of the base, and have adapters of their own: parts 0 and 1 of "w13".
+            gate = self._adapted(gate, x, chosen_slots, expert, "w13", 0)
+            up = self._adapted(up, x, chosen_slots, expert, "w13", 1)
             inner = ACTIVATIONS[activation](gate) * up
-            y = self._adapted(nn.functional.linear(inner, w2[expert]), inner, mine, expert, "w2", 0)
-            if not apply_router_weight_on_input:
+            y = self._adapted(nn.functional.linear(inner, w2[expert]), inner, chosen_slots, expert, "w2", 0)
+            if not apply_router_weight_on_input:  # else vLLM has multiplied the input with it already
                 y = y * topk_weights[tokens, choice, None].to(y.dtype)
             output.index_add_(0, tokens, y.to(output.dtype))
 
     def _slots(self, count: int, device: torch.device) -> Tensor:
-        """Each token's adapter; -1 is the base model alone, and so are tokens that pad the batch."""
+        """Return each token's adapter, int64[tokens]; -1 is the base model alone, as for tokens that pad the batch."""
         slots = torch.full((count,), -1, device=device)
         if self._lora_context is not None:
             indices = self._lora_context.punica_wrapper.token_lora_indices[:count]

@@ -30,7 +30,7 @@ class DenseLoraCPU(PunicaWrapperCPU):
         self._layers: dict[int, Layer] = {}
 
     def update_metadata(self, *args: Any, **kwargs: Any) -> None:
-        """Once a batch: note which rows belong to which adapter."""
+        """Note, once a batch, which rows belong to which adapter."""
         super().update_metadata(*args, **kwargs)
         self._tokens = Rows.of(self.token_lora_indices)
         self._samples = Rows.of(self.sampler_indices)
@@ -45,7 +45,7 @@ class DenseLoraCPU(PunicaWrapperCPU):
         output_slices: tuple[int, ...],
         **_: Any,
     ) -> None:
-        """y[rows, slice] += x[rows] A^T B^T scale, for every slice of a fused layer and every adapter."""
+        """Add x[rows] A^T B^T scale to y[rows, slice], for every slice of a fused layer and every adapter."""
         layer = self._layers.get(id(lora_a_stacked))
         if layer is None:
             # The layer keeps its tuples for as long as it lives, and `Layer` keeps them too: the id stays theirs.
@@ -55,9 +55,10 @@ class DenseLoraCPU(PunicaWrapperCPU):
     def add_lora_logits(
         self, y: Tensor, x: Tensor, lora_a_stacked: Tensor, lora_b_stacked: Tensor, scale: float, **_: Any
     ) -> None:
-        """The same for an adapted output layer. vLLM calls it for every adapter; most leave that layer as it is."""
+        """Do the same for an adapted output layer. vLLM calls it for every adapter; most leave that layer as it is."""
         x, y = x.view(-1, x.shape[-1]), y.view(-1, y.shape[-1])
         slots = self._samples.slots
+        # One pass over B, [slots, 1, vocabulary, rank], instead of a product with as much for every row.
         if not lora_b_stacked[slots].any():
             return
         A, B = lora_a_stacked[slots, 0].flatten(0, 1), lora_b_stacked[slots, 0].transpose(1, 2).flatten(0, 1)
@@ -65,7 +66,7 @@ class DenseLoraCPU(PunicaWrapperCPU):
 
 
 class Rows:
-    """Which of a batch's rows use which adapter."""
+    """The adapter of each of a batch's rows, as slots and as masks."""
 
     def __init__(self, slots: slice, owned: Tensor | None) -> None:
         self.slots = slots
@@ -76,18 +77,18 @@ class Rows:
 
     @classmethod
     def of(cls, indices: Tensor) -> Self:
-        """From the slot of every row. One below 0 means the base model alone: nothing to add."""
+        """Sort rows by their slots, int64[rows]. A slot below 0 means the base model alone: nothing to add."""
         if not len(indices):
             return cls(slice(0, 0), None)
         low, high = (int(bound) for bound in indices.aminmax())
-        if low == high:
+        if low == high:  # one adapter, or none, in the whole batch, as in most runs: no mask is needed
             return cls(slice(low, high + 1) if low >= 0 else slice(0, 0), None)
         used = indices[indices >= 0]
         slots = slice(int(used.min()), high + 1)
         return cls(slots, indices[:, None] == torch.arange(slots.start, slots.stop, device=indices.device))
 
     def mask(self, width: int, dtype: torch.dtype) -> Tensor | None:
-        """[rows, slots * width] of ones and zeros, `width` columns an adapter; None where all would be ones."""
+        """Return [rows, slots * width] of ones and zeros, `width` columns an adapter; None where all would be ones."""
         if self._owned is None:
             return None
         if (width, dtype) not in self._masks:
@@ -96,7 +97,7 @@ class Rows:
 
 
 class Layer:
-    """All adapters' matrices of one linear layer, its slices beside each other.
+    """The matrices of every adapter in one linear layer, its slices beside each other.
 
     With R the ranks of all its slices together, A is [slots, R, d_in] and B [slots, R, d_out]; B has zeros where a
     slice's rank meets another slice's output. What vLLM writes an adapter into are views of these two.
@@ -114,6 +115,8 @@ class Layer:
         B = b_stacked[0].new_zeros(slots, sum(ranks), sum(b.shape[2] for b in b_stacked))
         rank, out = 0, 0
         for a, b in zip(a_stacked, b_stacked, strict=True):
+            # Views, so that an adapter which vLLM copies into `a` and `b` from now on is in A and B at once. Slices
+            # stand beside each other in A, and on B's diagonal: one product then computes them all.
             a_view = A[:, None, rank : rank + a.shape[2]]
             b_view = B[:, None, rank : rank + a.shape[2], out : out + b.shape[2]].transpose(2, 3)
             a.data, b.data = a_view.copy_(a), b_view.copy_(b)
@@ -121,12 +124,12 @@ class Layer:
         return cls(A, B, (a_stacked, b_stacked))
 
     def add(self, y: Tensor, x: Tensor, scale: float, rows: Rows) -> None:
-        """y += x A^T B scale, of each row's own adapter."""
+        """Add x A^T B scale of each row's own adapter to y."""
         _add(y, x, self._A[rows.slots].flatten(0, 1), self._B[rows.slots].flatten(0, 1), scale, rows)
 
 
 def _add(y: Tensor, x: Tensor, A: Tensor, B: Tensor, scale: float, rows: Rows) -> None:
-    """y += x A^T B scale, with A [slots * rank, d_in] and B [slots * rank, d_out].
+    """Add x A^T B scale to y, with x [rows, d_in], A [slots * rank, d_in], B [slots * rank, d_out] and y [rows, d_out].
 
     Rows of x and y may be padded to different lengths, and so may the vocabulary: the shorter one counts. x A^T is
     rounded to the activations' precision, as it is in the learner; the sum is accumulated in float32.
@@ -136,7 +139,7 @@ def _add(y: Tensor, x: Tensor, A: Tensor, B: Tensor, scale: float, rows: Rows) -
     count, width = min(len(x), len(y)), min(B.shape[1], y.shape[1])
     shrunk = x[:count] @ A.T
     mask = rows.mask(len(A) // (rows.slots.stop - rows.slots.start), x.dtype)
-    if mask is not None:
+    if mask is not None:  # each row was multiplied with every adapter's A, and keeps only its own adapter's result
         count = min(count, len(mask))
         shrunk = shrunk[:count] * mask[:count]
     y[:count, :width].addmm_(shrunk, B[:, :width], alpha=scale)

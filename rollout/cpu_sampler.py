@@ -17,15 +17,15 @@ def install() -> None:
     """Make engines that start in this process from now on draw so."""
     from vllm.v1.sample.ops.topk_topp_sampler import TopKTopPSampler
 
-    theirs = TopKTopPSampler.forward_cpu
-    if theirs.__module__ == __name__:
+    original = TopKTopPSampler.forward_cpu
+    if original.__module__ == __name__:  # installed already
         return
 
     def forward_cpu(
         self: Any, logits: Tensor, generators: dict[int, torch.Generator], k: Tensor | None, p: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
         if k is not None or p is not None or self.logprobs_mode != "processed_logprobs":
-            return theirs(self, logits, generators, k, p)
+            return original(self, logits, generators, k, p)
         logprobs = logits.log_softmax(-1, dtype=torch.float32)
         return draw(logprobs.exp(), uniform(len(logits), generators)), logprobs
 
@@ -33,7 +33,7 @@ def install() -> None:
 
 
 def uniform(rows: int, generators: dict[int, torch.Generator]) -> Tensor:
-    """A number in [0, 1) a row: from the generator of the row's request, if that has one."""
+    """Return a number in [0, 1) a row: from the generator of the row's request, if that has one."""
     numbers = torch.rand(rows)
     for row, generator in generators.items():
         numbers[row] = torch.rand((), generator=generator)
@@ -41,17 +41,21 @@ def uniform(rows: int, generators: dict[int, torch.Generator]) -> Tensor:
 
 
 def draw(probabilities: Tensor, numbers: Tensor) -> Tensor:
-    """The first token whose running sum of probabilities reaches 1 - number of the whole; int64[rows].
+    """Return the first token whose running sum of probabilities reaches 1 - number of the whole; int64[rows].
 
     A token of probability 0 is never drawn, whatever rounding does: every search is for a positive sum that is reached.
     """
     rows, size = probabilities.shape
+    # Two levels: a running sum of single tokens is needed inside one block of a row, not over the whole vocabulary.
     blocks = torch.nn.functional.pad(probabilities, (0, -size % BLOCK)).view(rows, -1, BLOCK)
     sums = blocks.sum(-1).cumsum(-1)
-    wanted = (1 - numbers[:, None]) * sums[:, -1:]
-    block = torch.searchsorted(sums, wanted)
+    # Of the sum as it was rounded, not of 1, so that some block reaches it. 1 - number is in (0, 1]: never 0, which a
+    # leading token of probability 0 would reach.
+    target = (1 - numbers[:, None]) * sums[:, -1:]
+    block = torch.searchsorted(sums, target)
     before = torch.where(block > 0, sums.gather(1, (block - 1).clamp_(min=0)), 0.0)
     within = blocks.gather(1, block[:, :, None].expand(-1, -1, BLOCK))[:, 0].cumsum(-1)
     smallest = torch.finfo(within.dtype).tiny
-    rest = (wanted - before).clamp_(min=smallest).minimum(within[:, -1:])
+    # The block's own running sum is rounded otherwise than `sums`: what is left must be positive, and within reach.
+    rest = (target - before).clamp_(min=smallest).minimum(within[:, -1:])
     return (block * BLOCK + torch.searchsorted(within, rest))[:, 0]

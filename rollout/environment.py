@@ -6,13 +6,13 @@ import os
 from rollout.config import RolloutConfig
 
 OPENMP = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "20000"}
-"""For torch's threads; read when torch loads. They wait briefly for the next operation, then sleep:
+"""Variables for torch's threads, read when torch loads. They wait briefly for the next operation, then sleep:
 waking them for each of thousands of small ones costs a fifth of an update, and threads that spin for long make a small
 model's step fifteen times slower wherever a core has other work to do."""
 
 
 def torch_environment(*, on_gpu: bool) -> dict[str, str]:
-    """Variables for the process of a learner or a torch engine; they must be there when it starts."""
+    """Return the variables for the process of a learner or a torch engine; they must be there when it starts."""
     shared = OPENMP | {"TOKENIZERS_PARALLELISM": "false"}
     # The C library returns large tensors' memory to the system and fetches it anew, zeroed, page by page: as long as
     # a pass over them takes. Kept, and in large pages, it costs nothing.
@@ -23,7 +23,7 @@ def torch_environment(*, on_gpu: bool) -> dict[str, str]:
 
 
 def worker_environment(config: RolloutConfig, *, threads: int, on_gpu: bool) -> dict[str, str]:
-    """Variables for a worker's process; they must be there when it starts."""
+    """Return the variables for a worker's process; they must be there when it starts."""
     shared = {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine lives in the actor's own process: no third party to lose
         "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "ERROR"),
@@ -44,10 +44,10 @@ def worker_environment(config: RolloutConfig, *, threads: int, on_gpu: bool) -> 
 
 
 def _intel_openmp() -> str | None:
-    """The OpenMP library whose threads vLLM's CPU kernels run best on, if its wheel is installed."""
+    """Return the path of the OpenMP library whose threads vLLM's CPU kernels run best on, if its wheel is installed."""
     try:
         files = importlib.metadata.files("intel-openmp") or []
     except importlib.metadata.PackageNotFoundError:
         return None
-    found = [str(file.locate().resolve()) for file in files if file.name == "libiomp5.so"]  # pyright: ignore[reportAttributeAccessIssue]
-    return found[0] if found else None
+    paths = [str(file.locate().resolve()) for file in files if file.name == "libiomp5.so"]  # pyright: ignore[reportAttributeAccessIssue]
+    return paths[0] if paths else None

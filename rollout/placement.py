@@ -1,4 +1,4 @@
-"""Where an actor runs."""
+"""The place of an actor on a cluster."""
 
 import socket
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from typing import Any
 class ActorPlacement:
     """A place on a cluster, and what an actor may use there.
 
-    Example: ``Place(threads=8)`` is anywhere on the cluster, on eight cores.
+    Example: ``ActorPlacement(threads=8)`` is anywhere on the cluster, on eight cores.
     """
 
     threads: int
@@ -20,7 +20,7 @@ class ActorPlacement:
     """Ray's own options of an actor, such as its part of a placement group."""
 
     def actor_options(self) -> dict[str, Any]:
-        """All that Ray has to be told."""
+        """Return the options that Ray has to be given."""
         # Learner and workers take turns on a CPU, so none of them keeps a core to itself. On a GPU they ask for no CPU,
         # and say so: for an actor that names none Ray wants a whole one, and the bundles hold none.
         resources = {"num_gpus": self.gpus, "num_cpus": 0} if self.gpus else {"num_cpus": CPUS}
@@ -28,7 +28,7 @@ class ActorPlacement:
 
 
 CPUS = 0.1
-"""Of Ray's account, for an actor that computes on a CPU."""
+"""Ray's count of CPUs for an actor that computes on a CPU."""
 
 
 def check_device(device: str) -> None:

@@ -1,4 +1,4 @@
-"""Calls in the order of their policies: what an older one of the same run samples is done first."""
+"""Calls in the order of their policies: those of a run's older policy are done first."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -16,8 +16,9 @@ Call = TypeVar("Call", bound=_Sampling)
 
 
 class OldestPolicyQueue(Generic[Call]):
-    """Where rollouts run ahead of the learner, two steps of a run can be sampled at once.
+    """Holds back calls of a newer policy while those of an older one of the same run are under way.
 
+    Where rollouts run ahead of the learner, two steps of a run can be sampled at once.
     On a CPU a sequence costs its computing however many there are, so that both would end late and together, and the
     engine would have nothing to do while the learner works on the older one, whose update the next rollouts need. One
     after the other, the newer is sampled during that update. (On a GPU a fuller batch costs little.) Calls of other
@@ -31,7 +32,7 @@ class OldestPolicyQueue(Generic[Call]):
         self._waiting.append(call)
 
     def pop_ready(self, under_way: Iterable[Call]) -> list[Call]:
-        """The calls whose turn it is while those are under way, in the order they came."""
+        """Return the calls whose turn it is while those are under way, in the order they came."""
         if not self._waiting:
             return []
         oldest: dict[str, int] = {}
@@ -47,6 +48,6 @@ class OldestPolicyQueue(Generic[Call]):
         return taken
 
     def clear(self) -> list[Call]:
-        """Every call that still waits; none does afterwards."""
+        """Remove and return every call that still waits."""
         dropped, self._waiting = list(self._waiting), deque()
         return dropped

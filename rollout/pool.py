@@ -49,8 +49,8 @@ class EnginePool(Engine):
         self._admit = admit
         self._max_restarts = max_restarts
         self._closed = False
-        self._last = "it was never seen"
-        """Of what the worker died that died last."""
+        self._last_death = "it was never seen"
+        """Cause of the latest death."""
 
     async def sample(
         self, prompts: Sequence[Sequence[int]], adapter: Adapter, sampling: SamplingConfig, *, seeds: Sequence[int]
@@ -63,19 +63,19 @@ class EnginePool(Engine):
             slots = await self._serving()
             await _all_or_none(answer(slot, indices[i :: len(slots)]) for i, slot in enumerate(slots))
 
-        async def answer(slot: _Slot, share: Sequence[int]) -> None:
+        async def answer(slot: _Slot, indices: Sequence[int]) -> None:
             engine = slot.engine
-            if engine is None or not share:  # it died between two calls
-                return await spread(share)
+            if engine is None or not indices:  # it died between two calls
+                return await spread(indices)
             try:
-                mine, my_seeds = [prompts[i] for i in share], [seeds[i] for i in share]
-                async with aclosing(engine.stream(mine, adapter, sampling, seeds=my_seeds)) as answers:
+                part, part_seeds = [prompts[i] for i in indices], [seeds[i] for i in indices]
+                async with aclosing(engine.stream(part, adapter, sampling, seeds=part_seeds)) as answers:
                     async for index, completions in answers:
-                        answered[share[index]] = completions
+                        answered[indices[index]] = completions
                         slot.failures = 0
             except EngineDied as died:
                 self._mark_dead(slot, engine, died)
-                await spread([i for i in share if i not in answered])
+                await spread([i for i in indices if i not in answered])
 
         await spread(range(len(prompts)))
         return [answered[i] for i in range(len(prompts))]
@@ -102,7 +102,7 @@ class EnginePool(Engine):
         await asyncio.gather(*(engine.close() for engine in self.replicas()))
 
     async def _serving(self) -> list[_Slot]:
-        """The places whose worker can be asked; waits for a restart while there is none.
+        """Return the places whose worker can be asked; wait for a restart while there is none.
 
         Raises:
             EngineDied: no worker is left, and none will come.
@@ -111,24 +111,24 @@ class EnginePool(Engine):
         while True:
             for slot in self._slots:
                 if slot.restart is not None and slot.restart.done():
-                    ended, slot.restart = slot.restart, None
-                    ended.result()
+                    restart, slot.restart = slot.restart, None
+                    restart.result()
             if serving := [slot for slot in self._slots if slot.engine is not None]:
                 return serving
             restarts = [slot.restart for slot in self._slots if slot.restart is not None]
             if not restarts:
                 raise EngineDied(
                     "every rollout worker died, and rollout.max_restarts is used up; where memory ran out, dmesg or "
-                    f"Ray's logs say so; go on with --resume; the last that was heard: {self._last}"
+                    f"Ray's logs say so; go on with --resume; the last that was heard: {self._last_death}"
                 )
             await asyncio.wait(restarts, return_when=asyncio.FIRST_COMPLETED)
 
     def _mark_dead(self, slot: _Slot, dead: Engine, died: EngineDied) -> None:
-        """Several calls may hear of the same death; the first one acts on it."""
+        """Start a replacement. Several calls may learn of the same death; the first one acts on it."""
         if slot.engine is not dead:
             return
         log.warning("%s", died)
-        self._last = str(died)
+        self._last_death = str(died)
         slot.engine = None
         slot.failures += 1
         if self._start is not None and not self._closed:
@@ -151,7 +151,7 @@ class EnginePool(Engine):
             except (EngineDied, ValueError) as error:
                 # Refused, though the same was accepted once: a dead worker's memory may not be free again yet.
                 slot.failures += 1
-                self._last = str(error)
+                self._last_death = str(error)
                 log.warning("the next rollout worker %d did not come up: %s", slot.index, error)
                 continue
             slot.engine = engine
@@ -161,8 +161,8 @@ class EnginePool(Engine):
 
 
 async def _all_or_none(work: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Wait for all of it; where one fails, the others are stopped first, so that nothing works on unseen."""
-    tasks = [asyncio.ensure_future(one) for one in work]
+    """Wait for all the work. If a part fails, cancel the others before raising, so that nothing works on unseen."""
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in work]
     try:
         await asyncio.gather(*tasks)
     except BaseException:

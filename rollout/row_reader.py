@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.03}
-"""Of the KL divergence a token, in nats, between a row read on from its cache and one read anew."""
+"""Largest KL divergence, in nats a token, between a row read on from its cache and one read anew."""
 
 
 class RowReader:
@@ -58,7 +58,7 @@ class RowReader:
 
 @torch.no_grad()
 def reads_on(model: Any, *, attends_only: bool) -> bool:
-    """True if the model reads on from a cache as it reads the whole row; some of transformers' hybrids do not."""
+    """Return True if reading on from a cache gives what the whole row gives; some of transformers' hybrids fail."""
     device = next(model.parameters()).device
     ids = torch.tensor([[3, 5, 4, 9, 7], [8, 2, 6, 3, 5]], device=device)
     reader = RowReader(model, cached=True, attends_only=attends_only)

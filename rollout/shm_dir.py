@@ -57,7 +57,7 @@ def remove_openmp_files(home: Path = SHARED_MEMORY, *, own: bool = False) -> Non
 
 
 def _remove_own(file: Path) -> None:
-    """Remove it if it is a file of this user's: anybody can give one of his such a name."""
+    """Remove it if it is a file of this user's: anybody can give a file such a name."""
     status = file.lstat()
     if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid():
         file.unlink()

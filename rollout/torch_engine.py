@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lora.architecture import attends_only, in_one_line
 from lora.config import LoraConfig, ModelConfig
-from lora.load import load_base, load_tokenizer
+from lora.load import load_base, load_tokenizer, token_set
 from lora.policy_switch import PolicySwitcher
 from lora.types import Adapter
 from rollout.config import SamplingConfig
@@ -43,7 +43,9 @@ class TorchEngine(Engine):
         with in_one_line(self._model.config.model_type):
             self._attends_only = attends_only(self._model)
             self._cached = reads_on(self._model, attends_only=self._attends_only)
-        self._ends = _end_tokens(self._model, self._tokenizer)
+        self._ends = token_set(
+            getattr(self._model.generation_config, "eos_token_id", None), self._tokenizer.eos_token_id
+        )
         self._device = device
         self._turn: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
         self._positions = 0
@@ -64,7 +66,7 @@ class TorchEngine(Engine):
         return self._positions
 
     def _exclusive(self) -> asyncio.Lock:
-        """The lock of the running event loop. An engine may outlive a loop, as it does in a notebook; a lock cannot."""
+        """Return the lock of the running event loop. An engine may outlive a loop, as in a notebook; a lock cannot."""
         loop = asyncio.get_running_loop()
         if self._turn is None or self._turn[0] is not loop:
             self._turn = (loop, asyncio.Lock())
@@ -74,11 +76,11 @@ class TorchEngine(Engine):
         return [self]
 
     async def close(self) -> None:
-        """Nothing to release."""
+        """Do nothing: memory is all that it holds."""
 
     @torch.no_grad()
     def _scores(self, sequences: Sequence[Sequence[int]]) -> Generator[None, None, list[list[float]]]:
-        """Logprobs of each sequence's tokens in the end; it pauses after each sequence."""
+        """Return logprobs of each sequence's tokens in the end; pause after each sequence."""
         scores: list[list[float]] = []
         for sequence in sequences:
             ids = torch.tensor([list(sequence)], device=self._device)
@@ -91,7 +93,7 @@ class TorchEngine(Engine):
     def _sample(
         self, prompts: Sequence[Sequence[int]], sampling: SamplingConfig, seeds: Sequence[int], version: int
     ) -> Generator[None, None, list[list[Completion]]]:
-        """The completions in the end; it pauses after each position."""
+        """Return the completions in the end; pause after each position."""
         by_length: dict[int, list[int]] = defaultdict(list)
         for index, prompt in enumerate(prompts):
             by_length[len(prompt)].append(index)
@@ -145,7 +147,7 @@ class TorchEngine(Engine):
 
 
 async def _step_by_step(work: Generator[None, None, Result]) -> Result:
-    """The result of the work, between whose steps others have their turn."""
+    """Return the result of the work; other tasks of the event loop have their turn between its steps."""
     with closing(work):
         while True:
             try:
@@ -158,7 +160,7 @@ async def _step_by_step(work: Generator[None, None, Result]) -> Result:
 def _choose(
     logits: Float[Tensor, "rows vocabulary"], sampling: SamplingConfig, generators: list[torch.Generator]
 ) -> tuple[Int[Tensor, " rows"], Float[Tensor, " rows"]]:
-    """The next token of every row, by inverting the cumulative distribution at one uniform number a row."""
+    """Draw the next token of every row, by inverting the cumulative distribution at one uniform number a row."""
     if sampling.temperature == 0:
         return logits.argmax(-1), torch.zeros(len(logits))
     logprobs = (logits.double() / sampling.temperature).log_softmax(-1)
@@ -167,9 +169,3 @@ def _choose(
     chosen = torch.searchsorted(cumulative, uniform.to(logits.device) * cumulative[:, -1:])
     chosen = chosen.clamp_(max=logits.shape[-1] - 1)
     return chosen[:, 0], logprobs.gather(1, chosen)[:, 0].float()
-
-
-def _end_tokens(model: Any, tokenizer: Any) -> set[int]:
-    configured = getattr(model.generation_config, "eos_token_id", None)
-    ends = configured if isinstance(configured, list) else [configured]
-    return {token for token in [*ends, tokenizer.eos_token_id] if token is not None}

@@ -1,4 +1,4 @@
-"""What flows through sampling: prompts and an adapter go in, completions come out. No answers are known here."""
+"""The values of sampling: prompts and an adapter go in, completions come out. No answers are known here."""
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
@@ -16,28 +16,28 @@ class Completion:
     """
 
     token_ids: tuple[int, ...]
-    """With the end-of-sequence token, if the model wrote one."""
+    """The tokens, with the end-of-sequence one if the model wrote one."""
     logprobs: tuple[float, ...]
-    """Of each token, in nats, under the policy and temperature that sampled it."""
+    """Each token's, in nats, under the policy and temperature that sampled it."""
     text: str
     finish_reason: Literal["stop", "length"]
     policy_version: int
 
 
 class EngineDied(RuntimeError):
-    """A worker ended, or said nothing for `rollout.stall_timeout` seconds. Its prompts may be given to another."""
+    """A worker ended, or was silent for `rollout.stall_timeout` seconds. Its prompts may be given to another."""
 
 
 class Engine(Protocol):
     """Samples from a policy. Stateless in the policy: the adapter is an argument of every call."""
 
     name: str = "the engine"
-    """What messages call it."""
+    """Its name in messages."""
 
     async def sample(
         self, prompts: Sequence[Sequence[int]], adapter: Adapter, sampling: SamplingConfig, *, seeds: Sequence[int]
     ) -> list[list[Completion]]:
-        """`sampling.group_size` completions of each prompt, in the prompts' order.
+        """Return `sampling.group_size` completions of each prompt, in the prompts' order.
 
         Every prompt has a seed of its own, so that how prompts are spread over workers changes nothing. A call that is
         cancelled stops sampling within a few tokens; others go on.
@@ -47,7 +47,7 @@ class Engine(Protocol):
     async def stream(
         self, prompts: Sequence[Sequence[int]], adapter: Adapter, sampling: SamplingConfig, *, seeds: Sequence[int]
     ) -> AsyncGenerator[tuple[int, list[Completion]]]:
-        """What `sample` gives, prompt by prompt as each is done: its index, and its completions.
+        """Yield what `sample` returns, prompt by prompt as each is done: its index, and its completions.
 
         An engine that finishes all prompts at once need not say more than this.
         """
@@ -55,15 +55,15 @@ class Engine(Protocol):
             yield index, completions
 
     async def score(self, sequences: Sequence[Sequence[int]], adapter: Adapter) -> list[list[float]]:
-        """Logprobs of every token of each sequence but the first, in nats, at temperature 1."""
+        """Return logprobs of every token of each sequence but the first, in nats, at temperature 1."""
         ...
 
     def progress(self) -> int:
-        """A count that grows while it works, however long the next answer takes."""
+        """Return a count that grows while it works, however long the next answer takes."""
         return 0
 
     def replicas(self) -> Sequence["Engine"]:
-        """The engines behind this one, each of which samples on its own."""
+        """Return the engines behind this one, each of which samples on its own."""
         ...
 
     async def close(self) -> None:

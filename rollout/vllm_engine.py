@@ -9,17 +9,16 @@ import asyncio
 import itertools
 import logging
 import queue
-import shutil
 import threading
 from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from lora.config import LoraConfig, ModelConfig
-from lora.files import unpack, write_peft
+from lora.files import unpack
 from lora.types import Adapter
+from rollout.adapter_cache import AdapterCache
 from rollout.config import RolloutConfig, SamplingConfig
 from rollout.policy_queue import OldestPolicyQueue
 from rollout.shm_dir import SharedMemoryDir
@@ -32,16 +31,6 @@ MEMORY_HINT = (
 
 
 @dataclass(slots=True)
-class _Loaded:
-    """One adapter version that vLLM knows."""
-
-    request: Any
-    directory: Path
-    run: str
-    users: int = 0
-
-
-@dataclass(slots=True)
 class _Call:
     """Requests that were submitted together, and the outputs that are still missing."""
 
@@ -49,11 +38,11 @@ class _Call:
     parameters: list[Any]
     adapter: Adapter
     samples: bool = False
-    """Rather than scores, which is short and waited for by itself."""
+    """True for completions, False for scores, which are short and waited for by themselves."""
     future: "Future[list[Any]]" = field(default_factory=Future)
     outputs: dict[int, Any] = field(default_factory=dict)
     unwanted: bool = False
-    """Whether nobody waits for it any more."""
+    """True once nobody waits for it any more."""
 
 
 class VllmEngine(Engine):
@@ -64,10 +53,8 @@ class VllmEngine(Engine):
     ) -> None:
         self._engine = _start(_engine_args(model, model_config, lora, config, seed))
         self._home = SharedMemoryDir()
-        self._keep = config.adapters_in_flight
+        self._adapters = AdapterCache(self._engine.remove_lora, self._home.path, keep=config.adapters_in_flight)
         self._adapts_head = lora.lm_head
-        self._loaded: dict[str, _Loaded] = {}
-        self._ids = itertools.count(1)
         self._request_ids = itertools.count()
         self._inbox: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._older_first: OldestPolicyQueue[_Call] | None = OldestPolicyQueue() if _on_cpu() else None
@@ -86,11 +73,11 @@ class VllmEngine(Engine):
     async def stream(
         self, prompts: Sequence[Sequence[int]], adapter: Adapter, sampling: SamplingConfig, *, seeds: Sequence[int]
     ) -> AsyncGenerator[tuple[int, list[Completion]]]:
-        async def one(index: int) -> tuple[int, list[Completion]]:
+        async def sample_prompt(index: int) -> tuple[int, list[Completion]]:
             (completions,) = await self.sample([prompts[index]], adapter, sampling, seeds=[seeds[index]])
             return index, completions
 
-        running = [asyncio.ensure_future(one(index)) for index in range(len(prompts))]
+        running = [asyncio.ensure_future(sample_prompt(index)) for index in range(len(prompts))]
         try:
             for answer in asyncio.as_completed(running):
                 yield await answer
@@ -190,14 +177,12 @@ class VllmEngine(Engine):
             call.future.set_result([])
             return
         try:
-            loaded = self._load(call.adapter)
+            lora = self._adapters.load(call.adapter)
             for index, (prompt, parameters) in enumerate(zip(call.prompts, call.parameters, strict=True)):
                 request_id = str(next(self._request_ids))
-                self._engine.add_request(
-                    request_id, {"prompt_token_ids": prompt}, parameters, lora_request=loaded.request
-                )
+                self._engine.add_request(request_id, {"prompt_token_ids": prompt}, parameters, lora_request=lora)
                 self._open[request_id] = (call, index)
-                loaded.users += 1
+                self._adapters.acquire(call.adapter)
         except Exception as error:  # a request that vLLM refuses fails its call, not the engine
             self._abort(call)
             call.future.set_exception(error)
@@ -207,7 +192,7 @@ class VllmEngine(Engine):
             return
         call, index = self._open.pop(output.request_id)
         call.outputs[index] = output
-        self._release(call.adapter)
+        self._adapters.release(call.adapter)
         if len(call.outputs) == len(call.prompts) and not call.future.done():
             call.future.set_result([call.outputs[i] for i in range(len(call.prompts))])
 
@@ -217,14 +202,14 @@ class VllmEngine(Engine):
             self._abort(call)
 
     def _abort(self, call: _Call) -> None:
-        mine = [request_id for request_id, (owner, _) in self._open.items() if owner is call]
-        self._engine.abort_request(mine)
-        for request_id in mine:
+        request_ids = [request_id for request_id, (owner, _) in self._open.items() if owner is call]
+        self._engine.abort_request(request_ids)
+        for request_id in request_ids:
             del self._open[request_id]
-            self._release(call.adapter)
+            self._adapters.release(call.adapter)
 
     def _fail(self, error: Exception) -> None:
-        """What is under way is lost; another worker may do it."""
+        """Fail every call with `EngineDied`: what was under way is lost here, and another worker may do it."""
         died = EngineDied(f"a rollout worker's vLLM failed: {_reason(error)}{MEMORY_HINT}")
         died.__cause__ = error
         calls = {id(call): call for call, _ in self._open.values()}
@@ -234,32 +219,6 @@ class VllmEngine(Engine):
             if not call.future.done():
                 call.future.set_exception(died)
 
-    def _load(self, adapter: Adapter) -> _Loaded:
-        from vllm.lora.request import LoRARequest
-
-        if adapter.name not in self._loaded:
-            directory = write_peft(adapter, self._home.path / adapter.name)
-            experts = unpack(adapter.payload)[1].expert_rank is not None
-            request = LoRARequest(adapter.name, next(self._ids), str(directory), is_3d_lora_weight=experts)
-            self._loaded[adapter.name] = _Loaded(request, directory, adapter.run)
-            self._unload_idle()
-        self._loaded[adapter.name] = self._loaded.pop(adapter.name)  # the one used last is the last
-        return self._loaded[adapter.name]
-
-    def _release(self, adapter: Adapter) -> None:
-        self._loaded[adapter.name].users -= 1
-        self._unload_idle()
-
-    def _unload_idle(self) -> None:
-        """Keep what each run used last, which its next call most likely wants, and every one in use."""
-        last = {loaded.run: loaded for loaded in self._loaded.values()}
-        for name, loaded in list(self._loaded.items())[:-1]:
-            wanted = last[loaded.run] is loaded and len(self._loaded) <= self._keep
-            if loaded.users == 0 and not wanted:
-                idle = self._loaded.pop(name)
-                self._engine.remove_lora(idle.request.lora_int_id)
-                shutil.rmtree(idle.directory, ignore_errors=True)
-
 
 def _on_cpu() -> bool:
     from vllm.platforms import current_platform
@@ -268,7 +227,7 @@ def _on_cpu() -> bool:
 
 
 def _start(arguments: Any) -> Any:
-    """Raises ValueError where vLLM cannot start, most often for want of memory."""
+    """Start vLLM. Raises ValueError if it cannot start, most often for want of memory."""
     from vllm import LLMEngine
 
     try:
