@@ -11,7 +11,7 @@ from typing import Protocol
 
 from lora.types import Adapter
 from rewards.types import Problem
-from rl.algorithm.collapse import SKIPPED
+from rl.algorithm.alarms import SKIPPED
 from rl.algorithm.demonstrations import Demonstration, build_sft_batch
 from rl.algorithm.journal import Journal
 from rl.algorithm.lr_schedule import lr_scale

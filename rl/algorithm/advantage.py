@@ -1,4 +1,4 @@
-"""How much better a completion did than its group: the only signal there is."""
+"""The advantage of a completion over its group: the only signal there is."""
 
 from collections.abc import Sequence
 from statistics import fmean, pstdev
@@ -8,7 +8,9 @@ from rewards.types import Reward
 
 
 def advantages(rewards: Sequence[Reward], kind: Literal["mean", "mean_std", "leave_one_out"] = "mean") -> list[float]:
-    """Advantages of one group, in its order; they sum to 0. A completion whose grader crashed gets 0 and moves nobody.
+    """Return the advantages of one group, in its order; they sum to 0.
+
+    A completion whose grader crashed gets 0, and moves no other's.
 
     `mean`: reward minus the group's mean (Dr. GRPO, Liu et al. 2025). `mean_std`: divided by the standard deviation
     too (GRPO, Shao et al. 2024, eq. 3). `leave_one_out`: against the mean of the others (RLOO, Ahmadian et al. 2024).

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from rl.types import Group, Row, TrainBatch
@@ -19,7 +20,7 @@ Advised = tuple[Completion, float]
 
 
 def build_batch(groups: Sequence[Group], advantages_P_G: Sequence[Sequence[float]], tokens_per_row: int) -> TrainBatch:
-    """Rows for every completion that carries a signal, and the numbers of completions and tokens that could have."""
+    """Build rows for every completion that carries a signal, and count the completions and tokens that could have."""
     rows: list[Row] = []
     counted: list[int] = []
     for group, advantages in zip(groups, advantages_P_G, strict=True):
@@ -47,18 +48,21 @@ def split_indices(rows: Sequence[Row], count: int) -> list[list[int]]:
 
 
 def pack_rows(prompt: list[int], advised: Sequence[Advised], tokens_per_row: int) -> list[Row]:
-    """Completions of one prompt, as many to a row as fit."""
-    return [_row(prompt, share) for share in _shares(len(prompt), advised, tokens_per_row)]
+    """Pack completions of one prompt, as many to a row as fit."""
+    return [_row(prompt, part) for part in _fitting_parts(len(prompt), advised, tokens_per_row)]
 
 
 def unpack_rows(rows: Sequence[Row]) -> list[Row]:
-    """Return the same completions, each in a row of its own, for a model that carries more along a row than attention
-    does. The inverse of packing: an attention mask cannot keep apart what a recurrent layer has in its state."""
+    """Return the same completions, each in a row of its own: the inverse of packing.
+
+    It is for models that carry more along a row than attention does: a mask cannot keep apart what a recurrent layer
+    has in its state.
+    """
     return [alone for row in rows for alone in _unpacked(row)]
 
 
-def attention_mask(segment_ids: Tensor) -> Tensor:
-    """bool[..., inputs, inputs]: a query sees what is not behind it, in the prompt or in its own completion.
+def attention_mask(segment_ids: Int[Tensor, "*rows inputs"]) -> Bool[Tensor, "*rows inputs inputs"]:
+    """Return what each input may see: a query sees what is not behind it, in the prompt or in its own completion.
 
     Padding has segment -1: it sees itself, so that no row of the softmax is empty, and nothing sees it.
     """
@@ -70,19 +74,19 @@ def attention_mask(segment_ids: Tensor) -> Tensor:
     return (causal & ((key == 0) | (key == query)) & (query >= 0)) | itself
 
 
-def _shares(prompt_length: int, advised: Sequence[Advised], tokens_per_row: int) -> Iterator[list[Advised]]:
+def _fitting_parts(prompt_length: int, advised: Sequence[Advised], tokens_per_row: int) -> Iterator[list[Advised]]:
     """Cut a group so that each row stays within its tokens; a completion that alone is longer gets a row of its own."""
-    share: list[Advised] = []
+    part: list[Advised] = []
     length = prompt_length
     for completion, advantage in advised:
         added = len(completion.token_ids) - 1
-        if share and length + added > tokens_per_row:
-            yield share
-            share, length = [], prompt_length
-        share.append((completion, advantage))
+        if part and length + added > tokens_per_row:
+            yield part
+            part, length = [], prompt_length
+        part.append((completion, advantage))
         length += added
-    if share:
-        yield share
+    if part:
+        yield part
 
 
 def _unpacked(row: Row) -> Iterator[Row]:
@@ -107,12 +111,14 @@ def _unpacked(row: Row) -> Iterator[Row]:
         )
 
 
-def _row(prompt: list[int], share: Sequence[Advised]) -> Row:
-    ids = [np.asarray(completion.token_ids, dtype=np.int64) for completion, _ in share]
+def _row(prompt: list[int], part: Sequence[Advised]) -> Row:
+    # A completion's last token predicts nothing, so each has one input less than it has targets; its first target is
+    # predicted by the prompt's last input, which all of them share.
+    ids = [np.asarray(completion.token_ids, dtype=np.int64) for completion, _ in part]
     lengths = np.array([len(completion) for completion in ids])
     before = len(prompt)
     starts = before + np.concatenate([[0], np.cumsum(lengths - 1)[:-1]])  # where each completion's inputs begin
-    logprobs = [np.asarray(completion.logprobs, dtype=np.float32) for completion, _ in share]
+    logprobs = [np.asarray(completion.logprobs, dtype=np.float32) for completion, _ in part]
     return Row(
         token_ids=_joined([np.array(prompt), *(completion[:-1] for completion in ids)]),
         position_ids=_joined([np.arange(before), *(np.arange(before, before + n - 1) for n in lengths)]),
@@ -123,10 +129,10 @@ def _row(prompt: list[int], share: Sequence[Advised]) -> Row:
         targets=_joined(ids),
         sequence_ids=_joined([np.repeat(np.arange(len(ids)), lengths)]),
         rollout_logprobs=_joined(logprobs),
-        advantages=_joined([np.repeat(np.array([a for _, a in share], dtype=np.float32), lengths)]),
+        advantages=_joined([np.repeat(np.array([a for _, a in part], dtype=np.float32), lengths)]),
     )
 
 
 def _joined(parts: Sequence[np.ndarray]) -> Tensor:
-    """One tensor. Python's lists would take a tenth of a microsecond for every number in them."""
+    """Return one tensor. Python's lists would take a tenth of a microsecond for every number in them."""
     return torch.from_numpy(np.concatenate(parts))

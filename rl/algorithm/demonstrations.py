@@ -57,35 +57,35 @@ class SftEncoder:
         self._end = _end_token(tokenizer, prompt, end_tokens)
 
     def __call__(self, problem: Problem) -> Demonstration:
-        """Raises ValueError when the problem lacks a column of the completion's, or is too long."""
+        """Make a demonstration. Raises ValueError if the problem lacks a column of the completion's, or is too long."""
         return self._show([problem])[0]
 
     def longest(self, problems: Sequence[Problem]) -> int:
-        """Tokens of the longest demonstration, prompt and completion; 0 without problems.
+        """Return the tokens of the longest demonstration, prompt and completion; 0 without problems.
 
         Raises:
             ValueError: one lacks a column of the completion's, or is too long.
         """
-        shown = (one for batch in batches(problems) for one in self._show(batch))
-        return max((len(one.prompt) + len(one.completion) for one in shown), default=0)
+        demonstrations = (shown for batch in batches(problems) for shown in self._show(batch))
+        return max((len(shown.prompt) + len(shown.completion) for shown in demonstrations), default=0)
 
     def _show(self, problems: Sequence[Problem]) -> list[Demonstration]:
         texts = [self.text(problem) for problem in problems]
         completions = cast("list[list[int]]", self._tokenizer(texts, add_special_tokens=False)["input_ids"])
-        shown = [
+        demonstrations = [
             Demonstration(prompt, [*ids, self._end])
             for prompt, ids in zip(self._encode.encode(problems), completions, strict=True)
         ]
-        for problem, one in zip(problems, shown, strict=True):
-            if len(one.prompt) + len(one.completion) > self._max_length:
+        for problem, shown in zip(problems, demonstrations, strict=True):
+            if len(shown.prompt) + len(shown.completion) > self._max_length:
                 raise ValueError(
-                    f"problem {problem.id} has {len(one.prompt)} tokens of prompt and {len(one.completion)} of "
+                    f"problem {problem.id} has {len(shown.prompt)} tokens of prompt and {len(shown.completion)} of "
                     f"completion, more than model.max_length = {self._max_length}: raise it, or take the problem out"
                 )
-        return shown
+        return demonstrations
 
     def text(self, problem: Problem) -> str:
-        """The completion in words. Raises ValueError when the problem lacks a column of it."""
+        """Return the completion as text. Raises ValueError when the problem lacks a column of it."""
         columns = {**problem.metadata, "question": problem.question, "answer": problem.answer}
         text = fill(self._sft.completion, columns, f"sft.completion: problem {problem.id}")
         asked = problem.question + self._prompt.suffix
@@ -94,16 +94,17 @@ class SftEncoder:
 
 
 def build_sft_batch(demonstrations: Sequence[Demonstration], tokens_per_row: int) -> TrainBatch:
-    """One step's rows; demonstrations with the same prompt share it."""
+    """Build one step's rows; demonstrations with the same prompt share it."""
     by_prompt: dict[tuple[int, ...], list[Demonstration]] = {}
     for demonstration in demonstrations:
         by_prompt.setdefault(tuple(demonstration.prompt), []).append(demonstration)
     rows = [
         row
         for prompt, group in by_prompt.items()
-        for row in pack_rows(list(prompt), [(_certain(one), 1.0) for one in group], tokens_per_row)
+        for row in pack_rows(list(prompt), [(_certain(demonstration), 1.0) for demonstration in group], tokens_per_row)
     ]
-    return TrainBatch(rows, sum(len(one.completion) for one in demonstrations), len(demonstrations))
+    num_tokens = sum(len(demonstration.completion) for demonstration in demonstrations)
+    return TrainBatch(rows, num_tokens, len(demonstrations))
 
 
 def _certain(demonstration: Demonstration) -> Completion:
@@ -112,7 +113,7 @@ def _certain(demonstration: Demonstration) -> Completion:
 
 
 def _end_token(tokenizer: Any, config: PromptConfig, end_tokens: Set[int]) -> int:
-    """The end token that the chat template puts behind an answer, such as ChatML's `<|im_end|>`; else the tokenizer's.
+    """Return the end token that the chat template puts behind an answer (ChatML: `<|im_end|>`), else the tokenizer's.
 
     Raises:
         ValueError: there is neither.
@@ -127,11 +128,11 @@ def _end_token(tokenizer: Any, config: PromptConfig, end_tokens: Set[int]) -> in
 
 
 def _behind_an_answer(tokenizer: Any, config: PromptConfig, answer: str = "the-answer") -> str:
-    """What the chat template writes after the policy's turn; nothing if it does not say."""
+    """Return the text that the chat template writes after the policy's turn; empty if it does not say."""
     turns = [*chat(config, "1 + 1 ="), {"role": "assistant", "content": answer}]
     try:
         text = tokenizer.apply_chat_template(turns, tokenize=False, **config.template_options)
     except TemplateError:
         return ""
-    _, found, rest = text.rpartition(answer)
-    return rest if found else ""
+    _, separator, rest = text.rpartition(answer)
+    return rest if separator else ""

@@ -16,7 +16,7 @@ from rollout.types import Engine
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """How one policy did on the held-out problems."""
+    """One policy's results on the held-out problems."""
 
     accuracy: float
     """Fraction of completions with outcome `correct`."""
@@ -37,12 +37,14 @@ async def evaluate(
     grader: Grader,
     encode: Callable[[Problem], list[int]],
 ) -> Evaluation:
-    """Sample and grade `config.evaluate.num_problems`: the same ones and from the same seeds every time, so that
-    versions compare."""
-    wanted = config.evaluate
-    problems = sample_held_out(problems, wanted.num_problems, config.seed)
+    """Sample and grade `config.evaluate.num_problems` of the problems.
+
+    They are the same ones, sampled from the same seeds, every time, so that versions compare.
+    """
+    evaluation = config.evaluate
+    problems = sample_held_out(problems, evaluation.num_problems, config.seed)
     prompts = [encode(problem) for problem in problems]
-    sampling = replaced(config.sampling, group_size=wanted.samples_per_problem, temperature=wanted.temperature)
+    sampling = replaced(config.sampling, group_size=evaluation.samples_per_problem, temperature=evaluation.temperature)
     seeds = evaluation_seeds(config, len(prompts))
     completions_P_G = await engine.sample(prompts, adapter, sampling, seeds=seeds)
     rewards_P_G = await grader.grade(
@@ -55,7 +57,7 @@ async def evaluate(
 
 
 def summarise(groups: list[Group]) -> Evaluation:
-    """The figures of graded groups."""
+    """Return the figures of graded groups."""
     assert groups
     right_P = [sum(reward.outcome is Outcome.CORRECT for reward in group.rewards) for group in groups]
     sizes_P = [len(group.rewards) for group in groups]
@@ -68,5 +70,5 @@ def summarise(groups: list[Group]) -> Evaluation:
 
 
 def pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
-    """Unbiased chance that one of k of the samples is right (Chen et al. 2021, eq. 1)."""
+    """Return the unbiased chance that one of k of the samples is right (Chen et al. 2021, eq. 1)."""
     return 1 - comb(num_samples - num_correct, k) / comb(num_samples, k)

@@ -18,9 +18,11 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from statistics import fmean
 from typing import Self
 from weakref import WeakKeyDictionary
+
+import numpy as np
+from jaxtyping import Float
 
 from lora.types import Adapter
 from rl.types import Learner
@@ -28,8 +30,10 @@ from rollout.types import Engine, EngineDied
 
 log = logging.getLogger(__name__)
 
+Logprobs = Sequence[float] | Float[np.ndarray, " tokens"]
+
 CERTAIN = 3.0
-"""How many times the residual a move must be, root mean squares both, for its slope to be judged. Rounding alone makes
+"""Size of a move over its residual, root mean squares both, from which on its slope is judged. Rounding alone makes
 a slope of one half, having a share in the origin that both moves are measured from, and a ratio of one."""
 DOUBT, EXACT = 1.5, 0.2
 """A slope is wrong that is further from 1 than `DOUBT` over that ratio, which is how well it is known where a single
@@ -37,7 +41,7 @@ token decides it, and further than `EXACT`, which two engines' arithmetic may ma
 noticed as soon as its slope is judged, and one at three quarters when the move is six times the residual."""
 
 ALLOWANCE, LIMIT = 1.0, 6.0
-"""Of the CUSUM, in standard deviations of a sign test. Were there nothing to see but rounding, one check in a million
+"""The CUSUM's, in standard deviations of a sign test. Were there nothing to see but rounding, one check in a million
 would pass the limit, and on the right policy there is something to see, the other way."""
 
 NUM_SEQUENCES = 8
@@ -51,63 +55,64 @@ class StalePolicyError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Slope:
-    """How much of a move an engine shows, by least squares."""
+    """The part of a move that an engine shows, by least squares."""
 
     value: float
     clarity: float
     """The size of the move over that of the residual; 0 where there was no move."""
 
     @classmethod
-    def fit(cls, seen: Sequence[float], move: Sequence[float]) -> Self:
-        """The least-squares slope through the origin of `seen` on `move`."""
-        size = math.fsum(m * m for m in move)
+    def fit(cls, seen: Logprobs, move: Logprobs) -> Self:
+        """Fit the least-squares slope through the origin of `seen` on `move`."""
+        y, x = np.asarray(seen, float), np.asarray(move, float)
+        size = float(x @ x)
         if size == 0:
             return cls(1.0, 0.0)
-        slope = math.fsum(m * s for m, s in zip(move, seen, strict=True)) / size
-        residual = math.fsum((s - slope * m) ** 2 for m, s in zip(move, seen, strict=True))
+        slope = float(x @ y) / size
+        residual = float(np.square(y - slope * x).sum())
         return cls(slope, math.sqrt(size / residual) if residual > 0 else math.inf)
 
     @property
     def certain(self) -> bool:
-        """Whether it can be told from noise."""
+        """True if the slope can be told from noise."""
         return self.clarity > CERTAIN
 
     @property
     def wrong(self) -> bool:
-        """Whether it is surely not 1."""
+        """True if the slope is surely not 1."""
         return self.certain and abs(self.value - 1) >= max(EXACT, DOUBT / self.clarity)
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How an engine's logprobs compare with the learner's."""
+    """The comparison of an engine's logprobs with the learner's."""
 
     difference: float
     """Mean absolute difference from the learner's, in nats a token."""
     from_base: Slope
-    """Of the policy's move away from the base model."""
+    """Slope of the policy's move away from the base model."""
     lag: float
-    """How many more tokens are nearer to the policy before the published one than to that, in standard deviations of
-    what chance would do; 0 where there is none before it."""
+    """Surplus of tokens that are nearer to the policy before the published one than to that, in standard deviations of
+    chance; 0 where there is none before it."""
 
     @classmethod
     def measure(
         cls,
-        sampled: Sequence[float],
-        policy: Sequence[float],
-        base: Sequence[float],
-        previous: Sequence[float] | None = None,
+        sampled: Logprobs,
+        policy: Logprobs,
+        base: Logprobs,
+        previous: Logprobs | None = None,
     ) -> Self:
-        """From the logprobs of the same tokens under the engine, and under the learner's three models."""
-        differences = _minus(sampled, policy)
+        """Compare logprobs, float[tokens], of the same tokens under the engine and under the learner's three models."""
+        differences = np.subtract(sampled, policy)
         return cls(
-            fmean(map(abs, differences)),
-            Slope.fit(_minus(sampled, base), _minus(policy, base)),
-            sign_test(differences, _minus(sampled, previous)) if previous is not None else 0.0,
+            float(np.abs(differences).mean()),
+            Slope.fit(np.subtract(sampled, base), np.subtract(policy, base)),
+            sign_test(differences, np.subtract(sampled, previous)) if previous is not None else 0.0,
         )
 
     def fault(self, tolerance: float, suspicion: float) -> str | None:
-        """What is wrong, if anything is; `suspicion` is what the lags so far add up to."""
+        """Return what is wrong, or None; `suspicion` is what the lags so far add up to."""
         if self.from_base.certain and self.from_base.value < 0.2:
             return "from the base model"
         if self.from_base.wrong and self.from_base.value < 1:
@@ -121,16 +126,17 @@ class Agreement:
         return None
 
 
-def sign_test(differences: Sequence[float], others: Sequence[float]) -> float:
-    """How far the count of `others` that are smaller than their `differences` is above one half, in standard
-    deviations."""
-    signs = [math.copysign(1, abs(d) - abs(o)) for d, o in zip(differences, others, strict=True) if abs(d) != abs(o)]
-    return math.fsum(signs) / math.sqrt(len(signs)) if signs else 0.0
+def sign_test(differences: Logprobs, others: Logprobs) -> float:
+    """Count the `others` that are smaller than their `differences`; return its excess over one half, in standard
+    deviations. Ties count for neither side."""
+    excess = np.abs(differences) - np.abs(others)
+    signs = np.copysign(1.0, excess[excess != 0])
+    return float(signs.sum()) / math.sqrt(len(signs)) if len(signs) else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What a right engine would say: the learner's logprobs of some sequences, under one adapter and its origins."""
+    """The answer of a right engine: the learner's logprobs of some sequences, under one adapter and its origins."""
 
     adapter: Adapter
     sequences: list[list[int]]
@@ -153,7 +159,7 @@ class Reference:
         )
 
     async def compare(self, engine: Engine) -> Agreement:
-        """How one engine agrees with this."""
+        """Compare one engine with this."""
         sampled = distinct(self.sequences, await engine.score(self.sequences, self.adapter))
         return Agreement.measure(sampled, self.policy, self.base, self.previous)
 
@@ -164,12 +170,12 @@ class PolicyChecker:
 
     tolerance: float = 0.2
     reference: Reference | None = None
-    """What was checked last; a restarted replica has to show the same."""
+    """The latest reference; a restarted replica has to agree with it."""
     cusum: "WeakKeyDictionary[Engine, float]" = field(default_factory=WeakKeyDictionary["Engine", float])
-    """By replica: what its lags add up to. A new one in a dead one's place begins with none."""
+    """Sum of each replica's lags. A new replica in a dead one's place begins with none."""
 
     async def check(self, reference: Reference, engine: Engine) -> dict[str, float]:
-        """Compare every replica of the engine with the reference; returns the worst one's figures.
+        """Compare every replica of the engine with the reference, and return the worst one's figures.
 
         A replica that dies meanwhile cannot mislead anyone, and is left to its pool.
 
@@ -179,18 +185,18 @@ class PolicyChecker:
         self.reference = reference
         replicas = list(engine.replicas())
         compared = await asyncio.gather(*(self._compare(reference, replica) for replica in replicas))
-        seen = {replica: found for replica, found in zip(replicas, compared, strict=True) if found is not None}
-        for replica, agreement in seen.items():
+        agreements = {replica: seen for replica, seen in zip(replicas, compared, strict=True) if seen is not None}
+        for replica, agreement in agreements.items():
             self.cusum[replica] = max(0.0, self.cusum.get(replica, 0.0) + agreement.lag - ALLOWANCE)
             self._raise_if_stale(agreement, self.cusum[replica], replica.name)
-        if not seen:
+        if not agreements:
             return {}
-        worst = max(seen.values(), key=lambda agreement: agreement.difference)
+        worst = max(agreements.values(), key=lambda agreement: agreement.difference)
         return {
             "policy/sampler_difference": worst.difference,
             "policy/sampler_slope": worst.from_base.value,
-            "policy/sampler_lag": max(agreement.lag for agreement in seen.values()),
-            "policy/distance_from_base": fmean(map(abs, _minus(reference.policy, reference.base))),
+            "policy/sampler_lag": max(agreement.lag for agreement in agreements.values()),
+            "policy/distance_from_base": float(np.abs(np.subtract(reference.policy, reference.base)).mean()),
         }
 
     async def check_restarted(self, engine: Engine) -> None:
@@ -203,7 +209,7 @@ class PolicyChecker:
         try:
             return await reference.compare(replica)
         except EngineDied as died:
-            log.warning("the check of what is sampled from leaves one out: %s", died)
+            log.warning("the liveness check leaves one worker out: %s", died)
             return None
 
     def _raise_if_stale(self, agreement: Agreement, suspicion: float, who: str) -> None:
@@ -219,7 +225,7 @@ class PolicyChecker:
 
 
 def distinct(sequences: Sequence[Sequence[int]], scores: Sequence[Sequence[float]]) -> list[float]:
-    """The scores of tokens that no earlier sequence has after the same beginning.
+    """Return the scores of tokens that no earlier sequence has after the same beginning.
 
     What sequences share is one observation, however often it is seen; counting it as several would make noise look
     certain.
@@ -233,7 +239,3 @@ def distinct(sequences: Sequence[Sequence[int]], scores: Sequence[Sequence[float
                 seen.add(beginning)
                 kept.append(score)
     return kept
-
-
-def _minus(one: Sequence[float], other: Sequence[float]) -> list[float]:
-    return [a - b for a, b in zip(one, other, strict=True)]

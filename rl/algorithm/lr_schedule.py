@@ -4,7 +4,7 @@ from rl.config import LearnerConfig
 
 
 def lr_scale(config: LearnerConfig, step: int, num_steps: int) -> float:
-    """What `learner.lr` is multiplied by at `step`, from 1 down to just above 0 with `lr_schedule = "linear"`."""
+    """Return the factor of `learner.lr` at `step`, from 1 down to just above 0 with `lr_schedule = "linear"`."""
     if config.lr_schedule == "constant":
         return 1.0
     return 1 - step / num_steps

@@ -11,7 +11,7 @@ from rl.types import Group
 
 
 def group_metrics(groups: Sequence[Group], advantages_P_G: Sequence[Sequence[float]], version: int) -> dict[str, float]:
-    """`reward/...`, `group/...`, `completion/...` and `policy/...` of a step's groups; `version` is the learner's."""
+    """Return `reward/...`, `group/...`, `completion/...` and `policy/...` of a step; `version` is the learner's."""
     completions = [completion for group in groups for completion in group.completions]
     rewards = [reward for group in groups for reward in group.rewards]
     counted = [reward.value for reward in rewards if reward.is_valid]
@@ -44,14 +44,16 @@ class Stopwatch:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
     def metrics(self) -> dict[str, float]:
-        """`time/<phase>_s`, and `time/step_s` for all of it. Rollouts that ran ahead took their time in earlier steps:
-        what the loop waited for them is `time/wait_s`."""
+        """Return `time/<phase>_s`, and `time/step_s` for the whole step.
+
+        Rollouts that ran ahead took their time in earlier steps: `time/wait_s` is how long the loop waited for them.
+        """
         whole = {"step": time.perf_counter() - self._began}
         return {f"time/{name}_s": seconds for name, seconds in (self.seconds | whole).items()}
 
 
 def throughput(sampled_tokens: int, updated_tokens: float, seconds: dict[str, float]) -> dict[str, float]:
-    """Completion tokens a second while sampling, and learned tokens a second while updating."""
+    """Return completion tokens a second while sampling, and learned tokens a second while updating."""
     return {
         "throughput/sample_tokens_per_s": sampled_tokens / max(seconds["sample"], 1e-9),
         "throughput/update_tokens_per_s": updated_tokens / max(seconds["update"], 1e-9),

@@ -9,14 +9,16 @@ exactly; each must hold sequences whole.
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from rl.config import LearnerConfig
 from rl.types import TrainBatch
 
 PerToken = Float[Tensor, " targets"]
-Objective = Callable[[PerToken, PerToken, Int[Tensor, " targets"], LearnerConfig], PerToken]
+IsClipped = Bool[Tensor, " targets"]
+SequenceIds = Int[Tensor, " targets"]
+Objective = Callable[[PerToken, PerToken, SequenceIds, LearnerConfig], PerToken]
 
 
 def importance(log_ratio: PerToken, advantages: PerToken, _: Tensor, config: LearnerConfig) -> PerToken:
@@ -43,7 +45,7 @@ def cispo(log_ratio: PerToken, advantages: PerToken, _: Tensor, config: LearnerC
     return -weight * advantages * _one_with_gradient(log_ratio)
 
 
-def gspo(log_ratio: PerToken, advantages: PerToken, sequence_ids: Tensor, config: LearnerConfig) -> PerToken:
+def gspo(log_ratio: PerToken, advantages: PerToken, sequence_ids: SequenceIds, config: LearnerConfig) -> PerToken:
     """A sequence's min(s A, clip(s) A), divided among its tokens: s = (p_policy / p_rollout)^(1 / length), the
     geometric mean of its tokens' ratios (GSPO, Zheng et al. 2025, eq. 5 to 7)."""
     ratio = _sequence_means(log_ratio, sequence_ids).exp()
@@ -67,12 +69,12 @@ OBJECTIVES: dict[str, Objective] = {
 
 
 def divisor(batch: TrainBatch, config: LearnerConfig) -> int:
-    """What the summed loss of a step is divided by: `gspo` is a mean over completions, all others are over tokens."""
+    """Return the divisor of a step's summed loss: completions for `gspo`, tokens for all others."""
     return batch.num_sequences if config.objective == "gspo" else batch.num_tokens
 
 
-def clipped(log_ratio: PerToken, advantages: PerToken, sequence_ids: Tensor, config: LearnerConfig) -> Tensor:
-    """Which tokens' ratio was truncated or clipped, for `update/clip_fraction`; `gspo` clips all of a sequence's."""
+def clipped(log_ratio: PerToken, advantages: PerToken, sequence_ids: SequenceIds, config: LearnerConfig) -> IsClipped:
+    """Return which ratios were truncated or clipped, for `update/clip_fraction`; `gspo` clips whole sequences."""
     if config.objective == "gspo":
         ratio = _sequence_means(log_ratio, sequence_ids).exp()
         return _outside(ratio, advantages, config.gspo_clip_low, config.gspo_clip_high)
@@ -86,26 +88,26 @@ def clipped(log_ratio: PerToken, advantages: PerToken, sequence_ids: Tensor, con
     return _outside(ratio, advantages, config.clip_low, config.clip_high)
 
 
-def _outside(ratio: PerToken, advantages: PerToken, low: float, high: float) -> Tensor:
-    """Where the clipped side of the surrogate is the smaller one, so that nothing is learned."""
+def _outside(ratio: PerToken, advantages: PerToken, low: float, high: float) -> IsClipped:
+    """Return where the clipped side of the surrogate is the smaller one, so that nothing is learned."""
     return ((ratio > 1 + high) & (advantages > 0)) | ((ratio < 1 - low) & (advantages < 0))
 
 
-def _sequence_means(values: PerToken, sequence_ids: Tensor) -> PerToken:
-    """Of each token, the mean of its sequence, with gradient."""
+def _sequence_means(values: PerToken, sequence_ids: SequenceIds) -> PerToken:
+    """Return for each token the mean of its sequence, with gradient."""
     return _sequence_sums(values, sequence_ids) / _lengths(sequence_ids, like=values)
 
 
-def _lengths(sequence_ids: Tensor, *, like: Tensor) -> PerToken:
-    """Of each token, how many its sequence has."""
+def _lengths(sequence_ids: SequenceIds, *, like: PerToken) -> PerToken:
+    """Return for each token how many tokens its sequence has."""
     return _sequence_sums(torch.ones_like(like), sequence_ids)
 
 
-def _sequence_sums(values: PerToken, sequence_ids: Tensor) -> PerToken:
+def _sequence_sums(values: PerToken, sequence_ids: SequenceIds) -> PerToken:
     sums = values.new_zeros(int(sequence_ids.max()) + 1)
     return sums.index_add(0, sequence_ids, values)[sequence_ids]
 
 
 def _one_with_gradient(log_ratio: PerToken) -> PerToken:
-    """1, with the gradient of log p."""
+    """Return 1, with the gradient of log p."""
     return 1 + log_ratio - log_ratio.detach()

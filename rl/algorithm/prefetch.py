@@ -16,7 +16,7 @@ from rl.types import Group
 
 
 def steps_ahead(config: RunConfig, *, disjoint_devices: bool) -> int:
-    """Steps that rollouts run ahead of the learner: as configured, else one where neither has to wait for a device.
+    """Return how many steps rollouts run ahead of the learner: as configured, else one if each has its own device.
 
     Policies in flight are one more: those that sample coming steps, and the newest, which is evaluated meanwhile.
     """
@@ -32,17 +32,19 @@ class Rollout:
 
 
 class RolloutPrefetcher:
-    """Rollouts of the coming steps in order, at most `ahead` of them more than the one that is waited for."""
+    """Starts rollouts of coming steps, in order and at most `ahead` steps before they are asked for."""
 
     def __init__(self, begin: Callable[[int, Adapter], Awaitable[Rollout]], ahead: int, last: int) -> None:
-        """`begin` samples and grades a step; there are steps up to and without `last`."""
+        """`begin` samples and grades a step; steps end before `last`."""
         self._begin = begin
         self._ahead = ahead
         self._last = last
         self._running: dict[int, asyncio.Future[Rollout]] = {}
 
     async def get(self, step: int, adapter: Adapter) -> Rollout:
-        """Step `step`'s. What is to run meanwhile and had not begun yet begins now, with this policy.
+        """Return step `step`'s rollout.
+
+        Steps up to `step + ahead` that have not started yet are started now, sampled from `adapter`.
 
         Raises:
             Exception: whatever ended the step's rollout.
@@ -56,7 +58,7 @@ class RolloutPrefetcher:
             self._running.pop(step, None)
 
     async def cancel_all(self) -> None:
-        """Forget what is under way: its policy is no longer the run's."""
+        """Cancel and forget rollouts under way, whose policy is no longer the run's."""
         running = list(self._running.values())
         self._running.clear()
         for task in running:

@@ -16,14 +16,14 @@ FIRST = 2**61
 
 
 def training_seeds(config: RunConfig, step: int) -> list[int]:
-    """One seed for each prompt of a step, in [0, 2^62)."""
+    """Return one seed for each prompt of a step, in [0, 2^62)."""
     group_size = config.sampling.group_size
     first = _start(config.seed) + step * config.problems_per_step * group_size
     return [first + i * group_size for i in range(config.problems_per_step)]
 
 
 def evaluation_seeds(config: RunConfig, count: int) -> list[int]:
-    """One seed for each of the first `count` held-out prompts, in [0, 2^62)."""
+    """Return one seed for each of the first `count` held-out prompts, in [0, 2^62)."""
     start, samples = _start(config.seed), config.evaluate.samples_per_problem
     return [start - (i + 1) * samples for i in range(count)]
 

@@ -274,3 +274,25 @@ async def test_a_restarted_replica_is_admitted_until_there_is_a_reference_and_th
     await watchman.check_restarted(engine)
     with pytest.raises(StalePolicyError, match="the engine, restarted, samples from the base model"):
         await watchman.check_restarted(Tampered(engine, scaled(0)))
+
+
+def test_the_figures_are_those_of_exact_sums() -> None:
+    """Sums in numpy round; these are `math.fsum`'s, correctly rounded, on moves of all sizes."""
+    generator = torch.Generator().manual_seed(5)
+    for scale in (1e-6, 1e-2, 10.0):
+        sampled, policy, base, previous = (
+            (torch.randn(2000, generator=generator, dtype=torch.float64) * scale - 3).tolist() for _ in range(4)
+        )
+        agreement = Agreement.measure(sampled, policy, base, previous)
+        moves = [(s - b, p - b) for s, p, b in zip(sampled, policy, base, strict=True)]
+        size = math.fsum(move * move for _, move in moves)
+        slope = math.fsum(seen * move for seen, move in moves) / size
+        residual = math.fsum((seen - slope * move) ** 2 for seen, move in moves)
+        mean = math.fsum(abs(s - p) for s, p in zip(sampled, policy, strict=True)) / len(sampled)
+        nearer = sum(
+            math.copysign(1, abs(s - p) - abs(s - b)) for s, p, b in zip(sampled, policy, previous, strict=True)
+        )
+        assert agreement.from_base.value == pytest.approx(slope, rel=1e-12)
+        assert agreement.from_base.clarity == pytest.approx(math.sqrt(size / residual), rel=1e-12)
+        assert agreement.difference == pytest.approx(mean, rel=1e-12)
+        assert agreement.lag == pytest.approx(nearer / math.sqrt(len(sampled)), rel=1e-12)
