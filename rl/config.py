@@ -1,4 +1,4 @@
-"""What can be turned in a run. `RunConfig` composes the configurations of the four packages."""
+"""Settings of a run. `RunConfig` composes the configurations of the four packages."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -10,14 +10,14 @@ from rewards.config import RewardConfig
 from rollout.config import MOST_OF_A_PROBLEM, RolloutConfig, SamplingConfig, Temperature
 
 MOST_PROBLEMS = 1_000_000
-"""That a data set may have made up or held out."""
+"""Most problems that may be made up or held out."""
 WEEK_S = 7 * 24 * 3600.0
 """Longer than anything here is to be waited for."""
 MOST_PROCESSES = 4096
-"""Of each kind in a run; also what a placement group of Ray's may hold with some effort."""
+"""Most processes of each kind in a run; also what a placement group of Ray's may hold with some effort."""
 
 SMALLEST_EPS = 1e-18
-"""Of Adam's. Squares of smaller gradients are 0 in float32, so nothing smaller would keep their quotient near 1."""
+"""Smallest eps of Adam: float32 has 0 for squares of smaller gradients, so a smaller one would bound no quotient."""
 MAX_COMPLETIONS = 2**32
 """Random streams of a run: as many seeds as torch's generators on a CPU tell apart (see `rl.algorithm.seeds`)."""
 
@@ -127,13 +127,13 @@ class Shot(Strict):
     """One worked example, shown as an earlier turn of the chat."""
 
     question: str
-    """What the user asks."""
+    """The user's question."""
     answer: str
-    """What the model answers."""
+    """The model's answer."""
 
 
 class PromptConfig(Strict):
-    """How a problem becomes a chat."""
+    """The chat that a problem becomes."""
 
     system: str | None = None
     """The system turn; without it, the chat template's own default applies."""
@@ -147,10 +147,10 @@ class PromptConfig(Strict):
 
 
 class LearnerConfig(Strict):
-    """How graded groups become an update."""
+    """The update that graded groups become."""
 
     weights: Literal["lora", "full"] = "lora"
-    """What is trained: the adapter, or every weight of the model in float32, for comparison."""
+    """Trained weights: the adapter's, or every weight of the model in float32, for comparison."""
     lr: float = Field(default=5e-5, gt=0, le=100)
     """Adam's learning rate. LoRA wants about ten times full fine-tuning's."""
     lr_schedule: Literal["constant", "linear"] = "constant"
@@ -187,14 +187,14 @@ class LearnerConfig(Strict):
     """Keep each layer's input alone and compute the rest again in the backward pass. `auto` does on a GPU whose memory
     would not hold the longest row otherwise, as `rankone plan` counts it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the learner computes; `auto` is a GPU if there is one."""
+    """Device that the learner computes on; `auto` is a GPU if there is one."""
     num_learners: int = Field(default=1, ge=1, le=MOST_PROCESSES)
     """Learners that share a step's rows; of the model they exchange the adapter's gradients alone."""
     shard: bool = False
     """Each learner keeps a part of every block's base weights and fetches the rest as it needs it: for models that do
     not fit one device."""
     max_restarts: int = Field(default=3, ge=0)
-    """How often in a row, with no step done in between, a learner that died is started again."""
+    """Times in a row, with no step done in between, that a learner that died is started again."""
     stall_timeout: float = Field(default=1800.0, gt=0, le=WEEK_S)
     """Seconds without an answer after which the learner counts as dead."""
 
@@ -210,10 +210,10 @@ class LearnerConfig(Strict):
 
 
 class SftConfig(Strict):
-    """What `rankone sft` learns: completions that are given, not sampled."""
+    """Supervised fine-tuning (`rankone sft`): completions are given, not sampled."""
 
     completion: str = Field(default="{answer}", min_length=1)
-    """What the policy is to write: a text with the problem's columns in it, such as `"{solution}\n#### {answer}"`, or
+    """Text that the policy is to write, with the problem's columns in it, such as `"{solution}\n#### {answer}"`, or
     a column's name."""
     accuracy: bool = False
     """Also let the policy answer the held-out problems at every evaluation, which needs a rollout engine."""
@@ -229,7 +229,7 @@ class EvaluateConfig(Strict):
     samples_per_problem: int = Field(default=1, ge=1, le=MOST_OF_A_PROBLEM)
     """Answers to each; above 1, `eval/pass_at_k` is measured."""
     temperature: Temperature = 0.0
-    """Of sampling; 0 is greedy."""
+    """Sampling temperature; 0 is greedy."""
 
 
 class LivenessConfig(Strict):
@@ -263,21 +263,21 @@ class GuardConfig(Strict):
     min_entropy: float = Field(default=1e-4, ge=0)
     """Lowest entropy, in nats a token: below it nothing is left to explore."""
     max_truncated_rise: float = Field(default=0.3, gt=0)
-    """How far above its usual value `completion/truncated_fraction` may be."""
+    """Largest rise of `completion/truncated_fraction` above its usual value."""
     max_accuracy_drop: float = Field(default=0.3, gt=0)
-    """How far below the run's best `eval/accuracy` may fall."""
+    """Largest fall of `eval/accuracy` below the run's best."""
     lr_factor: float = Field(default=0.5, gt=0, le=1)
-    """What a roll-back multiplies the learning rate by."""
+    """Factor by which a roll-back multiplies the learning rate."""
     max_roll_backs: int = Field(default=3, ge=1)
     """The next collapse after that many stops the run."""
 
 
 Amount = Annotated[float, Field(ge=1e-4, allow_inf_nan=False)]
-"""Of one of Ray's resources, which are counted in ten-thousandths."""
+"""An amount of one of Ray's resources, which are counted in ten-thousandths."""
 
 
 class PlacementConfig(Strict):
-    """Which of a cluster's nodes the learner and the rollout workers run on. Each has a bundle of a placement group."""
+    """The nodes of a cluster that learner and rollout workers run on, each in a bundle of a placement group."""
 
     strategy: Literal["auto", "PACK", "SPREAD"] = "auto"
     """`PACK` uses few nodes, `SPREAD` many; `auto` packs GPUs, and spreads over nodes that have none."""
@@ -286,7 +286,7 @@ class PlacementConfig(Strict):
     worker_resources: dict[str, Amount] = Field(default_factory=dict)
     """The same for each rollout worker."""
     wait_for_nodes: Literal["auto", "yes", "no"] = "auto"
-    """Whether a run that is too large for the nodes there are waits for more; `auto` does where Ray autoscales."""
+    """Wait for more nodes if a run is too large for those there are; `auto` does where Ray autoscales."""
 
     @field_validator("learner_resources", "worker_resources")
     @classmethod
@@ -315,7 +315,7 @@ class RunConfig(Strict):
     checkpoint_every: int = Field(default=1, ge=1)
     """Steps between checkpoints; a rank-1 policy's is a few MB."""
     max_off_policy_steps: int | None = Field(default=None, ge=0, le=8)
-    """How many updates older than the learner's the policy that samples may be, so that both work at once. By default 1
+    """Updates by which the policy that samples may be older than the learner's, so that both work at once. By default 1
     where learner and rollout workers have devices of their own, else 0. A resumed run samples the steps that were in
     flight anew, from the policy it resumes with: only 0 ends the same bit for bit."""
     runtime: Literal["auto", "ray", "local"] = "auto"
@@ -410,5 +410,5 @@ def replaced(config: C, **changes: Any) -> C:
 
 
 def _reason(detail: Mapping[str, Any]) -> str:
-    said = str(detail.get("ctx", {}).get("error") or detail["msg"])
-    return ": ".join([*([".".join(map(str, detail["loc"]))] if detail["loc"] else []), said])
+    message = str(detail.get("ctx", {}).get("error") or detail["msg"])
+    return ": ".join([*([".".join(map(str, detail["loc"]))] if detail["loc"] else []), message])

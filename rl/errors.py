@@ -10,18 +10,18 @@ REMEDIES = {
     **dict.fromkeys((errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENODEV), "see to the disk that it is on"),
     **dict.fromkeys((errno.EMFILE, errno.ENFILE), "allow more open files (ulimit -n)"),
 }
-"""What helps, where the machine is at fault."""
+"""Remedies, where the machine is at fault."""
 IN_THE_WAY = (
     errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.EINVAL, errno.ELOOP,
     errno.ENAMETOOLONG, errno.ENXIO, errno.EBUSY, errno.EXDEV,
 )  # fmt: skip
-"""Of a file that is not there, or something else in its place."""
+"""Errors of a file that is not there, or of something else in its place."""
 STORE_FULL = ("ObjectStoreFullError", "OutOfDiskError")
-"""Ray's, when its objects fit neither into memory nor onto the disk that they spill to."""
+"""Ray's errors when its objects fit neither into memory nor onto the disk that they spill to."""
 
 
 def one_line(error: Exception) -> str | None:
-    """What happened and what to do about it, where that is known; None for a fault of the program."""
+    """Return what happened and what to do about it, where that is known; None for a fault of the program."""
     if isinstance(error, OSError) and error.errno in REMEDIES:
         place = error.filename or "the run's files"
         return f"cannot use {place}: {error.strerror}; {REMEDIES[error.errno]}, then go on with --resume"
@@ -45,5 +45,5 @@ def one_line(error: Exception) -> str | None:
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False)[0]
         return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    ours = type(error).__module__.partition(".")[0] in ("lora", "rewards", "rl", "rollout")
-    return str(error) if ours or isinstance(error, ValueError) else None
+    is_ours = type(error).__module__.partition(".")[0] in ("lora", "rewards", "rl", "rollout")
+    return str(error) if is_ours or isinstance(error, ValueError) else None

@@ -1,4 +1,4 @@
-"""What flows through learning: graded groups go in, a batch of packed rows is learned from, an adapter comes out."""
+"""The values of learning: graded groups go in, a batch of packed rows is learned from, an adapter comes out."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class Row:
     """The input position whose hidden state predicts each target."""
     targets: Int[Tensor, " targets"]
     sequence_ids: Int[Tensor, " targets"]
-    """Which completion of the row each target belongs to, from 0."""
+    """Index of the completion in the row that each target belongs to, from 0."""
     rollout_logprobs: Float[Tensor, " targets"]
     advantages: Float[Tensor, " targets"]
 
@@ -56,18 +56,18 @@ class TrainBatch:
 
 
 class LearnerDied(RuntimeError):
-    """The learner's process ended, or said nothing for `learner.stall_timeout` seconds."""
+    """The learner's process ended, or was silent for `learner.stall_timeout` seconds."""
 
 
 class Learner(Protocol):
     """Owns the trainable adapter and its optimizer."""
 
     async def publish(self) -> Adapter:
-        """The policy as it is now."""
+        """Return the policy as it is now."""
         ...
 
     async def update(self, batch: TrainBatch, *, lr_scale: float = 1.0) -> dict[str, float]:
-        """One optimizer step at `lr_scale` times the configured learning rate; returns the `update/...` metrics.
+        """Take one optimizer step at `lr_scale` times the configured learning rate; return the `update/...` metrics.
 
         A batch without rows changes nothing.
         """
@@ -76,15 +76,18 @@ class Learner(Protocol):
     async def score(
         self, sequences: Sequence[Sequence[int]], *, under: Adapter | Literal["policy", "base"] = "policy"
     ) -> list[list[float]]:
-        """Logprobs of every token but the first, at temperature 1, under the policy, an adapter or the base alone."""
+        """Return logprobs of every token but the first, in nats, at temperature 1.
+
+        They are under the policy as it is now, an adapter, or the base model alone.
+        """
         ...
 
     async def state(self) -> bytes:
-        """All that the next update depends on."""
+        """Return everything that the next update depends on."""
         ...
 
     async def load_state(self, state: bytes) -> None:
-        """The inverse of `state`."""
+        """Take up what `state` returned."""
         ...
 
     async def restart(self) -> None:
@@ -94,7 +97,7 @@ class Learner(Protocol):
         """
 
     async def facts(self) -> Mapping[str, int]:
-        """`trained_parameters` and `model_parameters`."""
+        """Return `trained_parameters` and `model_parameters`."""
         ...
 
     async def close(self) -> None:

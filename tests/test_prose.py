@@ -10,9 +10,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("lora", "rewards", "rollout", "rl")
 NOT_YET = (
-    "rewards", "rl/cli", "rl/cluster", "rl/config.py", "rl/data", "rl/errors.py", "rl/jobs",
-    "rl/launch", "rl/learner", "rl/monitoring", "rl/run", "rl/settings", "rl/sft.py", "rl/shadowing.py", "rl/sweep",
-    "rl/train.py", "rl/types.py",
+    "rewards", "rl/cli", "rl/cluster", "rl/jobs",
+    "rl/launch", "rl/learner", "rl/monitoring", "rl/run", "rl/sft.py", "rl/shadowing.py", "rl/sweep",
+    "rl/train.py",
 )  # fmt: skip
 """Files and directories that the rules are still to reach; a new one does not belong here."""
 

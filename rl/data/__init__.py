@@ -1,4 +1,4 @@
-"""Where problems come from: a source (sums, a file, a hub, a generator) becomes a `Split`, from which steps draw."""
+"""Sources of problems: one of them (sums, a file, a hub, a generator) becomes a `Split`, from which steps draw."""
 
 from rl.data.draw import check_step_size, draw
 from rl.data.files import absolute_paths

@@ -8,9 +8,10 @@ from rl.data.split import Split
 
 
 def load_addition(config: Addition, seed: int) -> Split:
-    """Different sums of two numbers. `a + b` is never trained on where `b + a` is held out.
+    """Make different sums of two numbers. `a + b` is never trained on where `b + a` is held out.
 
-    Raises ValueError when there are too few numbers of that many digits.
+    Raises:
+        ValueError: there are too few numbers of that many digits.
     """
     pairs = _pairs(config, seed)
     held_out = _different(pairs, config.num_held_out)
@@ -24,13 +25,13 @@ def load_addition(config: Addition, seed: int) -> Split:
 
 
 def _different(pairs: list[tuple[int, int]], count: int) -> dict[tuple[int, int], tuple[int, int]]:
-    """The first `count` pairs of which none is another's twin, by what twins have in common."""
-    found: dict[tuple[int, int], tuple[int, int]] = {}
+    """Return the first `count` pairs of which none is another's twin, by what twins have in common."""
+    by_twins: dict[tuple[int, int], tuple[int, int]] = {}
     for a, b in pairs:
-        if len(found) == count:
+        if len(by_twins) == count:
             break
-        found.setdefault(_twins(a, b), (a, b))
-    return found
+        by_twins.setdefault(_twins(a, b), (a, b))
+    return by_twins
 
 
 def _twins(a: int, b: int) -> tuple[int, int]:
@@ -38,7 +39,7 @@ def _twins(a: int, b: int) -> tuple[int, int]:
 
 
 def _pairs(config: Addition, seed: int) -> list[tuple[int, int]]:
-    """Different pairs in random order, enough of them if there are enough at all."""
+    """Return different pairs in random order, enough of them if there are enough at all."""
     numbers = _numbers(config.digits)
     total = len(numbers) ** 2
     # A held-out pair takes at most itself and its twin away from training.

@@ -1,4 +1,4 @@
-"""How a row of somebody's data becomes a problem: which columns are the question and the answer, and what is left."""
+"""The columns of a row of data: which of them are a problem's question and answer, and what becomes of the others."""
 
 import math
 import re
@@ -13,7 +13,9 @@ _COLUMN = re.compile(r"\{([^{}]+)\}")
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Which columns hold what. The others become the problem's metadata, and so does what an answer comes after.
+    """The columns of question and answer.
+
+    The others become the problem's metadata, and so does the text that an answer comes after.
 
     Example: ``Columns(question="{Body} {Question}", answer="Answer")``
     """
@@ -23,7 +25,7 @@ class Columns:
     answer_after: str | None = None
 
     def problem(self, row: Mapping[str, Any], *, id: str, where: str) -> Problem:
-        """The row's problem. Raises ValueError, naming `where` the row is, for missing and unusable columns."""
+        """Return the row's problem. Raises ValueError, naming `where` the row is, for missing and unusable columns."""
         question, used = self._question(row, where)
         answer = whole = _answer_text(column(row, self.answer, where), f"{where}: the answer column {self.answer!r}")
         metadata = {name: value for name, value in row.items() if name not in used and name != self.answer}
@@ -41,7 +43,7 @@ class Columns:
 
 
 def fill(template: str, row: Mapping[str, Any], where: str) -> str:
-    """A text with the row's columns in place of their names in braces, or the one column that `template` names.
+    """Put the row's columns in place of their names in braces, or return the one column that `template` names.
 
     Numbers are written as answers are. Raises ValueError, naming `where` the row is, for missing and unusable columns.
     """
@@ -53,14 +55,14 @@ def fill(template: str, row: Mapping[str, Any], where: str) -> str:
 
 
 def column(row: Mapping[str, Any], name: str, where: str) -> Any:
-    """The value in a column. Raises ValueError naming the columns there are."""
+    """Return the value in a column. Raises ValueError naming the columns there are."""
     if name not in row:
         raise ValueError(f"{where}: there is no column {name!r}; the columns are {', '.join(map(repr, row)) or 'none'}")
     return row[name]
 
 
 def text_column(row: Mapping[str, Any], name: str, where: str) -> str:
-    """The text in a column, without white space around it. Raises ValueError when it is missing, empty or no text."""
+    """Return the text in a column, stripped of white space. Raises ValueError if it is missing, empty or no text."""
     value = column(row, name, where)
     if not isinstance(value, str):
         raise ValueError(f"{where}: column {name!r} must be text, and is {shown(value)}")
@@ -70,9 +72,9 @@ def text_column(row: Mapping[str, Any], name: str, where: str) -> str:
 
 
 def text_after(text: str, marker: str, what: str) -> str:
-    """What follows the last `marker`. Raises ValueError when there is none, or nothing follows."""
-    _, found, rest = text.rpartition(marker)
-    if not found:
+    """Return the text behind the last `marker`. Raises ValueError if there is no marker, or nothing behind it."""
+    _, separator, rest = text.rpartition(marker)
+    if not separator:
         raise ValueError(f"{what} has no {marker!r}, after which the answer is expected: {shown(text)}")
     if not rest.strip():
         raise ValueError(f"{what} is empty after {marker!r}")
@@ -80,7 +82,7 @@ def text_after(text: str, marker: str, what: str) -> str:
 
 
 def shown(value: object, length: int = 60) -> str:
-    """A value as an error message shows it: short, on one line."""
+    """Return a value as an error message shows it: short, on one line."""
     text = repr(value)
     return text if len(text) <= length else text[: length - 3] + "..."
 

@@ -1,4 +1,4 @@
-"""Which problems a step trains on: a pure function of the step, so a resumed run needs no state of the data."""
+"""The problems of a step, as a pure function of the step, so that a resumed run needs no state of the data."""
 
 from collections.abc import Sequence
 from random import Random
@@ -6,7 +6,7 @@ from random import Random
 from rewards.types import Problem
 
 MOST_REPEATED = 1024
-"""Problems of a step, where the data has fewer: it then takes some of them several times."""
+"""Most problems of a step where the data has fewer: it then takes some of them several times."""
 
 
 def check_step_size(problems: Sequence[Problem], count: int) -> None:
@@ -19,7 +19,7 @@ def check_step_size(problems: Sequence[Problem], count: int) -> None:
 
 
 def draw(problems: Sequence[Problem], step: int, count: int, seed: int) -> list[Problem]:
-    """The `count` problems of a step.
+    """Return the `count` problems of a step.
 
     The steps walk through an endless row of epochs. Each epoch is a permutation of its own, so every problem comes once
     an epoch; a step may straddle epochs, and may be longer than one.

@@ -8,7 +8,7 @@ from rl.data.columns import shown
 
 
 def locate(path: str, base: Path) -> Path | None:
-    """The existing file or directory that `path` means, or None. Raises ValueError if that cannot be told."""
+    """Return the existing file or directory that `path` means, or None. Raises ValueError if that cannot be told."""
     try:
         given = Path(path).expanduser()
         for start in (base, Path.cwd()):
@@ -21,32 +21,32 @@ def locate(path: str, base: Path) -> Path | None:
 
 
 def require_file(path: str, base: Path, key: str) -> Path:
-    """The existing file that the configuration's `key` names. Raises ValueError, saying where it looked."""
-    found = locate(path, base)
-    if found is None:
+    """Return the existing file that the configuration's `key` names. Raises ValueError, saying where it looked."""
+    file = locate(path, base)
+    if file is None:
         raise ValueError(f"{key}: there is no file {shown(path)}{_places(path, base)}")
-    if not found.is_file():
-        raise ValueError(f"{key}: {path!r} is {'a directory' if found.is_dir() else 'something else'}, not a file")
-    return found
+    if not file.is_file():
+        raise ValueError(f"{key}: {path!r} is {'a directory' if file.is_dir() else 'something else'}, not a file")
+    return file
 
 
 def require_directory(path: str, base: Path, key: str) -> Path:
-    """The existing directory that the configuration's `key` names. Raises ValueError, saying where it looked."""
-    found = locate(path, base)
-    if found is None:
+    """Return the existing directory that the configuration's `key` names. Raises ValueError, saying where it looked."""
+    directory = locate(path, base)
+    if directory is None:
         raise ValueError(f"{key}: there is no directory {shown(path)}{_places(path, base)}")
-    if not found.is_dir():
+    if not directory.is_dir():
         raise ValueError(f"{key}: {path!r} is a file, not a directory")
-    return found
+    return directory
 
 
 def absolute_paths(config: DataConfig, base: Path) -> DataConfig:
-    """The same configuration with its existing files named from the root, so that it can be written elsewhere."""
+    """Return the same configuration with absolute paths of its existing files, so that it can be written elsewhere."""
     return with_paths(config, lambda path: _absolute(path, base))
 
 
 def with_paths(config: DataConfig, change: Callable[[str], str]) -> DataConfig:
-    """The same configuration with every path (or a hub's id in a path's place) changed."""
+    """Return the same configuration with every path (or a hub's id in a path's place) changed."""
     match config:
         case JsonLines() | Math():
             held_out = None if config.held_out is None else change(config.held_out)
@@ -58,8 +58,8 @@ def with_paths(config: DataConfig, change: Callable[[str], str]) -> DataConfig:
 
 
 def _absolute(path: str, base: Path) -> str:
-    found = locate(path, base)
-    return path if found is None else str(found.resolve())
+    place = locate(path, base)
+    return path if place is None else str(place.resolve())
 
 
 def _places(path: str, base: Path) -> str:

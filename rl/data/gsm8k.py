@@ -15,7 +15,7 @@ MARKER = "####"
 
 
 def load_gsm8k(config: Gsm8k, base: Path) -> Split:
-    """Its train and test files. Raises ValueError naming the file and line of the first unusable problem."""
+    """Read its train and test files. Raises ValueError naming the file and line of the first unusable problem."""
     directory = require_directory(config.path, base, "data.path")
     for name in ("train.jsonl", "test.jsonl"):
         if not (directory / name).is_file():

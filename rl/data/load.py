@@ -1,4 +1,4 @@
-"""From a configuration to a checked split."""
+"""The problems of a run: a configuration becomes a checked split."""
 
 from pathlib import Path
 from typing import assert_never
@@ -14,7 +14,7 @@ from rl.data.split import Split, check_disjoint
 
 
 def load_problems(config: DataConfig, seed: int, base: Path) -> Split:
-    """The problems of a run, the same ones for the same seed.
+    """Load the problems of a run, the same ones for the same seed.
 
     Relative paths start at `base`, the configuration file's directory, and then at the current directory. Raises
     ValueError for everything that is wrong with the data, and when held-out problems are also in the training set.

@@ -27,7 +27,7 @@ def load_math(config: Math, seed: int, base: Path) -> Split:
 
 
 def last_box(text: str) -> str | None:
-    r"""What the last `\boxed{...}` (or `\fbox`, or `\boxed 5`) holds; None without one, or if it never closes."""
+    r"""Return the content of the last `\boxed{...}`, `\fbox` or `\boxed 5`; None without one, or if it never closes."""
     boxes = list(_BOX.finditer(text))
     if not boxes:
         return None

@@ -1,4 +1,4 @@
-"""How a problem becomes the token ids that a policy continues.
+"""Prompts: a problem becomes the token ids that a policy continues.
 
 A few lines of chat, put together from the configuration and written out by the model's own template. The ids are made
 here once, so that the engine that samples and the learner that scores see the same ones.
@@ -38,11 +38,11 @@ class Encoder:
             self._encode(["1 + 1 ="])
 
     def __call__(self, problem: Problem) -> list[int]:
-        """The problem's prompt. Raises ValueError when it is longer than prompts may be."""
+        """Return the problem's prompt. Raises ValueError when it is longer than prompts may be."""
         return self.encode([problem])[0]
 
     def encode(self, problems: Sequence[Problem]) -> list[list[int]]:
-        """The prompts of several problems, encoded together.
+        """Return the prompts of several problems, encoded together.
 
         Raises:
             ValueError: one is longer than prompts may be, or the template refuses it.
@@ -57,7 +57,7 @@ class Encoder:
         return prompts
 
     def longest(self, problems: Sequence[Problem]) -> int:
-        """Tokens of the longest prompt; 0 without problems.
+        """Return the tokens of the longest prompt; 0 without problems.
 
         Every prompt is encoded, because a short text may have the most tokens. Raises ValueError as `encode` does.
         """
@@ -97,12 +97,12 @@ class Encoder:
 
 
 def batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    """Up to `BATCH` of them at a time."""
+    """Yield up to `BATCH` of them at a time."""
     return (items[start : start + BATCH] for start in range(0, len(items), BATCH))
 
 
 def chat(config: PromptConfig, question: str) -> list[Turn]:
-    """The turns before the policy's: system text, worked examples as turns of their own, and the question."""
+    """Return the turns before the policy's: system text, worked examples as turns of their own, and the question."""
     turns = [] if config.system is None else [_turn("system", config.system)]
     for shot in config.shots:
         turns += [_turn("user", shot.question + config.suffix), _turn("assistant", shot.answer)]
@@ -110,7 +110,7 @@ def chat(config: PromptConfig, question: str) -> list[Turn]:
 
 
 def plain_text(config: PromptConfig, question: str) -> str:
-    """The same for a base model: paragraphs, each shot's answer right behind its question."""
+    """Return the same as text, for a base model: paragraphs, each shot's answer right behind its question."""
     parts = [] if config.system is None else [config.system]
     for shot in config.shots:
         asked = shot.question + config.suffix

@@ -12,11 +12,11 @@ from rl.config import ReasoningGym
 from rl.data.split import Split, question_key
 
 TRIES_PER_PROBLEM = 4
-"""How many problems a task is asked for, for each different one that is needed."""
+"""Problems that a task is asked for, for each different one that is needed."""
 
 
 def load_reasoning_gym(config: ReasoningGym, seed: int) -> Split:
-    """Different problems of one task, held-out and training ones generated from seeds of their own.
+    """Make different problems of one task, held-out and training ones generated from seeds of their own.
 
     Raises ValueError for an unknown task, options the task refuses, and a task with too few different problems.
     """
@@ -31,7 +31,7 @@ def load_reasoning_gym(config: ReasoningGym, seed: int) -> Split:
 
 
 def _different(config: ReasoningGym, seed: int, part: str, count: int, asked: set[str]) -> Iterator[Problem]:
-    """Problems whose question was not `asked` before, generated one by one as they are taken."""
+    """Yield problems whose question was not `asked` before, generated one by one as they are taken."""
     # Most tasks seed problem i with seed + i: neighbouring seeds would share nearly all of their problems.
     start = Random(f"reasoning_gym/{config.task}/{part}/{seed}").randrange(2**31)
     entries = _task(config, start, count * TRIES_PER_PROBLEM)
@@ -78,8 +78,8 @@ def _problem(task: str, part: str, number: int, entry: dict[str, Any]) -> Proble
     return Problem(f"{task}/{part}/{number}", str(question).strip(), answer.strip(), dict(entry["metadata"]))
 
 
-def _too_few(config: ReasoningGym, key: str, found: int) -> str:
+def _too_few(config: ReasoningGym, key: str, count: int) -> str:
     return (
-        f"data.{key} = {getattr(config, key)}: {config.task} gave only {found} different problems in "
+        f"data.{key} = {getattr(config, key)}: {config.task} gave only {count} different problems in "
         f"{getattr(config, key) * TRIES_PER_PROBLEM} tries; lower data.{key}, or widen the task with data.options"
     )

@@ -1,4 +1,4 @@
-"""Which held-out problems a run looks at: a sample, because a file may be sorted by subject or level."""
+"""The held-out problems that a run looks at: a sample, because a file may be sorted by subject or level."""
 
 from collections.abc import Sequence
 from random import Random
@@ -7,7 +7,7 @@ from rewards.types import Problem
 
 
 def sample_held_out(problems: Sequence[Problem], count: int, seed: int) -> list[Problem]:
-    """`count` different problems, drawn with equal chances; all of them if there are no more.
+    """Draw `count` different problems with equal chances; all of them if there are no more.
 
     A pure function of its arguments, so every evaluation of a run looks at the same ones; a larger sample begins with
     the smaller.

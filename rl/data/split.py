@@ -19,7 +19,7 @@ class Split:
 
 
 def question_key(question: str) -> str:
-    """What two questions have in common when they are the same but for case and white space."""
+    """Return a key that two questions share if they differ in case and white space alone."""
     return " ".join(question.split()).casefold()
 
 

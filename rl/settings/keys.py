@@ -1,4 +1,4 @@
-"""The names a configuration has, read off its classes: to say where a value belongs and what a wrong name means."""
+"""The names of a configuration, read off its classes: to say where a value belongs and what a wrong name means."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -28,7 +28,7 @@ OTHER_WORDS = {
     "target_modules": "targets",
     "system_prompt": "system",
 }
-"""What other programs call the same thing."""
+"""Other programs' names of keys, and ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Key:
 
     @property
     def types(self) -> tuple[Any, ...]:
-        """The types that its value may have."""
+        """Return the types that its value may have."""
         return _alternatives(self.field.annotation)
 
     @property
@@ -64,17 +64,17 @@ class Key:
 
 @cache
 def all_keys() -> tuple[Key, ...]:
-    """Every key of a run's configuration, those of each data source included."""
+    """Return every key of a run's configuration, those of each data source included."""
     return tuple(_keys(RunConfig, "", None))
 
 
 def find_key(name: str, source: str | None) -> Key | None:
-    """The key of that name in a run with that `data.source`."""
+    """Return the key of that name in a run with that `data.source`."""
     return next((key for key in all_keys() if key.name == _without_numbers(name) and _is_in(key, source)), None)
 
 
 def dotted_name(loc: Sequence[str | int]) -> str:
-    """How a configuration writes the place that pydantic calls `loc`: without its marks for members of unions."""
+    """Return the name that a configuration has for pydantic's `loc`: without its marks for members of unions."""
     name, kind = "", cast("Any", RunConfig)
     for part in loc:
         text, kind = _step(kind, part)
@@ -83,32 +83,32 @@ def dotted_name(loc: Sequence[str | int]) -> str:
 
 
 def hint(name: str, source: str | None) -> str:
-    """What to write instead of a name that does not exist in a run with that `data.source`."""
+    """Say what to write instead of a name that does not exist in a run with that `data.source`."""
     elsewhere = [key.source for key in all_keys() if key.name == _without_numbers(name) and key.source is not None]
     if elsewhere:
-        sources = " or ".join(f'"{other}"' for other in elsewhere)
+        sources = " or ".join(f'"{key_source}"' for key_source in elsewhere)
         return f'it belongs to data.source = {sources}, and the source here is "{source}"'
     near = _nearest(name, source)
     if near:
         return f"did you mean {' or '.join(near)}?"
     table = name.rpartition(".")[0]
-    there = [key.name for key in all_keys() if key.name.rpartition(".")[0] == table and _is_in(key, source)]
-    return f"the keys here are {', '.join(there)}" if there else "rankone has no such table"
+    siblings = [key.name for key in all_keys() if key.name.rpartition(".")[0] == table and _is_in(key, source)]
+    return f"the keys here are {', '.join(siblings)}" if siblings else "rankone has no such table"
 
 
 def _nearest(name: str, source: str | None) -> list[str]:
-    known = {key.name for key in all_keys() if _is_in(key, source)}
-    scores = {candidate: _likeness(_without_numbers(name), candidate) for candidate in known}
+    names = {key.name for key in all_keys() if _is_in(key, source)}
+    scores = {candidate: _likeness(_without_numbers(name), candidate) for candidate in names}
     best = max(scores.values())
     if best < 0.69:  # the same word in a table of an altogether different name scores 0.7
         return []
-    close = {candidate for candidate in known if scores[candidate] > best - 0.1}
+    close = {candidate for candidate in names if scores[candidate] > best - 0.1}
     same_word = {candidate for candidate in close if candidate.rpartition(".")[2] in _words(name)}
     return sorted(same_word or close, key=lambda candidate: (-scores[candidate], candidate))[:3]
 
 
 def _likeness(name: str, candidate: str) -> float:
-    """How alike two dotted names are, the last word counting for more than the table: most slips are in the table."""
+    """Return how alike two dotted names are, 0 to 1. The last word counts for more: most slips are in the table."""
     table, _, leaf = candidate.rpartition(".")
     likest_word = max(_ratio(word, leaf) for word in _words(name))
     return 0.3 * _ratio(name.rpartition(".")[0], table) + 0.7 * likest_word
@@ -135,7 +135,7 @@ def _keys(model: type[BaseModel], prefix: str, source: str | None) -> Iterator[K
 
 
 def _step(kind: Any, part: str | int) -> tuple[str, Any]:
-    """One part of pydantic's path through a value of type `kind`: its text, and the type behind it."""
+    """Follow one part of pydantic's path through a value of type `kind`: its text, and the type behind it."""
     if isinstance(part, int):
         return f"[{part}]", _element(kind)
     if _is_table(kind):
@@ -154,7 +154,7 @@ def _alternatives(annotation: Any) -> tuple[Any, ...]:
 
 
 def _element(annotation: Any) -> Any:
-    """The type of a list's elements, where `annotation` is a list."""
+    """Return the type of a list's elements, where `annotation` is a list."""
     return get_args(annotation)[0] if get_origin(annotation) in (tuple, list) else None
 
 

@@ -18,15 +18,16 @@ from pydantic_core import ErrorDetails
 
 from lora.ordinary_file import read_file
 from rl.config import Addition, RunConfig
+from rl.settings import paths
 from rl.settings.keys import all_keys, dotted_name, find_key, hint
 from rl.settings.toml_text import MOST_BYTES, MOST_DEPTH, NotToml, Table, parse_toml
 
 NONE = "none"
 MOST_PROBLEMS = 20
-"""So many are told at once: of a file that is something else altogether, every line may be one."""
+"""Most that are listed at once: in a file that is something else altogether, every line may be one."""
 BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 MOST_SHOWN = 120
-"""Letters of a name."""
+"""Most letters of a name in a message."""
 
 _KINDS = {
     "int": "a whole number",
@@ -38,35 +39,36 @@ _KINDS = {
     "dict": "a table",
     "model": "a table",
 }
-"""What pydantic's error types are about, by their first word."""
+"""Expected values, by the first word of pydantic's error types."""
 
 
 def load_config(path: str | PathLike[str] | None, overrides: Sequence[str] = ()) -> RunConfig:
     """Return the configuration in a TOML file (without one, the defaults), changed by `a.b=value` overrides in order.
 
-    Raises ValueError with one line for each thing that is wrong.
+    Raises:
+        ValueError: something is wrong; a line for each thing.
     """
     file = None if path is None else Path(path)
     return config_of({} if file is None else read_table(file), file, overrides)
 
 
 def config_of(table: Table, path: Path | None, overrides: Sequence[str] = ()) -> RunConfig:
-    """The configuration that a table says, changed by the overrides, which are put into the table; `path` is where it
-    came from. Raises ValueError as `load_config` does."""
+    """Put the overrides into a table and validate it; `path` is its file. Raises ValueError as `load_config` does."""
     overridden = [_override(table, override) for override in overrides]
     _default_source(table)
     _read_literals(table)
     try:
         return RunConfig.model_validate(table)
     except ValidationError as error:
-        told = list(islice(_problems(error, table, path, overridden), MOST_PROBLEMS + 1))
-        raise ValueError("\n".join(told[:MOST_PROBLEMS] + ["and more"] * (len(told) > MOST_PROBLEMS))) from None
+        lines = list(islice(_problems(error, table, path, overridden), MOST_PROBLEMS + 1))
+        raise ValueError("\n".join(lines[:MOST_PROBLEMS] + ["and more"] * (len(lines) > MOST_PROBLEMS))) from None
 
 
 def dump_config(config: RunConfig) -> str:
-    """The configuration as TOML that `load_config` reads back to an equal one.
+    """Return the configuration as TOML that `load_config` reads back to an equal one.
 
-    Raises ValueError for the text "none" where it would be read back as no value.
+    Raises:
+        ValueError: a value is the text "none", which would be read back as no value.
     """
     return tomlkit.dumps(_table(config, ""))
 
@@ -75,7 +77,7 @@ def dump_config(config: RunConfig) -> str:
 
 
 def read_table(path: Path) -> Table:
-    """A TOML file's table. Raises ValueError, in one line, if there is none."""
+    """Read a TOML file's table. Raises ValueError, in one line, if there is none."""
     try:
         text = read_file(path, MOST_BYTES).decode("utf-8-sig")
     except FileNotFoundError:
@@ -88,20 +90,19 @@ def read_table(path: Path) -> Table:
 
 
 def _override(table: Table, override: str) -> str:
-    """Put one `a.b=value` into the table. The key's name."""
+    """Put one `a.b=value` into the table, and return the key's name."""
     if not _is_text(override):
         raise ValueError(f"--set {_shown_text(override)} is not UTF-8 text")
     name, equals, text = override.partition("=")
     name = name.strip()
-    *parents, leaf = name.split(".")
-    if not equals or not all((*parents, leaf)) or len(parents) >= MOST_DEPTH:
+    parts = name.split(".")
+    if not equals or not all(parts) or len(parts) > MOST_DEPTH:
         raise ValueError(f"--set takes KEY=VALUE, such as lora.rank=4, and got {_shown_text(override)}")
-    for depth, parent in enumerate(parents, start=1):
-        inner: Any = table.setdefault(parent, {})
-        if not isinstance(inner, dict):
-            raise ValueError(f"--set {_brief(override)}: {'.'.join(parents[:depth])} is a value, not a table of them")
-        table = cast("Table", inner)
-    table[leaf] = _value(name, text)
+    value = _value(name, text)
+    try:
+        paths.put(table, name, value)
+    except ValueError as error:
+        raise ValueError(f"--set {_brief(override)}: {error}") from None
     return name
 
 
@@ -111,7 +112,7 @@ def _is_text(override: str) -> bool:
 
 
 def _value(name: str, text: str) -> Any:
-    """What the text of an override means: TOML if it is that and the key is not text anyway, else itself."""
+    """Return the meaning of an override's text: TOML if it is that and the key is not text anyway, else itself."""
     try:
         parsed = parse_toml(f"value = {text}", f"--set {_brief(name)}")
     except NotToml:
@@ -124,33 +125,23 @@ def _value(name: str, text: str) -> Any:
 
 
 def _default_source(table: Table) -> None:
-    """A `[data]` table that names no source is the default source's."""
+    """Give a `[data]` table that names no source the default one."""
     data = table.get("data")
     if isinstance(data, dict):
         cast("Table", data).setdefault("source", Addition().source)
 
 
 def _read_literals(table: Table) -> None:
-    """Replace what TOML and pydantic read otherwise than it is meant: "none", and truth values in place of numbers."""
+    """Replace what TOML and pydantic would misread: "none", and truth values in place of numbers."""
     source = _source(table)
     for key in all_keys():
-        *parents, leaf = key.name.split(".")
-        inner = _inner(table, parents)
-        value = inner.get(leaf)
         if key.source not in (None, source):
             continue
+        value = paths.get(table, key.name)
         if key.nullable and value == NONE:
-            inner[leaf] = None
+            paths.put(table, key.name, None)
         elif key.is_number and isinstance(value, bool):
-            inner[leaf] = str(value).lower()  # pydantic would take true for 1
-
-
-def _inner(table: Table, parents: Sequence[str]) -> Table:
-    """The table at the end of the path; an empty one when there is none."""
-    for parent in parents:
-        inner: Any = table.get(parent)
-        table = cast("Table", inner) if isinstance(inner, dict) else {}
-    return table
+            paths.put(table, key.name, str(value).lower())  # pydantic would take true for 1
 
 
 def _source(table: Table) -> str | None:
@@ -163,7 +154,7 @@ def _source(table: Table) -> str | None:
 
 
 def _problems(error: ValidationError, table: Table, path: Path | None, overridden: Sequence[str]) -> Iterator[str]:
-    """A line for each place in which something is wrong."""
+    """Yield lines for each place in which something is wrong."""
     by_name: dict[str, list[ErrorDetails]] = {}
     for detail in error.errors(include_url=False):
         by_name.setdefault(dotted_name(detail["loc"]), []).append(detail)
@@ -199,8 +190,8 @@ def _explain(name: str, details: Sequence[ErrorDetails], source: str | None) -> 
             sources = dict.fromkeys(f'"{key.source}"' for key in all_keys() if key.source)
             yield f"data.source must be {' or '.join(sources)}, and is {_shown(source)}"
         case _:
-            wanted = dict.fromkeys(_wanted(name, detail, source) for detail in details)
-            yield f"{_brief(name)} must be {' or '.join(wanted)}, and is {_shown(first['input'])}"
+            expected = dict.fromkeys(_expected(name, detail, source) for detail in details)
+            yield f"{_brief(name)} must be {' or '.join(expected)}, and is {_shown(first['input'])}"
 
 
 def _unknown(name: str, value: Any) -> Iterator[str]:
@@ -212,8 +203,8 @@ def _unknown(name: str, value: Any) -> Iterator[str]:
         yield from _unknown(f"{name}.{key}", inner)
 
 
-def _wanted(name: str, detail: ErrorDetails, source: str | None) -> str:
-    """What a value should have been, to follow "must be"."""
+def _expected(name: str, detail: ErrorDetails, source: str | None) -> str:
+    """Return the values that were expected, to follow "must be"."""
     kind, context = detail["type"], detail.get("ctx", {})
     if kind.startswith(("greater_than", "less_than")):
         return _range(name, source) or _bounds(context)
@@ -229,7 +220,7 @@ def _wanted(name: str, detail: ErrorDetails, source: str | None) -> str:
 
 
 def _range(name: str, source: str | None) -> str:
-    """The numbers that a key allows: `at least 1 and at most 9`."""
+    """Return the numbers that a key allows: `at least 1 and at most 9`."""
     key = find_key(name, source)
     limits = [] if key is None else key.field.metadata  # None: an entry of a table with names of its own
     return " and ".join(
@@ -244,7 +235,7 @@ def _bounds(limits: Mapping[str, Any]) -> str:
 
 
 def _brief(name: str) -> str:
-    """A name that may be of any length, and of any characters."""
+    """Shorten a name, which may be of any length and any characters."""
     text = name if name.isprintable() else json.dumps(name)
     return text if len(text) <= MOST_SHOWN else text[: MOST_SHOWN - 3] + "..."
 

@@ -9,16 +9,16 @@ from rewards.json_row import is_deeper
 Table = dict[str, Any]
 
 MOST_BYTES = 2**19
-"""The parser takes seconds for so many."""
+"""Most bytes of a file: the parser takes seconds for so many."""
 MOST_DEPTH = 32
-"""Tables and lists in each other; ours are five deep."""
+"""Deepest nesting of tables and lists; ours are five deep."""
 _NAME = r"""(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*"""
 _LONG_KEY = re.compile(rf"(?:^|[\[{{,])[ \t]*(?:{_NAME}\.[ \t]*){{{MOST_DEPTH}}}", re.MULTILINE)
-"""The parser's time grows with the square of a key's names."""
+"""A key of too many names: the parser's time grows with their square."""
 
 
 def parse_toml(text: str, where: str) -> Table:
-    """The table that the text says, which stands at `where`.
+    """Return the table that the text holds, which stands at `where`.
 
     Raises:
         ValueError: in one line, with the line's number where there is one.
@@ -43,7 +43,7 @@ class NotToml(ValueError):
 
 
 def _syntax_error(where: str, message: str) -> str:
-    found = re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", message, re.DOTALL)
-    if found is None:  # "... (at end of document)"
+    match = re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", message, re.DOTALL)
+    if match is None:  # "... (at end of document)"
         return f"{where}: not TOML: {message}"
-    return f"{where}:{found[2]}: not TOML: {found[1]} at column {found[3]}"
+    return f"{where}:{match[2]}: not TOML: {match[1]} at column {match[3]}"
