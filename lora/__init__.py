@@ -1,0 +1,1 @@
+"""A base model becomes a trainable low-rank adapter and back. Knows no reinforcement learning."""

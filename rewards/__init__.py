@@ -1,0 +1,1 @@
+"""A problem and a completion become a reward. Knows no tensors."""

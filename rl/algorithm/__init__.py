@@ -1,0 +1,1 @@
+"""The mathematics of RL on language models: advantages, objectives, batches, evaluation, guards against failure."""

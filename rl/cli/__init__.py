@@ -1,0 +1,1 @@
+"""The `rankone` command: every sub-command, and the one line that a mistake gets."""

@@ -43,7 +43,7 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on from the newest ch
 
 
 class Which(StrEnum):
-    """Which of a run's adapters."""
+    """The choice among a run's adapters."""
 
     BEST = "best"
     LAST = "last"
@@ -128,7 +128,7 @@ def export_command(
 
 
 def main() -> None:
-    """The console script's entry."""
+    """Run the console script."""
     try:
         app()
     except SystemExit as end:

@@ -1,4 +1,4 @@
-"""The commands about a cluster and what runs on it, from `rankone up` to `rankone report`."""
+"""The commands about a cluster and its jobs, from `rankone up` to `rankone report`."""
 
 import os
 import re
@@ -36,7 +36,7 @@ def up_command(
     port: Annotated[int, typer.Option(help="The head's port for nodes.")] = 6379,
     dashboard_port: Annotated[int, typer.Option(help="The dashboard's port.")] = DASHBOARD_PORT,
     dashboard_host: Annotated[
-        str, typer.Option(help="Whom the dashboard listens to; 0.0.0.0 lets other machines in.")
+        str, typer.Option(help="Interface the dashboard binds to; 0.0.0.0 accepts other machines.")
     ] = "127.0.0.1",
     token: Annotated[
         bool | None,
@@ -101,16 +101,17 @@ def submit_command(
     """Send a run, or a sweep, to a Ray cluster as a job."""
     from rl.jobs.client import Cluster
     from rl.jobs.spec import read_job_spec
+    from rl.jobs.submit import submit
 
-    work = read_job_spec(config, override or [], sft=sft)  # every mistake shows here, not on the cluster
+    spec = read_job_spec(config, override or [], sft=sft)  # every mistake shows here, not on the cluster
     cluster = Cluster(_address(address))
-    name = name or work.name
+    name = name or spec.name
     slug = re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:80].strip("-.") or "run"  # it goes into addresses and paths
-    for model in work.models:
+    for model in spec.models:
         print(f"the model is not sent: every node needs {model}", file=sys.stderr)
-    if work.ignores_local_runtime:
-        print('runtime = "local" is not heeded: a job runs on the cluster', file=sys.stderr)
-    job = cluster.submit(work, name, f"{slug}-{datetime.now():%Y%m%d-%H%M%S}-{os.getpid():x}")
+    if spec.ignores_local_runtime:
+        print('runtime = "local" is ignored: a job runs on the cluster', file=sys.stderr)
+    job = submit(cluster, spec, name, f"{slug}-{datetime.now():%Y%m%d-%H%M%S}-{os.getpid():x}")
     print(f"job {job}\npage {cluster.address}/#/jobs/{job}\nstop it with: rankone stop {job}", flush=True)
     if follow:
         _follow(cluster, job)
@@ -129,9 +130,9 @@ def status_command(job: Id, address: Address = None) -> None:
     """Show one job; the exit status is the job's."""
     from rl.jobs.client import Cluster
 
-    found = Cluster(_address(address)).job(job)
-    print(f"{found.id}  {found.status}  {found.message}")
-    raise typer.Exit(found.exit_code if found.over else 0)
+    info = Cluster(_address(address)).job(job)
+    print(f"{info.id}  {info.status}  {info.message}")
+    raise typer.Exit(info.exit_code if info.over else 0)
 
 
 @one_line_errors
@@ -154,9 +155,9 @@ def stop_command(job: Id, address: Address = None) -> None:
     """End a job so that its run can be resumed, and wait until it has ended."""
     from rl.jobs.client import Cluster
 
-    found = Cluster(_address(address)).stop(job)
-    print(f"{found.id}  {found.status}")
-    raise typer.Exit(0 if found.over else 1)
+    info = Cluster(_address(address)).stop(job)
+    print(f"{info.id}  {info.status}")
+    raise typer.Exit(0 if info.over else 1)
 
 
 @one_line_errors
@@ -167,9 +168,10 @@ def fetch_command(
 ) -> None:
     """Copy a job's metrics, its curve and its best adapter here."""
     from rl.jobs.client import Cluster
+    from rl.jobs.fetch import fetch
 
     target = out or Path(job)
-    if not Cluster(_address(address)).fetch(job, target):
+    if not fetch(Cluster(_address(address)).page, job, target):
         print("the run has no adapter yet: there will be one after its first evaluation", file=sys.stderr)
     print(target)
 
@@ -196,8 +198,8 @@ def grafana_command(
     from rl.cluster.ray_directory import latest_session
     from rl.monitoring.dashboard.grafana import grafana_dashboard
 
-    told = os.environ.get("RAY_METRICS_GRAFANA_DASHBOARD_OUTPUT_DIR")
-    folder = out or (Path(told) if told else latest_session() / "metrics" / "grafana" / "dashboards")
+    configured = os.environ.get("RAY_METRICS_GRAFANA_DASHBOARD_OUTPUT_DIR")
+    folder = out or (Path(configured) if configured else latest_session() / "metrics" / "grafana" / "dashboards")
     if not folder.is_dir():
         raise ValueError(f"there is no directory {folder}: start Ray first, or name one with --out")
     print(write_atomic(folder / "rankone_grafana_dashboard.json", grafana_dashboard().encode()))
@@ -214,7 +216,7 @@ def watch_command(
     from rl.jobs.client import Cluster
     from rl.jobs.watch import watch
 
-    watch(Cluster(_address(address)), job, Console(), None if once else every)
+    watch(Cluster(_address(address)).page, job, Console(), None if once else every)
 
 
 COMMANDS = {
@@ -225,7 +227,7 @@ COMMANDS = {
 
 
 def jobs_table(jobs: "Sequence[Job]") -> Table:
-    """A line a job. Its name is whatever somebody else gave it."""
+    """Return a table with a line a job. Its name is whatever somebody else gave it."""
     whole = Column("ID", no_wrap=True)  # whoever wants to stop it needs it whole
     table = Table(whole, "name", "status", "started", "lasted", box=None)
     for job in jobs:
@@ -236,22 +238,22 @@ def jobs_table(jobs: "Sequence[Job]") -> Table:
 
 
 def _follow(cluster: "Cluster", job: str) -> None:
-    """Write the job's logs as they come; ends with the job's own exit status. Ctrl-C leaves the job running."""
+    """Write the job's logs as they come, and exit with the job's own status. Ctrl-C leaves the job running."""
 
     def write(lines: str) -> None:
         sys.stdout.write(lines)
         sys.stdout.flush()
 
     try:
-        ended = cluster.follow(job, write)
+        info = cluster.follow(job, write)
     except KeyboardInterrupt:
         print(f"\nthe job goes on; follow it with: rankone logs -f {job}", file=sys.stderr)
         raise typer.Exit(130) from None
-    if ended.status != "SUCCEEDED":
-        print(f"rankone: job {job} {ended.status.lower()}: {ended.message}", file=sys.stderr)
-    if ended.exit_code == 127:
+    if info.status != "SUCCEEDED":
+        print(f"rankone: job {job} {info.status.lower()}: {info.message}", file=sys.stderr)
+    if info.exit_code == 127:
         print("rankone: the cluster's nodes have no rankone on their PATH; install it there", file=sys.stderr)
-    raise typer.Exit(ended.exit_code)
+    raise typer.Exit(info.exit_code)
 
 
 def _address(given: str | None) -> str:

@@ -64,7 +64,7 @@ def _nested(annotation: Any) -> list[tuple[type[BaseModel], bool]]:
     if get_origin(annotation) is tuple:
         return [(model, True) for part in get_args(annotation) for model, _ in _nested(part)]
     if get_origin(annotation) in (Union, UnionType, Annotated):
-        return [found for part in get_args(annotation) for found in _nested(part)]
+        return [table for part in get_args(annotation) for table in _nested(part)]
     return []
 
 

@@ -1,4 +1,4 @@
-"""How a command ends when something is wrong: one clear line, and an exit status."""
+"""The end of a command when something is wrong: one clear line, and an exit status."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ P = ParamSpec("P")
 
 
 def one_line_errors(command: Callable[P, None]) -> Callable[P, None]:
-    """A user's mistake (ValueError) becomes one line and exit status 2, an end that we foresaw one line and status 1.
+    """Print a user's mistake (ValueError) as one line with exit status 2, and a foreseen end as one line with status 1.
 
     `RANKONE_DEBUG=1` shows where it arose.
     """

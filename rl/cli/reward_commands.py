@@ -141,8 +141,11 @@ def _opened(source: Path | None) -> Generator[BinaryIO]:
 
 @contextlib.contextmanager
 def _progress(stream: BinaryIO) -> Generator[tuple[Callable[[int], object], Callable[[str], object]]]:
-    """What to call with a count of lines that are done, and with a message: a bar on stderr, when that is a terminal
-    and the output does not go to the same one. Of a file it shows how far reading is; of a pipe, how many lines."""
+    """Yield functions to call with a count of lines that are done, and with a message.
+
+    They draw a bar on stderr, if that is a terminal and the output does not go to the same one: how far a file is read,
+    or how many lines of a pipe.
+    """
     console = Console(stderr=True)
     if not console.is_terminal or sys.stdout.isatty():
         yield lambda count: None, _complain
@@ -166,13 +169,13 @@ def _progress(stream: BinaryIO) -> Generator[tuple[Callable[[int], object], Call
 
 
 def _size(stream: BinaryIO) -> int | None:
-    """Bytes in a file; None for a pipe."""
+    """Return the bytes in a file; None for a pipe."""
     status = os.fstat(stream.fileno())
     return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
 def _rows(data: Path, limit: int) -> tuple[list[Problem], list[Row]]:
-    """The problems of a file's first lines, and those of them that come with a completion."""
+    """Return the problems of a file's first lines, and those of them that come with a completion."""
     problems, rows = list[Problem](), list[Row]()
     with open_file(data) as lines:
         for number, line in zip(range(1, limit + 1), lines, strict=False):
@@ -187,7 +190,7 @@ def _rows(data: Path, limit: int) -> tuple[list[Problem], list[Row]]:
 
 
 async def _try(config: RewardConfig, problems: list[Problem], rows: list[Row]) -> tuple[str, int]:
-    """The report, and on how many of the rows' own completions the function crashed or hung."""
+    """Return the report, and on how many of the rows' own completions the function crashed or hung."""
     pool = GraderPool(config)
     try:
         report = await preflight(pool, problems)

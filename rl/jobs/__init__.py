@@ -1,0 +1,1 @@
+"""Runs as jobs of a cluster: heads, packages of files, submission, logs, results."""

@@ -1,4 +1,4 @@
-"""Ray clusters of our own: a head whose dashboard shows accuracy curves, and nodes for it."""
+"""Clusters that rankone starts: a head whose dashboard shows accuracy curves, and nodes for it."""
 
 import logging
 import os
@@ -24,20 +24,20 @@ log = logging.getLogger(__name__)
 AGENT_PORT = 52365
 """Ray's own choice."""
 TRIES = 2
-"""What was read from the disk for the first one need not be read again."""
+"""Attempts at a start. A second one need not read from the disk again what the first one read."""
 QUIET: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": "ERROR"}
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """Where a started head answers."""
+    """The addresses of a started head."""
 
     address: str
-    """For nodes and drivers, HOST:PORT."""
+    """HOST:PORT, for nodes and drivers."""
     dashboard: str
-    """For people and jobs."""
+    """http://HOST:PORT, for people and jobs."""
     token: bool
-    """Whether it lets in only who has its token."""
+    """True if it lets in only who has its token."""
 
 
 def start_head(
@@ -70,8 +70,8 @@ def start_head(
         "--head", f"--port={port}", f"--dashboard-host={dashboard_host}", f"--dashboard-port={dashboard_port}",
         "--include-dashboard=true", f"--proxy-server-url={place}",
     ]  # fmt: skip
-    with kill_on_failure() as mark:
-        _ray_start(arguments, environment, temp_dir, mark)
+    with kill_on_failure() as tag:
+        _ray_start(arguments, environment, temp_dir, tag)
         address = f"{_own_address()}:{port}"
         ray.init(address, **QUIET)
         try:
@@ -90,12 +90,12 @@ def join_cluster(address: str, temp_dir: str | None = None) -> None:
         ClusterStartError: Ray says no.
     """
     require_head(address)
-    with kill_on_failure() as mark:
-        _ray_start([f"--address={address}"], {"RAY_worker_niceness": "0"}, temp_dir, mark)
+    with kill_on_failure() as tag:
+        _ray_start([f"--address={address}"], {"RAY_worker_niceness": "0"}, temp_dir, tag)
 
 
 def attach_page(port: int) -> str:
-    """Start the page on a cluster that is there already; its address on the head."""
+    """Start the page on a cluster that is there already; return its address on the head."""
     join(os.environ.get("RAY_ADDRESS", "auto"), **QUIET)
     try:
         return start_host(port)
@@ -104,42 +104,42 @@ def attach_page(port: int) -> str:
 
 
 def _ray_start(
-    arguments: Sequence[str], environment: Mapping[str, str], temp_dir: str | None, mark: Mapping[str, str]
+    arguments: Sequence[str], environment: Mapping[str, str], temp_dir: str | None, tag: Mapping[str, str]
 ) -> None:
-    """`ray start`, again if the machine was too busy for the first time; what is started has the mark."""
+    """Run `ray start`, again if the machine was too busy for the first time. Its processes carry the tag."""
     for tries_left in reversed(range(TRIES)):
-        said = _try_ray_start(arguments, {**environment, **mark}, temp_dir)
-        if said is None:
+        output = _try_ray_start(arguments, {**environment, **tag}, temp_dir)
+        if output is None:
             return
-        if found := mismatch(said):
-            raise ValueError(found)
-        if "timed out during startup" not in said:
-            raise ClusterStartError(f"ray start failed: {_telling(said)}")
+        if versions := mismatch(output):
+            raise ValueError(versions)
+        if "timed out during startup" not in output:
+            raise ClusterStartError(f"ray start failed: {_error_line(output)}")
         if tries_left:
             log.warning("this machine was too busy for Ray to start within its 15 s; trying again")
-            kill_tagged(mark)
+            kill_tagged(tag)
     raise ClusterStartError(TOO_BUSY)
 
 
 def _try_ray_start(arguments: Sequence[str], environment: Mapping[str, str], temp_dir: str | None) -> str | None:
-    """What it said, if it failed."""
+    """Return what it printed if it failed, else None."""
     beside = Path(sys.executable).parent
     # Jobs run `rankone` and `python` from the path that the node was started with.
     path = os.pathsep.join([str(beside), os.environ.get("PATH", "")])
     command = [str(beside / "ray"), "start", *arguments, f"--dashboard-agent-listen-port={_agent_port()}"]
     command.append("--disable-usage-stats")
     command.append(f"--temp-dir={session_directory() if temp_dir is None else temp_dir}")
-    ended = subprocess.run(
+    result = subprocess.run(
         command, env={**os.environ, **environment, "PATH": path}, capture_output=True, text=True, check=False
     )
-    return ended.stdout + ended.stderr if ended.returncode else None
+    return result.stdout + result.stderr if result.returncode else None
 
 
-def _telling(said: str) -> str:
-    """The line that says what went wrong."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    telling = [line for line in lines if re.search(r"error|fail|unable|cannot|can't", line, re.IGNORECASE)] or lines
-    return telling[-1] if telling else "it said nothing"
+def _error_line(output: str) -> str:
+    """Return the line that says what went wrong."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    errors = [line for line in lines if re.search(r"error|fail|unable|cannot|can't", line, re.IGNORECASE)] or lines
+    return errors[-1] if errors else "it said nothing"
 
 
 def _require_free(port: int) -> None:
@@ -158,8 +158,10 @@ def _is_free(port: int) -> bool:
 
 
 def _agent_port() -> int:
-    """Where the node's agent takes jobs. Without one, because another node of this machine has it, Ray says nothing and
-    starts no job."""
+    """Return the port on which the node's agent takes jobs.
+
+    Where another node of this machine has it already, Ray would say nothing and start no job.
+    """
     return AGENT_PORT if _is_free(AGENT_PORT) else _free_port()
 
 

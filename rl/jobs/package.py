@@ -1,6 +1,7 @@
-"""What a run on a cluster needs from this machine, in one folder: its configuration, its data, its reward's source.
+"""The files that a run on a cluster needs from this machine, in one folder: configuration, data, reward functions.
 
-Not the model, which every node finds or loads itself, nor anything else that lies beside the configuration: no `.venv`,
+The model is not among them, because every node finds or loads it itself, nor is anything else that lies beside the
+configuration: no `.venv`,
 no cache, no earlier runs. So there is nothing to ignore, and nothing that an ignore file could leave out in silence.
 """
 
@@ -19,12 +20,13 @@ from rl.run.warm_start import absolute_init
 from rl.settings.toml import dump_config
 
 MAX_BYTES = 100 * 2**20
-"""What Ray takes as a job's directory; more it refuses with a bare HTTP 413."""
+"""Largest directory of a job that Ray takes; more it refuses with a bare HTTP 413."""
 REWARDS = "reward_files"
-"""Where files with reward functions go, and the neighbours that they import. Ray puts the folder itself before all else
-on Python's path: there a `rewards.py` would be taken for our package, and a `random.py` for Python's."""
+"""Folder of files with reward functions, and of the neighbours that they import. Ray puts the job's folder before all
+else on Python's path: there a `rewards.py` would be taken for our package, and a `random.py` for Python's."""
 NOT_SENT = (".gitignore", ".rayignore", ".git")
-"""Ray heeds the first two wherever they lie, and would leave data behind without a word. The third it never sends."""
+"""Names that are left out. Ray obeys the first two wherever they lie, and would leave data behind without a word; it
+never sends the third."""
 
 
 def write_job(config: RunConfig, base: Path, folder: Path) -> None:
@@ -46,10 +48,10 @@ class JobPackage:
         self._folder = folder
         self._base = base
         self._places: dict[Path, str] = {}
-        """Where in the folder a file or directory went."""
+        """Place in the folder of each file or directory that is in it."""
 
     def add(self, config: RunConfig) -> RunConfig:
-        """Put in what a run needs; its configuration with the new places.
+        """Put in what a run needs, and return its configuration with the new places.
 
         Raises:
             ValueError: as `write_job`, or two different files would have one place.
@@ -57,19 +59,18 @@ class JobPackage:
         data = with_paths(config.data, self._copied)
         reward = self._add_reward(config.reward)
         model = config.model
-        if (
-            here := Path(model.name)
-        ).is_dir():  # one that all nodes share, or each has: its place is not ours to choose
-            model = replaced(model, name=str(here.resolve()))
+        directory = Path(model.name)
+        if directory.is_dir():  # one that all nodes share, or each has: its place is not ours to choose
+            model = replaced(model, name=str(directory.resolve()))
         lora = self._add_init(absolute_init(config.lora, self._base))
         return replaced(config, model=model, data=data, reward=reward, lora=lora)
 
     def _copied(self, path: str) -> str:
-        """The new place of a file or directory of data."""
-        found = locate(path, self._base)
-        if found is None:
+        """Copy a file or directory of data, and return its new place."""
+        original = locate(path, self._base)
+        if original is None:
             return path  # a hub's id
-        source = found.resolve()
+        source = original.resolve()
         if source in self._places:
             return self._places[source]
         check_size(source)
@@ -83,7 +84,7 @@ class JobPackage:
         return place
 
     def _add_init(self, lora: LoraConfig) -> LoraConfig:
-        """The adapter that the run begins from, and the configuration with its new place."""
+        """Copy the adapter that the run begins from, and return the configuration with its new place."""
         if lora.init is None:
             return lora
         source = Path(lora.init)
@@ -92,7 +93,7 @@ class JobPackage:
         return replaced(lora, init=self._places[source])
 
     def _add_reward(self, reward: RewardConfig) -> RewardConfig:
-        """The user's own modules that the reward functions are made of, and the configuration with their new places."""
+        """Copy the user's modules with reward functions, and return the configuration with their new places."""
         for term in load_terms(reward):
             home = self._folder / REWARDS if _is_file(term.name) else self._folder
             for name in term.modules:
@@ -108,9 +109,9 @@ class JobPackage:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(source, target)
 
-    def _place_of(self, source: Path, wanted: str) -> str:
-        """A place that nothing else has, near the one that is wanted."""
-        place = Path(wanted)
+    def _place_of(self, source: Path, preferred: str) -> str:
+        """Return a place that nothing else has, near the preferred one."""
+        place = Path(preferred)
         while str(place) in self._places.values():
             place = place.with_name(f"_{place.name}")
         self._places[source] = str(place)
@@ -118,7 +119,7 @@ class JobPackage:
 
 
 def _place(name: str, source: Path) -> Path:
-    """Where an import of that name will look for it."""
+    """Return the place where an import of that name will look for it."""
     if name.startswith("rankone_reward_"):  # loaded by its path, not by a name
         return Path(source.name)
     parts = Path(*name.split("."))
@@ -126,7 +127,7 @@ def _place(name: str, source: Path) -> Path:
 
 
 def _there(function: str) -> str:
-    """`some/where/my_rewards.py:brevity` as the job names it."""
+    """Return the job's name of `some/where/my_rewards.py:brevity`."""
     place, colon, attribute = function.rpartition(":")
     return f"{REWARDS}/{Path(place).name}{colon}{attribute}" if _is_file(function) else function
 

@@ -1,4 +1,4 @@
-"""Processes that can be found again by a mark that they inherited: what a failed start left is ended, and no more."""
+"""Processes that carry a tag in their environment, so that a failed start can end those it left, and no others."""
 
 import os
 import secrets
@@ -14,34 +14,37 @@ PATIENCE_S = 10.0
 
 @contextmanager
 def kill_on_failure() -> Generator[dict[str, str]]:
-    """What to add to the environment of processes that are to be gone if the block fails or is interrupted."""
-    mark = {TAG: secrets.token_hex(8)}
+    """Yield variables for the environment of processes that must be gone if the block fails or is interrupted."""
+    tag = {TAG: secrets.token_hex(8)}
     try:
-        yield mark
+        yield tag
     except BaseException:
-        kill_tagged(mark)
+        kill_tagged(tag)
         raise
 
 
-def kill_tagged(mark: Mapping[str, str]) -> None:
-    """Kill whatever was started with that mark, and wait until it is gone."""
+def kill_tagged(tag: Mapping[str, str]) -> None:
+    """Kill all processes that were started with that tag, and wait until they are gone."""
     deadline = time.monotonic() + PATIENCE_S
-    while (found := find_tagged(mark)) and time.monotonic() < deadline:
-        for process in found:
+    while (tagged := find_tagged(tag)) and time.monotonic() < deadline:
+        for process in tagged:
             try:
                 process.kill()
             except psutil.Error:  # it was quicker
                 continue
-        psutil.wait_procs(found, timeout=1)
+        psutil.wait_procs(tagged, timeout=1)
 
 
-def find_tagged(mark: Mapping[str, str]) -> list[psutil.Process]:
-    """All processes with that mark, except this one. Those of other users do not show theirs, and have none of ours."""
-    found: list[psutil.Process] = []
+def find_tagged(tag: Mapping[str, str]) -> list[psutil.Process]:
+    """Return all processes with that tag, except this one.
+
+    Other users' environments are unreadable, and cannot carry our tag.
+    """
+    tagged: list[psutil.Process] = []
     for process in psutil.process_iter():
         try:
-            if process.pid != os.getpid() and process.environ().get(TAG) == mark[TAG]:
-                found.append(process)
+            if process.pid != os.getpid() and process.environ().get(TAG) == tag[TAG]:
+                tagged.append(process)
         except psutil.Error:
             continue
-    return found
+    return tagged

@@ -1,4 +1,4 @@
-"""What a job is to do: one of our commands, read and checked here as that command would read and check it there."""
+"""The work of a job: one of our commands, read and checked here as that command would read and check it there."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,14 +28,14 @@ class JobSpec:
 
     @property
     def models(self) -> list[Path]:
-        """Directories of models, which are not sent."""
+        """The directories of models, which are not sent."""
         return sorted(
             {Path(config.model.name).resolve() for config in self.configs if Path(config.model.name).is_dir()}
         )
 
     @property
     def ignores_local_runtime(self) -> bool:
-        """Whether a file says that all is to be in one process, which a job does not heed: it is on a cluster."""
+        """True if a configuration explicitly sets `runtime = "local"`, which jobs ignore: they run on a cluster."""
         return any(not config.on_ray for config in self.configs)
 
 

@@ -1,4 +1,4 @@
-"""The page of curves in a terminal."""
+"""The page of curves, shown in a terminal."""
 
 import time
 from collections.abc import Sequence
@@ -9,7 +9,8 @@ from rich.live import Live
 from rich.table import Column, Table
 from rich.text import Text
 
-from rl.jobs.client import Cluster, ClusterError
+from rl.jobs.errors import ClusterError
+from rl.jobs.page_client import PageClient
 from rl.monitoring.plain_text import plain
 from rl.monitoring.progress import shares, sparkline
 
@@ -20,16 +21,16 @@ WIDE = 120
 """Columns that a terminal needs for the settings too."""
 
 
-def watch(cluster: Cluster, job: str | None, console: Console, every: float | None) -> None:
-    """Show the runs, or one of them, again every so many seconds until none runs; once if `every` is None.
+def watch(page: PageClient, job: str | None, console: Console, every: float | None) -> None:
+    """Show the runs, or one of them, every so many seconds until none runs; once if `every` is None.
 
-    A cluster that does not answer for a while is waited for, once it has answered.
+    A cluster that has answered once is waited for when it stops answering.
 
     Raises:
         ClusterError: it does not answer at first.
         ValueError: it has no page, or knows no such run.
     """
-    runs = _look(cluster, job)
+    runs = _runs(page, job)
     if every is None or not console.is_terminal:
         console.print(view(runs, console.width), markup=False)
         return
@@ -37,14 +38,14 @@ def watch(cluster: Cluster, job: str | None, console: Console, every: float | No
         while any(run["state"] == "running" for run in runs):
             time.sleep(every)
             try:
-                runs = _look(cluster, job)
+                runs = _runs(page, job)
                 live.update(view(runs, console.width), refresh=True)
             except ClusterError as error:
                 live.update(Group(view(runs, console.width), Text(f"{error}; trying again", "red")), refresh=True)
 
 
 def view(runs: Sequence[dict[str, Any]], width: int = 80) -> RenderableType:
-    """A line a run: its state, its curve as bars and in numbers, and how far it is.
+    """Return a table with a line a run: its state, its curve as bars and in numbers, and how far it is.
 
     The curve is of held-out accuracy, or of log-loss, in nats a token, where a supervised run has nothing else.
     """
@@ -69,7 +70,7 @@ def view(runs: Sequence[dict[str, Any]], width: int = 80) -> RenderableType:
 
 
 def _curve(run: dict[str, Any]) -> tuple[str, str, str]:
-    """The bars, the latest value and the best one."""
+    """Return the bars, the latest value and the best one."""
     if values := [accuracy for _, _, accuracy in run["curve"]]:
         return sparkline(values, CURVE_WIDTH), f"{values[-1]:.3f}", f"{run['best']:.3f}"
     if values := [nats for _, _, nats in run["loss"] if nats is not None]:
@@ -78,9 +79,8 @@ def _curve(run: dict[str, Any]) -> tuple[str, str, str]:
     return "", "", ""
 
 
-def _look(cluster: Cluster, job: str | None) -> list[dict[str, Any]]:
-    runs = cluster.runs()
-    mine = [run for run in runs if job in (None, run["id"], run["submission_id"])]
-    if job is not None and not mine:
+def _runs(page: PageClient, job: str | None) -> list[dict[str, Any]]:
+    runs = [run for run in page.runs() if job in (None, run["id"], run["submission_id"])]
+    if job is not None and not runs:
         raise ValueError(f"the cluster's page knows no run {job}; `rankone watch` shows those that it knows")
-    return mine
+    return runs

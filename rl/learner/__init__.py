@@ -1,0 +1,1 @@
+"""Gradients and the optimizer: policies on one base model, on one device or many."""

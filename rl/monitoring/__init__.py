@@ -1,0 +1,1 @@
+"""Views of a run: terminal, curves, trackers, Ray metrics and the dashboard page."""

@@ -1,4 +1,4 @@
-"""What is only for show, a picture or a line of progress, must not end a run, nor hide what ended it."""
+"""Work that is only for show, a picture or a line of progress: its failure ends no run, and hides no other error."""
 
 import logging
 from collections.abc import Generator

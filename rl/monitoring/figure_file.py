@@ -1,6 +1,7 @@
 """Figures of matplotlib's, without its state that all figures of a process share, and as files."""
 
 import io
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,32 @@ def new_figure(width: float, height: float) -> Any:
     return figure
 
 
+def steps_figure(
+    metrics: Sequence[Mapping[str, Any]],
+    *,
+    sampled: tuple[str, str],
+    held_out: tuple[str, str],
+    legend: str,
+    **axis: Any,
+) -> Any:
+    """Return a figure of two metrics, each with its label, against the step.
+
+    The metric of the step's own completions is a thin grey line, the held-out one a green line with a point a value.
+    `axis` are matplotlib's properties of the axes, `legend` the corner of the legend.
+    """
+    figure = new_figure(7, 4)
+    axes = figure.add_subplot()
+    styles = ({"color": "0.7", "linewidth": 1.2}, {"color": "tab:green", "marker": "o", "linewidth": 2})
+    for (name, label), style in zip((sampled, held_out), styles, strict=True):
+        if points := [(row["step"], row[name]) for row in metrics if name in row]:
+            axes.plot(*zip(*points, strict=True), label=label, **style)
+    axes.set(xlabel="step", **axis)
+    axes.grid(alpha=0.3)
+    if axes.lines:
+        axes.legend(loc=legend, frameon=False)
+    return figure
+
+
 def png(figure: Any) -> bytes:
     """Return the figure as the content of a PNG file."""
     content = io.BytesIO()
@@ -30,7 +57,7 @@ class Plot:
 
     def __init__(self, figure: Any) -> None:
         self.figure = figure
-        """Of matplotlib's."""
+        """A `Figure` of matplotlib's."""
 
     def save(self, file: str | PathLike[str]) -> Path:
         """Write it as a PNG, and return the file."""

@@ -1,28 +1,25 @@
-"""What a person sees while a run goes on: a live display on a terminal, log lines anywhere else."""
+"""Progress of a run: a live display on a terminal, log lines anywhere else."""
 
 import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
-from rich.console import Group as Stack
-from rich.live import Live
-from rich.panel import Panel
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.console import Console, RenderableType
+from rich.progress import TextColumn
 from rich.table import Table
 from rich.text import Text
 
 from rl.algorithm.evaluate import Evaluation
 from rl.monitoring.plain_text import plain
-from rl.run.sinks import Ended, Sink
+from rl.monitoring.terminal import LivePanel, StepLines
 from rl.types import Group
 
 BARS = "▁▂▃▄▅▆▇█"
 
 
 def sparkline(values: Sequence[float], width: int = 40) -> str:
-    """Values between 0 and 1 as bars, the last `width` of them; a gap for what is no number."""
+    """Draw values between 0 and 1 as bars, the last `width` of them; a gap for what is no number."""
     return "".join(
         BARS[min(len(BARS) - 1, max(0, int(min(1.0, value) * len(BARS))))] if value > -math.inf else " "
         for value in values[-width:]
@@ -30,44 +27,32 @@ def sparkline(values: Sequence[float], width: int = 40) -> str:
 
 
 def shares(values: Sequence[float]) -> list[float]:
-    """The values by the largest of them that is finite."""
+    """Divide the values by the largest finite one."""
     largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0) or 1.0
     return [value / largest for value in values]
 
 
-class LogLines(Sink):
-    """One line an evaluation and one a step, readable on a cluster job's page."""
+class LogLines(StepLines):
+    """One line an evaluation and one a step."""
 
     def __init__(self, console: Console, num_steps: int, curve: Sequence[float] = ()) -> None:
-        self._console = console
-        self._num_steps = num_steps
+        super().__init__(console, num_steps)
         self._curve = list(curve)
 
     def on_eval(self, step: int, evaluation: Evaluation) -> None:
         self._curve.append(evaluation.accuracy)
-        self._print(
-            f"step {step:4d}/{self._num_steps}  held-out accuracy {evaluation.accuracy:.3f}  {sparkline(self._curve)}"
-        )
+        self._print(step, f"held-out accuracy {evaluation.accuracy:.3f}  {sparkline(self._curve)}")
 
     def on_step(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None:
         if "reward/mean" in metrics:
-            self._print(
-                f"step {step:4d}/{self._num_steps}  reward {metrics['reward/mean']:.3f}  "
-                f"{metrics['throughput/sample_tokens_per_s']:.0f} tokens/s  {_phases(metrics)}"
-            )
-
-    def close(self, ended: Ended) -> None:
-        """Nothing to release."""
-
-    def _print(self, line: str) -> None:
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+            speed = metrics["throughput/sample_tokens_per_s"]
+            self._print(step, f"reward {metrics['reward/mean']:.3f}  {speed:.0f} tokens/s  {_phases(metrics)}")
 
 
-class LiveDisplay(Sink):
+class LiveDisplay(LivePanel):
     """Step, reward, held-out accuracy, tokens a second and time left, and now and then what the model wrote."""
 
     def __init__(self, console: Console, title: str, num_steps: int, first: int, curve: Sequence[float] = ()) -> None:
-        self._title = title
         self._num_steps = num_steps
         self._first = first
         self._started = time.monotonic()
@@ -75,16 +60,7 @@ class LiveDisplay(Sink):
         self._rewards: list[float] = []
         self._metrics: dict[str, float] = {}
         self._sample: Group | None = None
-        self._bar = Progress(
-            TextColumn("step"),
-            MofNCompleteColumn(),
-            BarColumn(bar_width=None),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}"),
-        )
-        self._task = self._bar.add_task("", total=num_steps, completed=first, left="")
-        self._live = Live(get_renderable=self._render, console=console, refresh_per_second=2)
-        self._live.start()
+        super().__init__(console, title, num_steps, first, TextColumn("{task.fields[left]}"))
 
     def on_eval(self, step: int, evaluation: Evaluation) -> None:
         self._curve.append(evaluation.accuracy)
@@ -97,16 +73,13 @@ class LiveDisplay(Sink):
             self._sample = groups[step % len(groups)]
             self._bar.update(self._task, completed=step + 1, left=self._left(step + 1))
 
-    def close(self, ended: Ended) -> None:
-        self._live.stop()
-
     def _left(self, done: int) -> str:
         per_step = (time.monotonic() - self._started) / (done - self._first)
         minutes, seconds = divmod(round(per_step * (self._num_steps - done)), 60)
         return f"{minutes}:{seconds:02d} left"
 
-    def _render(self) -> Panel:
-        return Panel(Stack(self._bar, self._numbers(), *self._written()), title=plain(self._title), title_align="left")
+    def _body(self) -> Sequence[RenderableType]:
+        return [self._numbers(), *self._written()]
 
     def _numbers(self) -> Table:
         table = Table.grid(padding=(0, 2))

@@ -24,7 +24,7 @@ LABELS = ("run", "policy", "model", "submission_id")
 
 
 def metric_name(name: str) -> str:
-    """`eval/accuracy` as `rankone_eval_accuracy`."""
+    """Return `rankone_eval_accuracy` for `eval/accuracy`."""
     return "rankone_" + re.sub(r"\W", "_", name)
 
 
@@ -45,7 +45,7 @@ class RayMetrics(Sink):
         threading.Thread(target=self._beat, name="ray-metrics", daemon=True).start()
 
     def on_eval(self, step: int, evaluation: Evaluation) -> None:
-        """Its numbers come with the step's."""
+        """Do nothing: the figures come with the step's."""
 
     def on_step(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None:
         with self._lock:

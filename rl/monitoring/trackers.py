@@ -47,7 +47,7 @@ class WeightsAndBiases(Sink):
         )
 
     def on_eval(self, step: int, evaluation: Evaluation) -> None:
-        """Its numbers come with the step's."""
+        """Do nothing: the figures come with the step's."""
 
     def on_step(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None:
         self._run.log(dict(metrics), step=step)
@@ -63,18 +63,18 @@ class MLflow(Sink):
         from mlflow.tracking import MlflowClient
 
         self._client: Any = MlflowClient()
-        found = self._client.get_experiment_by_name(config.mlflow)
-        experiment = found.experiment_id if found else self._client.create_experiment(config.mlflow)
+        existing = self._client.get_experiment_by_name(config.mlflow)
+        experiment = existing.experiment_id if existing else self._client.create_experiment(config.mlflow)
         place = info.run_path.replace("'", "")
         runs = self._client.search_runs([experiment], f"tags.place = '{place}'", max_results=1)
-        known = runs[0] if runs else self._client.create_run(experiment, tags={"place": place}, run_name=info.name)
-        self._id = known.info.run_id
+        run = runs[0] if runs else self._client.create_run(experiment, tags={"place": place}, run_name=info.name)
+        self._id = run.info.run_id
         self._client.update_run(self._id, status="RUNNING")
         for name, value in info.settings.items():
             self._client.log_param(self._id, name, value)
 
     def on_eval(self, step: int, evaluation: Evaluation) -> None:
-        """Its numbers come with the step's."""
+        """Do nothing: the figures come with the step's."""
 
     def on_step(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None:
         for name, value in metrics.items():
@@ -86,7 +86,7 @@ class MLflow(Sink):
 
 
 TRACKERS: dict[str, Callable[[RunConfig, RunInfo], Sink]] = {"wandb": WeightsAndBiases, "mlflow": MLflow}
-"""By the name of the setting, which is also the library's."""
+"""Trackers by the name of their setting, which is also the library's."""
 
 
 def check_trackers(config: RunConfig) -> None:

@@ -1,0 +1,1 @@
+"""A run as a directory: configuration, metrics, checkpoints, its lock and its export."""

@@ -1,4 +1,4 @@
-"""Checkpoints: a file each, whole or not there, with a checksum; a damaged one is passed over for the one before it."""
+"""Checkpoints: one file each, whole or absent, with a checksum; a damaged one is skipped for the one before."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ BEST = "best"
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """All steps before `step` are done; `state` is what `Learner.state` gave then.
+    """A point to go on from: the steps before `step` are done, and `state` is what `Learner.state` gave then.
 
     Draws, seeds and the place in the metrics file all follow from the step.
     """
@@ -39,7 +39,7 @@ def save(directory: Path, checkpoint: Checkpoint) -> Path:
 
 
 def file_name(step: int) -> str:
-    """The file of that step's checkpoint."""
+    """Return the name of that step's file."""
     return f"step-{step:06d}"
 
 
@@ -49,12 +49,12 @@ def save_best(directory: Path, checkpoint: Checkpoint) -> Path:
 
 
 def best(directory: Path) -> Checkpoint | None:
-    """What `save_best` kept last, if it is whole."""
+    """Return what `save_best` kept last, if it is whole."""
     return _read_whole(directory / BEST) if os.path.lexists(directory / BEST) else None
 
 
 def newest(directory: Path) -> Checkpoint | None:
-    """The newest whole checkpoint; None if there is none at all.
+    """Return the newest whole checkpoint; None if there is none at all.
 
     Raises:
         ValueError: there are checkpoints, and all of them are damaged.
@@ -98,13 +98,13 @@ def _read(candidate: Path) -> Checkpoint:
 
 
 def _digest(checkpoint: Checkpoint) -> str:
-    """Over all that is read back."""
+    """Return a checksum of everything that is read back."""
     digest = hashlib.sha256(f"{checkpoint.step}\n".encode())
     digest.update(checkpoint.state)
     return digest.hexdigest()
 
 
 def _all(directory: Path) -> list[Path]:
-    """Oldest first."""
+    """Return the files of checkpoints, the oldest first."""
     numbered = [(path.name.removeprefix("step-"), path) for path in directory.glob("step-*")]
     return [path for _, path in sorted((int(step), path) for step, path in numbered if step.isdecimal())]

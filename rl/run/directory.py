@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class RunDirectory:
-    """The files of one run, and how to read them back."""
+    """The files of one run, and what is read back from them."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -93,7 +93,7 @@ class RunDirectory:
             yield
 
     def reconfigure(self, config: RunConfig) -> list[str]:
-        """Go on with this configuration from now on; what is different, in words.
+        """Go on with this configuration from now on; return what is different, in words.
 
         Raises:
             ValueError: with it, the checkpoints would be another policy's.
@@ -137,8 +137,10 @@ class RunDirectory:
                     scratch.unlink(missing_ok=True)
 
     def truncate_from(self, step: int) -> None:
-        """Drop what was written about `step` and later ones: they are about to be done again. What is about no step
-        is dropped too, and the log says so."""
+        """Drop what was written about `step` and later ones, which are about to be done again.
+
+        Lines about no step are dropped too, and the log says so.
+        """
         for file, read, is_right in (
             (self.metrics_file, read_metrics, is_metrics),
             (self.samples_file, read_samples, is_row),
@@ -170,8 +172,7 @@ def holds_run(path: Path) -> bool:
 
 
 def check_kinds(path: Path) -> None:
-    """Raises ValueError if something else has the name of a run's file or directory: a directory, a FIFO, a link to
-    nothing."""
+    """Raises ValueError if something else, such as a FIFO or a dead link, has the name of a run's file or directory."""
     try:
         for name in FILES:
             require_file(path / name)

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 NAME = ".lock"
 SWEEP = "sweep.toml"
-"""Its being there makes a directory a sweep's, and those below it its runs'."""
+"""A file by which a directory is known as a sweep's, and those below it as its runs'."""
 
 
 class InUse(ValueError):

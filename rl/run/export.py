@@ -17,8 +17,12 @@ from rl.config import replaced
 
 
 def find_adapter(source: Path, which: Literal["best", "last"] = "best") -> Adapter:
-    """The adapter in a run's directory, or in a PEFT directory. Raises ValueError if there is none, OSError if the
-    directory cannot be looked into."""
+    """Return the adapter in a run's directory, or in a PEFT directory.
+
+    Raises:
+        ValueError: there is none.
+        OSError: the directory cannot be looked into.
+    """
     inside = source / "adapters" / which
     if inside.is_dir():
         return read_peft(inside, run=source.resolve().name)
@@ -28,13 +32,13 @@ def find_adapter(source: Path, which: Literal["best", "last"] = "best") -> Adapt
 
 
 def untrained_adapter(model: ModelConfig, lora: LoraConfig) -> Adapter:
-    """An adapter with B = 0: the base model, to be measured like any other policy."""
+    """Return an adapter with B = 0: the base model, to be measured like any other policy."""
     adapted = load_adapted(model, lora)
     return Adapter("base", 0, pack(adapted.layers.tensors(), adapted.description))
 
 
 def lora_config(adapter: Adapter) -> LoraConfig:
-    """The configuration that an adapter was made with."""
+    """Return the configuration that an adapter was made with."""
     _, description = unpack(adapter.payload)
     if description.rank == 0:  # all weights: any shape will do, for nothing is served in it
         return LoraConfig()
@@ -49,7 +53,7 @@ def lora_config(adapter: Adapter) -> LoraConfig:
 
 
 def export_adapter(adapter: Adapter, out: Path) -> Path:
-    """A PEFT directory, which PEFT and vLLM load."""
+    """Write a PEFT directory, which PEFT and vLLM load."""
     if unpack(adapter.payload)[1].rank == 0:
         raise ValueError("the run trained all weights, so there is no adapter to export; use --merge for a whole model")
     with new_directory(out) as scratch:
@@ -58,7 +62,7 @@ def export_adapter(adapter: Adapter, out: Path) -> Path:
 
 
 def export_merged(adapter: Adapter, model: ModelConfig, out: Path) -> Path:
-    """A whole model with W' = W + (alpha / rank) B A, summed in float32 and kept in the model's dtype.
+    """Write a whole model with W' = W + (alpha / rank) B A, summed in float32 and kept in the model's dtype.
 
     Raises:
         ValueError: the adapter is another model's, a weight of the sum is no number, or `out` is not empty.

@@ -21,12 +21,12 @@ MOST_INTEGER = 2**63
 
 
 def read_metrics(file: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a file of metrics: a whole-numbered `step`, and numbers by name. None if there is no file."""
+    """Yield the rows of a file of metrics: a whole-numbered `step`, and numbers by name. None if there is no file."""
     return (value for _, value in _values(file) if is_metrics(value))
 
 
 def read_samples(file: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a file of samples: objects with a whole-numbered `step`. None if there is no file."""
+    """Yield the rows of a file of samples: objects with a whole-numbered `step`. None if there is no file."""
     return (value for _, value in _values(file) if is_row(value))
 
 
@@ -42,7 +42,7 @@ def warn_of_others(file: Path, is_right: Callable[[object], bool]) -> None:
 
 
 def append_objects(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """One line more for each."""
+    """Append one line for each row."""
     with with_filename(file), open_file(file, "ab") as sink:
         sink.writelines((json.dumps(row) + "\n").encode() for row in rows)
 
@@ -67,7 +67,7 @@ def _is_number(value: object) -> bool:
 
 
 def _values(file: Path) -> Iterator[tuple[int, object]]:
-    """Each line's number and value, None for what is no JSON; not a last line that was cut off, nor blank ones."""
+    """Yield each line's number and value, None for no JSON; leave out blank lines, and a last one that was cut off."""
     try:
         opened = open_file(file)
     except FileNotFoundError:
@@ -80,7 +80,7 @@ def _values(file: Path) -> Iterator[tuple[int, object]]:
 
 
 def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """The lines that are not blank and their numbers; of one that is far too long, its beginning."""
+    """Yield the lines that are not blank and their numbers; of one that is far too long, its beginning."""
     number = 0
     while line := file.readline(MOST_LINE_BYTES):
         number += 1
@@ -92,7 +92,7 @@ def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
 
 
 def _parsed(line: bytes) -> object:
-    """The line's value; None where it is not UTF-8, was cut off, or has thousands of brackets or digits."""
+    """Return the line's value; None where it is not UTF-8, was cut off, or has thousands of brackets or digits."""
     try:
         return json.loads(line)
     except (ValueError, RecursionError):

@@ -21,21 +21,21 @@ Tensors = Mapping[str, Tensor]
 
 
 def absolute_init(lora: LoraConfig, base: Path) -> LoraConfig:
-    """The same configuration with `init` named from the root; relative paths start at `base`.
+    """Return the same configuration with an absolute path in `init`; relative paths start at `base`.
 
     Raises:
         ValueError: there is no such directory.
     """
     if lora.init is None:
         return lora
-    found = locate(lora.init, base)
-    if found is None or not found.is_dir():
+    directory = locate(lora.init, base)
+    if directory is None or not directory.is_dir():
         raise ValueError(f"lora.init: there is no directory {lora.init!r}; name a run or an adapter")
-    return replaced(lora, init=str(found.resolve()))
+    return replaced(lora, init=str(directory.resolve()))
 
 
 def read_init(config: RunConfig) -> Tensors | None:
-    """The adapter that a run begins from; None for a fresh one.
+    """Return the tensors of the adapter that a run begins from; None for a fresh one.
 
     Raises:
         ValueError: there is no such adapter, or it does not fit the model and `[lora]`.
@@ -49,10 +49,10 @@ def read_init(config: RunConfig) -> Tensors | None:
 
 def _check(config: RunConfig, tensors: Tensors, description: Description) -> None:
     lora, where = config.lora, f"lora.init: the adapter in {config.lora.init}"
-    for name, mine, theirs in (("rank", lora.rank, description.rank), ("alpha", lora.alpha, description.alpha)):
-        if mine != theirs:
+    for name, configured, actual in (("rank", lora.rank, description.rank), ("alpha", lora.alpha, description.alpha)):
+        if configured != actual:
             raise ValueError(
-                f"{where} has {name} {theirs:g}, and lora.{name} is {mine:g}; set lora.{name} = {theirs:g}"
+                f"{where} has {name} {actual:g}, and lora.{name} is {configured:g}; set lora.{name} = {actual:g}"
             )
     _check_targets(lora, tensors, where)
     needed = inject(load_skeleton(config.model), lora).tensors()
@@ -70,16 +70,15 @@ def _check(config: RunConfig, tensors: Tensors, description: Description) -> Non
 
 
 def _check_targets(lora: LoraConfig, tensors: Tensors, where: str) -> None:
-    mine = set(lora.all_targets)
-    theirs = {name.rpartition(".")[0].rpartition(".")[2] for name in tensors}
-    if theirs & {"experts", "base_layer"}:
-        theirs = (theirs - {"experts", "base_layer"}) | set(PROJECTIONS)
-    if mine == theirs:
+    adapted = {name.rpartition(".")[0].rpartition(".")[2] for name in tensors}
+    if adapted & {"experts", "base_layer"}:
+        adapted = (adapted - {"experts", "base_layer"}) | set(PROJECTIONS)
+    if adapted == set(lora.all_targets):
         return
-    wanted = [f"lora.targets = {_toml(theirs - {'lm_head'})}"]
-    if ("lm_head" in theirs) != lora.lm_head:
-        wanted.append(f"lora.lm_head = {str('lm_head' in theirs).lower()}")
-    raise ValueError(f"{where} adapts other layers than [lora] says; set {' and '.join(wanted)}")
+    settings = [f"lora.targets = {_toml(adapted - {'lm_head'})}"]
+    if ("lm_head" in adapted) != lora.lm_head:
+        settings.append(f"lora.lm_head = {str('lm_head' in adapted).lower()}")
+    raise ValueError(f"{where} adapts other layers than [lora] says; set {' and '.join(settings)}")
 
 
 def _toml(names: set[str]) -> str:

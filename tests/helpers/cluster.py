@@ -26,8 +26,8 @@ SMALL = {
 }  # fmt: skip
 
 
-def untold(**more: str) -> dict[str, str]:
-    """The environment of somebody who was never told of Ray's tokens."""
+def without_ray_auth(**more: str) -> dict[str, str]:
+    """This environment without what it says about Ray's tokens."""
     return {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH_")} | more
 
 
@@ -144,7 +144,7 @@ def started_head(*more: str) -> Generator[Head]:
 def _start(directory: str, more: tuple[str, ...], tries: int = 2) -> Head:
     dashboard = free_port()
     started = run_as(
-        untold(RANKONE_PAGE_DIR=str(Path(directory, "pages")), HOME=directory),
+        without_ray_auth(RANKONE_PAGE_DIR=str(Path(directory, "pages")), HOME=directory),
         "up", "--port", free_port(), "--dashboard-port", dashboard, "--temp-dir", directory, *more,
     )  # fmt: skip
     if TOO_BUSY in started.stderr and tries > 1:  # whoever runs tests beside other work

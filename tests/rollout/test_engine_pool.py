@@ -235,11 +235,11 @@ async def test_workers_that_are_killed_or_silent_cost_no_prompt_and_change_no_co
     adapter = make_adapter(tiny_model, LORA, version=4)
     expected = tokens(await TorchEngine(tiny_model, LORA).sample(PROMPTS, adapter, SAMPLING, seeds=SEEDS))
     learner = TorchLearner("gate", tiny_model, LORA, LearnerConfig(), temperature=1.0, seed=0)
-    watchman = PolicyChecker(LivenessConfig().tolerance, await Reference.measure(learner, adapter, None, PROMPTS))
+    checker = PolicyChecker(LivenessConfig().tolerance, await Reference.measure(learner, adapter, None, PROMPTS))
     let_in: list[Engine] = []
 
     async def admit(engine: Engine) -> None:
-        await watchman.check_restarted(engine)
+        await checker.check_restarted(engine)
         let_in.append(engine)
 
     workers = Workers(tiny_model)

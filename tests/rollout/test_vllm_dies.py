@@ -40,7 +40,7 @@ async def test_a_worker_that_is_killed_or_breaks_costs_no_prompt_and_a_new_one_c
     learner = TorchLearner("gate", tiny_model, LORA, LearnerConfig(), temperature=1.0, seed=0)
     adapter = make_adapter(tiny_model, LORA, version=4)
     reference = await Reference.measure(learner, adapter, None, PROMPTS[:4])
-    watchman = PolicyChecker(reference=reference)
+    checker = PolicyChecker(reference=reference)
     store, started, let_in = AdapterStore(), list[RayEngine](), list[Engine]()
 
     async def start(_: int) -> RayEngine:
@@ -49,7 +49,7 @@ async def test_a_worker_that_is_killed_or_breaks_costs_no_prompt_and_a_new_one_c
         return started[-1]
 
     async def admit(engine: Engine) -> None:
-        await watchman.check_restarted(engine)
+        await checker.check_restarted(engine)
         let_in.append(engine)
 
     pool = EnginePool(await asyncio.gather(start(0), start(1)), start, admit, max_restarts=3)

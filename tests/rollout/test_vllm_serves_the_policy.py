@@ -175,11 +175,11 @@ def test_the_real_model_agrees_within_rounding_and_planted_faults_are_named(
     sequences = [[1, 4093, 198, *range(500 + 40 * i, 530 + 40 * i)] for i in range(12)]
     engine = start(model, lora)
 
-    async def check_twice(watchman: PolicyChecker, served: Adapter) -> dict[str, float]:
+    async def check_twice(checker: PolicyChecker, served: Adapter) -> dict[str, float]:
         """Ask the engine for `served` where it should serve the policy."""
         reference = await Reference.measure(learner, policy, previous, sequences)
-        await watchman.check(replace(reference, adapter=served), engine)
-        return await watchman.check(replace(reference, adapter=served), engine)
+        await checker.check(replace(reference, adapter=served), engine)
+        return await checker.check(replace(reference, adapter=served), engine)
 
     try:
         seen = asyncio.run(check_twice(PolicyChecker(), policy))

@@ -1,4 +1,4 @@
-"""Fewer points where a plot has no pixels for them all: what is asked for every few seconds has to stay small."""
+"""Fewer points where a plot has no pixels for them all: what is requested every few seconds has to stay small."""
 
 import math
 from collections.abc import Sequence
@@ -8,18 +8,18 @@ from rl.monitoring.dashboard.types import Row
 
 T = TypeVar("T")
 KEPT = ("step", "time")
-"""Of several rows, the last one's."""
+"""Figures of which a mean row keeps the last one."""
 
 
 def subsample(values: Sequence[T], most: int) -> list[T]:
-    """At most that many of the values, evenly spaced, the last one among them."""
+    """Return at most that many of the values, evenly spaced, the last one among them."""
     if len(values) <= most:
         return list(values)
     return [values[(i + 1) * len(values) // most - 1] for i in range(most)]
 
 
 def bin_means(rows: Sequence[Row], most: int) -> tuple[list[Row], int]:
-    """At most that many rows, each the mean of `each` steps; the rows and `each`."""
+    """Return at most that many rows, each the mean of `each` steps, and `each`."""
     each = max(1, math.ceil(len(rows) / most))
     if each == 1:
         return list(rows), 1
@@ -32,5 +32,5 @@ def _mean(rows: Sequence[Row]) -> Row:
         for name, value in row.items():
             if isinstance(value, (int, float)) and math.isfinite(value):
                 values.setdefault(name, []).append(value)
-    means: dict[str, Any] = {name: sum(found) / len(found) for name, found in values.items()}
+    means: dict[str, Any] = {name: sum(column) / len(column) for name, column in values.items()}
     return means | {name: rows[-1][name] for name in KEPT if name in rows[-1]}

@@ -21,12 +21,12 @@ class Panel:
 
 
 def gauge(name: str, *by: str) -> str:
-    """The latest value of a run's metric, one series a policy."""
+    """Return the query of a run's latest value of a metric, one series a policy."""
     return f"max by ({', '.join(('run', 'policy', *by))}) (ray_{metric_name(name)}{{{FILTER}}})"
 
 
 def rate(counter: str, *by: str) -> str:
-    """What a counter gained a second, averaged over a minute."""
+    """Return the query of a counter's gain a second, averaged over a minute."""
     return f"sum by ({', '.join(('run', *by))}) (rate(ray_rankone_{counter}_total{{{FILTER}}}[1m]))"
 
 
@@ -63,12 +63,12 @@ PANELS = (
 
 
 def variable_query(name: str) -> str:
-    """The values that a dashboard variable can take."""
+    """Return the query of the values that a dashboard variable can take."""
     return f"label_values(ray_{metric_name('step')}, {name})"
 
 
 def grafana_dashboard() -> str:
-    """The dashboard as JSON, for Grafana 10 and later."""
+    """Return the dashboard as JSON, for Grafana 10 and later."""
     from grafana_foundation_sdk.builders.dashboard import Dashboard, DatasourceVariable, QueryVariable
     from grafana_foundation_sdk.cog.encoder import JSONEncoder
     from grafana_foundation_sdk.models.dashboard import DataSourceRef, VariableRefresh

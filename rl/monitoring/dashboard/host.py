@@ -23,7 +23,7 @@ NAME, NAMESPACE = "rankone-page", "rankone"
 
 
 class DashboardActor:
-    """What runs inside the actor. Its address is loopback alone: people come through Ray's dashboard and its token."""
+    """The actor's own side. Its address is loopback alone: people come through Ray's dashboard and its token."""
 
     def __init__(self, directory: str, port: int) -> None:
         self._store = RunStore(Path(directory).expanduser())
@@ -37,21 +37,21 @@ class DashboardActor:
         await web.TCPSite(runner, "127.0.0.1", self._port).start()
 
     async def port(self) -> int:
-        """Where it serves, once it does. OSError if the port is taken."""
+        """Return the port that it serves on, once it does. Raises OSError if the port is taken."""
         await self._serving
         return self._port
 
     async def register(self, info: RunInfo) -> tuple[str, int]:
-        """The id of a run whose news will be told, and how many rows of it are known."""
+        """Return the id of a run that will send updates, and how many of its rows are stored."""
         run = self._store.register(info)
         return run, self._store.known(run)
 
-    async def push(self, run: str, news: RunUpdate) -> int:
-        """How many rows of the run are known now; the next news have to begin there. KeyError for an unknown run."""
-        return self._store.apply(run, news)
+    async def push(self, run: str, update: RunUpdate) -> int:
+        """Apply an update; return how many rows are stored now. Raises KeyError if the run is unknown."""
+        return self._store.apply(run, update)
 
     async def store_sweep(self, job: str, results: bytes) -> None:
-        """What a job's sweep has found so far."""
+        """Store what a job's sweep has found so far."""
         self._store.store_sweep(job, results)
 
     async def pid(self) -> int:
@@ -59,14 +59,14 @@ class DashboardActor:
 
 
 def default_directory() -> str:
-    """Where the head keeps the runs it shows."""
+    """Return the directory on the head that keeps the runs it shows."""
     return os.environ.get("RANKONE_PAGE_DIR", "~/.cache/rankone/runs")
 
 
 def start_host(port: int, directory: str | None = None) -> str:
-    """Start the page host on the head of the cluster that this process is connected to; the page's loopback address.
+    """Start the page host on the head of the connected cluster, and return the page's loopback address.
 
-    One that is there already is left as it is.
+    A host that is there already is left as it is.
     """
     actor: Any = ray.remote(DashboardActor)
     head = next(node for node in ray.nodes() if node["Alive"] and "node:__internal_head__" in node["Resources"])
@@ -79,7 +79,7 @@ def start_host(port: int, directory: str | None = None) -> str:
 
 
 def find_host() -> Any | None:
-    """The page host of the cluster that this process is connected to, if there is one."""
+    """Return the page host of the cluster that this process is connected to, if there is one."""
     try:
         return ray.get_actor(NAME, namespace=NAMESPACE)
     except ValueError:

@@ -6,13 +6,13 @@ from importlib.resources import files
 
 @cache
 def page(name: str) -> str:
-    """One of the page's files."""
+    """Return one of the page's files."""
     return (files("rl.monitoring.dashboard") / name).read_text(encoding="utf-8")
 
 
 @cache
 def plotly_script() -> str:
-    """plotly.js, whole, as the Python package carries it."""
+    """Return plotly.js, whole, as the Python package carries it."""
     from plotly.offline import get_plotlyjs
 
     return get_plotlyjs()

@@ -18,33 +18,33 @@ NUM_SAMPLES = 24
 
 
 def report(runs: Sequence[Path]) -> str:
-    """One HTML document with the runs' data in it. Raises ValueError if a directory holds no run."""
-    told = [_told(path, index) for index, path in enumerate(runs)]
+    """Return one HTML document with the runs' data in it. Raises ValueError if a directory holds no run."""
+    records = [_record(path, index) for index, path in enumerate(runs)]
     data = {
-        "runs": [record.summary() for record, _ in told],
-        "details": {record.id: detail(rows, record.samples) for record, rows in told},
+        "runs": [record.summary() for record, _ in records],
+        "details": {record.id: detail(rows, record.samples) for record, rows in records},
     }
     return _document(json.dumps(finite(data), allow_nan=False))
 
 
-def _told(path: Path, index: int) -> tuple[RunRecord, Sequence[Row]]:
+def _record(path: Path, index: int) -> tuple[RunRecord, Sequence[Row]]:
     directory = RunDirectory.open(path)
     config = load_config(path / "config.toml", [])
     rows = directory.metrics()
     warn_of_others(directory.metrics_file, is_metrics)
     warn_of_others(directory.samples_file, is_row)
     samples = list(read_samples(directory.samples_file))[-NUM_SAMPLES:]
-    ended = bool(rows) and rows[-1]["step"] >= config.num_steps
+    finished = bool(rows) and rows[-1]["step"] >= config.num_steps
     heard = rows[-1].get("time", 0.0) if rows else 0.0
     name = f"{path.resolve().name}-{index}"
-    state = "finished" if ended else "stopped"
+    state = "finished" if finished else "stopped"
     return RunRecord(
         name, run_info(config, path, directory.kind or "train"), RunSummary().add(rows), samples, state, heard
     ), rows
 
 
 def _document(data: str) -> str:
-    """The page with everything that it would ask its server for inside."""
+    """Return the page with everything inside that it would ask its server for."""
     parts: dict[str, Any] = {
         '<link rel="stylesheet" href="/rankone/page.css">': f"<style>{page('page.css')}</style>",
         '<script src="/rankone/plotly.js"></script>': f"<script>{_inline(plotly_script())}</script>",
@@ -61,5 +61,5 @@ def _document(data: str) -> str:
 
 
 def _inline(script: str) -> str:
-    """A script inside HTML ends at the first end tag, wherever that stands."""
+    """Escape end tags: a script inside HTML ends at the first one, wherever that stands."""
     return script.replace("</script", "<\\/script")

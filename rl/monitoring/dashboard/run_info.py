@@ -1,4 +1,4 @@
-"""What a run is called on the page."""
+"""The name and the settings under which the page shows a run."""
 
 import json
 import os
@@ -57,7 +57,7 @@ def _given(config: RunConfig) -> dict[str, Any]:
 
 
 def submission_id() -> str:
-    """Of the Ray job that this process is the driver of; empty if it is none."""
-    ours = os.environ.get("RANKONE_SUBMISSION_ID")
-    said = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}")
-    return ours or said.get("metadata", {}).get("job_submission_id", "")
+    """Return the submission id of the Ray job that this process drives; empty if it drives none."""
+    own_id = os.environ.get("RANKONE_SUBMISSION_ID")
+    job_config = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}")
+    return own_id or job_config.get("metadata", {}).get("job_submission_id", "")

@@ -19,7 +19,7 @@ from rl.monitoring.dashboard.types import Row
 
 PREFIX = "/rankone"
 MOST_ROWS = 600
-"""Of a run's metrics, to a page; the file of metrics has them all."""
+"""Most rows of a run's metrics that are sent to a page; the file of metrics has them all."""
 SECURITY = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
@@ -33,7 +33,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def application(store: RunStore) -> web.Application:
-    """The page, its data, and the two answers that make Ray's dashboard show it."""
+    """Return the page, its data, and the two answers that make Ray's dashboard show it."""
     routes = Routes(store)
     app = web.Application(middlewares=[only_ours])
     for path, handler in {
@@ -57,7 +57,7 @@ def application(store: RunStore) -> web.Application:
 
 @web.middleware
 async def only_ours(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """404, not 405, for what another server is to answer; nothing is to run or be loaded from elsewhere."""
+    """Answer 404, not 405, where another server is to answer; forbid scripts and data from elsewhere."""
     if request.method not in ("GET", "HEAD"):
         return web.Response(status=404)
     response = await handler(request)
@@ -66,7 +66,7 @@ async def only_ours(request: web.Request, handler: Handler) -> web.StreamRespons
 
 
 class Routes:
-    """What is answered, one method an address."""
+    """The answers, one method an address."""
 
     def __init__(self, store: RunStore) -> None:
         self._store = store
@@ -116,7 +116,7 @@ class Routes:
         return _json(request, {"status": "success", "data": {"resultType": "vector", "result": []}})
 
     def _record(self, request: web.Request) -> RunRecord:
-        """Raises HTTPGone, because a 404 would be passed on to Ray's dashboard."""
+        """Return the run of the request. Raises HTTPGone, because a 404 would be passed on to Ray's dashboard."""
         record = self._store.record(request.match_info["run"])
         if record is None:
             raise web.HTTPGone(text="there is no such run\n")
@@ -124,13 +124,13 @@ class Routes:
 
 
 def detail(rows: Sequence[Row], samples: Sequence[Row]) -> dict[str, Any]:
-    """What the plots of one run need; `each` is how many steps a row is the mean of."""
+    """Return what the plots of one run need; `each` is how many steps a row is the mean of."""
     few, each = bin_means(rows, MOST_ROWS)
     return {"rows": few, "each": each, "samples": list(samples)}
 
 
 def _json(request: web.Request, value: object) -> web.Response:
-    """Not sent again to a browser that has it."""
+    """Answer with JSON, which is not sent again to a browser that has it."""
     # No NaN: it is no JSON, and one such number would blank the page.
     text = json.dumps(finite(value), allow_nan=False)
     tag = f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
@@ -141,7 +141,7 @@ def _json(request: web.Request, value: object) -> web.Response:
 
 
 def finite(value: object) -> object:
-    """The same value with `None` for every number that JSON has no word for."""
+    """Return the same value with `None` for every number that JSON has no word for."""
     match value:
         case float() if value != value or value in (float("inf"), float("-inf")):
             return None

@@ -21,7 +21,7 @@ SILENT_AFTER_S = 60.0
 """A run that says it is running and sent no update for this long counts as silent."""
 ACCURACY, LOG_LOSS = "eval/accuracy", "eval/log_loss"
 MOST_POINTS = 20_000
-"""On the curves of all runs together: they are asked for every few seconds."""
+"""Most points on the curves of all runs together: they are requested every few seconds."""
 FILE = "runs.sqlite3"
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
@@ -43,7 +43,7 @@ CREATE TABLE IF NOT EXISTS sweeps (job TEXT PRIMARY KEY, results BLOB NOT NULL);
 
 @dataclass(slots=True)
 class RunSummary:
-    """What the list of all runs says of a run's rows."""
+    """The figures of a run's rows in the list of all runs."""
 
     count: int = 0
     started: float | None = None
@@ -77,7 +77,7 @@ class RunRecord:
     heard: float = field(default_factory=time.time)
 
     def summary(self, points: int = MOST_POINTS) -> dict[str, Any]:
-        """What the list of all runs and the plot of their accuracy need; at most that many points of the curve."""
+        """Return what the list of runs and the plot of their accuracy need; at most that many points of the curve."""
         silent = self.state == "running" and time.time() - self.heard > SILENT_AFTER_S
         curve, loss = self.outline.curve, self.outline.loss
         return {
@@ -95,7 +95,7 @@ class RunRecord:
 
 
 class RunStore:
-    """All runs, kept in `directory`. One process writes to it, from any of its threads, one at a time."""
+    """Keeps all runs in `directory`. One process writes to it, from any of its threads, one at a time."""
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
@@ -107,8 +107,8 @@ class RunStore:
     def register(self, info: RunInfo) -> str:
         """Return the id under which to send this run's updates; a run that is resumed gets the one it had."""
         with self._database as database:
-            known = database.execute("SELECT id FROM runs WHERE run_path = ?", (info.run_path,)).fetchone()
-            run: str = known[0] if known else self._free_id(info.name)
+            stored = database.execute("SELECT id FROM runs WHERE run_path = ?", (info.run_path,)).fetchone()
+            run: str = stored[0] if stored else self._free_id(info.name)
             database.execute(
                 "INSERT INTO runs VALUES (?, ?, ?, 'running', ?, '[]') ON CONFLICT (id) DO UPDATE "
                 "SET info = excluded.info, state = excluded.state, heard = excluded.heard",
@@ -116,27 +116,28 @@ class RunStore:
             )
         return run
 
-    def apply(self, run: str, news: RunUpdate) -> int:
+    def apply(self, run: str, update: RunUpdate) -> int:
         """Apply an update; return the number of rows stored, from which the reporter continues.
 
         Raises:
             KeyError: no run has that id.
         """
-        known = self.known(run)
-        if news.first_row > known:  # something before it was lost
-            return known
+        stored = self.known(run)
+        if update.first_row > stored:  # something before it was lost
+            return stored
         with self._database as database:
-            database.execute("DELETE FROM steps WHERE run = ? AND number >= ?", (run, news.first_row))
-            numbered = enumerate(news.rows, news.first_row)
+            database.execute("DELETE FROM steps WHERE run = ? AND number >= ?", (run, update.first_row))
+            numbered = enumerate(update.rows, update.first_row)
             database.executemany(
-                "INSERT INTO steps VALUES (?, ?, ?, ?, ?, ?, ?)", (_fields(run, *one) for one in numbered)
+                "INSERT INTO steps VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (_fields(run, n, row) for n, row in numbered),
             )
-            files = ((run, Path(name).name, content) for name, content in news.adapter.items())
+            files = ((run, Path(name).name, content) for name, content in update.adapter.items())
             database.executemany("INSERT OR REPLACE INTO adapter_files VALUES (?, ?, ?)", files)
-            database.execute("UPDATE runs SET state = ?, heard = ? WHERE id = ?", (news.state, time.time(), run))
-            if news.samples:
-                database.execute("UPDATE runs SET samples = ? WHERE id = ?", (json.dumps(list(news.samples)), run))
-        return news.first_row + len(news.rows)
+            database.execute("UPDATE runs SET state = ?, heard = ? WHERE id = ?", (update.state, time.time(), run))
+            if update.samples:
+                database.execute("UPDATE runs SET samples = ? WHERE id = ?", (json.dumps(list(update.samples)), run))
+        return update.first_row + len(update.rows)
 
     def summaries(self) -> list[dict[str, Any]]:
         """Return what the list of all runs needs, the run that was heard of last first."""
@@ -146,10 +147,10 @@ class RunStore:
 
     def record(self, run: str) -> RunRecord | None:
         """Return a run, or None if there is none with that id."""
-        found = self._database.execute(
+        fields = self._database.execute(
             "SELECT id, info, state, heard, samples FROM runs WHERE id = ?", (run,)
         ).fetchone()
-        return self._record(*found) if found else None
+        return self._record(*fields) if fields else None
 
     def known(self, run: str) -> int:
         """Return how many rows of a run are stored. Raises KeyError if no run has that id."""
@@ -169,8 +170,8 @@ class RunStore:
 
     def sweep_results(self, job: str) -> bytes | None:
         """Return what a job's sweep has found, if it has sent anything."""
-        found = self._database.execute("SELECT results FROM sweeps WHERE job = ?", (job,)).fetchone()
-        return found[0] if found else None
+        row = self._database.execute("SELECT results FROM sweeps WHERE job = ?", (job,)).fetchone()
+        return row[0] if row else None
 
     def adapter_zip(self, run: str) -> bytes | None:
         """Return the best adapter's files as one archive, if there is one."""

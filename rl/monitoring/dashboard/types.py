@@ -1,11 +1,11 @@
-"""What the page knows about a run."""
+"""The values that the page has of a run."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 State = Literal["running", "finished", "stopped", "failed", "silent"]
-"""`silent`: a run that neither ended nor said anything for a minute, so that its driver is gone or cut off."""
+"""`silent`: a run that neither ended nor sent anything for a minute, so that its driver is gone or cut off."""
 
 Row = dict[str, Any]
 """A step's metrics, or a graded completion, as in the run directory's files."""
@@ -13,14 +13,14 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """What stays the same all through a run."""
+    """The facts that stay the same all through a run."""
 
     name: str
     run_path: str
     """The node and directory it writes to: a run that is resumed there is the same run."""
     num_steps: int
     settings: Mapping[str, Any]
-    """What tells runs apart in a legend: rank, learning rate, seed, model, reward, ..."""
+    """Settings that tell runs apart in a legend: rank, learning rate, seed, model, reward, ..."""
     submission_id: str = ""
     """Of the Ray job, if it is one."""
     kind: str = ""
@@ -32,10 +32,10 @@ class RunInfo:
 
 @dataclass(frozen=True, slots=True)
 class RunUpdate:
-    """What has happened in a run since its last news.
+    """The events of a run since its last update.
 
-    Rows are numbered from 0 as they came, so that news that are told twice do no harm. `first_row` is where these
-    begin; rows from there on that were known before are taken back, as after a resume.
+    Rows are numbered from 0 as they came, so that an update that is sent twice does no harm. `first_row` is the number
+    of the first one here; rows from there on that were stored before are replaced, as after a resume.
     """
 
     first_row: int

@@ -179,11 +179,11 @@ async def test_a_suspicion_stays_with_its_worker_when_others_die_and_ends_with_i
     def one_behind() -> Engine:
         return Tampered(engine, lambda _: previous)
 
-    watchman, behind = PolicyChecker(TOLERANCE), one_behind()
-    await watchman.check(reference, Several(Tampered(engine, right), behind))
-    await watchman.check(reference, Several(one_behind(), Tampered(engine, right)))  # seen for the first time
+    checker, behind = PolicyChecker(TOLERANCE), one_behind()
+    await checker.check(reference, Several(Tampered(engine, right), behind))
+    await checker.check(reference, Several(one_behind(), Tampered(engine, right)))  # seen for the first time
     with pytest.raises(StalePolicyError, match="from an older policy"):
-        await watchman.check(reference, Several(behind))
+        await checker.check(reference, Several(behind))
 
 
 def noisy(values: Sequence[float], size: float, seed: int = 0) -> list[float]:
@@ -268,12 +268,12 @@ async def test_a_restarted_replica_is_admitted_until_there_is_a_reference_and_th
     tiny_model: ModelConfig, engine: Engine
 ) -> None:
     learner, adapter = await published(tiny_model, 0.01)
-    watchman = PolicyChecker(TOLERANCE)
-    await watchman.check_restarted(Tampered(engine, scaled(0)))
-    watchman.reference = await Reference.measure(learner, adapter, None, SEQUENCES)
-    await watchman.check_restarted(engine)
+    checker = PolicyChecker(TOLERANCE)
+    await checker.check_restarted(Tampered(engine, scaled(0)))
+    checker.reference = await Reference.measure(learner, adapter, None, SEQUENCES)
+    await checker.check_restarted(engine)
     with pytest.raises(StalePolicyError, match="the engine, restarted, samples from the base model"):
-        await watchman.check_restarted(Tampered(engine, scaled(0)))
+        await checker.check_restarted(Tampered(engine, scaled(0)))
 
 
 def test_the_figures_are_those_of_exact_sums() -> None:

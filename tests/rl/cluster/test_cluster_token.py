@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import ray
-from helpers.cluster import RANKONE, ROOT, SMALL, Head, rankone, run_as, untold
+from helpers.cluster import RANKONE, ROOT, SMALL, Head, rankone, run_as, without_ray_auth
 
 from rl.cluster.token import settle_token, token_headers
 
@@ -31,14 +31,14 @@ def test_the_token_is_made_for_its_user_alone(head: Head) -> None:
     "command", [["jobs"], ["logs", "x"], ["watch", "--once"], ["submit", str(ROOT / "examples" / "tiny.toml")]]
 )
 def test_whoever_has_no_token_is_told_what_to_do(head: Head, tmp_path: Path, command: list[str]) -> None:
-    ended = run_as(untold(HOME=str(tmp_path)), *command, "--address", head.dashboard)
+    ended = run_as(without_ray_auth(HOME=str(tmp_path)), *command, "--address", head.dashboard)
     assert WANTED in said(ended)
 
 
 def test_nor_is_a_driver_or_a_node_let_in(head: Head, tmp_path: Path) -> None:
     train = ["train", ROOT / "examples" / "tiny.toml", "--set", "runtime=ray", "--out", tmp_path / "run"]
     for command in (["up", "--join", head.address], ["page"], train):
-        ended = run_as(untold(HOME=str(tmp_path), RAY_ADDRESS=head.address), *command)
+        ended = run_as(without_ray_auth(HOME=str(tmp_path), RAY_ADDRESS=head.address), *command)
         assert WANTED in ended.stderr.splitlines()[-1]
         assert (ended.returncode, "Traceback" in ended.stderr) == (2, False)
 
@@ -50,7 +50,7 @@ def test_another_clusters_token_is_called_that(head: Head) -> None:
 
 def test_its_own_user_need_not_know_of_it(head: Head) -> None:
     """Nothing is set, as after `rankone up` in another shell."""
-    environment = untold(HOME=head.directory)
+    environment = without_ray_auth(HOME=head.directory)
     assert run_as(environment, "jobs", "--address", head.dashboard).returncode == 0
     page = run_as({**environment, "RAY_ADDRESS": head.address}, "page")
     assert (page.returncode, "/rankone" in page.stdout) == (0, True), page.stderr
@@ -62,7 +62,7 @@ def test_rays_own_commands_work_once_they_are_told_of_it(head: Head, tmp_path: P
         str(RANKONE.with_name("ray")), "job", "submit", "--address", head.dashboard, "--",
         *f"rankone train {ROOT}/examples/tiny.toml --out {tmp_path}/run {sets}".split(),
     ]  # fmt: skip
-    environment = untold(HOME=head.directory, RAY_AUTH_MODE="token")
+    environment = without_ray_auth(HOME=head.directory, RAY_AUTH_MODE="token")
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=200)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "held-out accuracy" in ended.stdout

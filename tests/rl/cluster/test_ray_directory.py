@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers.cluster import untold
+from helpers.cluster import without_ray_auth
 from typer.testing import CliRunner
 
 from rl.cli.app import app
@@ -101,7 +101,7 @@ def test_a_run_starts_beside_another_users_ray_and_its_token_is_its_own(place: P
     for path in (place / "ray", place / "ray" / "ray_current_cluster"):
         os.chown(path, OTHER_USER, OTHER_USER)
     (place / "home").mkdir(mode=0o700)
-    environment = untold(HOME=str(place / "home"))
+    environment = without_ray_auth(HOME=str(place / "home"))
     environment.pop("RAY_ADDRESS", None)
     ended = subprocess.run(
         [sys.executable, "-c", START], env=environment, capture_output=True, text=True, check=False, timeout=180

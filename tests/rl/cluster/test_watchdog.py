@@ -16,15 +16,15 @@ import pytest
 from helpers.cluster import RANKONE, ROOT, SMALL, free_port
 
 from lora.files import read_peft
-from rl.cluster import watchdog as lifeline
+from rl.cluster import watchdog
 from rl.cluster.watchdog import ClusterLost, Endpoint, cancel_when_gone
 
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Runs, unlike these tests, end with their process: here it must outlive the clusters that are lost."""
-    monkeypatch.setattr(lifeline, "PROBE_INTERVAL_S", 0.02)
-    monkeypatch.setattr(lifeline, "GRACE_S", 60.0)
+    monkeypatch.setattr(watchdog, "PROBE_INTERVAL_S", 0.02)
+    monkeypatch.setattr(watchdog, "GRACE_S", 60.0)
     yield
     for thread in threading.enumerate():
         if isinstance(thread, threading.Timer):
@@ -77,11 +77,11 @@ async def test_a_block_that_ends_or_is_cancelled_by_somebody_else_is_left_alone(
 
 HANGING = """
 import asyncio, sys, time
-from rl.cluster import watchdog as lifeline
-lifeline.PROBE_S, lifeline.UNWIND_S = 0.02, 0.5
+from rl.cluster import watchdog
+watchdog.PROBE_INTERVAL_S, watchdog.GRACE_S = 0.02, 0.5
 
 async def main():
-    async with lifeline.held_by([lifeline.Anchor("a head", "127.0.0.1", int(sys.argv[1]), 0.1)]):
+    async with watchdog.cancel_when_gone([watchdog.Endpoint("a head", "127.0.0.1", int(sys.argv[1]), 0.1)]):
         try:
             await asyncio.sleep(20)
         finally:

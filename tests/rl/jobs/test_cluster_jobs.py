@@ -23,7 +23,7 @@ from helpers.cluster import (
     run_as,
     started_head,
     until,
-    untold,
+    without_ray_auth,
 )
 
 from lora.files import read_peft, unpack
@@ -184,7 +184,7 @@ def test_a_start_that_fails_leaves_nothing(tmp_path: Path) -> None:
     directory = tempfile.mkdtemp(prefix="ro-", dir="/tmp")
     try:
         ended = run_as(
-            untold(RANKONE_PAGE_DIR="/proc/none", HOME=directory),
+            without_ray_auth(RANKONE_PAGE_DIR="/proc/none", HOME=directory),
             "up", "--port", free_port(), "--dashboard-port", free_port(), "--temp-dir", directory,
         )  # fmt: skip
         assert ended.returncode == 1, ended.stderr
@@ -203,7 +203,7 @@ def test_a_run_joins_the_machines_own_cluster_unless_it_is_told_not_to(head: Hea
     )
 
     def joined(**more: str) -> str:
-        environment = untold(HOME=head.directory, RAY_TMPDIR=place, **more)
+        environment = without_ray_auth(HOME=head.directory, RAY_TMPDIR=place, **more)
         ended = subprocess.run(
             [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False, timeout=120
         )

@@ -1,4 +1,4 @@
-"""What a run tells the page, whatever happens to either: the store has every step once, and the run keeps few rows."""
+"""A run's reports to the page, whatever happens to either: the store has every step once, and the run keeps few rows."""
 
 import threading
 import time
@@ -10,7 +10,7 @@ import pytest
 from ray.exceptions import ActorDiedError
 
 from rl.config import RunConfig
-from rl.monitoring.dashboard import reporter as teller
+from rl.monitoring.dashboard import reporter
 from rl.monitoring.dashboard.reporter import NO_PAGE, ROWS_KEPT, DashboardReporter
 from rl.monitoring.dashboard.store import RunStore
 from rl.monitoring.dashboard.types import RunInfo, RunUpdate
@@ -40,29 +40,29 @@ class Host:
         run = self._store.register(info)
         return run, self._store.known(run)
 
-    def _push(self, run: str, news: RunUpdate) -> int:
+    def _push(self, run: str, update: RunUpdate) -> int:
         if self.gone:
             raise ActorDiedError
-        return self._store.apply(run, news)
+        return self._store.apply(run, update)
 
 
-class Told:
-    """A run that tells what it writes."""
+class ReportingRun:
+    """A run that reports what it writes."""
 
     def __init__(self, place: Path, host: Host | None, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(teller, "BEAT_S", 0.02)
-        monkeypatch.setattr(teller, "find_host", lambda: host)
-        monkeypatch.setattr(teller.ray, "get", lambda answer, timeout: answer)
+        monkeypatch.setattr(reporter, "BEAT_S", 0.02)
+        monkeypatch.setattr(reporter, "find_host", lambda: host)
+        monkeypatch.setattr(reporter.ray, "get", lambda answer, timeout: answer)
         self.directory = RunDirectory.create(place / "run", RunConfig())
-        self.teller = DashboardReporter(INFO, self.directory)
+        self.reporter = DashboardReporter(INFO, self.directory)
 
     def step(self, step: int, reward: float = 0.0) -> None:
         append_objects(self.directory.metrics_file, [{"step": step, "time": 1.0, "reward": reward}])
-        self.teller.on_step(step, {"reward": reward}, [])
+        self.reporter.on_step(step, {"reward": reward}, [])
 
     @property
     def waiting(self) -> int:
-        return len(self.teller._untold)  # pyright: ignore[reportPrivateUsage]
+        return len(self.reporter._unsent)  # pyright: ignore[reportPrivateUsage]
 
 
 def until(true: Callable[[], bool]) -> None:
@@ -77,27 +77,27 @@ def count(store: RunStore) -> int:
     return record.outline.count if record is not None else 0
 
 
-def known(store: RunStore) -> list[tuple[int, float]]:
-    """Once nobody writes to it any more."""
+def stored(store: RunStore) -> list[tuple[int, float]]:
+    """The rows, once nobody writes any more."""
     return [(row["step"], row["reward"]) for row in store.rows("run")]
 
 
-def test_steps_are_told_once_and_then_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_are_sent_once_and_then_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = RunStore(tmp_path / "store")
-    run = Told(tmp_path, Host(store), monkeypatch)
+    run = ReportingRun(tmp_path, Host(store), monkeypatch)
     for step in range(50):
         run.step(step)
     until(lambda: count(store) == 50 and run.waiting == 0)
-    run.teller.close()
-    assert known(store) == [(step, 0.0) for step in range(50)]
+    run.reporter.close()
+    assert stored(store) == [(step, 0.0) for step in range(50)]
 
 
-def test_a_host_that_was_away_for_long_is_told_everything_from_the_files(
+def test_a_host_that_was_away_for_long_is_sent_everything_from_the_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = RunStore(tmp_path / "store")
     host = Host(store)
-    run = Told(tmp_path, host, monkeypatch)
+    run = ReportingRun(tmp_path, host, monkeypatch)
     run.step(0)
     until(lambda: count(store) == 1)
     host.gone = True
@@ -106,39 +106,39 @@ def test_a_host_that_was_away_for_long_is_told_everything_from_the_files(
     assert run.waiting <= ROWS_KEPT
     host.gone = False
     until(lambda: count(store) == 2 * ROWS_KEPT)
-    run.teller.close()
-    assert known(store) == [(step, 0.0) for step in range(2 * ROWS_KEPT)]
+    run.reporter.close()
+    assert stored(store) == [(step, 0.0) for step in range(2 * ROWS_KEPT)]
 
 
 def test_steps_that_are_done_again_replace_the_first_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Told already or not: the learner died, and the run went back to its checkpoint of step 3."""
+    """Sent already or not: the learner died, and the run went back to its checkpoint of step 3."""
     store = RunStore(tmp_path / "store")
-    run = Told(tmp_path, Host(store), monkeypatch)
+    run = ReportingRun(tmp_path, Host(store), monkeypatch)
     for step in range(6):
         run.step(step)
     until(lambda: count(store) == 6)
     run.directory.truncate_from(3)
     for step in range(3, 8):
         run.step(step, reward=1.0)
-    run.teller.close()
-    assert known(store) == [(step, float(step >= 3)) for step in range(8)]
+    run.reporter.close()
+    assert stored(store) == [(step, float(step >= 3)) for step in range(8)]
 
 
-def test_where_nobody_listens_nothing_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = Told(tmp_path, None, monkeypatch)
-    until(lambda: run.teller._nobody_listens)  # pyright: ignore[reportPrivateUsage]
+def test_where_there_is_no_page_nothing_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = ReportingRun(tmp_path, None, monkeypatch)
+    until(lambda: run.reporter._no_page)  # pyright: ignore[reportPrivateUsage]
     run.step(0)
     assert run.waiting == 0
-    run.teller.close()
+    run.reporter.close()
 
 
-@pytest.mark.parametrize(("address", "said"), [("10.0.0.1:6379", 1), ("local", 0)])
+@pytest.mark.parametrize(("address", "times"), [("10.0.0.1:6379", 1), ("local", 0)])
 def test_a_sweep_says_once_that_the_cluster_it_joined_has_no_page_and_never_of_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, address: str, said: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, address: str, times: int
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", address)
-    monkeypatch.setattr(teller, "_SAYING", threading.Lock())
+    monkeypatch.setattr(reporter, "_NO_PAGE_LOGGED", threading.Lock())
     with caplog.at_level("INFO"):
-        for run in [Told(tmp_path / f"{index}", None, monkeypatch) for index in range(4)]:
-            run.teller.close()
-    assert [record.message for record in caplog.records if record.name == teller.__name__] == [NO_PAGE] * said
+        for run in [ReportingRun(tmp_path / f"{index}", None, monkeypatch) for index in range(4)]:
+            run.reporter.close()
+    assert [record.message for record in caplog.records if record.name == reporter.__name__] == [NO_PAGE] * times
