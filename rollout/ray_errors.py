@@ -16,7 +16,7 @@ STORE_FULL = (ObjectStoreFullError, OutOfDiskError)
 _SHORT_OF_MEMORY = re.compile(
     r"low on memory.{0,80}?node \(IP: ([^,]+),.{0,120}?was ([\d.]+ ?GB) used / ([\d.]+ ?GB) limit", re.DOTALL
 )
-"""In the page of figures that Ray gives of that."""
+"""The one sentence that matters, in the page of figures with which Ray explains such a kill."""
 
 
 def is_death(error: BaseException) -> bool:
@@ -30,19 +30,19 @@ def cause(error: BaseException) -> BaseException:
 
 
 def describe_death(error: BaseException) -> str:
-    """What Ray knows of an actor's end, in one line: which process it was, and how it ended."""
+    """Return what Ray knows of an actor's end, in one line: which process it was, and how it ended."""
     if (short := _SHORT_OF_MEMORY.search(str(error))) is not None:
         return f"Ray ended it because its node {short[1]} was short of memory, {short[2]} of {short[3]} in use"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     facts = dict(line.split(": ", 1) for line in lines[1:] if line.startswith(("pid: ", "ip: ")))
     where = f"process {facts['pid']} on {facts['ip']}: " if len(facts) == 2 else ""
     reason = (lines or [type(error).__name__])[-1]
-    told = reason.partition(" Some common causes")[0].rpartition("Worker exit detail: ")[2][:300]
-    return where + told + _of_a_full_disk()
+    detail = reason.partition(" Some common causes")[0].rpartition("Worker exit detail: ")[2][:300]
+    return where + detail + _full_disk_note()
 
 
-def _of_a_full_disk() -> str:
-    """A process of Ray's dies without a word where its logs and objects find no room."""
+def _full_disk_note() -> str:
+    """Return a remark if this node's disk is full: there Ray's processes die without a word."""
     if not ray.is_initialized():
         return ""
     directory = ray_private.session_path()
