@@ -1,0 +1,48 @@
+"""The documentation names files that exist: a file that is renamed takes its name along into the docs."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+TOP = {"bench", "docs", "examples", "lora", "rewards", "rl", "rollout", "tests"}
+
+
+def named_paths(text: str) -> Iterator[str]:
+    """Yield the paths in backticks that begin with a directory of this repository."""
+    for path in re.findall(r"`([\w./-]+)`", text):
+        if "/" in path and path.partition("/")[0] in TOP:
+            yield path
+
+
+def links(text: str) -> Iterator[str]:
+    """Yield the relative addresses of links and pictures, without their anchors."""
+    yield from re.findall(r"\]\((?!https?:)([^)#\s]+)", text)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_and_links_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert [path for path in named_paths(text) if not (ROOT / path).exists()] == []
+    assert [link for link in links(text) if not (page.parent / link).exists()] == []
+
+
+def test_bare_names_of_tests_exist() -> None:
+    names = {file.name for file in (ROOT / "tests").rglob("test_*.py")}
+    assert len(names) > 50
+    missing = {
+        (page.name, name)
+        for page in PAGES
+        for name in re.findall(r"`(test_\w+\.py)`", page.read_text(encoding="utf-8"))
+        if name not in names
+    }
+    assert missing == set()
+
+
+def test_the_patterns_find_what_they_are_for() -> None:
+    text = "see `rl/train.py`, `lora.rank`, `update/loss` and [data](data.md#prompts), ![curve](a.png), [far](https://x.y/z)"
+    assert list(named_paths(text)) == ["rl/train.py"]
+    assert list(links(text)) == ["data.md", "a.png"]
