@@ -8,6 +8,8 @@ from typing import Any, TypeGuard
 import torch
 from torch import nn
 
+from lora.messages import first_line
+
 KNOWN = "docs/models.md lists families that can be trained, such as Llama, Qwen, Gemma, Mistral, OLMo, Phi and Granite"
 
 PAIRWISE = {"full_attention", "sliding_attention"}
@@ -33,11 +35,6 @@ def in_one_line(kind: str) -> Generator[None]:
         raise UnsupportedModel(
             f"models of type {kind!r} cannot be trained here: {type(error).__name__}: {first_line(error)}; {KNOWN}"
         ) from error
-
-
-def first_line(error: Exception) -> str:
-    """Return what an error says, in one line."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def check_positions(config: Any, max_length: int) -> None:

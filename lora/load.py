@@ -9,11 +9,12 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from lora.architecture import KNOWN, UnsupportedModel, check_positions, first_line
+from lora.architecture import KNOWN, UnsupportedModel, check_positions
 from lora.base_model import resolve_model
 from lora.config import LoraConfig, ModelConfig
 from lora.files import Description
 from lora.inject import LoraLayers, inject
+from lora.messages import first_line
 
 UNLOADABLE = (OSError, ValueError, SafetensorError)
 """Errors that transformers raises, often in many lines, for files that are missing, of an unknown type, or damaged."""

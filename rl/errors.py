@@ -4,6 +4,8 @@ import errno
 
 from pydantic import ValidationError
 
+from lora.messages import single_line
+
 REMEDIES = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room"),
     **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "make it writable, or choose another --out"),
@@ -33,7 +35,7 @@ def one_line(error: Exception) -> str | None:
         return (
             "the learner is out of memory: set learner.gradient_checkpointing = true, or lower "
             "learner.tokens_per_microbatch and, where single rows are longer, sampling.max_tokens; "
-            f"then go on with --resume ({' '.join(str(error).split())[:200]})"
+            f"then go on with --resume ({single_line(error, 200)})"
         )
     if type(error).__name__ in STORE_FULL:
         return (

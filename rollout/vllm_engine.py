@@ -17,6 +17,7 @@ from typing import Any
 
 from lora.config import LoraConfig, ModelConfig
 from lora.files import unpack
+from lora.messages import single_line
 from lora.types import Adapter
 from rollout.adapter_cache import AdapterCache
 from rollout.config import RolloutConfig, SamplingConfig
@@ -237,7 +238,7 @@ def _start(arguments: Any) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:400] or type(error).__name__
+    return single_line(error, 400) or type(error).__name__
 
 
 def _engine_args(model: str, model_config: ModelConfig, lora: LoraConfig, config: RolloutConfig, seed: int) -> Any:

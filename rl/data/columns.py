@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lora.messages import shortened
 from rewards.types import Problem
 
 _COLUMN = re.compile(r"\{([^{}]+)\}")
@@ -83,8 +84,7 @@ def text_after(text: str, marker: str, what: str) -> str:
 
 def shown(value: object, length: int = 60) -> str:
     """Return a value as an error message shows it: short, on one line."""
-    text = repr(value)
-    return text if len(text) <= length else text[: length - 3] + "..."
+    return shortened(repr(value), length)
 
 
 def _answer_text(value: object, what: str) -> str:

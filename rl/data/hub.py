@@ -5,6 +5,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
+from lora.messages import single_line
 from rewards.types import Problem
 from rl.config import Hub
 from rl.data.columns import Columns
@@ -42,7 +43,7 @@ def _load(config: Hub, base: Path) -> Mapping[str, Rows]:
     try:
         loaded = _load_hub(config) if local is None else _load_local(config, local)
     except Exception as error:  # the library and the formats under it raise nearly everything
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = single_line(error) or type(error).__name__
         place = "is no local path, and the hub fails" if local is None else "cannot be loaded"
         raise ValueError(f"data.path: {config.path!r} {place}: {reason[:300]}") from error
     # A data set that was saved alone is not a mapping of splits.

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
+from lora.messages import shortened, single_line
 from rewards.types import Problem
 
 
@@ -20,7 +21,7 @@ class Split:
 
 def question_key(question: str) -> str:
     """Return a key that two questions share if they differ in case and white space alone."""
-    return " ".join(question.split()).casefold()
+    return single_line(question).casefold()
 
 
 def check_disjoint(split: Split, remedy: str = "take the shared ones out of one of the two") -> None:
@@ -35,7 +36,7 @@ def check_disjoint(split: Split, remedy: str = "take the shared ones out of one 
     twin = trained[question_key(shared[0].question)]
     raise ValueError(
         f"{len(shared)} of {len(split.held_out)} held-out problems are also in the training set, such as "
-        f"{shared[0].id} (the same as {twin.id}): {_shortened(shared[0].question)!r}; {remedy}"
+        f"{shared[0].id} (the same as {twin.id}): {shortened(single_line(shared[0].question), 80)!r}; {remedy}"
     )
 
 
@@ -59,8 +60,3 @@ def set_apart(problems: Sequence[Problem], count: int, seed: int, origin: str) -
         train=tuple(problem for row, problem in enumerate(problems) if row not in removed),
         held_out=tuple(problems[row] for row in first),
     )
-
-
-def _shortened(question: str, length: int = 80) -> str:
-    text = " ".join(question.split())
-    return text if len(text) <= length else text[: length - 3] + "..."

@@ -10,6 +10,7 @@ from rich.progress import TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from lora.messages import shortened, single_line
 from rl.algorithm.evaluate import Evaluation
 from rl.monitoring.plain_text import plain
 from rl.monitoring.terminal import LivePanel, StepLines
@@ -95,12 +96,12 @@ class LiveDisplay(LivePanel):
     def _written(self) -> list[Any]:
         if self._sample is None:
             return []
-        question = plain(_one_line(self._sample.problem.question))
+        question = plain(_cut(self._sample.problem.question))
         lines: list[Any] = [Text.assemble("\n", (question.plain, "dim"))]
         graded = list(zip(self._sample.completions, self._sample.rewards, strict=True))
         for completion, reward in graded[:3]:
             mark = ("✓", "green") if reward.value > 0 else ("✗", "red")
-            written = plain(_one_line(completion.text))
+            written = plain(_cut(completion.text))
             lines.append(Text.assemble("  ", mark, " ", written, (f" ({reward.outcome})", "dim")))
         return lines
 
@@ -110,6 +111,5 @@ def _phases(metrics: Mapping[str, float]) -> str:
     return " + ".join(f"{phase} {metrics[f'time/{phase}_s']:.1f} s" for phase in phases if f"time/{phase}_s" in metrics)
 
 
-def _one_line(text: str, width: int = 100) -> str:
-    flat = " ".join(text.split())
-    return flat if len(flat) <= width else flat[: width - 1] + "…"
+def _cut(text: str) -> str:
+    return shortened(single_line(text), 100, "…")

@@ -16,6 +16,7 @@ import tomlkit
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from lora.messages import shortened
 from lora.ordinary_file import read_file
 from rl.config import Addition, RunConfig
 from rl.settings import paths
@@ -237,17 +238,15 @@ def _bounds(limits: Mapping[str, Any]) -> str:
 def _brief(name: str) -> str:
     """Shorten a name, which may be of any length and any characters."""
     text = name if name.isprintable() else json.dumps(name)
-    return text if len(text) <= MOST_SHOWN else text[: MOST_SHOWN - 3] + "..."
+    return shortened(text, MOST_SHOWN)
 
 
 def _shown_text(text: str) -> str:
-    shown = repr(text)
-    return shown if len(shown) <= MOST_SHOWN else shown[: MOST_SHOWN - 3] + "..."
+    return shortened(repr(text), MOST_SHOWN)
 
 
 def _shown(value: Any, length: int = 60) -> str:
-    text = json.dumps(value, default=str, ensure_ascii=False)
-    return text if len(text) <= length else text[: length - 3] + "..."
+    return shortened(json.dumps(value, default=str, ensure_ascii=False), length)
 
 
 # --- writing ---

@@ -13,6 +13,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
+from lora.messages import first_line
 from lora.ordinary_file import read_file
 from rl.algorithm.evaluate import Evaluation
 from rl.monitoring.dashboard.host import find_host
@@ -56,7 +57,7 @@ def store_on_page(job: str, results: bytes) -> None:
         if host is not None:
             ray.get(host.store_sweep.remote(job, results), timeout=PATIENCE_S)
     except (RayError, TimeoutError) as error:
-        log.warning("the page host does not keep the sweep's results: %s", str(error).splitlines()[0])
+        log.warning("the page host does not keep the sweep's results: %s", first_line(error))
 
 
 class DashboardReporter(Sink):
@@ -119,7 +120,7 @@ class DashboardReporter(Sink):
             except (RayError, KeyError, TimeoutError) as error:
                 connection = None  # the host may come back, with or without the rows that it had
                 if not warned:
-                    log.warning("the page host does not answer; trying on: %s", str(error).splitlines()[0])
+                    log.warning("the page host does not answer; trying on: %s", first_line(error))
                     warned = True
             if last:
                 return
