@@ -95,7 +95,7 @@ class _CallableModule(ModuleType):
 
     @property
     def __signature__(self) -> inspect.Signature:
-        """What `help` and editors show of the call."""
+        """The signature that `help` and editors show."""
         return inspect.signature(_function(self))
 
 

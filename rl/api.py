@@ -57,7 +57,7 @@ class RunResult:
     config: RunConfig
     """Resolved, as it was run."""
     summary: str
-    """What it has come to, in words."""
+    """Its outcome, in words."""
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
@@ -91,7 +91,7 @@ class SweepResult:
     path: Path
     """Its directory."""
     results: list[Result]
-    """What became of each run, in the sweep's order."""
+    """The outcome of each run, in the sweep's order."""
     conclusions: list[str]
     """In words, a line each."""
     files: list[Path]
@@ -267,7 +267,7 @@ class StepCallback(Sink):
     def __init__(self, on_step: OnStep) -> None:
         self._on_step = on_step
         self.error: Exception | None = None
-        """What the function raised."""
+        """The exception that the function raised."""
 
     def on_eval(self, step: int, evaluation: Evaluation) -> None:
         """Its numbers come with the step's."""

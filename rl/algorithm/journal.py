@@ -1,4 +1,4 @@
-"""Where a run writes down what happened, as the two loops see it."""
+"""The record of a run, as the two loops see it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -9,7 +9,7 @@ from rl.types import Group, Learner
 
 
 class Journal(Protocol):
-    """What a loop asks for when it begins, and tells while it goes on."""
+    """Gives a loop its state when it begins, and takes down its events while it goes on."""
 
     async def restore(self, learner: Learner) -> int:
         """Bring the learner back to the newest checkpoint; return the step to go on from."""

@@ -6,7 +6,7 @@ from lora.accounting import advised_lr
 from rl.launch.plan import Plan
 
 Line = tuple[str, str]
-"""Of what is spoken, and what is said of it."""
+"""A subject, and the figures about it."""
 SIZES = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
 FLOPS = (("EFLOP", 1e18), ("PFLOP", 1e15), ("TFLOP", 1e12), ("GFLOP", 1e9))
 

@@ -1,4 +1,4 @@
-"""What commands that train print around it."""
+"""The lines that commands print before and after training."""
 
 import asyncio
 from collections.abc import Generator

@@ -1,4 +1,4 @@
-"""Which policy of a run is its best one."""
+"""The metric by which a run's best policy is chosen."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ class BestMetric:
 
     name: str
     words: str
-    """What to call it."""
+    """Its name in messages."""
     higher_is_better: bool
 
     def value(self, metrics: Mapping[str, Any]) -> float | None:
@@ -33,4 +33,4 @@ ACCURACY = BestMetric("eval/accuracy", "held-out accuracy", higher_is_better=Tru
 LOG_LOSS = BestMetric("eval/log_loss", "held-out log-loss", higher_is_better=False)
 """In nats a token."""
 BEST: Mapping[Kind, BestMetric] = {"train": ACCURACY, "sft": LOG_LOSS}
-"""Of each kind of run."""
+"""The metric of each kind of run."""

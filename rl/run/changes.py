@@ -1,10 +1,11 @@
-"""In what the settings of a run that is resumed differ from before."""
+"""The differences between the settings of a run that is resumed and those it had before."""
 
 import json
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 from rl.config import RunConfig
+from rl.settings import paths
 
 Changes = Mapping[str, tuple[str, str]]
 """Settings by their dotted names: what each was, and what it is, as JSON."""
@@ -27,16 +28,10 @@ def changes_between(old: RunConfig, new: RunConfig) -> Changes:
     """Return the settings that differ, by their dotted names."""
     before, after = _flat(old.model_dump(mode="json")), _flat(new.model_dump(mode="json"))
     names = dict.fromkeys((*before, *after))
-    found = {name: (before.get(name, "not there"), after.get(name, "not there")) for name in names}
-    return {name: values for name, values in found.items() if values[0] != values[1]}
+    pairs = {name: (before.get(name, "not there"), after.get(name, "not there")) for name in names}
+    return {name: values for name, values in pairs.items() if values[0] != values[1]}
 
 
-def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+def _flat(table: Mapping[str, Any]) -> dict[str, str]:
     """Return the values as JSON, by their dotted names."""
-    found: dict[str, str] = {}
-    for key, value in table.items():
-        if isinstance(value, dict):
-            found |= _flat(cast("dict[str, Any]", value), f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = json.dumps(value)
-    return found
+    return {name: json.dumps(value) for name, value in paths.flatten(table).items()}

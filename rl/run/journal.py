@@ -1,4 +1,4 @@
-"""What happens in a run, written into its directory and passed on to the sinks."""
+"""The events of a run, written into its directory and passed on to the sinks."""
 
 import logging
 import math
@@ -21,7 +21,7 @@ from rl.types import Group, Learner
 log = logging.getLogger(__name__)
 
 ALARM = {"kind": "alarm"}
-"""What the log's records of the guard's alarms have besides (`extra` of `logging`)."""
+"""The `extra` of log records about the guard's alarms."""
 
 
 class FileJournal(Journal):

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 Kind = Literal["train", "sft"]
 FILE = "run.json"
 VERSION = 1
-"""Of the file's format."""
+"""Version of the file's format."""
 MOST_BYTES = 2**16
 
 

@@ -22,7 +22,7 @@ class RunInfo:
     settings: Mapping[str, Any]
     """Settings that tell runs apart in a legend: rank, learning rate, seed, model, reward, ..."""
     submission_id: str = ""
-    """Of the Ray job, if it is one."""
+    """Id of the Ray job, if it is one."""
     kind: str = ""
     """The command that it was begun with; empty of a run from before that was told."""
 
