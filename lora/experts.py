@@ -193,9 +193,11 @@ class _Adapter:
         self._tokens = tokens
 
     def gate_up(self, y: Tensor, x: Tensor, tokens: Tensor, expert: int) -> Tensor:
+        """Add this adapter's part to y, the product of the expert's tokens with gate_up_proj."""
         return self._added(y, x, tokens, self._gate_up[0][expert], self._gate_up[1][expert])
 
     def down(self, y: Tensor, x: Tensor, tokens: Tensor, expert: int) -> Tensor:
+        """Add this adapter's part to y, the product of the expert's inner values with down_proj."""
         return self._added(y, x, tokens, self._down[0][expert], self._down[1][expert])
 
     def _added(

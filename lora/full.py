@@ -22,11 +22,11 @@ class FullWeights:
         model.requires_grad_(True)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The masters by their weights' names."""
+        """Return the masters by their weights' names."""
         return dict(self._masters)
 
     def leaves(self) -> list[Tensor]:
-        """The model's own copies."""
+        """Return the tensors that gradients flow to: the model's own copies."""
         return list(self._parameters.values())
 
     def accumulate(self, gradients: Sequence[Tensor | None]) -> None:
@@ -57,12 +57,12 @@ class FullWeights:
 
     @contextmanager
     def exclusively(self) -> Generator[None]:
-        """There is nothing beside it."""
+        """Do nothing: a model has one set of weights."""
         yield
 
     @contextmanager
     def swapped_in(self, tensors: dict[str, Tensor]) -> Generator[None]:
-        """Other weights, inside the block, in which nothing can be learned: a backward pass would come too late."""
+        """Compute with other weights, inside the block, where a backward pass would come too late: nothing is learned."""
         self._show(tensors)
         try:
             with torch.no_grad():
@@ -72,7 +72,7 @@ class FullWeights:
 
     @contextmanager
     def disabled(self) -> Generator[None]:
-        """The weights that training began from, inside the block."""
+        """Compute with the weights that training began from, inside the block."""
         with self.swapped_in(self._base):
             yield
 

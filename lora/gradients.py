@@ -1,4 +1,4 @@
-"""Gradients that are returned by autograd and added up by us, in an order of ours."""
+"""Gradients that autograd returns and that are added up here, in a fixed order."""
 
 from collections.abc import Sequence
 

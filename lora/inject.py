@@ -63,7 +63,10 @@ class LoraLayers(dict[str, LowRank | ExpertsLowRank]):
     def swapped_in(self, tensors: dict[str, Tensor]) -> Generator[None]:
         """Compute with another adapter of the same shape, inside the block, in which nothing can be learned.
 
-        Its numbers are gone when a backward pass would need them. Raises ValueError as `load` does.
+        Its numbers are gone when a backward pass would need them.
+
+        Raises:
+            ValueError: as `load`.
         """
         own = {name: tensor.detach().clone() for name, tensor in self.tensors().items()}
         try:

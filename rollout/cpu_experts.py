@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from vllm.model_executor.layers.fused_moe import unquantized_fused_moe_method as method
 from vllm.model_executor.layers.fused_moe.activation import MoEActivation
@@ -76,15 +77,24 @@ class LoraExpertsCPU(LoRAExpertsMixin, CPUUnquantizedExperts):
                 y = y * topk_weights[tokens, choice, None].to(y.dtype)
             output.index_add_(0, tokens, y.to(output.dtype))
 
-    def _slots(self, count: int, device: torch.device) -> Tensor:
-        """Return each token's adapter, int64[tokens]; -1 is the base model alone, as for tokens that pad the batch."""
+    def _slots(self, count: int, device: torch.device) -> Int[Tensor, " tokens"]:
+        """Return each token's adapter; -1 is the base model alone, as for tokens that pad the batch."""
         slots = torch.full((count,), -1, device=device)
         if self._lora_context is not None:
             indices = self._lora_context.punica_wrapper.token_lora_indices[:count]
             slots[: len(indices)] = indices
         return slots
 
-    def _adapted(self, y: Tensor, x: Tensor, slots: Tensor, expert: int, weight: str, part: int) -> Tensor:
+    def _adapted(
+        self,
+        y: Float[Tensor, "tokens d_out"],
+        x: Float[Tensor, "tokens d_in"],
+        slots: Int[Tensor, " tokens"],
+        expert: int,
+        weight: str,
+        part: int,
+    ) -> Float[Tensor, "tokens d_out"]:
+        """Add each token's own adapter of this expert; with a loop, because a batch has few adapters."""
         for slot in slots.unique().tolist():
             if slot < 0:
                 continue

@@ -9,6 +9,7 @@ It plugs in where the platform names its wrapper class (`get_punica_wrapper`).
 from typing import Any, Self
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 from vllm.platforms import current_platform
@@ -68,16 +69,16 @@ class DenseLoraCPU(PunicaWrapperCPU):
 class Rows:
     """The adapter of each of a batch's rows, as slots and as masks."""
 
-    def __init__(self, slots: slice, owned: Tensor | None) -> None:
+    def __init__(self, slots: slice, owned: Bool[Tensor, "rows slots"] | None) -> None:
         self.slots = slots
         """The adapters' slots, from the first to the last one in use; empty where no row has an adapter."""
         self._owned = owned
-        """bool[rows, slots]: whose row it is; None where every row is that of one adapter."""
+        """True where a row is that slot's; None where every row is that of one adapter."""
         self._masks: dict[tuple[int, torch.dtype], Tensor] = {}
 
     @classmethod
-    def of(cls, indices: Tensor) -> Self:
-        """Sort rows by their slots, int64[rows]. A slot below 0 means the base model alone: nothing to add."""
+    def of(cls, indices: Int[Tensor, " rows"]) -> Self:
+        """Sort rows by their slots. A slot below 0 means the base model alone: nothing to add."""
         if not len(indices):
             return cls(slice(0, 0), None)
         low, high = (int(bound) for bound in indices.aminmax())
@@ -103,7 +104,12 @@ class Layer:
     slice's rank meets another slice's output. What vLLM writes an adapter into are views of these two.
     """
 
-    def __init__(self, A: Tensor, B: Tensor, stacked: tuple[tuple[Tensor, ...], tuple[Tensor, ...]]) -> None:
+    def __init__(
+        self,
+        A: Float[Tensor, "slots ranks d_in"],
+        B: Float[Tensor, "slots ranks d_out"],
+        stacked: tuple[tuple[Tensor, ...], tuple[Tensor, ...]],
+    ) -> None:
         self._A, self._B, self._stacked = A, B, stacked
 
     @classmethod
@@ -123,7 +129,7 @@ class Layer:
             rank, out = rank + a.shape[2], out + b.shape[2]
         return cls(A, B, (a_stacked, b_stacked))
 
-    def add(self, y: Tensor, x: Tensor, scale: float, rows: Rows) -> None:
+    def add(self, y: Float[Tensor, "rows d_out"], x: Float[Tensor, "rows d_in"], scale: float, rows: Rows) -> None:
         """Add x A^T B scale of each row's own adapter to y."""
         _add(y, x, self._A[rows.slots].flatten(0, 1), self._B[rows.slots].flatten(0, 1), scale, rows)
 

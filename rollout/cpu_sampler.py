@@ -8,6 +8,7 @@ and one uniform number say the same. The sum is taken in two levels, of blocks a
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 BLOCK = 256
@@ -32,7 +33,7 @@ def install() -> None:
     TopKTopPSampler.forward_cpu = forward_cpu  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def uniform(rows: int, generators: dict[int, torch.Generator]) -> Tensor:
+def uniform(rows: int, generators: dict[int, torch.Generator]) -> Float[Tensor, " rows"]:
     """Return a number in [0, 1) a row: from the generator of the row's request, if that has one."""
     numbers = torch.rand(rows)
     for row, generator in generators.items():
@@ -40,8 +41,8 @@ def uniform(rows: int, generators: dict[int, torch.Generator]) -> Tensor:
     return numbers
 
 
-def draw(probabilities: Tensor, numbers: Tensor) -> Tensor:
-    """Return the first token whose running sum of probabilities reaches 1 - number of the whole; int64[rows].
+def draw(probabilities: Float[Tensor, "rows vocabulary"], numbers: Float[Tensor, " rows"]) -> Int[Tensor, " rows"]:
+    """Return the first token whose running sum of probabilities reaches 1 - number of the whole.
 
     A token of probability 0 is never drawn, whatever rounding does: every search is for a positive sum that is reached.
     """

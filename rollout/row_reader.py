@@ -44,7 +44,7 @@ class RowReader:
         self._rows = torch.cat([self._rows, tokens[:, None]], dim=1)
         return self._read(tokens[:, None] if self._cached else self._rows)
 
-    def _read(self, ids: Tensor) -> Tensor:
+    def _read(self, ids: Int[Tensor, "rows inputs"]) -> Float[Tensor, "rows vocabulary"]:
         if not self._cached:
             return self._model(ids, use_cache=False).logits[:, -1]
         more: dict[str, Any] = {"past_key_values": self._cache} if self._cache is not None else {}

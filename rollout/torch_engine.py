@@ -34,8 +34,11 @@ class TorchEngine(Engine):
     """
 
     def __init__(self, model: ModelConfig, lora: LoraConfig, device: str = "cpu") -> None:
-        """`lora` is a shape to be ready for. Raises ValueError if the model lacks a layer that it adapts, or its
-        family is not known."""
+        """`lora` is a shape to be ready for.
+
+        Raises:
+            ValueError: the model lacks a layer that it adapts, or its family is not known.
+        """
         base: Any = load_base(model)
         self._model: Any = base.to(device).eval()
         self._served = PolicySwitcher(self._model, lora)

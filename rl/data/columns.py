@@ -46,7 +46,10 @@ class Columns:
 def fill(template: str, row: Mapping[str, Any], where: str) -> str:
     """Put the row's columns in place of their names in braces, or return the one column that `template` names.
 
-    Numbers are written as answers are. Raises ValueError, naming `where` the row is, for missing and unusable columns.
+    Numbers are written as answers are.
+
+    Raises:
+        ValueError: a column is missing or unusable; it names `where` the row is.
     """
     names = [template] if template in row else _COLUMN.findall(template)
     if not names:

@@ -16,8 +16,10 @@ from rl.data.split import Split, check_disjoint
 def load_problems(config: DataConfig, seed: int, base: Path) -> Split:
     """Load the problems of a run, the same ones for the same seed.
 
-    Relative paths start at `base`, the configuration file's directory, and then at the current directory. Raises
-    ValueError for everything that is wrong with the data, and when held-out problems are also in the training set.
+    Relative paths start at `base`, the configuration file's directory, and then at the current directory.
+
+    Raises:
+        ValueError: something is wrong with the data, or held-out problems are also in the training set.
     """
     split = _load(config, seed, base)
     assert split.train, "a source returned nothing to train on"

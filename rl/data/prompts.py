@@ -27,7 +27,8 @@ class Encoder:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, config: PromptConfig, max_tokens: int) -> None:
         """Prompts may have at most `max_tokens` tokens.
 
-        Raises ValueError when the tokenizer lacks the chat template that is asked for, or the template refuses it.
+        Raises:
+            ValueError: the tokenizer lacks the chat template that is asked for, or the template refuses it.
         """
         # Transformers leaves parts of its types unknown.
         self._tokenizer: Any = tokenizer
@@ -59,7 +60,10 @@ class Encoder:
     def longest(self, problems: Sequence[Problem]) -> int:
         """Return the tokens of the longest prompt; 0 without problems.
 
-        Every prompt is encoded, because a short text may have the most tokens. Raises ValueError as `encode` does.
+        Every prompt is encoded, because a short text may have the most tokens.
+
+        Raises:
+            ValueError: as `encode`.
         """
         return max((len(ids) for batch in batches(problems) for ids in self.encode(batch)), default=0)
 

@@ -18,7 +18,8 @@ TRIES_PER_PROBLEM = 4
 def load_reasoning_gym(config: ReasoningGym, seed: int) -> Split:
     """Make different problems of one task, held-out and training ones generated from seeds of their own.
 
-    Raises ValueError for an unknown task, options the task refuses, and a task with too few different problems.
+    Raises:
+        ValueError: the task is unknown, refuses its options, or has too few different problems.
     """
     asked: set[str] = set()
     held_out = tuple(islice(_different(config, seed, "held_out", config.num_held_out, asked), config.num_held_out))

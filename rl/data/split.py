@@ -27,7 +27,10 @@ def question_key(question: str) -> str:
 def check_disjoint(split: Split, remedy: str = "take the shared ones out of one of the two") -> None:
     """Refuse a split whose held-out problems are trained on: its accuracy would measure memory.
 
-    `remedy` says what to do. Raises ValueError naming one shared question and how many there are.
+    `remedy` says what to do.
+
+    Raises:
+        ValueError: questions are shared; it names one, and how many there are.
     """
     trained = {question_key(problem.question): problem for problem in split.train}
     shared = [problem for problem in split.held_out if question_key(problem.question) in trained]
@@ -43,7 +46,10 @@ def check_disjoint(split: Split, remedy: str = "take the shared ones out of one 
 def set_apart(problems: Sequence[Problem], count: int, seed: int, origin: str) -> Split:
     """Take `count` problems with different questions out of `problems`, each with all its duplicates.
 
-    `origin` names where the problems are from. Raises ValueError when that leaves nothing to train on.
+    `origin` names where the problems are from.
+
+    Raises:
+        ValueError: that leaves nothing to train on.
     """
     rows_by_question: dict[str, list[int]] = {}
     for row, problem in enumerate(problems):

@@ -69,9 +69,10 @@ class Cluster:
         return PageClient(self.address, ray_private.job_client_headers(self._client))
 
     def require_our_ray(self) -> None:
-        """Raises ValueError if the cluster has another version of Ray than is installed here.
+        """Compare the cluster's version of Ray with the installed one, whose client cannot use another's answers.
 
-        A rankone that runs there has the Ray that is there, and its answers are of no use to this one.
+        Raises:
+            ValueError: they differ.
         """
         with translated_errors(self.address):
             remote = ray_private.dashboard_ray_version(self._client)
