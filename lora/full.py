@@ -62,7 +62,7 @@ class FullWeights:
 
     @contextmanager
     def swapped_in(self, tensors: dict[str, Tensor]) -> Generator[None]:
-        """Compute with other weights, inside the block, where a backward pass would come too late: nothing is learned."""
+        """Compute with other weights, inside the block, where nothing can be learned: gradients would come too late."""
         self._show(tensors)
         try:
             with torch.no_grad():
