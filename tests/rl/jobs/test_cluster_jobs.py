@@ -92,7 +92,7 @@ def test_ray_itself_works_through_the_page_host_and_without_it(head: Head, finis
     assert head.get("api/version").json()["ray_version"]
     for health in ("grafana_health", "prometheus_health"):
         assert head.get(f"api/{health}").json()["result"], health
-    (host,) = actors(head.directory, "PageHost")
+    (host,) = actors(head.directory, "DashboardActor")
     host.kill()
     assert head.get("api/version").json()["ray_version"]
     assert head.rankone("status", finished).returncode == 0

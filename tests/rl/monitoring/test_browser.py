@@ -166,7 +166,7 @@ def test_rays_own_pages_show_it(
 def test_rays_dashboard_goes_on_without_the_page_and_the_page_comes_back(
     head: Head, job: str, look: Callable[..., Seen]
 ) -> None:
-    (host,) = actors(head.directory, "PageHost")
+    (host,) = actors(head.directory, "DashboardActor")
     host.kill()
     seen = look(f"{head.dashboard}/#/jobs", token=head.token)
     wait(seen, lambda: job in seen.page.locator("body").inner_text())

@@ -15,6 +15,7 @@ from rl.jobs.watch import view
 from rl.monitoring.loss_progress import LossTable
 from rl.monitoring.plain_text import plain
 from rl.monitoring.progress import LiveDisplay
+from rl.run.best_metric import ACCURACY
 from rl.sweep.display import Board
 
 ROOT = Path(__file__).parents[3]
@@ -40,7 +41,7 @@ def displayed(make: Any) -> str:
 
 
 def board(console: Console) -> Any:
-    board = Board(console, NAME, {NAME: 2})
+    board = Board(console, NAME, {NAME: 2}, ACCURACY)
     board.on_start(NAME, [])
     board.__enter__()
     board.close = lambda _: board.__exit__()  # type: ignore[attr-defined]
