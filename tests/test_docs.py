@@ -46,3 +46,16 @@ def test_the_patterns_find_what_they_are_for() -> None:
     text = "see `rl/train.py`, `lora.rank`, `update/loss` and [data](data.md#prompts), ![curve](a.png), [far](https://x.y/z)"
     assert list(named_paths(text)) == ["rl/train.py"]
     assert list(links(text)) == ["data.md", "a.png"]
+
+
+def test_the_architecture_page_has_every_package_of_rl() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    packages = [file.parent.name for file in sorted((ROOT / "rl").glob("*/__init__.py"))]
+    assert len(packages) > 5
+    assert [package for package in packages if f"| `rl/{package}`" not in page] == []
+
+
+def test_every_package_says_what_lives_there() -> None:
+    rooms = [file for top in ("rl", "rollout", "rewards", "lora") for file in (ROOT / top).rglob("__init__.py")]
+    silent = [str(file.relative_to(ROOT)) for file in rooms if not file.read_text(encoding="utf-8").startswith('"""')]
+    assert silent == []
