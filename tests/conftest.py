@@ -1,4 +1,4 @@
-"""What tests share. The variables are read when torch, tokenizers and the hub's client load."""
+"""Set-up and fixtures of all tests. The variables are read when torch, tokenizers and the hub's client load."""
 
 import os
 

@@ -49,7 +49,7 @@ def free_port() -> int:
 
 
 def processes_of(directory: str) -> list[psutil.Process]:
-    """All of a cluster's processes: Ray names the directory to each of them."""
+    """Return all of a cluster's processes: Ray passes the directory to each of them."""
     found: list[psutil.Process] = []
     for process in psutil.process_iter():
         try:
@@ -91,7 +91,7 @@ class Head:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What lets somebody in who is not its user."""
+        """Variables that let in somebody who is not its user."""
         return {"RAY_AUTH_TOKEN": self.token}
 
     def rankone(self, *arguments: object, **more: Any) -> subprocess.CompletedProcess[str]:

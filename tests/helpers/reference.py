@@ -77,7 +77,7 @@ def save_tiny(family: str, directory: Path) -> None:
 
 
 def logprobs(model: Any, prompt: list[int], completion: tuple[int, ...], temperature: float = 1.0) -> Tensor:
-    """Of a completion's tokens behind a prompt."""
+    """Return the logprobs of a completion's tokens behind a prompt."""
     ids = torch.tensor([[*prompt, *completion]])
     logits = model(ids, use_cache=False).logits[0, len(prompt) - 1 : -1].float() / temperature
     return logits.log_softmax(-1).gather(1, torch.tensor(completion)[:, None])[:, 0]

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class Table:
-    """Where they lay down what they have, and take what the others have."""
+    """The place where threads put down their tensors, and take up those of the others."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -53,7 +53,7 @@ class ThreadGroup(ProcessGroup):
 
 
 def in_threads(count: int, made: Callable[[ProcessGroup], M], work: Callable[[int, M], T]) -> list[T]:
-    """What each of them comes to, by rank; they are made one after another, as transformers loads models."""
+    """Return the result of each, by rank; they are made one after another, as transformers loads models."""
     table = Table(count)
     learners = [made(ThreadGroup(table, rank)) for rank in range(count)]
     table.all_there = True

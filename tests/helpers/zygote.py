@@ -17,12 +17,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 MOST_MEMORY = 12 * 2**30
-"""Of address space: a try that asks for all there is must not take the machine along."""
+"""Most address space: a try that asks for all there is must not take the machine along."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a try ended. Its status is None where it was killed because it hung."""
+    """The end of a try. Its status is None if it was killed because it hung."""
 
     status: int | None
     output: str
@@ -30,7 +30,7 @@ class Ended:
 
     @property
     def complaint(self) -> str:
-        """What `rankone` said was wrong, without its own name."""
+        """The message of `rankone`, without its own name."""
         lines = [line for line in self.output.splitlines() if line.startswith("rankone: ")]
         return "\n".join(lines).removeprefix("rankone: ")
 

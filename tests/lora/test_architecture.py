@@ -1,4 +1,4 @@
-"""What a model's class and configuration say of it, and which models are refused, in one line, for what they say."""
+"""Facts from a model's class and configuration, and models that are refused in one line because of them."""
 
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,7 @@ def test_positions_that_stretch_with_the_longest_row_are_refused_where_they_woul
     ids = torch.randint(3, 60, (2, 40), generator=torch.Generator().manual_seed(0))
 
     def logprobs(length: int, beside: int) -> torch.Tensor:
-        """Of one sequence in a batch with a longer one, whose positions go on to `beside`."""
+        """Return the logprobs of one sequence in a batch with a longer one, whose positions go on to `beside`."""
         loaded: Any = load_base(model).eval()
         positions = torch.stack(
             [torch.arange(length).clamp(max=length - 1), torch.linspace(0, beside - 1, length).long()]

@@ -1,4 +1,4 @@
-"""Where base models come from: the same bytes every time, checked downloads, and one line when there is none."""
+"""Sources of base models: the same bytes every time, checked downloads, and one line when there is none."""
 
 import hashlib
 import zipfile

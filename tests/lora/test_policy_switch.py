@@ -22,7 +22,7 @@ def logits(model: Any) -> Tensor:
 
 
 def whole(model: ModelConfig, seed: int) -> Adapter:
-    """All weights, each moved a little."""
+    """Return all weights, each moved a little."""
     torch.manual_seed(seed)
     base: Any = load_base(model)
     moved = {name: weight + 0.1 * torch.randn_like(weight) for name, weight in base.named_parameters()}

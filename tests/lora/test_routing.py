@@ -1,4 +1,4 @@
-"""What is computed goes through the adapter that was named for it, whenever it is computed and in whatever form."""
+"""Routing: each computation goes through the adapter that was named for it, whenever and in whatever form."""
 
 from typing import Any
 

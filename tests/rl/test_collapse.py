@@ -29,7 +29,7 @@ def digits(problem, completion):
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Of a run that learns what it is to do within a few steps, and is then taught the contrary."""
+    """Return settings of a run that learns its task within a few steps, and is then taught the contrary."""
     home = tmp_path_factory.mktemp("turning")
     rows = [{"question": f"max {i % 10} {i // 10 % 10}", "answer": "1"} for i in range(200)]
     (home / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -66,7 +66,7 @@ ROLL_BACK = ("guard.action=roll_back", "guard.lr_factor=0.5", "guard.max_roll_ba
 def test_a_collapse_is_rolled_back_to_the_best_policy_bit_for_bit_once_and_the_next_one_ends_the_run(
     tmp_path: Path, settings: list[str]
 ) -> None:
-    """And a run that is resumed right behind the roll-back ends as the one that went on."""
+    """A run that is resumed right after the roll-back ends like the one that went on."""
     whole = train(tmp_path / "whole", settings, *ROLL_BACK, "num_steps=60")
     assert whole.exit_code == 1, whole.output
     lines = [line for line in whole.stderr.splitlines() if line.startswith("rankone: ")]

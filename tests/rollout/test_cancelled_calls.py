@@ -77,7 +77,7 @@ class HeldActor(EngineActor):
         return Counter(call.adapter.run for call in calls), unwanted, self.ended
 
     async def left(self) -> tuple[int, set[str]]:
-        """What vLLM holds while nothing is to do: unfinished requests, and adapters by name."""
+        """Return what vLLM holds while idle: the number of unfinished requests, and adapters by name."""
         engine: Any = self._engine
         vllm = engine._engine
         assert {loaded.request.lora_int_id for loaded in engine._adapters._loaded.values()} == set(vllm.list_loras())

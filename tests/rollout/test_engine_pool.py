@@ -246,7 +246,7 @@ async def test_workers_that_are_killed_or_silent_cost_no_prompt_and_change_no_co
     pool = await workers.pool(2, admit=admit)
 
     async def sampled_while(killed: RayEngine, silent: RayEngine | None = None) -> list[list[tuple[int, ...]]]:
-        """What comes of sampling while these two end."""
+        """Return the outcome of sampling while these two end."""
         pid = await killed.pid()
         pids = [pid] if silent is None else [pid, await silent.pid()]
         for each in pids:
@@ -274,7 +274,7 @@ async def test_workers_that_are_killed_or_silent_cost_no_prompt_and_change_no_co
 
 
 async def gone(pids: Sequence[int]) -> bool:
-    """Whether these processes end soon."""
+    """Return True if these processes end soon."""
     for _ in range(100):
         if not any(Path(f"/proc/{pid}").exists() for pid in pids):
             return True

@@ -1,4 +1,4 @@
-"""Where two steps of a run are sampled at once on a CPU, the older policy's completions come first."""
+"""Two steps of a run that are sampled at once on a CPU: the older policy's completions come first."""
 
 import asyncio
 import sys

@@ -1,4 +1,4 @@
-"""What killed workers leave in memory is removed by the next one, and what living ones use is not."""
+"""Leftovers of killed workers in memory are removed by the next one; files of living ones are not."""
 
 import os
 import signal
@@ -84,7 +84,7 @@ def test_a_directory_is_its_users_alone(tmp_path: Path) -> None:
 
 
 def test_a_lock_that_is_a_fifo_does_not_stop_a_worker_from_starting(tmp_path: Path) -> None:
-    """Whoever opens one as a file waits until somebody writes to it."""
+    """Opening one as a file would wait until somebody writes to it."""
     for name in ("rankone-trap", f"rankone-{os.getuid()}-1-trap"):
         (tmp_path / name).mkdir()
         os.mkfifo(tmp_path / name / "lock")

@@ -110,7 +110,7 @@ def run(out: Path, *more: str, **environment: str) -> "subprocess.Popen[str]":
 
 @pytest.fixture
 def on_the_cluster(ray_cluster: None) -> dict[str, str]:
-    """What makes a command join this module's cluster, where no new one has to start."""
+    """Return variables that make a command join this module's cluster, so that no new one has to start."""
     return {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
 
 

@@ -59,7 +59,7 @@ async def test_adapters_of_several_ranks_in_one_batch_are_each_served_and_scored
 
 
 async def difference(engine: TorchEngine, adapter: Adapter, completions_P_G: list[list[Completion]]) -> float:
-    """How far the sampled logprobs are from what the adapter gives those tokens, at most."""
+    """Return the largest distance of sampled logprobs from those that the adapter gives these tokens."""
     pairs: list[tuple[float, float]] = []
     for prompt, group in zip(PROMPTS, completions_P_G, strict=True):
         for completion in group:

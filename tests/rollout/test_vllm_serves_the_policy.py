@@ -148,7 +148,7 @@ def shifted(tensors: Tensors) -> Tensors:
 
 
 def attention_alone(tensors: Tensors) -> Tensors:
-    """What is left where the names of the other modules are not understood."""
+    """Return the adapter that is left if the names of the other modules are not understood."""
     return {name: tensor if "self_attn" in name else torch.zeros_like(tensor) for name, tensor in tensors.items()}
 
 

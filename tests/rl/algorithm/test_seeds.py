@@ -15,7 +15,7 @@ from rl.config import RunConfig
 from rl.settings.toml import load_config
 
 ALL_BITS = 2**32
-"""What torch's generators on a CPU keep of a seed."""
+"""Bits that torch's generators on a CPU keep of a seed."""
 
 shapes = st.fixed_dictionaries(
     {
@@ -36,7 +36,7 @@ def streams(seeds: Iterable[int], samples: int) -> list[int]:
 
 
 def all_streams(config: RunConfig, steps: Iterable[int]) -> list[int]:
-    """Of an evaluation, and of these steps."""
+    """Return the streams of an evaluation, and of these steps."""
     evaluate = config.evaluate
     found = streams(evaluation_seeds(config, evaluate.num_problems), evaluate.samples_per_problem)
     for step in steps:

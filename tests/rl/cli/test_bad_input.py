@@ -1,4 +1,4 @@
-"""Whatever a user or a machine gets wrong: the command ends soon, in one line, with exit status 1 or 2."""
+"""Mistakes of users and machines: the command ends soon, in one line, with exit status 1 or 2."""
 
 import json
 import os

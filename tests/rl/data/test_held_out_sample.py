@@ -47,7 +47,7 @@ def encode(problem: Problem) -> list[int]:
 
 
 async def evaluated(config: RunConfig, problems: Sequence[Problem] = SORTED) -> list[Problem]:
-    """What an evaluation looks at."""
+    """Return the problems that an evaluation looks at."""
     measured = await evaluate(config, problems, ADAPTER, ScriptedEngine(["1"]), SameTextGrader(), encode)
     return [group.problem for group in measured.groups]
 

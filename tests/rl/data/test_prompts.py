@@ -96,7 +96,7 @@ def test_a_prompt_may_be_as_long_as_allowed_and_no_longer() -> None:
 RARE = Problem("rare", "𝔸𝔹𝔻𝔼𝔽", "0")
 """Five characters, of four tokens each."""
 LONG = [Problem(f"long/{i}", "1 + 1 = 2, " + "x" * (i % 3), "0") for i in range(2000)]
-"""Of more characters and fewer tokens, and so many that they are not encoded in one go."""
+"""Problems of more characters and fewer tokens, so many that they are not encoded in one go."""
 
 
 @pytest.mark.parametrize("chat_template", [True, False])

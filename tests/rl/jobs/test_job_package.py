@@ -1,4 +1,4 @@
-"""What is sent to a cluster: all that the run needs, and nothing else."""
+"""The package that is sent to a cluster: all that the run needs, and nothing else."""
 
 import shutil
 from pathlib import Path

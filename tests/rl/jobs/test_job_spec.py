@@ -1,4 +1,4 @@
-"""What a file asks a cluster to do, and what is sent for that."""
+"""The work that a file asks of a cluster, and the files that are sent for it."""
 
 import shutil
 from pathlib import Path

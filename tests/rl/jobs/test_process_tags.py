@@ -1,4 +1,4 @@
-"""What a start that failed has left is ended, whoever its parent is by then; nothing else is."""
+"""Processes that a failed start has left are ended, whoever their parent is by then; no others are."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""What a terminal shows of a cluster's runs."""
+"""The view of a cluster's runs in a terminal."""
 
 from typing import Any
 

@@ -22,7 +22,7 @@ from rl.monitoring.dashboard.types import RunInfo, RunUpdate
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium (Debian's package chromium)")
 RAYS_OWN = ("/api/v0/platform_events", "/api/serve/")
-"""What Ray 2.60's dashboard asks for and its head does not have, with or without us."""
+"""Addresses that Ray 2.60's dashboard asks for and its head does not have, with or without us."""
 
 
 @dataclass
@@ -246,5 +246,5 @@ def served(directory: Path) -> Iterator[tuple[RunStore, str]]:
 
 
 def _light(colour: str) -> bool:
-    """Whether an `rgb(r, g, b)` is nearer to white."""
+    """Return True if an `rgb(r, g, b)` is nearer to white than to black."""
     return sum(int(part) for part in colour[4:-1].split(",")) > 3 * 128

@@ -1,4 +1,4 @@
-"""What users call things is shown as they wrote it: no markup of rich's in it means anything."""
+"""Names are shown as users wrote them: no markup of rich's in them means anything."""
 
 import ast
 import io

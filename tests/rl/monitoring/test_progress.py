@@ -1,4 +1,4 @@
-"""What a person sees of a run."""
+"""The views of a run: lines, a live display, a curve."""
 
 import io
 from pathlib import Path

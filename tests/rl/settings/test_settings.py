@@ -22,7 +22,7 @@ def load_text(directory: Path, text: str, *overrides: str) -> RunConfig:
 
 
 def complaint(directory: Path, text: str, *overrides: str) -> str:
-    """What is said about a bad configuration, its file called `run.toml`."""
+    """Return the message about a bad configuration, its file called `run.toml`."""
     with pytest.raises(ValueError) as caught:  # noqa: PT011 (the callers look at the message)
         load_text(directory, text, *overrides)
     return str(caught.value).replace(str(directory / "run.toml"), "run.toml")
