@@ -8,7 +8,7 @@ from pathlib import Path
 HOME = Path(__file__).parents[1]
 OTHERS = ("lora", "rewards", "rollout")
 PARTS = {"rl": "train.py", "lora": "inject.py", "rewards": "pool.py", "rollout": "actor.py"}
-"""What each of them has, wherever it lies: another copy of rankone is no stranger."""
+"""A file by which each package is known as ours, so that another copy of rankone is no stranger."""
 
 
 def load_own_packages() -> None:
@@ -42,11 +42,11 @@ def raise_if_shadowed() -> None:
 
 
 def shadowing_file(name: str) -> Path | None:
-    """The file that an import of that name finds before ours, from the working directory or Python's path, if any."""
-    found = PathFinder.find_spec(name, [str(Path.cwd()), *sys.path])
-    if found is None or found.origin is None:
+    """Return the file that an import of that name finds before ours, from the working directory or Python's path, if any."""
+    spec = PathFinder.find_spec(name, [str(Path.cwd()), *sys.path])
+    if spec is None or spec.origin is None:
         return None
-    file = Path(found.origin)
+    file = Path(spec.origin)
     return None if file.name == "__init__.py" and (file.parent / PARTS[name]).is_file() else file
 
 

@@ -10,8 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("lora", "rewards", "rollout", "rl")
 NOT_YET = (
-    "rewards", "rl/cli/run_command.py", "rl/cli/sweep_command.py", "rl/cluster", "rl/launch", "rl/learner",
-    "rl/run/journal.py", "rl/run/sinks.py", "rl/sft.py", "rl/shadowing.py", "rl/sweep", "rl/train.py",
+    "rewards", "rl/cluster", "rl/launch", "rl/learner", "rl/sft.py", "rl/sweep", "rl/train.py",
 )  # fmt: skip
 """Files and directories that the rules are still to reach; a new one does not belong here."""
 

@@ -49,15 +49,15 @@ class FileJournal(Journal):
 
     async def restore(self, learner: Learner) -> int:
         self._directory.remove_scratch()
-        found = checkpoint.newest(self._directory.checkpoints) if self._resume else None
-        if found is not None:
-            await self._load(learner, found, checkpoint.file_name(found.step))
+        newest = checkpoint.newest(self._directory.checkpoints) if self._resume else None
+        if newest is not None:
+            await self._load(learner, newest, checkpoint.file_name(newest.step))
         elif self._begin is not None:
             await learner.load_state(self._begin)
-        step = found.step if found is not None else 0
+        step = newest.step if newest is not None else 0
         self._directory.truncate_from(step)
         if self._resume:
-            log.info("going on from step %d%s", step, "" if found else ", there being no checkpoint yet")
+            log.info("going on from step %d%s", step, "" if newest else ", there being no checkpoint yet")
             self._report_missing(step)
         self._best_score = self._highest_score()
         return step
@@ -85,10 +85,10 @@ class FileJournal(Journal):
         log.warning("rolled back to the policy of step %d, the best that was evaluated", best.step)
         return True
 
-    async def _load(self, learner: Learner, found: Checkpoint, name: str) -> None:
-        """Raises ValueError if the learner cannot take it, such as one with a number that is not finite."""
+    async def _load(self, learner: Learner, saved: Checkpoint, name: str) -> None:
+        """Load a checkpoint. Raises ValueError if the learner cannot take it, such as one with a number that is not finite."""
         try:
-            await learner.load_state(found.state)
+            await learner.load_state(saved.state)
         except ValueError as error:
             file = self._directory.checkpoints / name
             raise ValueError(f"cannot go on from {file}: {error}; remove it to go on from an older one") from error

@@ -1,4 +1,4 @@
-"""Where the numbers of a run go besides its own files. A sink that fails never stops a run."""
+"""Sinks: they receive the numbers of a run besides its own files. A sink that fails never stops a run."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -59,13 +59,13 @@ class Sinks(Sink):
 
 def start_sinks(sinks: Mapping[str, Callable[[], Sink]]) -> list[Sink]:
     """Return those that could be started; the failures of the others are logged."""
-    found: list[Sink] = []
+    started: list[Sink] = []
     for name, start in sinks.items():
         try:
-            found.append(start())
+            started.append(start())
         except Exception as error:  # as above
             _warn("%s could not be started and is left out", name, error)
-    return found
+    return started
 
 
 def _warn(what: str, sink: str, error: Exception) -> None:
