@@ -42,7 +42,7 @@ def raise_if_shadowed() -> None:
 
 
 def shadowing_file(name: str) -> Path | None:
-    """Return the file that an import of that name finds before ours, from the working directory or Python's path, if any."""
+    """Return the file that an import of that name finds before ours, if any, as Python's path has it."""
     spec = PathFinder.find_spec(name, [str(Path.cwd()), *sys.path])
     if spec is None or spec.origin is None:
         return None

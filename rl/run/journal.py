@@ -86,7 +86,7 @@ class FileJournal(Journal):
         return True
 
     async def _load(self, learner: Learner, saved: Checkpoint, name: str) -> None:
-        """Load a checkpoint. Raises ValueError if the learner cannot take it, such as one with a number that is not finite."""
+        """Load a checkpoint. Raises ValueError if the learner cannot take it, such as one with a NaN in it."""
         try:
             await learner.load_state(saved.state)
         except ValueError as error:
