@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from rewards.config import RewardConfig as RewardConfig
     from rewards.types import Reward as Reward
     from rl.algorithm.evaluate import Evaluation as Evaluation
-    from rl.api import RunResult as RunResult
-    from rl.api import SweepResult as SweepResult
     from rl.api import evaluate as evaluate
     from rl.api import grade as grade
     from rl.api import sft as sft
     from rl.api import sweep as sweep
     from rl.api import train as train
     from rl.config import RunConfig as RunConfig
+    from rl.launch.run_result import RunResult as RunResult
     from rl.settings.toml import load_config as load_config
     from rl.sweep.config import SweepConfig as SweepConfig
+    from rl.sweep.session import SweepResult as SweepResult
 
 __all__ = [
     "Evaluation",
@@ -52,9 +52,9 @@ _HOMES = {
     "Reward": "rewards.types",
     "RewardConfig": "rewards.config",
     "RunConfig": "rl.config",
-    "RunResult": "rl.api",
+    "RunResult": "rl.launch.run_result",
     "SweepConfig": "rl.sweep.config",
-    "SweepResult": "rl.api",
+    "SweepResult": "rl.sweep.session",
     "evaluate": "rl.api",
     "grade": "rl.api",
     "load_config": "rl.settings.toml",

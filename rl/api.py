@@ -8,7 +8,6 @@ import asyncio
 import tomllib
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any, overload
@@ -25,19 +24,16 @@ from rl.launch.evaluation import Which, evaluate_adapter
 from rl.launch.event_loop import run_to_end
 from rl.launch.recipes import RECIPES
 from rl.launch.run_paths import default_directory, newest_directory
+from rl.launch.run_result import RunResult
 from rl.launch.single import SingleRun, run_single
-from rl.monitoring.figure_file import Plot
-from rl.run.best_metric import BEST
-from rl.run.directory import RunDirectory
 from rl.run.kind import Kind
 from rl.run.sinks import Ended, Sink, StoppedEarly
 from rl.settings.toml import config_of, dump_config, load_config
 from rl.sweep.config import SweepConfig
 from rl.sweep.directory import newest_sweep
 from rl.sweep.points import load_sweep, sweep_of
-from rl.sweep.results import Result
 from rl.sweep.run import prepare_sweep
-from rl.sweep.whole import run_whole_sweep
+from rl.sweep.session import SweepResult, run_whole_sweep
 from rl.types import Group
 
 FilePath = str | PathLike[str]
@@ -45,68 +41,6 @@ Settings = Mapping[str, Any]
 """Values by the dotted names of their keys, such as ``{"lora.rank": 4}``."""
 OnStep = Callable[[int, Mapping[str, float]], bool | None]
 """Called after each step with its number and its metrics; the run ends early if it returns True."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunResult:
-    """A run that has ended, and its files."""
-
-    kind: Kind
-    path: Path
-    """Its directory."""
-    config: RunConfig
-    """Resolved, as it was run."""
-    summary: str
-    """Its outcome, in words."""
-
-    @property
-    def metrics(self) -> list[dict[str, Any]]:
-        """One object a step, in order."""
-        return RunDirectory(self.path).metrics()
-
-    @property
-    def curve(self) -> list[tuple[int, float]]:
-        """Held-out accuracy by step; of a supervised run, held-out log-loss in nats a token."""
-        return RunDirectory(self.path).curve(BEST[self.kind].name)
-
-    @property
-    def best_adapter(self) -> Path:
-        """PEFT directory of the best policy."""
-        return RunDirectory(self.path).adapters / "best"
-
-    @property
-    def last_adapter(self) -> Path:
-        """PEFT directory of the last policy."""
-        return RunDirectory(self.path).adapters / "last"
-
-    def plot(self) -> Plot:
-        """Draw the curve. A notebook shows it; `.save(file)` writes it as a PNG."""
-        return Plot(RECIPES[self.kind].figure(self.metrics, self.config.name))
-
-
-@dataclass(frozen=True, slots=True)
-class SweepResult:
-    """A sweep that has ended, and its files."""
-
-    path: Path
-    """Its directory."""
-    results: list[Result]
-    """The outcome of each run, in the sweep's order."""
-    conclusions: list[str]
-    """In words, a line each."""
-    files: list[Path]
-    """`sweep.json` and the pictures."""
-
-    @property
-    def best(self) -> Result | None:
-        """The run that ended best; None if none was evaluated."""
-        evaluated = [result for result in self.results if result.score is not None]
-        return max(evaluated, key=lambda result: result.score or 0.0, default=None)
-
-    @property
-    def best_adapter(self) -> Path | None:
-        """PEFT directory of that run's best policy."""
-        return None if self.best is None else self.path / self.best.directory / "adapters" / "best"
 
 
 def train(
@@ -163,8 +97,7 @@ def sweep(
         loaded = load_sweep(Path(sweep), overrides)
     path = Path(out or (newest_sweep(loaded.name) if resume else default_directory(loaded.name)))
     with _interruptible():
-        findings = run_whole_sweep(loaded, prepare_sweep(loaded), path, Console(quiet=quiet), resume=resume)
-    return SweepResult(path, findings.results, findings.conclusions, findings.files)
+        return run_whole_sweep(loaded, prepare_sweep(loaded), path, Console(quiet=quiet), resume=resume)
 
 
 def evaluate(
@@ -251,14 +184,11 @@ def _run(
     prepared = recipe.prepare(loaded, base)
     steps = None if on_step is None else StepCallback(on_step)
     single = SingleRun(recipe, prepared, path, Console(quiet=quiet), resume, [] if steps is None else [steps])
-    try:
-        with _interruptible():
-            summary = run_single(single)
-    except StoppedEarly:
-        if steps is not None and steps.error is not None:
-            raise steps.error from None
-        summary = f"{recipe.summary(prepared.config, RunDirectory(path))}, stopped early"
-    return RunResult(kind, path, prepared.config, summary)
+    with _interruptible():
+        result = run_single(single)
+    if steps is not None and steps.error is not None:
+        raise steps.error
+    return result
 
 
 class StepCallback(Sink):

@@ -26,6 +26,6 @@ def run_command(kind: Kind, config: Path, out: Path | None, override: Sequence[s
     path = out or (newest_directory(name) if resume else default_directory(name))
     single = SingleRun(recipe, recipe.prepare(settings, config.parent), path, console, resume)
     with interruptible(console, f"rankone {kind} {path / 'config.toml'} --out {path} --resume"):
-        summary = run_single(single)
-    console.print(summary, style="bold green", markup=False, highlight=False, soft_wrap=True)
+        result = run_single(single)
+    console.print(result.summary, style="bold green", markup=False, highlight=False, soft_wrap=True)
     say(console, f"curve    {path / 'curve.png'}\nadapter  {path / 'adapters' / 'best'}")

@@ -25,15 +25,15 @@ def sweep_command(
     from rl.sweep.directory import newest_sweep
     from rl.sweep.points import load_sweep
     from rl.sweep.run import prepare_sweep
-    from rl.sweep.whole import run_whole_sweep
+    from rl.sweep.session import run_whole_sweep
 
     console = Console()
     settings = load_sweep(sweep, override or [])
     path = out or (newest_sweep(settings.name) if resume else default_directory(settings.name))
     prepared = prepare_sweep(settings)
     with interruptible(console, f"rankone sweep {path / 'sweep.toml'} --out {path} --resume"):
-        findings = run_whole_sweep(settings, prepared, path, console, resume=resume)
-    for line in (*findings.conclusions, *(f"  {file}" for file in findings.files)):
+        result = run_whole_sweep(settings, prepared, path, console, resume=resume)
+    for line in (*result.conclusions, *(f"  {file}" for file in result.files)):
         say(console, line)
-    if any(result.ended == "failed" for result in findings.results):
+    if any(run.ended == "failed" for run in result.results):
         raise typer.Exit(1)

@@ -21,6 +21,7 @@ from rl.learner.joint_updates import JointUpdates
 from rl.learner.memory import Budget
 from rl.learner.policy_host import LearnerHost
 from rl.train import Components
+from rl.types import Learner
 from rollout.types import Engine
 
 
@@ -37,9 +38,10 @@ def shared_settings(config: RunConfig) -> str:
 
 @dataclass(slots=True)
 class SharedComponents:
-    """An engine and a learner for several runs."""
+    """A learner and an engine for several runs."""
 
-    engine: Engine
+    engine: Engine | None
+    """None for runs of which no policy answers anything."""
     joint_updates: JointUpdates
     disjoint_devices: bool
     policy_checkers: list[PolicyChecker] = field(default_factory=list[PolicyChecker])
@@ -50,19 +52,28 @@ class SharedComponents:
     async def open(
         self, config: RunConfig, run: str, encode: Callable[[Problem], list[int]]
     ) -> AsyncGenerator[Components]:
-        """One run's parts; `run` must be no other's name.
+        """Open one run's parts; `run` must be no other's name.
 
         Raises:
             ValueError: the model lacks a layer that the run adapts.
         """
+        assert self.engine is not None
         grader = await self._grader(config)
-        learner = await self.joint_updates.register(policy_spec(config, run))
         checker = PolicyChecker(config.liveness.tolerance)
-        self.policy_checkers.append(checker)
+        async with self.open_learner(config, run) as learner:
+            self.policy_checkers.append(checker)
+            try:
+                yield Components(learner, self.engine, grader, encode, checker, self.disjoint_devices)
+            finally:
+                self.policy_checkers.remove(checker)
+
+    @asynccontextmanager
+    async def open_learner(self, config: RunConfig, run: str) -> AsyncGenerator[Learner]:
+        """Open one run's learner alone. Raises as `open` does."""
+        learner = await self.joint_updates.register(policy_spec(config, run))
         try:
-            yield Components(learner, self.engine, grader, encode, checker, self.disjoint_devices)
+            yield learner
         finally:
-            self.policy_checkers.remove(checker)
             await learner.close()
 
     async def _grader(self, config: RunConfig) -> GraderPool:
@@ -87,11 +98,12 @@ async def open_components(
 
 @asynccontextmanager
 async def open_shared_components(
-    configs: Sequence[RunConfig], at_once: int, longest_row: int | None = None
+    configs: Sequence[RunConfig], at_once: int, longest_row: int | None = None, *, workers: bool = True
 ) -> AsyncGenerator[SharedComponents]:
-    """Parts for runs that agree on `shared_settings`, `at_once` of them at a time; all is gone when the block ends.
+    """Open parts of runs that agree on `shared_settings`, `at_once` of them at a time; all is gone when the block ends.
 
-    The learner makes room for rows of `longest_row` inputs; without it, for as many as the model may have.
+    The learner makes room for rows of `longest_row` inputs; without it, for as many as the model may have. Without
+    `workers` there is no engine.
     """
     assert len({shared_settings(config) for config in configs}) == 1
     first = configs[0]
@@ -105,14 +117,16 @@ async def open_shared_components(
         reservation: Reservation | None = None
         if first.on_ray:
             await in_daemon(connect)
-            reservation = await stack.enter_async_context(reserve(first, learner=True))
+            reservation = await stack.enter_async_context(reserve(first, learner=True, workers=workers))
         disjoint_devices = reservation is not None and reservation.request.shares.exclusive
-        adapter, budget = largest_adapter(configs), Budget(longest_row, memory_share(reservation), at_once)
-        roomy = with_room(configs, at_once, disjoint_devices)
-        host, engine = await _both(
-            stack.enter_async_context(open_learner_host(first, adapter, reservation, budget)),
-            stack.enter_async_context(open_workers(roomy, reservation, adapter, admit)),
-        )
+        adapter = largest_adapter(configs)
+        budget = Budget(longest_row, memory_share(reservation) if workers else 1.0, at_once)
+        learner_host = open_learner_host(first, adapter, reservation, budget)
+        if workers:
+            engines = open_workers(with_room(configs, at_once, disjoint_devices), reservation, adapter, admit)
+            host, engine = await _both(stack.enter_async_context(learner_host), stack.enter_async_context(engines))
+        else:
+            host, engine = await stack.enter_async_context(learner_host), None
         joint_updates = JointUpdates(host)
         stack.push_async_callback(joint_updates.close)
         graders = await stack.enter_async_context(AsyncExitStack())

@@ -101,12 +101,12 @@ class Recipe(Protocol[P, C]):
         """Return the configuration that its learner has."""
         ...
 
-    def open(self, prepared: P, run: str) -> AbstractAsyncContextManager[C]:
-        """Open what a run is made of; it is gone when the block ends."""
+    def needs_engine(self, config: RunConfig) -> bool:
+        """Return True if its policy answers problems."""
         ...
 
-    def share(self, prepared: P, run: str, shared: SharedComponents) -> AbstractAsyncContextManager[C]:
-        """Open a run's part of what several runs are made of."""
+    def open(self, prepared: P, run: str, shared: SharedComponents) -> AbstractAsyncContextManager[C]:
+        """Open a run's part of what one run or several are made of; `run` names its policy."""
         ...
 
     async def loop(self, prepared: P, parts: C, journal: FileJournal) -> None:

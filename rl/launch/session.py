@@ -6,7 +6,7 @@ after another. Whatever ends a run ends that one alone, and its curve is drawn; 
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,20 +155,19 @@ class Session:
     async def _run_group(self, group: Sequence[Run]) -> None:
         """Train runs that share a base model, or one that shares nothing."""
         if len(group) == 1:
-            await self._run_one(group[0], group[0].recipe.open(group[0].prepared, group[0].name))
+            await self._run_one(group[0], open_alone(group[0].recipe, group[0].prepared, group[0].name))
             return
         at_once = min(self._at_once, len(group))
         places = asyncio.Semaphore(at_once)
 
         async def in_its_place(run: Run, shared: SharedComponents) -> None:
             async with places:
-                await self._run_one(run, run.recipe.share(run.prepared, run.name, shared))
+                await self._run_one(run, run.recipe.open(run.prepared, run.name, shared))
                 with contextlib.suppress(LearnerDied):  # then its place is gone too
                     await shared.joint_updates.free(run.name)
 
-        configs = [run.recipe.learner_config(run.config) for run in group]
-        longest_row = max(run.prepared.longest_row for run in group)
-        async with open_shared_components(configs, at_once, longest_row) as shared, asyncio.TaskGroup() as tasks:
+        recipe, prepared = group[0].recipe, [run.prepared for run in group]
+        async with open_shared(recipe, prepared, at_once) as shared, asyncio.TaskGroup() as tasks:
             for run in group:
                 tasks.create_task(in_its_place(run, shared))
 
@@ -213,6 +212,23 @@ class Session:
         return contextlib.nullcontext() if self._console is None else self._console.status(STARTING)
 
 
+def open_shared(
+    recipe: Recipe[Any, Any], prepared: Sequence[Prepared], at_once: int
+) -> AbstractAsyncContextManager[SharedComponents]:
+    """Open what runs of a kind share, `at_once` of them at a time."""
+    configs = [recipe.learner_config(one.config) for one in prepared]
+    longest_row = max(one.longest_row for one in prepared)
+    workers = any(recipe.needs_engine(config) for config in configs)
+    return open_shared_components(configs, at_once, longest_row, workers=workers)
+
+
+@contextlib.asynccontextmanager
+async def open_alone(recipe: Recipe[Any, Any], prepared: Prepared, run: str) -> AsyncGenerator[HasLearner]:
+    """Open all that one run is made of; it is gone when the block ends."""
+    async with open_shared(recipe, [prepared], 1) as shared, recipe.open(prepared, run, shared) as parts:
+        yield parts
+
+
 def open_or_create(run: Run) -> RunDirectory:
     """Return the run's directory, which is made if it is not there.
 
@@ -242,8 +258,10 @@ async def _facts(learner: Learner) -> Mapping[str, int]:
 
 def _groups(runs: Sequence[Run]) -> list[list[Run]]:
     """Return runs that can share a base model together, in the order of their first; full fine-tuning shares none."""
-    groups: dict[str, list[Run]] = {}
+    groups: dict[object, list[Run]] = {}
     for run in runs:
-        alone = run.name if run.config.learner.weights == "full" else ""
-        groups.setdefault(f"{shared_settings(run.recipe.learner_config(run.config))} {alone}", []).append(run)
+        config = run.recipe.learner_config(run.config)
+        alone = run.name if config.learner.weights == "full" else ""
+        key = (run.recipe.kind, run.recipe.needs_engine(config), shared_settings(config), alone)
+        groups.setdefault(key, []).append(run)
     return list(groups.values())

@@ -12,18 +12,14 @@ from lora.accounting import supervised_advice
 from lora.load import load_end_tokens, load_tokenizer
 from lora.types import Adapter
 from rl.algorithm.demonstrations import SftEncoder
-from rl.algorithm.evaluate import evaluate
 from rl.algorithm.journal import Journal
 from rl.algorithm.liveness import NUM_SEQUENCES, Reference
-from rl.cluster.components import SharedComponents, open_components
-from rl.cluster.learner import open_learner
-from rl.cluster.reservation import reserve
+from rl.cluster.components import SharedComponents
 from rl.config import RunConfig, replaced
 from rl.data import absolute_paths, check_step_size, load_problems, sample_held_out
 from rl.data.prompts import Encoder
 from rl.launch.preflight import check_readable
 from rl.launch.recipe import Prepared, Recipe, RewardTrial
-from rl.learner.memory import Budget
 from rl.monitoring.loss_curve import loss_figure
 from rl.monitoring.loss_progress import LossLines, LossTable
 from rl.monitoring.trackers import check_trackers
@@ -34,7 +30,7 @@ from rl.run.kind import Kind
 from rl.run.sinks import Sink
 from rl.run.warm_start import absolute_init, read_init
 from rl.sft import Evaluator, train_sft, with_cross_entropy
-from rl.train import Components
+from rl.train import Components, evaluate_policy
 from rl.types import Learner
 
 
@@ -98,27 +94,18 @@ class SftRecipe(Recipe[PreparedSft, SftComponents]):
     def learner_config(self, config: RunConfig) -> RunConfig:
         return with_cross_entropy(config)
 
-    @asynccontextmanager
-    async def open(self, prepared: PreparedSft, run: str) -> AsyncGenerator[SftComponents]:
-        config, budget = with_cross_entropy(prepared.config), Budget(prepared.longest_row)
-        if config.sft.accuracy:
-            async with open_components(config, run, prepared.encode, prepared.longest_row) as parts:
-                yield SftComponents(parts.learner, parts)
-        elif not config.on_ray:
-            async with open_learner(config, run, None, budget) as learner:
-                yield SftComponents(learner, None)
-        else:
-            async with (
-                reserve(config, learner=True, workers=False) as reservation,
-                open_learner(config, run, reservation, budget) as learner,
-            ):
-                yield SftComponents(learner, None)
+    def needs_engine(self, config: RunConfig) -> bool:
+        return config.sft.accuracy
 
     @asynccontextmanager
-    async def share(self, prepared: PreparedSft, run: str, shared: SharedComponents) -> AsyncGenerator[SftComponents]:
+    async def open(self, prepared: PreparedSft, run: str, shared: SharedComponents) -> AsyncGenerator[SftComponents]:
         config = with_cross_entropy(prepared.config)
-        async with shared.open(config, run, prepared.encode) as parts:
-            yield SftComponents(parts.learner, parts if config.sft.accuracy else None)
+        if config.sft.accuracy:
+            async with shared.open(config, run, prepared.encode) as parts:
+                yield SftComponents(parts.learner, parts)
+        else:
+            async with shared.open_learner(config, run) as learner:
+                yield SftComponents(learner, None)
 
     async def loop(self, prepared: PreparedSft, parts: SftComponents, journal: FileJournal) -> None:
         learner, evaluated_with = parts
@@ -172,7 +159,7 @@ class HeldOutEvaluation(Evaluator):
         reference = await Reference.measure(learner, adapter, self._previous, sequences)
         alive = await parts.policy_checker.check(reference, parts.engine)
         self._previous = adapter
-        evaluation = await evaluate(config, problems, adapter, parts.engine, parts.grader, parts.encode)
+        evaluation = await evaluate_policy(config, problems, parts, adapter)
         self._journal.on_eval_samples(step, evaluation)
         return alive | evaluation.metrics()
 

@@ -11,9 +11,10 @@ from rich.console import Console
 
 from rl.launch.logs import logging_to
 from rl.launch.recipe import Prepared, Recipe
+from rl.launch.run_result import RunResult
 from rl.launch.session import Outcome, Run, Session, Watcher
 from rl.run.directory import RunDirectory, holds_run
-from rl.run.sinks import Sink, Sinks
+from rl.run.sinks import Sink, Sinks, StoppedEarly
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +32,8 @@ class SingleRun:
     """That hear of it besides those of the configuration."""
 
 
-def run_single(single: SingleRun) -> str:
-    """Train, and return the summary line. Ctrl-C and SIGTERM end it at once, with a usable directory.
+def run_single(single: SingleRun) -> RunResult:
+    """Train, and return what it has come to. Ctrl-C and SIGTERM end it at once, with a usable directory.
 
     Raises:
         ValueError: the directory is another run's, or anything that the user can put right.
@@ -44,13 +45,15 @@ def run_single(single: SingleRun) -> str:
         started = time.monotonic()
         run = Run(path.name, recipe, prepared, path, single.resume, title=prepared.config.name)
         (outcome,) = Session([run], _Person(single.console, single.sinks), console=single.console).run()
-    if outcome.error is not None:
+    if outcome.error is not None and not isinstance(outcome.error, StoppedEarly):
         raise outcome.error
-    config = prepared.config
-    return (
+    config, lasted = prepared.config, format_duration(time.monotonic() - started)
+    steps = f"{config.num_steps} steps" if outcome.error is None else "stopped early"
+    summary = (
         f"{recipe.summary(config, RunDirectory(path))}, rank {config.lora.rank}, {outcome.trained_parameters:,} "
-        f"trained parameters, {config.num_steps} steps, {format_duration(time.monotonic() - started)}"
+        f"trained parameters, {steps}, {lasted}"
     )
+    return RunResult(recipe.kind, path, config, summary)
 
 
 def format_duration(seconds: float) -> str:

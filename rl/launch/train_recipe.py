@@ -10,7 +10,7 @@ from rich.console import Console
 
 from lora.accounting import advice
 from lora.load import load_tokenizer
-from rl.cluster.components import SharedComponents, open_components
+from rl.cluster.components import SharedComponents
 from rl.config import RunConfig, replaced
 from rl.data import absolute_paths, check_step_size, load_problems
 from rl.data.prompts import Encoder
@@ -69,10 +69,10 @@ class TrainRecipe(Recipe[PreparedTrain, Components]):
     def learner_config(self, config: RunConfig) -> RunConfig:
         return config
 
-    def open(self, prepared: PreparedTrain, run: str) -> AbstractAsyncContextManager[Components]:
-        return open_components(prepared.config, run, prepared.encode, prepared.longest_row)
+    def needs_engine(self, config: RunConfig) -> bool:
+        return True
 
-    def share(
+    def open(
         self, prepared: PreparedTrain, run: str, shared: SharedComponents
     ) -> AbstractAsyncContextManager[Components]:
         return shared.open(prepared.config, run, prepared.encode)

@@ -20,6 +20,7 @@ from rl.cluster.components import open_components, open_shared_components
 from rl.cluster.connect import disconnect
 from rl.cluster.workers import open_engine
 from rl.config import RunConfig
+from rl.launch.session import open_alone
 from rl.launch.sft_recipe import SFT
 from rl.settings.toml import load_config
 
@@ -132,7 +133,7 @@ async def fine_tuned(config: RunConfig) -> Seats:
     placed = {"learner": config.learner, "placement": config.placement}
     prepared = SFT.prepare(load_config(SFT_TINY, ["runtime=ray"]).model_copy(update=placed), EXAMPLES)
     async with AsyncExitStack() as stack:
-        learner, _ = await stack.enter_async_context(SFT.open(prepared, "run"))
+        learner, _ = await stack.enter_async_context(open_alone(SFT, prepared, "run"))
         actors: Any = learner
         return await where(*actors._host._actors)
 

@@ -171,8 +171,7 @@ def dying(
 
 
 def let_die(patch: pytest.MonkeyPatch, recipe: Recipe[Any, Any], at: int, error: BaseException) -> None:
-    for name in ("open", "share"):
-        patch.setattr(recipe, name, dying(getattr(recipe, name), at, error), raising=False)
+    patch.setattr(recipe, "open", dying(recipe.open, at, error), raising=False)
     patch.setattr("rl.launch.restarts.BACK_OFF", (0.0,))
 
 

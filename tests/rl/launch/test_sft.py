@@ -25,6 +25,7 @@ from rl.algorithm.demonstrations import Demonstration, SftEncoder, build_sft_bat
 from rl.cli.app import app
 from rl.config import LearnerConfig, PromptConfig, RunConfig, SftConfig, Shot
 from rl.jobs.package import write_job
+from rl.launch.session import open_alone
 from rl.launch.sft_recipe import SFT, PreparedSft, resolve_sft_runtime
 from rl.run.directory import RunDirectory
 from rl.run.journal import FileJournal
@@ -181,7 +182,7 @@ def prepared_run(*overrides: str) -> PreparedSft:
 
 async def fine_tune(run: PreparedSft, path: Path, *, resume: bool = False, sinks: Sequence[Sink] = ()) -> RunDirectory:
     directory = RunDirectory.open(path) if resume else RunDirectory.create(path, run.config)
-    async with SFT.open(run, "run") as (learner, _):
+    async with open_alone(SFT, run, "run") as (learner, _):
         journal = FileJournal(directory, Sinks(sinks), resume=resume)
         await train_sft(run.config, run.problems, run.encode_sft, learner, journal)
     return directory

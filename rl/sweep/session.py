@@ -16,19 +16,33 @@ from rl.sweep.run import run_sweep
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
-    """What a sweep has shown."""
+class SweepResult:
+    """A sweep that has ended, and its files."""
 
+    path: Path
+    """Its directory."""
     results: list[Result]
+    """The outcome of each run, in the sweep's order."""
     conclusions: list[str]
     """In words, a line each."""
     files: list[Path]
     """`sweep.json` and the pictures."""
 
+    @property
+    def best(self) -> Result | None:
+        """The run that ended best; None if none was evaluated."""
+        evaluated = [result for result in self.results if result.score is not None]
+        return max(evaluated, key=lambda result: result.score or 0.0, default=None)
+
+    @property
+    def best_adapter(self) -> Path | None:
+        """PEFT directory of that run's best policy."""
+        return None if self.best is None else self.path / self.best.directory / "adapters" / "best"
+
 
 def run_whole_sweep(
     sweep: Sweep, prepared: Sequence[Prepared], path: Path, console: Console, *, resume: bool
-) -> Findings:
+) -> SweepResult:
     """Lock the directory, train what is not trained yet, and write down what it showed.
 
     Raises:
@@ -39,4 +53,4 @@ def run_whole_sweep(
             console.print(change, markup=False, highlight=False, soft_wrap=True)
         results = run_sweep(sweep, prepared, path, console)
         conclusions, files = write_findings(results, sweep.name, path)
-    return Findings(results, conclusions, files)
+    return SweepResult(path, results, conclusions, files)
