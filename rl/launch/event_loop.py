@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
+import signal
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Generator
 from typing import Any, TypeVar
 
-from rl.cluster.interrupts import ended_by_signals
+from rl.cluster.interrupts import SIGNALS, ended_by_signals
 
 T = TypeVar("T")
 
@@ -14,7 +15,7 @@ T = TypeVar("T")
 def run_to_end(main: Coroutine[Any, Any, T]) -> T:
     """Run it and return its result. In the main thread, Ctrl-C and SIGTERM cancel what `cancel_on_signals` named.
 
-    Where this thread's loop is running, as in a notebook's cell, it runs in a thread of its own, and Ctrl-C cancels it.
+    Where this thread's loop is running, as in a notebook's cell, it has a thread of its own, and they cancel it, too.
     """
     try:
         asyncio.get_running_loop()
@@ -49,12 +50,27 @@ def _in_a_thread(main: Coroutine[Any, Any, T]) -> T:
 
 
 def _join(thread: threading.Thread, started: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[T]]]) -> None:
-    """Wait for the thread; Ctrl-C cancels its task, which closes what it opened, and goes on upwards."""
+    """Wait for the thread; an interruption cancels its task, which closes what it opened, and goes on upwards."""
     try:
-        thread.join()
+        with _interrupts_raised():
+            thread.join()
     except KeyboardInterrupt:
         for loop, task in started:
             with contextlib.suppress(RuntimeError):  # it has just ended
                 loop.call_soon_threadsafe(task.cancel)
         thread.join()
         raise
+
+
+@contextlib.contextmanager
+def _interrupts_raised() -> Generator[None]:
+    """Raise KeyboardInterrupt for a signal, which a loop's own handler would keep until its task goes on."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = [signal.signal(number, signal.default_int_handler) for number in SIGNALS]
+    try:
+        yield
+    finally:
+        for number, handler in zip(SIGNALS, before, strict=True):
+            signal.signal(number, handler)

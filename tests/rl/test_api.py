@@ -2,6 +2,8 @@
 
 import asyncio
 import inspect
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -195,6 +197,23 @@ async def test_everything_works_inside_a_running_loop(tmp_path: Path) -> None:
         train(TINY, settings={"lora.rnk": 1})
     assert asyncio.get_running_loop().is_running()
     assert not {thread for thread in set(threading.enumerate()) - before if thread.name == "rankone-session"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_an_interrupted_cell_ends_its_run_in_order(tmp_path: Path, number: signal.Signals) -> None:
+    def interrupt(step: int, metrics: Mapping[str, float]) -> None:
+        if step == 1:
+            os.kill(os.getpid(), number)
+
+    more = {"num_steps": 100_000, "evaluate.every": 100_000}
+    handler = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt):
+        sft(SFT_TINY, out=tmp_path / "run", settings=SMALL | more, on_step=interrupt, quiet=True)
+    assert signal.getsignal(number) is handler
+    assert (tmp_path / "run" / "curve.png").exists()
+    done = len(RunDirectory(tmp_path / "run").metrics())
+    again = sft(SFT_TINY, out=tmp_path / "run", settings=SMALL | {"num_steps": done + 1}, resume=True, quiet=True)
+    assert [row["step"] for row in again.metrics] == list(range(done + 2))
 
 
 def test_the_example_notebook_runs(tmp_path: Path) -> None:

@@ -327,6 +327,16 @@ def test_accuracy_is_measured_beside_log_loss_where_it_is_asked_for(tmp_path: Pa
     assert json.loads((case.out / "sweep.json").read_text())[0]["final_accuracy"] is not None
 
 
+def test_no_engine_is_started_for_policies_that_answer_nothing(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise ValueError("an engine was started")
+
+    monkeypatch.setattr("rl.cluster.components.open_workers", refuse)
+    ended = case.start(num_steps=1)
+    assert (ended.exit_code == 0) == (case.kind == "sft"), ended.output
+    assert ("an engine was started" in ended.output) == (case.kind == "train")
+
+
 # --- event loops ---
 
 
