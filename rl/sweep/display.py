@@ -12,7 +12,7 @@ from rl.algorithm.evaluate import Evaluation
 from rl.monitoring.best_effort import best_effort
 from rl.monitoring.plain_text import plain
 from rl.monitoring.progress import shares, sparkline
-from rl.run.best_metric import BestMetric
+from rl.run.best_metric import ACCURACY, BestMetric
 from rl.run.sinks import Ended, Sink
 from rl.types import Group
 
@@ -34,7 +34,12 @@ class Board:
     """All runs at a glance."""
 
     def __init__(
-        self, console: Console, title: str, runs: Mapping[str, int], metric: BestMetric, progress: str = "reward"
+        self,
+        console: Console,
+        title: str,
+        runs: Mapping[str, int],
+        metric: BestMetric = ACCURACY,
+        progress: str = "reward",
     ) -> None:
         """`runs` are their names with their numbers of steps, `metric` compares them, and `progress` is what each step
         has to show."""
