@@ -172,7 +172,7 @@ def approximate(node: Node, values: Mapping[str, complex]) -> tuple[complex, flo
     seen = [0.0]
     try:
         value = _approximate(node, values, seen)
-    except (OverflowError, ZeroDivisionError, ValueError, TypeError) as error:
+    except (KeyError, OverflowError, ZeroDivisionError, ValueError, TypeError) as error:
         raise Unparsable("no value of a size to look at") from error
     if not cmath.isfinite(value):
         raise Unparsable("no finite value")

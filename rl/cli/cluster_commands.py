@@ -202,7 +202,10 @@ def grafana_command(
     folder = out or (Path(configured) if configured else latest_session() / "metrics" / "grafana" / "dashboards")
     if not folder.is_dir():
         raise ValueError(f"there is no directory {folder}: start Ray first, or name one with --out")
-    print(write_atomic(folder / "rankone_grafana_dashboard.json", grafana_dashboard().encode()))
+    file = folder / "rankone_grafana_dashboard.json"
+    if file.is_symlink():
+        file.unlink()  # written through it, the dashboard would land wherever it leads
+    print(write_atomic(file, grafana_dashboard().encode()))
 
 
 @one_line_errors

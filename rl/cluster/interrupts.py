@@ -71,7 +71,7 @@ _listener: _Listener | None = None
 
 @contextmanager
 def ended_by_signals() -> Generator[None]:
-    """Inside the block, a signal cancels the task that `end_on_signals` named, and a second one ends the process.
+    """Inside the block, a signal cancels the task that `cancel_on_signals` named, and a second one ends the process.
 
     So does the first one, `UNWIND_S` later. In another thread than the main one, nothing of this is done.
     """

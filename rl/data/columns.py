@@ -53,7 +53,9 @@ def fill(template: str, row: Mapping[str, Any], where: str) -> str:
     """
     names = [template] if template in row else _COLUMN.findall(template)
     if not names:
-        raise ValueError(f"{where}: {template!r} names no column; the columns are {', '.join(map(repr, row))}")
+        raise ValueError(
+            f"{where}: {shortened(template, 100)!r} names no column; the columns are {', '.join(map(repr, row))}"
+        )
     texts = {name: _answer_text(column(row, name, where), f"{where}: column {name!r}") for name in names}
     return texts[template] if template in texts else _COLUMN.sub(lambda match: texts[match[1]], template)
 
@@ -61,7 +63,8 @@ def fill(template: str, row: Mapping[str, Any], where: str) -> str:
 def column(row: Mapping[str, Any], name: str, where: str) -> Any:
     """Return the value in a column. Raises ValueError naming the columns there are."""
     if name not in row:
-        raise ValueError(f"{where}: there is no column {name!r}; the columns are {', '.join(map(repr, row)) or 'none'}")
+        columns = ", ".join(map(repr, row)) or "none"
+        raise ValueError(f"{where}: there is no column {shortened(name, 100)!r}; the columns are {columns}")
     return row[name]
 
 

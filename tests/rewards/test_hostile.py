@@ -181,3 +181,9 @@ def test_fractions_equal_only_themselves(top: int, bottom: int) -> None:
     assert equivalent(reference, f"{3 * top}/{3 * bottom}")
     assert not equivalent(reference, f"{top + 1}/{bottom}")
     assert not equivalent(reference, f"{top}/{bottom + 1}") or top == 0
+
+
+def test_a_set_without_a_point_that_is_a_variable_is_no_crash() -> None:
+    reference = "\\mathbb{R} \\setminus \\{0,x\\}"
+    assert math_answer(Problem("p", "How many?", reference), "0").outcome is not Outcome.CORRECT
+    assert math_answer(Problem("p", "How many?", reference), reference).outcome is Outcome.CORRECT

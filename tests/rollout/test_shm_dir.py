@@ -17,8 +17,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from rollout.shm_dir import MemoryDirectory
-directory = MemoryDirectory(Path(sys.argv[1]))
+from rollout.shm_dir import SharedMemoryDir
+directory = SharedMemoryDir(Path(sys.argv[1]))
 (directory.path / "adapter").write_text("x")
 print(directory.path, flush=True)
 sys.stdin.read()
@@ -71,8 +71,8 @@ def of_another_user(*paths: Path) -> None:
 
 def start(home: Path) -> subprocess.CompletedProcess[str]:
     """A worker's start, in a process that is given up if it does not come to its end."""
-    code = "import sys; from pathlib import Path; from rollout.shm_dir import MemoryDirectory; "
-    code += "MemoryDirectory(Path(sys.argv[1])).close()"
+    code = "import sys; from pathlib import Path; from rollout.shm_dir import SharedMemoryDir; "
+    code += "SharedMemoryDir(Path(sys.argv[1])).close()"
     return subprocess.run([sys.executable, "-c", code, str(home)], capture_output=True, text=True, timeout=60)
 
 

@@ -19,11 +19,11 @@ from rl.cluster.interrupts import in_daemon
 RUN = """
 import asyncio, os, sys, time
 import rl.cluster.interrupts
-from rl.cluster.interrupts import end_on_signals, ended_by_signals
+from rl.cluster.interrupts import cancel_on_signals, ended_by_signals
 rl.cluster.interrupts.UNWIND_S = float(sys.argv[1])
 
 async def work():
-    end_on_signals()
+    cancel_on_signals()
     print("begun", flush=True)
     try:
         {wait}
