@@ -16,9 +16,11 @@ import secrets
 os.environ["RAY_AUTH_MODE"] = "token"
 os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
+import itertools
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -33,6 +35,52 @@ settings.register_profile("shared", deadline=None)  # a busy machine is not a sl
 settings.load_profile("shared")
 
 AdapterMaker = Callable[..., Adapter]
+
+TESTS = Path(__file__).parent
+CLUSTERS = {"ray_cluster", "head", "gpu_cluster"}
+"""Fixtures that start Ray."""
+MARKS = {
+    "ray": (
+        "rl/jobs/test_kubernetes", "rl/cluster/test_connect", "rl/cluster/test_reservation", "rl/cluster/test_two_nodes",
+        "rl/cluster/test_gpu_placement", "rl/cluster/test_watchdog", "rl/cluster/test_interrupts",
+        "rl/cluster/test_ray_directory", "rl/cluster/test_ray_private", "rl/launch/test_reliability",
+    ),
+    "vllm": (
+        "rollout/test_vllm_dies", "rollout/test_vllm_serves_the_policy", "rollout/test_vllm_mixes_adapters",
+        "rollout/test_vllm_experts", "rollout/test_tensor_parallel", "rollout/test_policy_queue",
+        "rollout/test_cancelled_calls", "rollout/test_cpu_lora", "rollout/test_cpu_ops",
+    ),
+    "browser": ("rl/monitoring/test_browser", "rl/monitoring/test_prometheus"),
+    "slow": (
+        "rl/cli/test_damage", "rl/cli/test_bad_input", "rl/cli/test_command", "rewards/test_cli", "rl/launch/test_sft",
+        "rl/launch/test_session", "rl/monitoring/test_trackers", "rl/test_train", "rl/test_collapse", "rl/test_api",
+        "rl/test_shadowing", "rl/test_notebook", "rl/learner/test_finite_policies", "rl/learner/test_hybrids",
+        "rl/learner/test_learner_memory", "rl/sweep/test_sweep", "rewards/test_pool", "rewards/test_hostile",
+        "rewards/test_attack_suites", "rl/run/test_directory_lock", "benchmarks/test_speed", "lora/test_architecture",
+    ),
+}  # fmt: skip
+"""Files of tests by what they need, those that take longest first."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by what they need, and give each file to one process: the longest first, so that none ends alone.
+
+    All tests of the common cluster are one group, because a session has one.
+    """
+    order = {path: place for place, path in enumerate(itertools.chain.from_iterable(MARKS.values()))}
+    for item in items:
+        path = str(item.path.relative_to(TESTS).with_suffix(""))
+        fixtures = set(getattr(item, "fixturenames", ()))
+        for mark, paths in MARKS.items():
+            if path in paths or (mark == "ray" and fixtures & CLUSTERS):
+                item.add_marker(mark)
+        item.add_marker(pytest.mark.xdist_group("head" if "head" in fixtures else path))
+
+    def place(item: pytest.Item) -> tuple[bool, int]:
+        (group,) = (mark.args[0] for mark in item.iter_markers("xdist_group"))
+        return group != "head", order.get(group, len(order))
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")

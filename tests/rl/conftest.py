@@ -7,11 +7,6 @@ from helpers.cluster import Head, started_head
 from helpers.zygote import Zygote, started_zygote
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Its tests come last, so that it is not there while others measure and count."""
-    items.sort(key=lambda item: "head" in getattr(item, "fixturenames", ()))
-
-
 @pytest.fixture(scope="session")
 def head() -> Iterator[Head]:
     with started_head() as head:
