@@ -34,7 +34,7 @@ def boxes(text: str) -> Iterator[Statement]:
 
 
 def _span(text: str, match: re.Match[str]) -> tuple[int, int, int] | None:
-    """Where a box's contents begin and end, and where the box ends; None for a box that is not closed."""
+    """The places where a box's contents begin and end, and where the box ends; None for a box that is not closed."""
     if match["bare"] is not None:
         return match.start("bare"), match.end("bare"), match.end("bare")
     if match[0].startswith("<"):

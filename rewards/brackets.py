@@ -1,4 +1,4 @@
-"""Where brackets open and close in a normalised answer, so that it can be taken apart outside of them."""
+"""Takes normalised answers apart outside of their brackets."""
 
 OPEN, CLOSE = "([{⟨", ")]}⟩"
 RELATIONS = "=<>≤≥≠≈"
@@ -27,15 +27,15 @@ def marks(text: str) -> list[str]:
 
 
 def closes(text: str) -> bool:
-    """Whether the first bracket is closed by the last character."""
-    found = depths(text)
-    return 0 in found and found.index(0) == len(text) - 1
+    """Return True if the first bracket is closed by the last character."""
+    depth = depths(text)
+    return 0 in depth and depth.index(0) == len(text) - 1
 
 
 def depths(text: str) -> list[int]:
     """For each character, the brackets open behind it."""
-    depth, found = 0, list[int]()
+    depth, all_depths = 0, list[int]()
     for character in text:
         depth += (character in OPEN) - (character in CLOSE)
-        found.append(depth)
-    return found
+        all_depths.append(depth)
+    return all_depths

@@ -13,7 +13,7 @@ _ANOTHER = re.compile(r"\b(?:or|and|not|isn't|wrong|incorrect|false)\b|\b[B-J]\b
 """A second letter, or words that take back the first: such an answer chooses nothing."""
 _LABELLED = re.compile(r"^[A-J] ?: ?[^A-Za-z]*\d")
 _VALUE = re.compile(r"[¤$]?\d|\\(?:frac|sqrt|text)|[A-Za-z]{3}")
-"""What an option's own text begins with. (C)x and (C) - 4 are products and differences of C."""
+"""The beginning of an option's own text. (C)x and (C) - 4 are products and differences of C."""
 
 
 def without_choice(reference: str, answer: str) -> tuple[str, str]:
@@ -26,10 +26,10 @@ def without_choice(reference: str, answer: str) -> tuple[str, str]:
         return reference, answer  # C: 12 is a value with its name
     if asked and given and asked[0] == given[0] and all(re.search(r"\d", o[1]) for o in (asked, given)):
         return asked[1], given[1]
-    wanted = _letter(reference) or (asked[0] if asked else None)
+    expected = _letter(reference) or (asked[0] if asked else None)
     chosen = _letter(answer) or (given[0] if given else None)
-    if wanted and chosen:
-        return wanted, chosen
+    if expected and chosen:
+        return expected, chosen
     if asked and asked[1]:
         return asked[1], answer
     if given and "(" in answer and _VALUE.match(given[1]):

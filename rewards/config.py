@@ -1,4 +1,4 @@
-"""What can be turned in grading."""
+"""The settings of grading."""
 
 from typing import Annotated, Literal
 
@@ -15,7 +15,7 @@ class RewardTerm(BaseModel):
     function: str
     """`math_answer`, `file.py:name` or `package.module:name`."""
     weight: float = 1.0
-    """What its rewards are multiplied by."""
+    """The factor of its rewards in the sum."""
 
 
 class RewardConfig(BaseModel):
@@ -32,11 +32,11 @@ class RewardConfig(BaseModel):
     unevaluated: Literal["refuse", "accept"] = "refuse"
     """`math_answer`: calculations left to do, `3 * 4` for 12. Accepted, they pay for repeating the question's sum."""
     form: Literal["asked", "any"] = "asked"
-    """`math_answer`: whether the form that the question asks for counts, and its question respelt is no answer."""
+    """`math_answer`: `asked` refuses answers not in the form that the question asks for, and its question respelt."""
     truncated: Literal["refuse", "grade"] = "refuse"
     """`math_answer`: completions that the token limit cut off. Graded, they pay for an answer and then babble."""
     conversational: bool | None = None
-    """Whether TRL functions get completions as lists of messages; by default as their code expects them."""
+    """Give TRL functions completions as lists of messages, or as text; by default as their code expects them."""
     deadline_s: float = Field(default=5.0, gt=0, le=86_400)
     """Seconds one completion may take before its grader is killed and the outcome is `timeout`."""
     workers: int | None = Field(default=None, ge=1)

@@ -81,7 +81,7 @@ def _sides(pieces: list[str]) -> Answer:
 
 
 def _agree(pieces: list[str], tolerance: float, *, every: bool = False) -> None:
-    """Raises `Unparsable` when two numbers in a chain of equals are not equal: x = 6 = 5 says nothing. With ``every``
+    """Raise `Unparsable` when two numbers in a chain of equals are not equal: x = 6 = 5 says nothing. With ``every``
     also when a side is no number."""
     values: list[complex] = []
     for piece in pieces:
@@ -117,7 +117,7 @@ def _arithmetic(sides: list[Node], last: Scalar | Items) -> Scalar:
 
 
 def is_name(text: str) -> bool:
-    """Whether the left side only names what the right side is: a variable, f(x), or words."""
+    """Return True if the left side only names what the right side is: a variable, f(x), or words."""
     if text in ("e", "i", "pi", "π"):
         return False
     if any(name.match(text) for name in _NAMES):

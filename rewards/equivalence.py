@@ -1,4 +1,4 @@
-"""Whether an answer says the same as the reference. When in doubt it does not: a policy finds every false "equal".
+"""Decides if an answer says the same as the reference. When in doubt it does not: a policy finds every false "equal".
 
 Order, from the cheapest test on: the same spelling; the same shape; exact rationals; a value in double precision,
 which only ever turns answers away; a symbolic proof. Tolerance is relative and comes from digits shown: a decimal
@@ -44,14 +44,14 @@ _ARTICLES = re.compile(r"^(?:the|a|an) ")
 
 
 def equivalent(reference: str, answer: str, *, percent: bool = False, rules: Rules = STRICT) -> bool:
-    """Whether two answers, as written by a data set and by a model, mean the same.
+    """Return True if two answers, as written by a data set and by a model, mean the same.
 
     ``percent`` says that the question asks for a percentage, so that ``60`` and ``60%`` both mean sixty percent;
     otherwise ``60%`` is 0.6. Raises `Unparsable` when one of them cannot be read and they are not spelt the same.
     """
-    whole, other = _integer(reference), _integer(answer)
-    if whole is not None and other is not None:
-        return whole == other
+    left, right = _integer(reference), _integer(answer)
+    if left is not None and right is not None:
+        return left == right
     if max(len(reference), len(answer)) > 4 * MAX_ANSWER_CHARS + MAX_DIGITS:
         raise Unparsable("longer than an answer")
     rules = replace(rules, percent=True) if percent else rules
@@ -67,7 +67,7 @@ def _integer(text: str) -> int | None:
 
 
 def same(reference: Answer, answer: Answer, rules: Rules = STRICT) -> bool:
-    """Whether two parsed answers mean the same. Not symmetric: the reference decides what form was asked for."""
+    """Return True if two parsed answers mean the same. Not symmetric: the reference decides what form was asked for."""
 
     def again(left: Answer, right: Answer) -> bool:
         return same(left, right, rules)
@@ -85,8 +85,8 @@ def same(reference: Answer, answer: Answer, rules: Rules = STRICT) -> bool:
         case Relation(), Relation():
             return same_relation(reference, answer, rules)
         case Scalar(), Relation():
-            found = found_value(answer)  # m + n = 293 for 293
-            return found is not None and _same_scalar(reference, found, rules)
+            value = found_value(answer)  # m + n = 293 for 293
+            return value is not None and _same_scalar(reference, value, rules)
         case (Relation(), Items() | Union()) | (Items() | Union(), Relation()):
             left, right = as_interval(reference), as_interval(answer)
             return left is not None and right is not None and not isinstance(right, Relation) and again(left, right)
@@ -150,9 +150,9 @@ def _without_percent(node: Node) -> Node:
 def _same_ratio(reference: Ratio, answer: Ratio) -> bool:
     if reference.clock or answer.clock or len(reference.terms) != len(answer.terms):
         return reference.terms == answer.terms  # 3:30 may be a ratio, but then none that is reduced
-    first, other = reference.terms[0], answer.terms[0]
+    first, first_given = reference.terms[0], answer.terms[0]
     pairs = zip(reference.terms[1:], answer.terms[1:], strict=True)
-    if any(rational(t) == 0 for t in (first, other)):
+    if any(rational(t) == 0 for t in (first, first_given)):
         return False
-    crossed = ((Quotient(a, first), Quotient(b, other)) for a, b in pairs)
+    crossed = ((Quotient(a, first), Quotient(b, first_given)) for a, b in pairs)
     return all(same_value(left, right) for left, right in crossed)

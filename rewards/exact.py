@@ -228,7 +228,7 @@ def _approximate_call(name: str, values: list[complex]) -> complex:
 
 
 def is_known(name: str) -> bool:
-    """Whether a call's function is one of mathematics, and not one of the problem's own, such as f."""
+    """Return True if a call's function is one of mathematics, and not one of the problem's own, such as f."""
     return name in _FUNCTIONS or name in ("root", "binom")
 
 

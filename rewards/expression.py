@@ -104,10 +104,10 @@ def parts(node: Node) -> tuple[Node, ...]:
 
 def walk(node: Node) -> list[Node]:
     """The node and everything under it."""
-    found = [node]
-    for each in found:
-        found.extend(parts(each))
-    return found
+    nodes = [node]
+    for each in nodes:
+        nodes.extend(parts(each))
+    return nodes
 
 
 def rebuild(node: Node, change: Callable[[Node], Node]) -> Node:

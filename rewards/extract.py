@@ -52,9 +52,9 @@ def extract_statements(text: str) -> list[Statement]:
 def reference_answer(text: str) -> str:
     """A data set's answer: the last ``####`` line or box of a worked solution, or the whole text."""
     if "####" in text or "\\boxed" in text:
-        found = sorted([*headings(text), *boxes(text)], key=lambda s: s.start)
-        if found:
-            return undecorated(as_list(_together(text, found)))
+        stated = sorted([*headings(text), *boxes(text)], key=lambda s: s.start)
+        if stated:
+            return undecorated(as_list(_together(text, stated)))
     return undecorated(text.strip())
 
 
@@ -68,13 +68,13 @@ def _statements(text: str) -> list[Statement]:
     boxed = list(boxes(text))
     marked = [*boxed, *headings(text), *tags(text)]
     first = min((s.start for s in marked), default=None)
-    said = [
+    phrased = [
         p
         for p in phrases(text)
         if not any(b.start < p.start < b.end for b in boxed) and (first is None or p.start < first or holds_value(p))
     ]
-    found = sorted([*marked, *said], key=lambda s: s.start)
-    return [s for at, s in enumerate(found) if at + 1 == len(found) or found[at + 1].start >= s.end]
+    stated = sorted([*marked, *phrased], key=lambda s: s.start)
+    return [s for at, s in enumerate(stated) if at + 1 == len(stated) or stated[at + 1].start >= s.end]
 
 
 def _together(text: str, stated: list[Statement]) -> list[Statement]:

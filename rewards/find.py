@@ -73,9 +73,9 @@ def _from_file(path: Path) -> ModuleType:
 
 def _from_package(name: str) -> ModuleType:
     here, top = str(Path.cwd()), name.split(".")[0]
-    if top in OURS and (mine := next((p for p in (Path(f"{top}.py"), Path(top)) if p.exists()), None)):
+    if top in OURS and (own := next((p for p in (Path(f"{top}.py"), Path(top)) if p.exists()), None)):
         raise ValueError(
-            f"{name} is looked for in rankone's own package {top!r}, not in {mine.absolute()}: name its file "
+            f"{name} is looked for in rankone's own package {top!r}, not in {own.absolute()}: name its file "
             "(some/where.py:name), or rename it"
         )
     if here not in sys.path:

@@ -18,7 +18,7 @@ from rewards.unevaluated import factors
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What a question says, and whether an answer heeds it; the reference comes along for what is counted."""
+    """Words of a question, and a test of answers that it asks for; the reference comes along for what is counted."""
 
     asked: re.Pattern[str]
     has: Callable[[Answer, Answer], bool]
@@ -125,8 +125,8 @@ def _is_count(node: Node) -> bool:
 
 
 def _count_factors(answer: Answer) -> int:
-    found = nodes(answer)
-    return sum(_multiplicity(f) for node in found for f in factors(node))
+    expressions = nodes(answer)
+    return sum(_multiplicity(f) for node in expressions for f in factors(node))
 
 
 def _multiplicity(factor: Node) -> int:
@@ -208,4 +208,4 @@ _FORMS = (
     Form(_asked(r"\binterval notation"), _is_interval),
     Form(_asked(r"\bin terms of (?:\$\\pi\$|\\\(\\pi\\\)|π|pi)"), _mentions_pi),
 )
-"""What the question asks for, as a table: every expression of an answer heeds a form, or the answer as one."""
+"""The forms that questions ask for: every expression of an answer heeds a form, or the answer as one."""

@@ -7,17 +7,17 @@ _LETTERS = ("C", "c", "K", "k", "C_1", "c_1", "C_0")
 
 def with_constant(reference: Node, answer: Node) -> Node:
     """The answer with the reference's letter for its constant, when both end in one."""
-    wanted, given = _constant(reference), _constant(answer)
+    expected, given = _constant(reference), _constant(answer)
     if (
-        wanted is None
-        or not wanted.isupper()
+        expected is None
+        or not expected.isupper()
         or given is None
-        or wanted == given
-        or Symbol(wanted) in walk(answer)
+        or expected == given
+        or Symbol(expected) in walk(answer)
         or not isinstance(answer, Sum)
     ):
         return answer
-    return Sum(tuple(Symbol(wanted) if _bare(t) == Symbol(given) else t for t in answer.terms))
+    return Sum(tuple(Symbol(expected) if _bare(t) == Symbol(given) else t for t in answer.terms))
 
 
 def _constant(node: Node) -> str | None:

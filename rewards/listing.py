@@ -1,4 +1,4 @@
-"""Whether two lists, sets, points or intervals have the same members, in order where the order says something."""
+"""Compares lists, sets, points and intervals by their members, in order where the order says something."""
 
 from collections.abc import Sequence
 
@@ -35,16 +35,16 @@ def _same_in_order(reference: Items, answer: Items, ordered: Sequence[Items], sa
 
 
 def _kinds(items: Items) -> bool:
-    """Whether the items count different things, 7 goats and 4 helicopters, so that their order says which is which."""
+    """Return True if the items count different things, 7 goats and 4 helicopters: their order says which is which."""
     units = [i.unit - MEASURES for i in items.items if isinstance(i, Scalar)]
     return len(units) == len(items.items) and all(units) and len(set(units)) == len(units)
 
 
 def same_in_any_order(left: Sequence[Answer], right: Sequence[Answer], same: Same) -> bool:
-    """Whether the items pair up one to one; how often each occurs counts."""
+    """Return True if the items pair up one to one; how often each occurs counts."""
     rest = list(right)
     for item in left:
-        at = next((i for i, other in enumerate(rest) if same(item, other)), None)
+        at = next((i for i, candidate in enumerate(rest) if same(item, candidate)), None)
         if at is None:
             return False
         del rest[at]

@@ -27,13 +27,13 @@ def collect(left: str, right: str, pieces: list[str], read: Read) -> Items:
     """The items of a list, a set or a point. Raises `Unparsable` when there are none, or too many."""
     if not 1 <= len(pieces) <= MAX_ITEMS:
         raise Unparsable("too many items, or none")
-    found: list[Answer] = []
+    members: list[Answer] = []
     for item in map(read, pieces):
         if isinstance(item, Items) and item.left == "{" and (left == "{" or len(item.items) == 1):
             raise Unparsable("a set within a set")
         # 1 ± 2 in a list is two of its items.
-        found.extend(item.items if isinstance(item, Items) and not item.left else (item,))
-    return Items(left, right, tuple(found))
+        members.extend(item.items if isinstance(item, Items) and not item.left else (item,))
+    return Items(left, right, tuple(members))
 
 
 def _member(text: str, read: Read) -> Answer | None:

@@ -32,7 +32,7 @@ _NUMERAL = re.compile(r"[-+$\s]*[\d,]+[\s.]*")
 
 
 def math_answer(problem: Problem, completion: str, finish_reason: str = "stop", rules: Rules = STRICT) -> Reward:
-    """Grades one completion. Never raises for its text; how long it may take is for whoever calls it (`GraderPool`)."""
+    """Grade one completion. Never raises for its text; how long it may take is for whoever calls it (`GraderPool`)."""
     if finish_reason == "length" and rules.truncated == "refuse":
         return Reward(0.0, Outcome.TRUNCATED)
     try:
@@ -46,7 +46,7 @@ def math_answer(problem: Problem, completion: str, finish_reason: str = "stop", 
 
 
 def _states_answer(problem: Problem, stated: Sequence[Statement], rules: Rules) -> bool:
-    """Whether statements that belong together are the reference as one list, or each of them is the reference."""
+    """Return True if statements that belong together are the reference as one list, or each of them is."""
     if len({s.text for s in stated}) == 1:
         return _is_stated(problem, stated[-1], rules)
     with contextlib.suppress(Unparsable):
@@ -63,7 +63,7 @@ def _is_stated(problem: Problem, statement: Statement, rules: Rules) -> bool:
 
 
 def is_right(problem: Problem, answer: str, rules: Rules = STRICT) -> bool:
-    """Whether an answer, taken out of its completion, is right. Raises `Unparsable` when it cannot be read."""
+    """Return True if an answer, taken out of its completion, is right. Raises `Unparsable` if it cannot be read."""
     question, reference = problem.question, reference_answer(problem.answer)
     answer = undecorated_answer(without_asked(question, answer), problem.answer.strip())
     answer = with_unit_of(reference, answer)
@@ -77,7 +77,7 @@ def is_right(problem: Problem, answer: str, rules: Rules = STRICT) -> bool:
 
 
 def _is_answer(question: str, reference: str, answer: str, rules: Rules) -> bool:
-    """Whether an equal answer is one at all: worked out, in the form asked for, and not the question again."""
+    """Return True if an equal answer is one at all: worked out, in the form asked for, and not the question again."""
     if _NUMERAL.fullmatch(answer) and _NUMERAL.fullmatch(reference):
         return True
     expected_text, text = without_choice(normalize(reference), normalize(answer))

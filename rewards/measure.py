@@ -1,4 +1,4 @@
-"""Whether an answer's unit is the one that the question speaks of: 18 cents are no answer to "how many dollars?".
+"""Compares an answer's unit with the one that the question speaks of: 18 cents are no answer to "how many dollars?".
 
 References seldom carry a unit, so a number is compared without one (`equivalence`). The question tells more. Only
 measures of one dimension exclude each other; "eggs" for "apples" is left alone, since words have too many synonyms.
@@ -25,7 +25,7 @@ _DIMENSIONS = tuple(
 )
 _TIME = _DIMENSIONS[1]
 _USUAL = frozenset({"dollar", "year"})
-"""What money and age are counted in without a word about it: a question may speak of cents or months only."""
+"""Units of money and age that go without saying: a question may speak of cents or months only."""
 _ONE_LETTER = frozenset("mgslh") | {"in"}
 _SIGNS = {"$": " dollar ", "¢": " cent ", "°": " degree ", "\\circ": " degree ", "\\degree": " degree "}
 _HOW_MANY = re.compile(

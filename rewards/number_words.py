@@ -14,12 +14,12 @@ def number_in_words(text: str) -> int | None:
 
     Example: ``number_in_words("three hundred and five")`` is 305.
     """
-    found = text.split()
-    if not found or len(found) > 20:
+    all_words = text.split()
+    if not all_words or len(all_words) > 20:
         return None
     total, hundreds, last = 0, 0, 10**15
     group = list[str]()
-    for word in found:
+    for word in all_words:
         if word not in _LARGE:
             group.append(word)
             continue
@@ -45,8 +45,8 @@ def _below_hundred(group: list[str]) -> int | None:
     match group:
         case [word]:
             return NUMBER_WORDS.get(word, TENS.get(word))
-        case [tens, one] if tens in TENS or tens == "twenty":
-            value = NUMBER_WORDS.get(one, 0)
+        case [tens, digit] if tens in TENS or tens == "twenty":
+            value = NUMBER_WORDS.get(digit, 0)
             return TENS.get(tens, 20) + value if 0 < value < 10 else None
         case _:
             return None

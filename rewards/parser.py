@@ -101,8 +101,8 @@ class _Parser(FunctionReader):
                 return node
 
     def starts_factor(self, character: str) -> bool:
-        """Whether a factor begins here with no sign between. A digit does not, x2 and 2 3 have two readings, unless it
-        is a power after another."""
+        """Return True if a factor begins here with no sign between. A digit does not (x2 and 2 3 have two readings),
+        unless it is a power after another."""
         if character == "|":
             return not self.in_bars
         if character.isdecimal():
@@ -146,7 +146,7 @@ class _Parser(FunctionReader):
         return node
 
     def exponent(self) -> Node:
-        """What stands after ``^``: a group, a signed number (``2^10`` is the tenth power), or a factor."""
+        """The power after ``^``: a group, a signed number (``2^10`` is the tenth power), or a factor."""
         if self.peek() == "{":
             return self.group()
         if self.peek() == "-":
@@ -202,7 +202,7 @@ class _Parser(FunctionReader):
         return number
 
     def power_ahead(self) -> bool:
-        """Whether a power of a number comes next: ``2^6 3^5`` is a product, ``2 3`` has two readings."""
+        """Return True if a power of a number comes next: ``2^6 3^5`` is a product, ``2 3`` has two readings."""
         return _NEXT_POWER.match(self.text, self.at) is not None
 
     def word(self) -> Node:

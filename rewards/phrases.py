@@ -38,17 +38,17 @@ _REMARK = re.compile(
     r"provided|computed|calculated|rounded|simplified|expressed|written|boxed|reached|determined|based|listed)\b",
     re.IGNORECASE,
 )
-"""What is said about an answer is not one."""
+"""Remarks about an answer, which are none."""
 _VALUE = re.compile(r"\d|\\|\$|^\W*\(?[A-J]\)?\W*$|^\W*\w+\W*$|^[*_(]*[A-Ja-j][).:,]", re.IGNORECASE)
 
 
 def is_heading_of_another_kind(content: str) -> bool:
-    """Whether a heading or bold text opens a part of the work: "Step 1"."""
+    """Return True if a heading or bold text opens a part of the work: "Step 1"."""
     return _NOT_A_STATEMENT.search(content) is not None
 
 
 def holds_value(statement: Statement) -> bool:
-    """Whether a phrase names a value, an option or one word, and not a remark in prose."""
+    """Return True if a phrase names a value, an option or one word, and not a remark in prose."""
     return _VALUE.search(statement.text) is not None
 
 
@@ -79,7 +79,7 @@ def tags(text: str) -> Iterator[Statement]:
 
 
 def phrases(text: str) -> Iterator[Statement]:
-    """What follows "the answer is", to the end of the sentence; questions and suppositions state nothing."""
+    """Yield what follows "the answer is", to the end of the sentence; questions and suppositions state nothing."""
     for match in _CHOSEN.finditer(text):
         yield Statement(match[1].upper(), match.start(), match.end(), "phrase")
     for match in list(_PHRASE.finditer(text))[-MAX_PHRASES:]:

@@ -1,5 +1,7 @@
-"""The answer of a text that states none: its last bold number, formula or number, if nothing there makes another
-statement of it, or a text that is only one letter or word."""
+"""Finds the answer of a text that states none: its last bold number, formula or number.
+
+Nothing beside it may make another statement of it. A text may also be only one letter or word.
+"""
 
 import re
 
@@ -40,7 +42,7 @@ _OTHER_LEFT = re.compile(
     r"\s+(?:be\s+|equal(?:s|\s+to)?\s+|(?:the|a|an|number|about)\s+)*(?:\$|\\\(|[*(])*$|[<>≤≥≠]=?\s*$",
     re.IGNORECASE,
 )
-"""What stands before a number and makes another statement of it: "less than 42", "half of 42", "x ≠ 42"."""
+"""Words before a number that make another statement of it: "less than 42", "half of 42", "x ≠ 42"."""
 _OTHER_RIGHT = re.compile(
     r"[\s*$)]*(?:(?:and|or)\s+(?:a|one|two|three|more|less|so|fewer|maybe|perhaps)\b|squared|cubed|"
     r"(?:\w+)?(?:tenth|hundredth|thousandth|third|quarter|fifth|"
@@ -57,7 +59,7 @@ _ASSIGNMENT = re.compile(r"^[A-Za-z]\w* ?= ?[^=<>]*$|^[^=<>]*= ?[A-Za-z]$|^[-+]?
 _BULLET = re.compile(r"^[-*•]\s+(?=(?:[^A-Za-z\\]|\\\w+)+$)")
 _NAMED_LINE = re.compile(r"(\\?[A-Za-z]\w*) ?= ?([^=<>≈]+)")
 _COMPANION = re.compile(r"(?:\bor|\beither|;|\bto|\bbetween|[\d}\\]\S*,?\s+and)\s*[$(]?$", re.IGNORECASE)
-"""What joins a value to one before it that is no number."""
+"""Words that join a value to one before it that is no number."""
 _NUMBERED = re.compile(r"\W*(?:[A-Za-z]+ )?#?\d{1,2}\s?[.):]\s*(?=\S)")
 _GUESS = re.compile(r"[-+$]?\d[\d,.]*%?[;|?!]*|[;|]")
 _ASKED = re.compile(r"[^\n.!?]{0,40}\?")
@@ -86,10 +88,10 @@ def _last_bold(text: str) -> str | None:
 
 def _bold_list(text: str, last: re.Match[str]) -> str | None:
     """The last bold number with those of the lines above it, when nothing else stands between."""
-    found = [m for m in BOLD.finditer(text[: last.end()]) if re.search(r"\d", m[1])]
-    if len(found) < 2 or found[-2][1] == last[1] or text[found[-2].end() : last.start()].strip(" \n,;-*"):
+    numbers = [m for m in BOLD.finditer(text[: last.end()]) if re.search(r"\d", m[1])]
+    if len(numbers) < 2 or numbers[-2][1] == last[1] or text[numbers[-2].end() : last.start()].strip(" \n,;-*"):
         return None
-    return f"{core(found[-2][1].strip())}, {core(last[1].strip())}"
+    return f"{core(numbers[-2][1].strip())}, {core(last[1].strip())}"
 
 
 def _whole_line(text: str) -> str | None:
@@ -112,7 +114,7 @@ def _whole_line(text: str) -> str | None:
 
 
 def _is_parallel(line: str, last: str) -> bool:
-    """Whether two lines state two answers in the same way. Of two values of one name, equal ones are the work."""
+    """Return True if two lines state answers in the same way. Of two values of one name, equal ones are the work."""
     named = _NAMED_LINE.fullmatch(line), _NAMED_LINE.fullmatch(last)
     if named[0] is not None and named[1] is not None and named[0][1] == named[1][1]:
         try:
@@ -158,7 +160,7 @@ def _last_value(text: str) -> str | None:
 
 
 def _is_option(text: str, at: int) -> bool:
-    """Whether the last line and the one before it only count possibilities: "Option 1: 41" over "Option 2: 42"."""
+    """Return True if the last two lines only count possibilities: "Option 1: 41" over "Option 2: 42"."""
     lines = [line.strip() for line in text[: at + 20].strip().splitlines()[-4:] if line.strip()]
     labels = [_NUMBERED.match(line) for line in lines[-2:]]
     return len(labels) > 1 and all(labels) and len({_outline(label[0]) for label in labels if label}) == 1
@@ -184,7 +186,7 @@ def _bracketed(text: str, start: int, end: int) -> str | None:
 
 
 def _is_spam(text: str) -> bool:
-    """Whether a text is nothing but several numbers: the last of many guesses is no answer."""
+    """Return True if a text is nothing but several numbers: the last of many guesses is no answer."""
     numbers = text.split()
     return all(map(_GUESS.fullmatch, numbers)) and len(set(numbers)) > 1
 
@@ -223,9 +225,9 @@ def _written_against(text: str, at: int) -> tuple[int, int, str]:
     unit = _UNIT_RIGHT.match(text, end)
     end = end if unit is None else unit.end()
     # What an equation comes to: "2+3=5" states 5.
-    found = re.split(r"[=≈]", text[start:end])[-1].strip(" \t\n*`\"'").rstrip(".,;:!?*`\"'。")
-    found = found if "(" in found else found.rstrip(")").rstrip(".,;:!?*`")
-    return start, end, found if "{" in found else found.rstrip("}")
+    value = re.split(r"[=≈]", text[start:end])[-1].strip(" \t\n*`\"'").rstrip(".,;:!?*`\"'。")
+    value = value if "(" in value else value.rstrip(")").rstrip(".,;:!?*`")
+    return start, end, value if "{" in value else value.rstrip("}")
 
 
 def _is_boundary(character: str) -> bool:
@@ -234,17 +236,17 @@ def _is_boundary(character: str) -> bool:
 
 def _last_display(text: str) -> str | None:
     """A last formula on its own, of letters only: ``f(y) = y``."""
-    found = [m for m in MATH.finditer(text[-2_000:]) if is_formula(m)]
-    if not found or re.search(r"\w", text[-2_000:][found[-1].end() :]) or "\\boxed" in found[-1][0]:
+    formulas = [m for m in MATH.finditer(text[-2_000:]) if is_formula(m)]
+    if not formulas or re.search(r"\w", text[-2_000:][formulas[-1].end() :]) or "\\boxed" in formulas[-1][0]:
         return None
-    return _unless_changed(text[-2_000:], found[-1].start(), found[-1].end(), inside(found[-1]))
+    return _unless_changed(text[-2_000:], formulas[-1].start(), formulas[-1].end(), inside(formulas[-1]))
 
 
 def _lone_word(text: str) -> str | None:
     """A text without numbers that is nothing but a letter or a word, or that ends in a short bold one."""
-    found = list(BOLD.finditer(text))
-    bold = [m[1].strip() for m in found]
-    if len(found) > 1 and bold[-1] != bold[-2] and belong_together(text[found[-2].end() : found[-1].start()]):
+    matches = list(BOLD.finditer(text))
+    bold = [m[1].strip() for m in matches]
+    if len(matches) > 1 and bold[-1] != bold[-2] and belong_together(text[matches[-2].end() : matches[-1].start()]):
         return None
     if bold and len(bold[-1]) <= 40 and not is_heading_of_another_kind(bold[-1]):
         return bold[-1].strip(".")

@@ -51,7 +51,7 @@ class GraderPool:
         terms = load_terms(config) if packed is None else pickle.loads(packed)
         self._grouped = any(t.is_grouped for t in terms)
         self.sources = tuple(with_source(t) for t in terms)
-        """Where each function is defined, for messages."""
+        """The place where each function is defined, for messages."""
         self._chunks: queue.SimpleQueue[Chunk | None] = queue.SimpleQueue()
         self._failures = FailureLog()
         self._closed = False

@@ -1,4 +1,4 @@
-"""What is said beside an answer about where it holds: ``f(x) = 1 for all x > 0``. "For all" goes, "if" stays."""
+"""Qualifiers of where an answer holds, as in ``f(x) = 1 for all x > 0``. "For all" goes, "if" stays."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Whether two equations, or two inequalities, say the same."""
+"""Compares equations, and inequalities."""
 
 from fractions import Fraction
 
@@ -42,7 +42,7 @@ def _ascending(relation: Relation) -> Relation:
 
 
 def proportional(left: Node, right: Node) -> bool:
-    """Whether ``left = 0`` and ``right = 0`` are one equation up to a constant factor."""
+    """Return True if ``left = 0`` and ``right = 0`` are one equation up to a constant factor."""
     names = variables(left)
     if not names or names != variables(right):
         return False

@@ -36,35 +36,36 @@ _POINT = (0.7390851, 1.2020569, 0.5671432, 1.3247179, 2.6180339)
 
 
 def is_restatement(question: str, expected: Answer, given: Answer) -> bool:
-    """Whether a part of the answer is an expression of the question, and no part of the reference."""
+    """Return True if a part of the answer is an expression of the question, and no part of the reference."""
     if not question:
         return False
-    wanted = [_leaves(n) for n in nodes(expected)]
+    expected_leaves = [_leaves(n) for n in nodes(expected)]
     asked = list(_expressions(question))
     converts = _CONVERT.search(question) is not None
-    found = [n for n in nodes(given) if isinstance(n, COMPOUND) or (converts and notation(n) not in ("whole", "name"))]
+    candidates = [
+        n for n in nodes(given) if isinstance(n, COMPOUND) or (converts and notation(n) not in ("whole", "name"))
+    ]
     if isinstance(given, Relation) and isinstance(expected, Relation) and len(given.sides) == 2:
         return _repeats_equation(question, expected, given)
-    return any(_leaves(node) not in wanted and _is_asked(node, asked, nodes(expected)) for node in found)
+    return any(_leaves(node) not in expected_leaves and _is_asked(node, asked, nodes(expected)) for node in candidates)
 
 
 def _is_asked(node: Node, asked: list[Node], expected: list[Node]) -> bool:
     sizes = [_size(n) for n in expected]
     kinds = {notation(n) for n in expected}
-    for other in asked:
-        same_leaves = _leaves(other) == _leaves(node)
-        if isinstance(node, COMPOUND) and isinstance(other, COMPOUND):
-            no_simpler = _size(node) >= _size(other) - 1 and _size(node) > max(sizes, default=0) + SLACK
-            if (same_leaves or (no_simpler and variables(node))) and _agree(node, other):
+    for part in asked:
+        same_leaves = _leaves(part) == _leaves(node)
+        if isinstance(node, COMPOUND) and isinstance(part, COMPOUND):
+            no_simpler = _size(node) >= _size(part) - 1 and _size(node) > max(sizes, default=0) + SLACK
+            if (same_leaves or (no_simpler and variables(node))) and _agree(node, part):
                 return True
-        elif same_leaves and notation(node) not in kinds and rational(node) == rational(other) is not None:
+        elif same_leaves and notation(node) not in kinds and rational(node) == rational(part) is not None:
             return True
     return False
 
 
 def notation(node: Node) -> str:
-    """How a number is written: whole, decimal, repeating, mixed, fraction, percent, scientific; else name or "
-    "compound."""
+    """How a number is written: whole, decimal, repeating, mixed, fraction, percent, scientific; or name, compound."""
     match node:
         case Negative(inner):
             return notation(inner)
@@ -81,12 +82,12 @@ def notation(node: Node) -> str:
 
 
 def _repeats_equation(question: str, expected: Relation, given: Relation) -> bool:
-    """Whether an equation stands in the question just so, or with other signs, and the reference has another form."""
+    """Return True if an equation is one of the question, signs aside, and the reference has another form."""
     if "=" not in question:
         return False
     leaves = sum((_leaves(s) for s in given.sides), Counter[str]())
-    wanted = sum((_leaves(s) for s in expected.sides), Counter[str]())
-    if leaves == wanted:
+    expected_leaves = sum((_leaves(s) for s in expected.sides), Counter[str]())
+    if leaves == expected_leaves:
         return False
     for formula in formulas(question)[:MAX_FORMULAS]:
         try:
@@ -105,10 +106,10 @@ def _expressions(question: str) -> Iterator[Node]:
     count = 0
     for text in texts:
         try:
-            found = nodes(parse_answer(normalize(text.strip(" .,"))))
+            expressions = nodes(parse_answer(normalize(text.strip(" .,"))))
         except (Unparsable, RecursionError):
             continue
-        for node in found:
+        for node in expressions:
             for part in walk(node):
                 count += 1
                 if count > MAX_PARTS:
@@ -118,23 +119,23 @@ def _expressions(question: str) -> Iterator[Node]:
 
 def _leaves(node: Node) -> Counter[str]:
     """The numbers and letters of an expression, without signs, zeros and ones. A root is its power."""
-    found = Counter[str]()
+    leaves = Counter[str]()
     for each in walk(node):
         match each:
             case Number(value) if value not in (0, 1):
                 if value.denominator > 1 and not each.digits and not each.notation:
-                    found.update((str(value.numerator), str(value.denominator)))
+                    leaves.update((str(value.numerator), str(value.denominator)))
                 else:
-                    found[str(value)] += 1
+                    leaves[str(value)] += 1
             case Symbol(name):
-                found[name] += 1
+                leaves[name] += 1
             case Percent():
-                found["%"] += 1
+                leaves["%"] += 1
             case Call(name) if name != "root":
-                found[name] += 1
+                leaves[name] += 1
             case _:
                 pass
-    return found
+    return leaves
 
 
 def _size(node: Node) -> int:

@@ -11,7 +11,7 @@ DENIED = re.compile(
     r"\\\[|[*(])*$",
     re.IGNORECASE,
 )
-"""What stands before a box that is not the answer."""
+"""Words before a box that is not the answer."""
 _NO = re.compile(
     r"(?:[\s$.)\]\\*]|\\text)*(?:,?\s*(?:which|that|but (?:it|that|this))\s+)?(?:\?|(?:is|was|would be|are|"
     r"seems|looks|must be)\s+(?:obviously |clearly |definitely )?"
@@ -20,7 +20,7 @@ _NO = re.compile(
     rf"\(?(?:{_DOUBT})\b|n['’]t\b)",
     re.IGNORECASE,
 )
-"""What follows an answer that is only asked about, or taken back."""
+"""Words after an answer that is only asked about, or taken back."""
 _OPENING = r"(?:\\[\])]|[\s$.,;:!)\]*_~–—…-])*"
 _INTERJECTION = (
     r"(?:(?:but|and|hmm|oh|well|ah|however|unfortunately|no|wait|hold on|sorry|oops|actually|or)\b[\s,.!…-]*)*"
@@ -62,16 +62,16 @@ _SUPPOSED = re.compile(
 
 
 def is_taken_back(text: str, end: int) -> bool:
-    """Whether what follows right after an answer asks about it or denies it."""
+    """Return True if the words right after an answer ask about it or deny it."""
     return _NO.match(text, end, end + 80) is not None
 
 
 def is_corrected(text: str, end: int) -> bool:
-    """Whether the next sentence takes an answer back: "just kidding", "that is wrong"."""
+    """Return True if the next sentence takes an answer back: "just kidding", "that is wrong"."""
     following = text[end : end + 200]
     return any(pattern.match(following) for pattern in (_CORRECTED, _ACTUALLY))
 
 
 def is_supposed(text: str, start: int) -> bool:
-    """Whether the sentence before only supposes what follows."""
+    """Return True if the sentence before only supposes what follows."""
     return _SUPPOSED.search(text[max(0, start - 60) : start]) is not None

@@ -16,23 +16,23 @@ def decimal(node: Node) -> Decimal | None:
         case Number(value, digits, places) if digits:
             return value, digits, places
         case Negative(inner):
-            found = decimal(inner)
-            return None if found is None else (-found[0], found[1], found[2])
+            literal = decimal(inner)
+            return None if literal is None else (-literal[0], literal[1], literal[2])
         case Percent(inner):
-            found = decimal(inner)
-            return None if found is None else (found[0] / 100, found[1], found[2] + 2)
+            literal = decimal(inner)
+            return None if literal is None else (literal[0] / 100, literal[1], literal[2] + 2)
         case _:
             return None
 
 
 def rounds_rational(literal: Node, exact: Fraction, rules: Rules) -> bool:
-    """Whether a decimal literal is a reading of a fraction that does not end."""
-    found = decimal(literal)
-    return found is not None and not terminates(exact) and _is_reading(found, exact, rules)
+    """Return True if a decimal literal is a reading of a fraction that does not end."""
+    reading = decimal(literal)
+    return reading is not None and not terminates(exact) and _is_reading(reading, exact, rules)
 
 
 def terminates(value: Fraction) -> bool:
-    """Whether the decimals of a fraction end."""
+    """Return True if the decimals of a fraction end."""
     rest = value.denominator
     for prime in (2, 5):
         while rest % prime == 0:
@@ -41,22 +41,22 @@ def terminates(value: Fraction) -> bool:
 
 
 def rounds(literal: Node, exact: Node, rules: Rules) -> bool:
-    """Whether a decimal literal is a reading of an irrational constant."""
-    found = decimal(literal)
-    if found is None or rules.decimals == "exact" or rational(exact) is not None:
+    """Return True if a decimal literal is a reading of an irrational constant."""
+    reading = decimal(literal)
+    if reading is None or rules.decimals == "exact" or rational(exact) is not None:
         return False
     value, scale = approximate(exact, {})
-    if found[1] < rules.decimals or abs(value - float(found[0])) > max(1e-5, 10.0 ** (1 - rules.decimals)) * scale:
+    if reading[1] < rules.decimals or abs(value - float(reading[0])) > max(1e-5, 10.0 ** (1 - rules.decimals)) * scale:
         return False
     from rewards.symbolic import digits_of
 
     precise = digits_of(exact)
-    return precise is not None and _is_reading(found, precise, rules)
+    return precise is not None and _is_reading(reading, precise, rules)
 
 
-def _is_reading(found: Decimal, exact: Fraction, rules: Rules) -> bool:
-    """Whether the decimal is ``exact`` rounded, or cut off, at the digits shown."""
-    value, digits, places = found
+def _is_reading(reading: Decimal, exact: Fraction, rules: Rules) -> bool:
+    """Return True if the decimal is ``exact`` rounded, or cut off, at the digits shown."""
+    value, digits, places = reading
     if rules.decimals == "exact" or digits < rules.decimals or value * exact <= 0:
         return False
     unit = Fraction(10) ** -places

@@ -1,4 +1,4 @@
-"""What the default reward accepts where opinions differ, and what the question says about it."""
+"""Choices of the default reward where opinions differ, and what the question says about them."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -16,7 +16,7 @@ class Rules:
     unevaluated: Literal["refuse", "accept"] = "refuse"
     """Calculations left to do: ``3 * 4`` for 12."""
     form: Literal["asked", "any"] = "asked"
-    """Whether an answer has the form that the question asks for, and is more than its question respelt."""
+    """``asked`` wants the form that the question asks for, and more than its question respelt."""
     truncated: Literal["refuse", "grade"] = "refuse"
     """Completions that were cut off by the token limit."""
     question: str = ""
@@ -28,7 +28,7 @@ class Rules:
 
     @property
     def of_values(self) -> "Rules":
-        """What concerns the comparison of two values; it is the same for many questions."""
+        """The part that concerns the comparison of two values; it is the same for many questions."""
         return Rules(decimals=self.decimals, positive=self.positive)
 
 

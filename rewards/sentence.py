@@ -33,12 +33,12 @@ _COUNTED = re.compile(r"^[\u4e00-\u9fff，、 ]*?(?:一共有|共有|还有|还�
 
 
 def is_formula(match: re.Match[str]) -> bool:
-    """Whether what stands between dollar signs is no prose."""
+    """Return False for prose between dollar signs."""
     return not _PROSE.search(_IN_FORMULA.sub("", match[0]))
 
 
 def inside(match: re.Match[str]) -> str:
-    """What a formula holds, without its delimiters."""
+    """The contents of a formula, without its delimiters."""
     return next(g for g in match.groups() if g).strip()
 
 
@@ -68,11 +68,11 @@ def core(text: str) -> str:
     text = _COUNTED.sub("", text)
     subject = _SUBJECT.match(text)
     text = text if subject is None else text[subject.end() :]
-    found = [m for m in MATH.finditer(text) if is_formula(m)]
-    if len(found) == 1 and not re.search(r"\d", text[: found[0].start()] + text[found[0].end() :]):
-        before, after = text[: found[0].start()].strip(), text[found[0].end() :]
+    formulas = [m for m in MATH.finditer(text) if is_formula(m)]
+    if len(formulas) == 1 and not re.search(r"\d", text[: formulas[0].start()] + text[formulas[0].end() :]):
+        before, after = text[: formulas[0].start()].strip(), text[formulas[0].end() :]
         if not _CHANGES.search(before + after):
-            return inside(found[0]) + (" " + _unit(after) if _unit(after) else "")
+            return inside(formulas[0]) + (" " + _unit(after) if _unit(after) else "")
     clause = _CLAUSE.search(text)
     if clause is None or (_CASES.search(clause[0]) and re.search(r"\d|\b[A-J]\b", clause[0])):
         return text.strip(" \t*`")

@@ -25,7 +25,7 @@ MAX_TERMS = 4_000
 
 
 def check_size(node: Node) -> None:
-    """Raises `Unparsable` for a tree whose symbolic form sympy could multiply out, or factor, for ever."""
+    """Raise `Unparsable` for a tree whose symbolic form sympy could multiply out, or factor, for ever."""
     for each in walk(node):
         match each:
             case Symbol("∞"):
@@ -45,7 +45,7 @@ def check_size(node: Node) -> None:
 
 
 def _is_counted(node: Node) -> bool:
-    """Whether an argument of a factorial is more than a short polynomial."""
+    """Return True if an argument of a factorial is more than a short polynomial."""
     nodes = walk(node)
     return len(nodes) > 20 or any(isinstance(n, Call | Power) for n in nodes)
 

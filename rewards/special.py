@@ -134,8 +134,10 @@ def _congruence(text: str, read: Read) -> Answer | None:
     ]
     if modulus == 0 or any(r is None or r.denominator != 1 for r in residues):
         raise Unparsable("not a congruence of whole numbers")
-    found = tuple(Congruence((match[1] or "").strip(), int(r) % modulus, modulus) for r in residues if r is not None)
-    return found[0] if len(found) == 1 else Items("", "", found)
+    congruences = tuple(
+        Congruence((match[1] or "").strip(), int(r) % modulus, modulus) for r in residues if r is not None
+    )
+    return congruences[0] if len(congruences) == 1 else Items("", "", congruences)
 
 
 def _ratio(text: str, read: Read) -> Answer | None:

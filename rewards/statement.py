@@ -14,9 +14,9 @@ class Statement:
     end: int
     kind: Literal["box", "heading", "tag", "phrase", "plain"]
     name: str = ""
-    """What it is the value of, as in ``x = \\boxed{2}``. It counts among several."""
+    """The name of the value, as in ``x = \\boxed{2}``. It counts among several."""
     after: str = ""
-    """What follows and may belong to it: a percent sign behind a box."""
+    """A sign that follows and may belong to it: a percent sign behind a box."""
 
 
 MAX_GAP = 120
@@ -121,17 +121,19 @@ _SUPERSEDE = frozenset(
 
 
 def belong_together(between: str) -> bool:
-    """Whether two statements with this between them are one: "43, or perhaps 42" is no answer of 42. What says that the
-    second takes the place of the first sets them apart."""
+    """Return True if two statements with this between them are one: "43, or perhaps 42" is no answer of 42.
+
+    Words by which the second takes the place of the first set them apart.
+    """
     if len(between) > MAX_GAP:
         return False
     plain = _ENUMERATION.sub(" ", _DRESS.sub(lambda m: f" {m[1] or ''} ", _NAME.sub(" ", between)))
     if re.search(r"[\d=+]", plain):
         return False
-    found = [w.lower() for w in _WORD.findall(plain)]
-    if _SUPERSEDE.intersection(found):
+    between_words = [w.lower() for w in _WORD.findall(plain)]
+    if _SUPERSEDE.intersection(between_words):
         return False
-    return sum(w not in _HEDGES for w in found) <= MAX_WORDS
+    return sum(w not in _HEDGES for w in between_words) <= MAX_WORDS
 
 
 def name_before(text: str, start: int) -> str:

@@ -1,6 +1,4 @@
-"""Grades JSON lines of any number at constant memory: a few windows are in flight, and output keeps the input's
-order.
-"""
+"""Grades any number of JSON lines at constant memory: a few windows are in flight; output keeps the input's order."""
 
 import asyncio
 import json
@@ -22,7 +20,7 @@ _READ = 2**20
 
 @dataclass(slots=True)
 class Summary:
-    """What a stream held."""
+    """Counts of a stream's lines."""
 
     graded: int = 0
     malformed: int = 0
@@ -75,7 +73,7 @@ async def grade_stream(
     complain: Callable[[str], object],
     advance: Callable[[int], object] = lambda count: None,
 ) -> Summary:
-    """Grades every line of ``source``.
+    """Grade every line of ``source``.
 
     ``write`` gets each graded line with ``value``, ``outcome`` and ``seconds`` added, in order; ``complain`` one
     message a malformed line, with its number; ``advance`` how many lines are done since it was last called.

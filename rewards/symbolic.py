@@ -29,8 +29,8 @@ from rewards.expression import (
 )
 
 MAX_DEGREE = 64
-"""Of a root, and of an algebraic number whose minimal polynomial is looked for: sympy would compute 3**10**30 on its
-way to that of 3**(1/10**30)."""
+"""The largest degree of a root, and of an algebraic number whose minimal polynomial is looked for: sympy would compute
+3**10**30 on its way to that of 3**(1/10**30)."""
 
 # sympy ships no complete annotations; everything of it stays behind this one name.
 _s = cast(Any, sympy)
@@ -54,7 +54,7 @@ _DOMAINS: dict[str, dict[str, bool]] = {
 
 
 def proved_equal(left: Node, right: Node, domain: str = "") -> bool:
-    """Whether the difference of two expressions is provably zero. Callers have bounded both with `size.check_size`.
+    """Return True if the difference of two expressions is provably zero. Callers bound both with `size.check_size`.
 
     ``domain`` says what the variables are: ``real`` (then positive: the caller has looked at the other signs),
     ``whole`` (not negative) or any complex numbers.
@@ -125,7 +125,7 @@ def _root(radicand: Any, degree: Any) -> Any:
 
 
 def _is_zero(difference: Any, domain: str) -> bool:
-    """Tries from the cheapest proof on. sympy's ``==`` is structural, so each of these is exact."""
+    """Try from the cheapest proof on. sympy's ``==`` is structural, so each of these is exact."""
     if difference == 0:
         return True
     if domain == "whole":
@@ -148,7 +148,7 @@ def _is_zero(difference: Any, domain: str) -> bool:
 
 
 def _is_constant_zero(difference: Any) -> bool:
-    """Whether a function of one variable has derivative 0, and is 0 at a point: arcsin x + arccos x - π/2."""
+    """Return True if a function of one variable has derivative 0, and is 0 at a point: arcsin x + arccos x - π/2."""
     (unknown, *others) = difference.free_symbols
     if others or not difference.has(*_INVERSE) or _s.simplify(_s.diff(difference, unknown)) != 0:
         return False

@@ -1,4 +1,4 @@
-"""What of a completion is said to the reader: thoughts in tags and comments are not."""
+"""The part of a completion that is said to the reader: thoughts in tags and comments are not."""
 
 import re
 
@@ -21,7 +21,7 @@ _COMMENT = re.compile(
 
 
 def visible(text: str) -> str:
-    """What follows the last closed thought, without comments. A thought left open hides everything after its tag."""
+    """The text after the last closed thought, without comments. A thought left open hides everything after its tag."""
     text = text[max((m.end() for m in _CLOSE.finditer(text)), default=0) :]
     opened = _OPEN.search(text)
     return _COMMENT.sub("", text if opened is None else text[: opened.start()])

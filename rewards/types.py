@@ -1,4 +1,4 @@
-"""What flows through grading: a problem and a completion's text go in, a reward with its reason comes out."""
+"""The values that flow through grading: a problem and a completion's text go in, a reward with its reason comes out."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -51,12 +51,12 @@ class Reward:
 
     @property
     def is_valid(self) -> bool:
-        """Whether the completion may teach: one whose grader crashed is left out of its group, not scored 0."""
+        """True if the completion may teach: one whose grader crashed is left out of its group, not scored 0."""
         return self.outcome not in (Outcome.CRASHED, Outcome.NOT_APPLICABLE)
 
 
 class Grader(Protocol):
-    """Grades whole groups at once. Never raises for a completion's text, whatever it holds."""
+    """Grade whole groups at once. Never raises for a completion's text, whatever it holds."""
 
     async def grade(
         self,

@@ -28,32 +28,32 @@ from rewards.nodes import COMPOUND, nodes
 from rewards.shapes import Answer, Relation
 
 _MAX_DENOMINATOR = 1_000
-"""Of a number in disguise; a value this close to a smaller fraction is taken for it."""
+"""The largest denominator of a number in disguise; a value close to such a fraction is taken for it."""
 _POINTS = ((0.7390851, 1.2020569, 0.5671432), (2.2824271, 3.9159655, 1.6434105), (17.13, 29.7, 11.9))
 _IMAGINARY = Symbol("i")
 _EVALUATED = frozenset(("factorial", "binom"))
 
 
 def is_evaluated(expected: Answer, given: Answer) -> bool:
-    """Whether an answer that equals the reference leaves nothing to calculate that the reference does not leave."""
-    wanted, found = nodes(expected), nodes(given)
-    decimals = any(isinstance(n, Number) and n.digits for node in wanted for n in walk(node))
-    if wanted and all(_is_end(n) for n in wanted) and not decimals:
-        return all(_is_end(n) for n in found)
-    kinds = _kinds(wanted)
+    """Return True if an answer that equals the reference leaves no calculation that the reference does not leave."""
+    expected_nodes, given_nodes = nodes(expected), nodes(given)
+    decimals = any(isinstance(n, Number) and n.digits for node in expected_nodes for n in walk(node))
+    if expected_nodes and all(_is_end(n) for n in expected_nodes) and not decimals:
+        return all(_is_end(n) for n in given_nodes)
+    kinds = _kinds(expected_nodes)
     if kinds & _EVALUATED:  # of numbers too large to write, every form is as good as another
         kinds |= {"sum", "product", "division"}
     if isinstance(expected, Relation):
         kinds |= {"power"}  # a circle's radius may stay a square
-    left = _kinds(found) - kinds
+    left = _kinds(given_nodes) - kinds
     if decimals:
         left.discard("function")  # ln 2 for 0.693147 is the better answer
     return not left
 
 
 def is_numeral(node: Node) -> bool:
-    """A number written as such: whole, decimal, mixed, a fraction of two whole numbers, per cent, or times a "
-    "power of ten."""
+    """A number written as such: whole, decimal, mixed, a fraction of two whole numbers, per cent, or times a
+    power of ten."""
     match node:
         case Number():
             return True
@@ -93,9 +93,9 @@ def _is_whole(node: Node) -> bool:
     return isinstance(node, Number) and node.value.denominator == 1 and not node.digits and not node.notation
 
 
-def _kinds(found: Sequence[Node]) -> set[str]:
+def _kinds(expressions: Sequence[Node]) -> set[str]:
     """The kinds of calculation that expressions leave to do."""
-    return {kind for node in found for part in _unfinished(node) for kind in _left(part)}
+    return {kind for node in expressions for part in _unfinished(node) for kind in _left(part)}
 
 
 def _unfinished(node: Node) -> Iterator[Node]:
@@ -144,7 +144,7 @@ def _left(part: Node) -> Iterator[str]:
 
 
 def _is_complex(part: Node) -> bool:
-    """Whether complex numbers are left to be multiplied, divided or raised: (1+2i)(3-i), 5/(1-2i), (1+i)^2."""
+    """Return True if complex numbers are left to be multiplied, divided or raised: (1+2i)(3-i), 5/(1-2i), (1+i)^2."""
     if variables(part):
         return False
     match part:
@@ -184,7 +184,7 @@ def _left_to_call(call: Call, name: str, arguments: tuple[Node, ...]) -> Iterato
 
 
 def terms(node: Node) -> list[Node]:
-    """What a sum adds, with the sums within it."""
+    """The terms of a sum, with those of the sums within it."""
     if isinstance(node, Sum):
         return [t for each in node.terms for t in terms(each)]
     if isinstance(node, Negative) and isinstance(node.inner, Sum):
@@ -193,21 +193,21 @@ def terms(node: Node) -> list[Node]:
 
 
 def factors(node: Node) -> list[Node]:
-    """What a product multiplies, with the products within it; a sign is left out."""
+    """The factors of a product, with those of the products within it; a sign is left out."""
     if isinstance(node, Product):
         return [f for each in node.factors for f in factors(each)]
     return factors(node.inner) if isinstance(node, Negative) else [node]
 
 
 def _without_number(term: Node) -> tuple[str, ...]:
-    """What a term is a multiple of."""
+    """The factors of a term without its numbers."""
     if isinstance(term, Quotient) and rational(term.bottom) is not None:
         return _without_number(term.top)
     return tuple(sorted(repr(f) for f in factors(term) if rational(f) is None))
 
 
 def _is_disguised(part: Node) -> bool:
-    """Whether an expression with letters is a rational number whatever they are: e^0, i^2, x/x."""
+    """Return True if an expression with letters is a rational number whatever they are: e^0, i^2, x/x."""
     names = sorted(variables(part))
     values = list[complex]()
     for probe in _POINTS if names else _POINTS[:1]:

@@ -28,7 +28,7 @@ _CHANGED = re.compile(
     r"octal)\W*$)",
     re.IGNORECASE,
 )
-"""What makes another number of the one before it. "5 negative integers" are five, "5 negative" is not."""
+"""Words that make another number of the one before them. "5 negative integers" are five, "5 negative" is not."""
 SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 SHORT_UNITS = words(
     "cm mm km dm nm in ft yd mi kg mg lb oz hr hrs min mins sec secs ml cl dl kl mph kph kmph km/h m/s cm/s "
@@ -67,7 +67,7 @@ _CHINESE = re.compile(r"(?<=[\d}]) ?([\u4e00-\u9fff]{1,8})$")
 _UNIT_TEXT = re.compile(r"(?<=[^\s]) ?\\text\{([^{}]*)\} ?(?:\^ ?\{? ?([23]) ?\}?)?$")
 _UNIT_WORDS = re.compile(r"(?<=[\d}\])!%°π]) ?([A-Za-z][A-Za-z'/. -]*[A-Za-z])\.? ?(?:\^ ?\{? ?([23]) ?\}?)?$")
 _NO_UNIT = re.compile(r"[^\w\s'./()-]|\d|_|[^\W\d_A-Za-z\u00c0-\u024f]")
-"""What no unit holds: figures, signs, and letters that are not Latin."""
+"""Characters that no unit holds: figures, signs, and letters that are not Latin."""
 _UNIT_SIGNS = frozenset("°¤€£¥₹¢$")
 _DEGREES = re.compile(r" ?° ?(?:\\text\{ ?)?([CF]?)(?:(?<=[CF]) ?\})?$")
 _TEMPERATURES = {"C": "celsius", "F": "fahrenheit"}
@@ -91,8 +91,8 @@ def split_unit(text: str) -> tuple[str, frozenset[str], int]:
     units, scale = set[str](), 0
     for _ in range(3):
         if (money := _CURRENCY.search(text) or _CURRENCY_WORD.search(text)) is not None:
-            found = next(g for g in money.groups()[1:] if g).lower()
-            units.add(ALIASES.get(found, "dollar"))
+            currency = next(g for g in money.groups()[1:] if g).lower()
+            units.add(ALIASES.get(currency, "dollar"))
             text = (text[: money.start()] + (money[1] or "") + text[money.end() :]).strip()
         elif (degrees := _DEGREES.search(text)) is not None and not _ANGLE.search(text):
             units.update(w for w in ("degree", _TEMPERATURES.get(degrees[1])) if w)
@@ -121,42 +121,42 @@ def _unit_words(text: str, *, is_text: bool, spaced: bool) -> list[str] | None:
         return unit
     if _NO_UNIT.search(text.rstrip(" .,;:")):
         raise Unparsable("signs or figures among the words")  # \text{,000} and \text{ cm 3} change what is said
-    found = _without_times(re.findall(r"[^\W\d_][^\W\d_'-]*(?:-[^\W\d_]+)*|/", text.lower()))
-    if not found:
+    tokens = _without_times(re.findall(r"[^\W\d_][^\W\d_'-]*(?:-[^\W\d_]+)*|/", text.lower()))
+    if not tokens:
         return []
-    if found[0] in KNOWN_WORDS - {"min"}:
+    if tokens[0] in KNOWN_WORDS - {"min"}:
         return None
-    _check_words(found, text)
-    short = len(found[0]) == 3 and found[0] not in SHORT_UNITS
-    plain = [w for at, w in enumerate(found) if w != "/" and not _is_article(found, at)]
+    _check_words(tokens, text)
+    short = len(tokens[0]) == 3 and tokens[0] not in SHORT_UNITS
+    plain = [w for at, w in enumerate(tokens) if w != "/" and not _is_article(tokens, at)]
     if not all(_may_be_unit(w, is_text) for w in plain) or (short and not spaced):
         return None
-    return ["inch"] if found == ["in"] else [*_unknown_head(found), *_counted(found)]
+    return ["inch"] if tokens == ["in"] else [*_unknown_head(tokens), *_counted(tokens)]
 
 
-def _without_times(found: list[str]) -> list[str]:
+def _without_times(tokens: list[str]) -> list[str]:
     """The words without the "times" of "it rang 22 times a day"."""
-    if "times" in found and (found[-1] == "times" or found[found.index("times") + 1] in ("a", "per", "each", "in")):
-        found.remove("times")
-    return found
+    if "times" in tokens and (tokens[-1] == "times" or tokens[tokens.index("times") + 1] in ("a", "per", "each", "in")):
+        tokens.remove("times")
+    return tokens
 
 
-def _check_words(found: list[str], text: str) -> None:
-    """Raises `Unparsable` for words that make another statement of the number before them."""
-    parts = [p for word in found for p in word.split("-")]
-    if any(w in NOT_UNITS or w in KNOWN_WORDS - {"min"} for w in parts) or "base" in found or _CHANGED.search(text):
+def _check_words(tokens: list[str], text: str) -> None:
+    """Raise `Unparsable` for words that make another statement of the number before them."""
+    parts = [p for word in tokens for p in word.split("-")]
+    if any(w in NOT_UNITS or w in KNOWN_WORDS - {"min"} for w in parts) or "base" in tokens or _CHANGED.search(text):
         raise Unparsable("words that change what the number says")
-    if found[-1] in _FIGURES or (found[0] in _FIGURES and "-" not in text):
+    if tokens[-1] in _FIGURES or (tokens[0] in _FIGURES and "-" not in text):
         raise Unparsable("a number in words beside one in figures")
 
 
-def _unknown_head(found: list[str]) -> list[str]:
+def _unknown_head(tokens: list[str]) -> list[str]:
     """The word that is counted, with a ``?`` before it, unless it is a measure or a plural; and an unknown word that
     stands before a measure, as in nautical miles."""
-    end = next((at for at, word in enumerate(found) if word in _POSTPOSED or word == "/"), len(found))
-    head = found[:end]
+    end = next((at for at, word in enumerate(tokens) if word in _POSTPOSED or word == "/"), len(tokens))
+    head = tokens[:end]
     if not head:
-        return [f"?{found[-1]}"] if found[-1] in ("in", "on") else []
+        return [f"?{tokens[-1]}"] if tokens[-1] in ("in", "on") else []
     unknown = [] if _is_unit(head[-1]) else [head[-1]]
     if _is_measure(head[-1]):
         unknown += [w for w in head[:-1] if not (_is_measure(w) or w in _BEFORE_MEASURE or w in SCALES)]
@@ -172,15 +172,15 @@ def _is_unit(word: str) -> bool:
     return _is_measure(word) or plural or word in _IRREGULAR or word in SCALES
 
 
-def _is_article(found: list[str], at: int) -> bool:
-    """Whether it is the "a" of "a day" or "times a week", and not a variable."""
-    return found[at] in ("a", "an") and len(found) > at + 1 and (at > 0 or _alias(found[1]) in _MEASURES)
+def _is_article(tokens: list[str], at: int) -> bool:
+    """Return True for the "a" of "a day" or "times a week", and not a variable."""
+    return tokens[at] in ("a", "an") and len(tokens) > at + 1 and (at > 0 or _alias(tokens[1]) in _MEASURES)
 
 
-def _counted(found: list[str]) -> list[str]:
+def _counted(tokens: list[str]) -> list[str]:
     """The words that count, as `_unit_words` returns them."""
     kept, below = list[str](), False
-    for word in found:
+    for word in tokens:
         below = below or word in ("/", "per", "a", "an", "each")
         if word not in ("of", "the", "a", "an", "per", "each", "in", "total", "long", "/"):
             kept += [f"/{w}" if below and w in _MEASURES else w for w in _alias(_singular(word)).split()]
@@ -192,7 +192,7 @@ def _alias(word: str) -> str:
 
 
 def _may_be_unit(word: str, is_text: bool) -> bool:
-    """Whether a word is not rather a product of variables: 5 x y, 5ab and 5 xyz have no unit."""
+    """Return False for a product of variables: 5 x y, 5ab and 5 xyz have no unit."""
     if len(word) == 1:
         return is_text and word in ALIASES
     if len(word) == 2:

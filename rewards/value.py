@@ -1,4 +1,4 @@
-"""Whether two expressions have the same value: exact rationals, then double precision, then a proof.
+"""Decides if two expressions have the same value: by exact rationals, then double precision, then a proof.
 
 Double precision only ever turns answers away: agreement of digits is never enough.
 """
@@ -32,7 +32,7 @@ _COUNTING = frozenset(("factorial", "binom"))
 
 @lru_cache(8192)
 def same_value(left: Node, right: Node, rules: Rules = STRICT) -> bool:
-    """Whether two expressions are equal for all values of their variables at which both are defined.
+    """Return True if two expressions are equal for all values of their variables at which both are defined.
 
     Raises `Unparsable` if they have no value.
     """
@@ -75,7 +75,7 @@ def _same_function(left: Node, right: Node, names: Sequence[str], rules: Rules) 
 
 
 def _domain(left: Node, right: Node) -> str:
-    """What the variables can be: whole numbers under a factorial, real ones under a root or a logarithm."""
+    """The values that variables can have: whole numbers under a factorial, real ones under a root or a logarithm."""
     nodes = [*walk(left), *walk(right)]
     if any(isinstance(n, Call) and n.name in _COUNTING and variables(n) for n in nodes):
         return "whole"
@@ -92,27 +92,27 @@ def _is_whole(node: Node) -> bool:
 
 
 def _whole_verdicts(left: Node, right: Node, names: Sequence[str]) -> list[bool]:
-    """Whether the two agree, for each point at which both count something: 4 things cannot be chosen from 3."""
-    found = list[bool]()
+    """The agreement of the two at each point at which both count something: 4 things cannot be chosen from 3."""
+    verdicts = list[bool]()
     for point in _points(names, _WHOLE_PROBES):
         with contextlib.suppress(Unparsable):
-            found.append(close(left, right, point))
-    return found
+            verdicts.append(close(left, right, point))
+    return verdicts
 
 
 def _real_verdicts(left: Node, right: Node, names: Sequence[str], rules: Rules) -> list[bool]:
-    """Whether the two agree, for each point at which both are real. None are left of functions that never are."""
+    """The agreement of the two at each point at which both are real; none for functions that never are."""
     probes = _REAL_PROBES[:3] if rules.positive else _REAL_PROBES
-    found = list[bool]()
+    verdicts = list[bool]()
     for point in _points(names, probes):
         with contextlib.suppress(Unparsable):
             if all(_is_real(part, point) for side in (left, right) for part in walk(side)):
-                found.append(close(left, right, point))
-    return found
+                verdicts.append(close(left, right, point))
+    return verdicts
 
 
 def _is_real(part: Node, point: dict[str, complex]) -> bool:
-    """Whether a part of an expression is real at a point: the root of ab is real where those of a and b are not."""
+    """Return True if a part of an expression is real: the root of ab may be where those of a and b are not."""
     if not isinstance(part, Call | Power):
         return True
     value = approximate(part, point)[0]
@@ -127,10 +127,10 @@ def _points(names: Sequence[str], probes: Sequence[Sequence[complex]]) -> list[d
 
 
 def close(left: Node, right: Node, point: dict[str, complex]) -> bool:
-    """Whether two expressions agree to nine digits at a point. Only disagreement is evidence."""
+    """Return True if two expressions agree to nine digits at a point. Only disagreement is evidence."""
     a, scale = approximate(left, point)
-    b, other = approximate(right, point)
-    return abs(a - b) <= 1e-9 * max(scale, other, 1e-300)
+    b, other_scale = approximate(right, point)
+    return abs(a - b) <= 1e-9 * max(scale, other_scale, 1e-300)
 
 
 def _proved(left: Node, right: Node, domain: str) -> bool:
@@ -140,7 +140,7 @@ def _proved(left: Node, right: Node, domain: str) -> bool:
 
 
 def vanishes(constant: Node) -> bool:
-    """Whether a constant is zero, as far as double precision tells."""
+    """Return True if a constant is zero, as far as double precision tells."""
     value, scale = approximate(constant, {})
     return abs(value) <= 1e-9 * scale
 

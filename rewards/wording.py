@@ -43,7 +43,7 @@ def worded(text: str, nesting: int) -> Answer | None:
 
 
 def is_text(text: str) -> bool:
-    """Whether this is words, and not letters with signs between them: p - q and x/y are mathematics."""
+    """Return True if this is words, and not letters with signs between them: p - q and x/y are mathematics."""
     if not _WORDS_ONLY.match(text):
         return False
     signs = any(c in text for c in "-/()")

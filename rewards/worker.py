@@ -55,7 +55,7 @@ class Graded:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What a worker is told at its start."""
+    """A worker's first message: the packed functions, and its memory cap."""
 
     packed: bytes
     memory_mb: int
@@ -102,7 +102,7 @@ def _die_with(parent: int) -> None:
 
 
 def _warm(packed: bytes) -> None:
-    """What the first proof would have to load, so that it does not count against a completion's deadline."""
+    """Load what the first proof needs, so that it does not count against a completion's deadline."""
     if b"math_answer" in packed:  # alone, or called by a function of the user's
         from rewards.equivalence import equivalent
 
