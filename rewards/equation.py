@@ -29,6 +29,12 @@ _NAMES = (
     re.compile(r"^(?:[EP]|\\mathbb ?\{ ?[EP] ?\}) ?[\[(][^\[\]()]{1,20}[\])]$"),  # an expectation, a probability
     re.compile(r"^\w ?(?:_ ?\{? ?\w ?\}?)? ?: ?\w ?(?:_ ?\{? ?\w ?\}?)?$"),  # a ratio of two
 )
+_CHANGED = re.compile(
+    r"\b(?:minus|plus|half|halves|twice|thrice|doubled?|tripled?|negative|opposite|negated|dozens?|tens|hundreds|"
+    r"thousands|millions|not|wrong|incorrect|false|never|except|without|neither|nor)\b",
+    re.IGNORECASE,
+)
+"""Words of a name that make another number of its value: "answer minus one = 42", "dozens = 42"."""
 _COORDINATES = re.compile(r"^\( ?([a-zA-Z](?: ?, ?[a-zA-Z]){1,3}|r ?, ?\\theta) ?\)$")
 
 
@@ -118,7 +124,7 @@ def _arithmetic(sides: list[Node], last: Scalar | Items) -> Scalar:
 
 def is_name(text: str) -> bool:
     """Return True if the left side only names what the right side is: a variable, f(x), or words."""
-    if text in ("e", "i", "pi", "π"):
+    if text in ("e", "i", "pi", "π") or _CHANGED.search(text):
         return False
     if any(name.match(text) for name in _NAMES):
         return True

@@ -28,24 +28,33 @@ def undecorated(text: str) -> str:
     """
     if (match := _UNIT.match(text)) is not None:
         return _with_unit(match["value"].strip(), match["unit"])
-    if (letter := _LETTER.match(text.strip("$ "))) is not None:
-        return f"({letter[1]})"
-    if (both := _BOTH.match(text)) is not None:
+    if (both := _BOTH.match(text)) is not None and _LETTER.match(text.strip("$ ")) is None:
         return both["interval"].strip("$ ")
-    return text
+    return _option(text)
+
+
+def _option(text: str) -> str:
+    """The letter of ``(\\text{C})`` in brackets; other texts as they are."""
+    letter = _LETTER.match(text.strip("$ "))
+    return text if letter is None else f"({letter[1]})"
 
 
 def undecorated_answer(text: str, reference: str) -> str:
     """Return a model's answer in the spelling of the grammar; ``reference`` is as the data set writes it.
 
-    Words in brackets behind a number count, unless they are the reference's own or say the number again: of a
-    reference ``24 (cubes)`` is 24, but an answer of ``42 (squared)`` is not 42.
+    A reference ``24 (cubes)`` is 24, and ``x < 5: (-∞, 5)`` is its interval, as data sets write. In an answer words
+    in brackets count, unless they are the reference's own or say the number again: ``42 (squared)`` is not 42. What
+    stands before a colon counts, too: ``(3, 4) or: (1, 2)`` is a hedge.
     """
     if (figures := _said_twice(text)) is not None:
         return figures
     match, own = _UNIT.match(text), _UNIT.match(reference)
-    if match is None or (own is not None and own["unit"] == match["unit"]):
+    if text.strip("$ ") == reference.strip("$ ") or (
+        match is not None and own is not None and own["unit"] == match["unit"]
+    ):
         return undecorated(text)
+    if match is None:
+        return _option(text)
     return f"{match['value'].strip()} \\text{{ {match['unit']}}}"
 
 

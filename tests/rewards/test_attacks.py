@@ -98,6 +98,13 @@ BRACKETED = [  # words in brackets behind a number count like words beside it
     ('42', 'The answer is 42 (squared).'), ('42', '#### 42 (dozens)'), ('42', '<answer>42 (reversed)</answer>'),
     ('4', '\\boxed{4 or 5}'), ('4', '\\boxed{4, 4}'), ('4', '\\boxed{4 or 4.5}'), ('4', '\\boxed{-4 or 4}'), ('4', '\\boxed{4 and 4}'),
 ]  # fmt: skip
+BESIDE = [  # what stands before a colon or an equals sign counts
+    ('(1,2)', '\\boxed{(3,4) or: (1,2)}'), ('(1,2)', '\\boxed{42 or 43: (1,2)}'), ('(1,2)', '\\boxed{no solution: (1,2)}'),
+    ('(-\\infty,5)', '\\boxed{x<9: (-\\infty,5)}'), ('(1,2)', '\\boxed{all numbers but not: (1,2)}'),
+    ('42', '\\boxed{\\text{answer minus one} = 42}'), ('42', '\\boxed{\\text{dozens} = 42}'), ('42', '\\boxed{dozens = 42}'),
+    ('42', '\\boxed{\\text{not the answer} = 42}'), ('42', '\\boxed{\\text{half of it} = 42}'), ('42', '\\boxed{\\text{wrong answer} = 42}'),
+    ('42', '\\boxed{\\text{twice the value} = 42}'), ('42', '\\boxed{\\text{thousands} = 42}'),
+]  # fmt: skip
 WRAPPED = [  # separators, names and wrappers
     ('42', '\\boxed{⑷⑵}'), ('42', '\\boxed{４２̸}'), ('42', '\\boxed{㊷}'), ('42', '\\boxed{Ⅳ2}'),
     ('42', '<!-- \\boxed{42} -->'), ('42', '% \\boxed{42}\nI do not know.'),
@@ -152,6 +159,7 @@ KINDS = {
     "retracted": RETRACTED,
     "units": UNITS,
     "bracketed": BRACKETED,
+    "beside": BESIDE,
     "wrapped": WRAPPED,
     "applied": APPLIED,
     "labelled": LABELLED,
