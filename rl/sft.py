@@ -82,8 +82,8 @@ async def learn(
     batch = build_sft_batch(lesson, config.learner.tokens_per_row)
     with watch.phase("update"):
         metrics = await learner.update(batch, lr_scale=lr_scale(config.learner, step, config.num_steps))
-    mine = {name: value for name, value in metrics.items() if name not in OF_SAMPLING}
-    return mine | {
+    supervised = {name: value for name, value in metrics.items() if name not in OF_SAMPLING}
+    return supervised | {
         "completion/length_mean": batch.num_tokens / len(lesson),
         "throughput/update_tokens_per_s": batch.num_tokens / max(watch.seconds["update"], 1e-9),
     }
@@ -91,7 +91,7 @@ async def learn(
 
 async def log_loss(learner: Learner, demonstrations: Sequence[Demonstration]) -> float:
     """Return the mean over all completion tokens of -log p, in nats, under the policy as it is now."""
-    scores = await learner.score([[*one.prompt, *one.completion] for one in demonstrations])
+    scores = await learner.score([[*shown.prompt, *shown.completion] for shown in demonstrations])
     pairs = zip(scores, demonstrations, strict=True)
-    logprobs = [logprob for score, one in pairs for logprob in score[-len(one.completion) :]]
+    logprobs = [logprob for score, shown in pairs for logprob in score[-len(shown.completion) :]]
     return -math.fsum(logprobs) / len(logprobs)

@@ -30,7 +30,7 @@ from rollout.types import Engine
 
 @dataclass(frozen=True, slots=True)
 class Components:
-    """What a run is made of. Each may live in this process or in an actor elsewhere: the loop cannot tell."""
+    """The parts that a run is made of. Each may live in this process or in an actor elsewhere: the loop cannot tell."""
 
     learner: Learner
     engine: Engine
@@ -39,7 +39,7 @@ class Components:
     policy_checker: PolicyChecker = field(default_factory=PolicyChecker)
     """Sees that the engine samples from the policy it was given."""
     disjoint_devices: bool = False
-    """Whether learner and engine have devices of their own, so that both can be busy at once."""
+    """True if learner and engine have devices of their own, so that both can be busy at once."""
 
 
 async def train(config: RunConfig, problems: Split, parts: Components, journal: Journal) -> Adapter:
@@ -158,7 +158,7 @@ async def _check(
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the guard made of a step."""
+    """The guard's opinion of a step."""
 
     metrics: dict[str, float]
     rolled_back: bool = False

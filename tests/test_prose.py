@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("lora", "rewards", "rollout", "rl")
 NOT_YET = (
-    "rewards", "rl/cluster", "rl/launch", "rl/learner", "rl/sft.py", "rl/sweep", "rl/train.py",
+    "rewards", "rl/cluster", "rl/learner",
 )  # fmt: skip
 """Files and directories that the rules are still to reach; a new one does not belong here."""
 
@@ -22,10 +22,7 @@ VAGUE = {"found", "one", "mine", "theirs", "wanted", "said", "told", "other"}
 TESTS_NOT_YET = (
     "tests/rewards",
     "tests/rl/cluster",
-    "tests/rl/launch",
     "tests/rl/learner",
-    "tests/rl/sweep",
-    "tests/rl/test_train.py",
 )
 """The same for tests, whose docstrings follow the rule, too."""
 

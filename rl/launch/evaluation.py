@@ -16,7 +16,7 @@ from rl.launch.train_recipe import PreparedTrain, prepare_evaluation
 from rl.run.export import find_adapter, lora_config, untrained_adapter
 
 Which = Literal["best", "last"]
-"""Of a run's adapters."""
+"""One of a run's adapters."""
 
 
 def evaluate_adapter(config: RunConfig, base: Path, source: Path | None, which: Which = "best") -> Evaluation:

@@ -1,4 +1,4 @@
-"""What the packages log, in front of the person who runs them."""
+"""The log of all packages, in front of the person who runs them."""
 
 import contextvars
 import logging

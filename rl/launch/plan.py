@@ -1,4 +1,4 @@
-"""What a run will cost and can learn, from its configuration, the model's, and the data alone: no weights are read."""
+"""A run's cost and what it can learn, from its configuration, the model's, and the data alone: no weights are read."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +15,10 @@ from rl.learner.activations import DTYPE_BYTES
 from rl.learner.memory import FULL_BYTES, Budget, LearnerMemory
 
 BITS_PER_PARAMETER = 1.0
-"""What an adapter holds with ease: rank 1 was full at 1.1 (docs/study.md, `bench/capacity.py`). A network that is
+"""An adapter holds that much with ease: rank 1 was full at 1.1 (docs/study.md, `bench/capacity.py`). A network that is
 trained for long can store about 2 (Allen-Zhu and Li, "Physics of Language Models: Part 3.3", 2024)."""
 BITS_PER_EPISODE = 1.0
-"""What an advantage can tell, at most in order of magnitude ("LoRA Without Regret", 2025)."""
+"""An advantage can tell that much, at most in order of magnitude ("LoRA Without Regret", 2025)."""
 NUM_PROMPTS = 256
 """Whose lengths are looked at."""
 
@@ -36,7 +36,7 @@ class Plan:
     prompt_tokens: float
     """Mean over the problems that were looked at."""
     packs: bool = True
-    """Whether completions of a prompt share it, or each is read behind a prompt of its own."""
+    """True if completions of a prompt share it, false if each is read behind a prompt of its own."""
 
     @property
     def trained(self) -> int:
@@ -44,7 +44,7 @@ class Plan:
 
     @property
     def adapter_bytes(self) -> int:
-        """Of a published adapter, in the model's type."""
+        """Size of a published adapter, in the model's type."""
         return self.trained * DTYPE_BYTES[self.config.model.dtype]
 
     @property
@@ -67,27 +67,27 @@ class Plan:
 
     @property
     def supervised_bits(self) -> float:
-        """What the same tokens could teach if they were given as examples: about one bit each."""
+        """Bits that the same tokens could teach if they were given as examples: about one each."""
         return float(self.episodes * self.config.sampling.max_tokens)
 
     @property
     def sampled_tokens(self) -> int:
-        """Of one step."""
+        """Tokens sampled in one step, at most."""
         return self.config.problems_per_step * self.config.sampling.group_size * self.config.sampling.max_tokens
 
     @property
     def learned_tokens(self) -> float:
-        """Of one step, a group's prompt counted as often as it is read."""
+        """Tokens learned from in one step, a group's prompt counted as often as it is read."""
         prompts = self.config.problems_per_step * (1 if self.packs else self.config.sampling.group_size)
         return self.sampled_tokens + prompts * self.prompt_tokens
 
     def update_flops(self, rank: int | None) -> float:
-        """Of one step's linear layers, two for a multiply-add; ``rank`` None is full fine-tuning."""
+        """Return the FLOPs of one step's linear layers, two for a multiply-add; ``rank`` None is full fine-tuning."""
         return 2 * self.learned_tokens * sum(kind.multiply_adds(rank) for kind in self.kinds)
 
     @property
     def sample_flops(self) -> float:
-        """Of one step's linear layers."""
+        """FLOPs of one step's linear layers."""
         return 2 * self.learned_tokens * sum(kind.weights for kind in self.kinds)
 
     @property
@@ -108,8 +108,8 @@ class Plan:
     @property
     def full_bytes(self) -> float:
         """The same for full fine-tuning."""
-        mine = self.memory.weights + self.memory.trained
-        return self.learner_bytes + self.model_parameters * FULL_BYTES - mine
+        replaced_bytes = self.memory.weights + self.memory.trained
+        return self.learner_bytes + self.model_parameters * FULL_BYTES - replaced_bytes
 
     @property
     def rollout_bytes(self) -> float:
@@ -122,17 +122,17 @@ class Plan:
 
     def warnings(self) -> list[str]:
         completions = self.config.problems_per_step * self.config.sampling.group_size
-        found = advice(self.model_parameters, self.config.lora, self.config.learner.lr, completions)
+        warnings = advice(self.model_parameters, self.config.lora, self.config.learner.lr, completions)
         if not self.holds_all:
-            found.append(
+            warnings.append(
                 f"the run may teach {self.bits_taught:,.0f} bits and the adapter holds about {self.bits_held:,.0f}: "
                 f"raise lora.rank to {self._rank_needed()}"
             )
         elif (rank := self._rank_needed()) < self.config.lora.rank:
-            found.append(
+            warnings.append(
                 f"lora.rank = {self.config.lora.rank} holds more than this run can teach: rank {rank} is enough"
             )
-        return found
+        return warnings
 
     def _rank_needed(self) -> int:
         """The smallest rank that holds what the run can teach."""
@@ -174,7 +174,7 @@ def plan(config: RunConfig, prompt_lengths: list[int], longest_row: int) -> Plan
 
 
 def _kept_numbers(about: Any) -> int:
-    """Of keys and values, for each token of a sequence. A recurrent layer keeps a state of one size instead."""
+    """Return how many numbers of keys and values a token keeps. A recurrent layer has a state of one size instead."""
     heads: int = getattr(about, "num_attention_heads", None) or 0
     if heads == 0:
         return 0

@@ -1,4 +1,4 @@
-"""What a kind of run has to say of itself; everything else about running it is in `rl.launch.session`."""
+"""A kind of run, with what it has to say of itself; everything else about running it is in `rl.launch.session`."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -25,7 +25,7 @@ from rl.types import Learner
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What is known of a run before any model is loaded."""
+    """A run before any model is loaded."""
 
     config: RunConfig
     problems: Split
@@ -45,7 +45,7 @@ class Prepared:
 
 
 class HasLearner(Protocol):
-    """What a run is made of, a learner at least."""
+    """The parts that a run is made of, a learner at least."""
 
     @property
     def learner(self) -> Learner: ...

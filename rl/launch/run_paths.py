@@ -1,4 +1,4 @@
-"""Where runs are: below `runs/`, named by the run and the time."""
+"""The directories of runs: below `runs/`, named by the run and the time."""
 
 from datetime import datetime
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a run leaves, to look at from Python."""
+"""A run's outcome, to look at from Python."""
 
 from dataclasses import dataclass
 from pathlib import Path

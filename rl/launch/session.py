@@ -57,19 +57,19 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a run."""
+    """A run's end."""
 
     run: Run
     trained_parameters: int = 0
     """0 if its learner was never there."""
     error: Exception | None = None
-    """What ended it before its last step."""
+    """The error that ended it before its last step."""
     began: bool = True
     """False if its directory could not be locked, so that nothing may be written there."""
 
 
 class Watcher(Protocol):
-    """Whoever sits in front of a session."""
+    """An audience of a session: a person, or a sweep."""
 
     def on_begin(self, run: Run) -> None:
         """Take in that the run is the next; called in its task."""
@@ -216,8 +216,8 @@ def open_shared(
     recipe: Recipe[Any, Any], prepared: Sequence[Prepared], at_once: int
 ) -> AbstractAsyncContextManager[SharedComponents]:
     """Open what runs of a kind share, `at_once` of them at a time."""
-    configs = [recipe.learner_config(one.config) for one in prepared]
-    longest_row = max(one.longest_row for one in prepared)
+    configs = [recipe.learner_config(run.config) for run in prepared]
+    longest_row = max(run.longest_row for run in prepared)
     workers = any(recipe.needs_engine(config) for config in configs)
     return open_shared_components(configs, at_once, longest_row, workers=workers)
 

@@ -36,7 +36,7 @@ from rl.types import Learner
 
 @dataclass(frozen=True, slots=True)
 class PreparedSft(Prepared):
-    """What is known of a supervised run before any model is loaded."""
+    """A supervised run before any model is loaded."""
 
     encode_sft: SftEncoder
     longest: int
@@ -49,7 +49,7 @@ class PreparedSft(Prepared):
 
 
 class SftComponents(NamedTuple):
-    """What a supervised run is made of."""
+    """The parts that a supervised run is made of."""
 
     learner: Learner
     evaluated_with: Components | None
@@ -154,8 +154,8 @@ class HeldOutEvaluation(Evaluator):
     async def __call__(self, step: int, adapter: Adapter, learner: Learner) -> dict[str, float]:
         config, parts, problems = self._prepared.config, self._parts, self._prepared.problems.held_out
         asked = sample_held_out(problems, NUM_SEQUENCES, config.seed)
-        shown = [self._prepared.encode_sft(problem) for problem in asked]
-        sequences = [[*one.prompt, *one.completion][: config.model.max_length - 1] for one in shown]
+        demonstrations = [self._prepared.encode_sft(problem) for problem in asked]
+        sequences = [[*shown.prompt, *shown.completion][: config.model.max_length - 1] for shown in demonstrations]
         reference = await Reference.measure(learner, adapter, self._previous, sequences)
         alive = await parts.policy_checker.check(reference, parts.engine)
         self._previous = adapter

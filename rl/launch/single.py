@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class SingleRun:
-    """What is to be run, and in front of whom."""
+    """A run that was asked for, and who sits in front of it."""
 
     recipe: Recipe[Any, Any]
     prepared: Prepared
@@ -29,7 +29,7 @@ class SingleRun:
     console: Console
     resume: bool = False
     sinks: Sequence[Sink] = ()
-    """That hear of it besides those of the configuration."""
+    """Sinks that hear of it besides those of the configuration."""
 
 
 def run_single(single: SingleRun) -> RunResult:

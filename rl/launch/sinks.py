@@ -1,4 +1,4 @@
-"""Who hears of a run: the display in front of it, and trackers, the page and Ray's metrics as it is configured."""
+"""The sinks of a run: the display in front of it, and trackers, the page and Ray's metrics as it is configured."""
 
 import asyncio
 import contextlib

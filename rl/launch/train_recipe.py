@@ -31,7 +31,7 @@ from rl.train import Components, train
 
 @dataclass(frozen=True, slots=True)
 class PreparedTrain(Prepared):
-    """What is known of a run by reinforcement learning, or of an evaluation, before any model is loaded."""
+    """A run by reinforcement learning, or an evaluation, before any model is loaded."""
 
     longest_prompt: int
     """Tokens."""

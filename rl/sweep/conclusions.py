@@ -1,4 +1,4 @@
-"""What a sweep showed, in words. Nothing is claimed of a setting with fewer than three seeds."""
+"""A sweep's conclusions, in words. Nothing is claimed of a setting with fewer than three seeds."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from typing import Any
 from rl.sweep.results import Result
 
 SEEDS = 3
-"""Of a setting, before anything is said about it."""
+"""Seeds of a setting, before anything is said about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class SettingResults:
 
     @property
     def enough(self) -> bool:
-        """Whether something may be said about it."""
+        """True if something may be said about it."""
         return len({result.seed for result in self.results if result.final_value is not None}) >= SEEDS
 
     def __str__(self) -> str:
@@ -55,11 +55,11 @@ class SettingResults:
 
 def settings_of(results: Sequence[Result]) -> list[SettingResults]:
     """The runs that were evaluated, those that differ in the seed alone together."""
-    found: dict[str, list[Result]] = defaultdict(list)
+    groups: dict[str, list[Result]] = defaultdict(list)
     for result in results:
         if result.final_value is not None:
-            found[repr([item for item in sorted(result.settings.items()) if item[0] != "seed"])].append(result)
-    return [SettingResults(group) for group in found.values()]
+            groups[repr([item for item in sorted(result.settings.items()) if item[0] != "seed"])].append(result)
+    return [SettingResults(group) for group in groups.values()]
 
 
 def best(settings: Sequence[SettingResults]) -> SettingResults | None:
@@ -73,11 +73,12 @@ def kind(result: Result) -> str:
 
 
 def comparable(settings: Sequence[SettingResults]) -> list[SettingResults]:
-    """Those with the layers and the batch size that most have: the others would mix two questions into one."""
+    """Return those with the layers and the batch size that most have: the others would mix two questions into one."""
     lora = [s.representative for s in settings if s.representative.weights == "lora"] or [
         s.representative for s in settings
     ]
-    layers, batch = _commonest([one.layers for one in lora]), _commonest([one.problems_per_step for one in lora])
+    layers = _commonest([result.layers for result in lora])
+    batch = _commonest([result.problems_per_step for result in lora])
     return [
         s
         for s in settings
@@ -102,25 +103,27 @@ def by_layers(settings: Sequence[SettingResults]) -> dict[str, SettingResults]:
     lora = [s for s in lora if s.representative.problems_per_step == batch]
     common = _commonest([s.representative.layers for s in lora])
     others = [s.representative.trained_parameters for s in lora if s.representative.layers != common]
-    found: dict[str, SettingResults] = {}
+    chosen_by_layers: dict[str, SettingResults] = {}
     for layers in dict.fromkeys(s.representative.layers for s in lora) if others else ():
-        mine = [s for s in lora if s.representative.layers == layers]
-        size = min((s.representative.trained_parameters for s in mine), key=lambda count: abs(count - fmean(others)))
-        chosen = best([s for s in mine if s.representative.trained_parameters == size])
+        candidates = [s for s in lora if s.representative.layers == layers]
+        size = min(
+            (s.representative.trained_parameters for s in candidates), key=lambda count: abs(count - fmean(others))
+        )
+        chosen = best([s for s in candidates if s.representative.trained_parameters == size])
         assert chosen is not None
-        found[layers] = chosen
-    return found
+        chosen_by_layers[layers] = chosen
+    return chosen_by_layers
 
 
 def by_batch(settings: Sequence[SettingResults]) -> dict[str, dict[int, SettingResults]]:
     """Each batch size at its best rate, by kind, for the kinds that have several."""
     layers = _commonest([s.representative.layers for s in settings if s.representative.weights == "lora"])
-    found: dict[str, dict[int, SettingResults]] = {}
-    for name, mine in by_kind([s for s in settings if s.representative.layers in (layers, "every weight")]).items():
-        sizes = {size: best([s for s in mine if s.representative.problems_per_step == size]) for size in _sizes(mine)}
+    by_kind_and_size: dict[str, dict[int, SettingResults]] = {}
+    for name, group in by_kind([s for s in settings if s.representative.layers in (layers, "every weight")]).items():
+        sizes = {size: best([s for s in group if s.representative.problems_per_step == size]) for size in _sizes(group)}
         if len(sizes) > 1:
-            found[name] = {size: setting for size, setting in sizes.items() if setting is not None}
-    return found
+            by_kind_and_size[name] = {size: setting for size, setting in sizes.items() if setting is not None}
+    return by_kind_and_size
 
 
 def _sizes(settings: Sequence[SettingResults]) -> list[int]:
@@ -140,11 +143,11 @@ def conclusions(results: Sequence[Result]) -> list[str]:
         lines.append(
             f"best of {len(settings)} settings: {winner}: final {winner.representative.metric.words} {winner.figures()}"
         )
-        if close := [other for other in settings if other is not winner and not _below(other, winner)]:
+        if close := [setting for setting in settings if setting is not winner and not _below(setting, winner)]:
             lines.append(
                 f"not told apart from it, because their seeds' ranges overlap: {pluralize(len(close), 'setting')}"
             )
-        lines += _each("", {name: best(mine) for name, mine in by_kind(comparable(settings)).items()})
+        lines += _each("", {name: best(group) for name, group in by_kind(comparable(settings)).items()})
         lines += _each("layers ", by_layers(settings))
         for name, sizes in by_batch(settings).items():
             lines += _each(f"{name}, batch ", {str(size): setting for size, setting in sizes.items()})
@@ -171,22 +174,22 @@ def _each(word: str, settings: Mapping[str, SettingResults | None]) -> list[str]
 
 
 def _rates(settings: Sequence[SettingResults]) -> list[str]:
-    """How LoRA's best learning rate compares with full fine-tuning's."""
+    """Return a line that compares LoRA's best learning rate with full fine-tuning's."""
     full = best([setting for setting in settings if setting.representative.weights == "full"])
     lora = best([setting for setting in settings if setting.representative.weights == "lora"])
     if full is None or lora is None:
         return []
-    for name, weights, found in (("LoRA", "lora", lora), ("full fine-tuning", "full", full)):
+    for name, weights, chosen in (("LoRA", "lora", lora), ("full fine-tuning", "full", full)):
         tried = sorted({setting.representative.lr for setting in settings if setting.representative.weights == weights})
-        if found.representative.lr in (tried[0], tried[-1]):
+        if chosen.representative.lr in (tried[0], tried[-1]):
             return [f"nothing is said of LoRA's rate against full fine-tuning's: {name}'s best is at its grid's edge"]
     ratio = lora.representative.lr / full.representative.lr
     rates = f"{lora.representative.lr:g} to {full.representative.lr:g}"
     return [f"LoRA's best learning rate is {ratio:.3g} times full fine-tuning's ({rates})"]
 
 
-def _below(one: SettingResults, other: SettingResults) -> bool:
-    return max(one.scores) < min(other.scores)
+def _below(worse: SettingResults, better: SettingResults) -> bool:
+    return max(worse.scores) < min(better.scores)
 
 
 def pluralize(number: int, noun: str) -> str:

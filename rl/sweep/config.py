@@ -1,4 +1,4 @@
-"""What can be turned in a sweep: the settings that vary, how they are searched, and when a run is stopped early."""
+"""The configuration of a sweep: the settings that vary, how they are searched, and when a run is stopped early."""
 
 from typing import Any, Literal, Self
 
@@ -11,14 +11,14 @@ MOST_RUNS = 4096
 
 
 class SearchConfig(Strict):
-    """Which of the points that the axes span are run."""
+    """The choice among the points that the axes span."""
 
     kind: Literal["grid", "random"] = "grid"
-    """All points of the grid, or `samples` of them drawn at random."""
+    """Every point of the grid, or `samples` of them drawn at random."""
     samples: int = Field(default=16, ge=1, le=MOST_RUNS)
     """Settings that `random` draws; each is run with every seed."""
     seed: int = 0
-    """Of the drawing."""
+    """Seed of the drawing."""
 
 
 class StopConfig(Strict):

@@ -36,8 +36,8 @@ def open_directory(sweep: Sweep, prepared: Sequence[Prepared], path: Path, *, re
     if (path / FILE).exists():
         _check_stopping(sweep, path)
     begun = [
-        (RunDirectory(path / point.name), one.config)
-        for point, one in zip(sweep.points, prepared, strict=True)
+        (RunDirectory(path / point.name), run.config)
+        for point, run in zip(sweep.points, prepared, strict=True)
         if holds_run(path / point.name)
     ]
     for directory, _ in begun:
@@ -61,10 +61,10 @@ def open_directory(sweep: Sweep, prepared: Sequence[Prepared], path: Path, *, re
 
 def newest_sweep(name: str) -> Path:
     """The newest sweep of that name below `runs/`. Raises ValueError if there is none."""
-    found = sorted(path.parent for path in Path("runs").glob(f"{name}-*/{FILE}"))
-    if not found:
+    sweeps = sorted(path.parent for path in Path("runs").glob(f"{name}-*/{FILE}"))
+    if not sweeps:
         raise ValueError(f"there is no sweep named {name!r} in runs/ to resume; name its directory with --out")
-    return found[-1]
+    return sweeps[-1]
 
 
 def _check_stopping(sweep: Sweep, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a person sees while a sweep goes on: a table on a terminal, log lines anywhere else."""
+"""The display of a sweep while it goes on: a table on a terminal, log lines anywhere else."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ class _Row:
 
 
 class Board:
-    """All runs at a glance."""
+    """The runs of a sweep at a glance."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Board:
         """A run is done, now or already when the sweep was resumed."""
         row = self._rows[name]
         row.state, row.curve = how, list(curve)
-        done = sum(one.state not in ("waiting", "running") for one in self._rows.values())
+        done = sum(known.state not in ("waiting", "running") for known in self._rows.values())
         last = f"{self._metric.words} {curve[-1]:.3f}" if curve else "never evaluated"
         self._say(f"{done}/{len(self._rows)}  {name}  {how}, {last}  {self._bars(row)}  {reason}".rstrip())
 

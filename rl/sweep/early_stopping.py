@@ -36,8 +36,8 @@ class EarlyStopper:
         if run not in self._trials:
             self._trials[run] = _Trial(run)
             self._scheduler.on_trial_add(_Runner(), self._trials[run])
-        said = self._scheduler.on_trial_result(_Runner(), self._trials[run], {STEP: step, SCORE: score})
-        return said == "STOP"
+        decision = self._scheduler.on_trial_result(_Runner(), self._trials[run], {STEP: step, SCORE: score})
+        return decision == "STOP"
 
 
 def _scheduler(config: StopConfig, num_steps: int) -> Any:

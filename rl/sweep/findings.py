@@ -1,4 +1,4 @@
-"""What a sweep leaves besides its runs: `sweep.json`, `conclusions.txt` and the pictures."""
+"""The files that a sweep leaves besides its runs: `sweep.json`, `conclusions.txt` and the pictures."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +14,6 @@ RESULTS = "sweep.json"
 def write_findings(results: Sequence[Result], title: str, path: Path) -> tuple[list[str], list[Path]]:
     """Write them all; the lines of the conclusions, and the other files."""
     write_all(results, path / RESULTS)
-    said = conclusions(results)
-    write_atomic(path / "conclusions.txt", ("\n".join(said) + "\n").encode())
-    return said, [path / RESULTS, *draw_all(results, title, path)]
+    lines = conclusions(results)
+    write_atomic(path / "conclusions.txt", ("\n".join(lines) + "\n").encode())
+    return lines, [path / RESULTS, *draw_all(results, title, path)]

@@ -17,7 +17,7 @@ MOST_LEVEL = 6
 def draw_all(results: Sequence[Result], title: str, directory: Path) -> list[Path]:
     """Draw what there is something to draw of; the files."""
     settings = settings_of(results)
-    found: list[Path] = []
+    files: list[Path] = []
     for draw, shown, name in (
         (_by_step, comparable(settings), "by-step.png"),
         (_by_rate, comparable(settings), "by-rate.png"),
@@ -26,19 +26,19 @@ def draw_all(results: Sequence[Result], title: str, directory: Path) -> list[Pat
     ):
         with best_effort(f"{name} could not be drawn"):
             file = draw(shown, title, directory / name)
-            found += [] if file is None else [file]
-    return found
+            files += [] if file is None else [file]
+    return files
 
 
 def _kinds(settings: Sequence[SettingResults]) -> list[tuple[str, list[SettingResults], Any]]:
     """By rank, lowest first and full fine-tuning last: its name, its settings, its colour."""
     from matplotlib import colormaps
 
-    found = by_kind(settings)
-    ranks = [name for name in found if name.startswith("rank")]
+    groups = by_kind(settings)
+    ranks = [name for name in groups if name.startswith("rank")]
     shades: Any = colormaps["viridis"]
     colours = {name: shades(0.05 + 0.8 * i / max(1, len(ranks) - 1)) for i, name in enumerate(ranks)}
-    return [(name, mine, colours.get(name, "black")) for name, mine in found.items()]
+    return [(name, group, colours.get(name, "black")) for name, group in groups.items()]
 
 
 def _by_step(settings: Sequence[SettingResults], title: str, file: Path) -> Path | None:
@@ -46,8 +46,8 @@ def _by_step(settings: Sequence[SettingResults], title: str, file: Path) -> Path
     if not settings:
         return None
     figure, axes = _figure(f"{title}: each at its best learning rate", "step", _words(settings))
-    for name, mine, colour in _kinds(settings):
-        chosen = best(mine)
+    for name, group, colour in _kinds(settings):
+        chosen = best(group)
         if chosen is None:
             continue
         steps, low, mean, high = _band(chosen)
@@ -70,46 +70,46 @@ def _by_rate(settings: Sequence[SettingResults], title: str, file: Path) -> Path
         return None
     figure, axes = _figure(f"{title}: final {_short(settings)} by learning rate", "learning rate", _words(settings))
     axes.set_xscale("log")
-    for name, mine, colour in _kinds(settings):
+    for name, group, colour in _kinds(settings):
         by_rate = {
-            lr: best([s for s in mine if s.representative.lr == lr])
-            for lr in sorted({s.representative.lr for s in mine})
+            lr: best([s for s in group if s.representative.lr == lr])
+            for lr in sorted({s.representative.lr for s in group})
         }
-        found = [(lr, s) for lr, s in by_rate.items() if s is not None]
+        points = [(lr, s) for lr, s in by_rate.items() if s is not None]
         axes.plot(
-            [lr for lr, _ in found], [s.mean for _, s in found], color=colour, marker="o", linewidth=2, label=name,
+            [lr for lr, _ in points], [s.mean for _, s in points], color=colour, marker="o", linewidth=2, label=name,
             linestyle="--" if colour == "black" else "-",
         )  # fmt: skip
-        for lr, s in found:
+        for lr, s in points:
             axes.vlines(lr, min(s.values), max(s.values), color=colour, alpha=0.4, linewidth=1.5)
     _ticks(axes, sorted({s.representative.lr for s in settings}))
     return _saved(figure, axes, file)
 
 
 def _by_layers(settings: Sequence[SettingResults], title: str, file: Path) -> Path | None:
-    found = by_layers(settings)
-    if len(found) < 2:
+    chosen = by_layers(settings)
+    if len(chosen) < 2:
         return None
     figure, axes = _figure(f"{title}: which layers are adapted, at about equal parameters", "", _words(settings))
     labels: list[str] = []
-    for x, (name, setting) in enumerate(found.items()):
-        one = setting.representative
+    for x, (name, setting) in enumerate(chosen.items()):
+        result = setting.representative
         axes.bar(x, setting.mean, width=0.6, color="0.8")
         axes.plot([x] * len(setting.values), setting.values, "o", color="tab:green")
-        labels.append(f"{name}, rank {one.rank}\n{one.trained_parameters:,} parameters\nlr {one.lr:g}")
-    axes.set_xticks(range(len(found)), labels)
+        labels.append(f"{name}, rank {result.rank}\n{result.trained_parameters:,} parameters\nlr {result.lr:g}")
+    axes.set_xticks(range(len(chosen)), labels)
     return _saved(figure, axes, file, legend=False)
 
 
 def _by_batch(settings: Sequence[SettingResults], title: str, file: Path) -> Path | None:
-    found = by_batch(settings)
-    if not found:
+    chosen = by_batch(settings)
+    if not chosen:
         return None
     heading = f"{title}: final {_short(settings)} by batch size, each at its best rate"
     figure, axes = _figure(heading, "problems a step", _words(settings))
     axes.set_xscale("log")
-    for name, mine, colour in _kinds([setting for sizes in found.values() for setting in sizes.values()]):
-        points = sorted(mine, key=lambda setting: setting.representative.problems_per_step)
+    for name, group, colour in _kinds([setting for sizes in chosen.values() for setting in sizes.values()]):
+        points = sorted(group, key=lambda setting: setting.representative.problems_per_step)
         sizes = [setting.representative.problems_per_step for setting in points]
         axes.plot(sizes, [setting.mean for setting in points], color=colour, marker="o", label=name)
         for size, setting in zip(sizes, points, strict=True):

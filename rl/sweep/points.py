@@ -36,19 +36,19 @@ class Point:
     name: str
     """Its directory below the sweep's."""
     settings: Settings
-    """What it has apart from the base."""
+    """Settings that it has apart from the base."""
     config: RunConfig
 
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """What a sweep's file says."""
+    """A sweep as its file says."""
 
     name: str
     config: SweepConfig
     base: RunConfig
     directory: Path
-    """Where relative paths in the base begin."""
+    """Relative paths in the base begin there."""
     points: list[Point]
 
 
@@ -69,9 +69,9 @@ def sweep_of(config: SweepConfig, path: Path, overrides: Sequence[str] = ()) -> 
     points = list(_points(config, table, path, name))
     same: dict[str, Point] = {}
     for point in points:
-        other = same.setdefault(repr(point.config.model_dump(exclude={"name"})), point)
-        if other is not point:
-            raise ValueError(f"{path}: {other.name} and {point.name} are the same run; remove one of them")
+        first = same.setdefault(repr(point.config.model_dump(exclude={"name"})), point)
+        if first is not point:
+            raise ValueError(f"{path}: {first.name} and {point.name} are the same run; remove one of them")
     return Sweep(name, config, base, file.parent, points)
 
 
@@ -94,7 +94,7 @@ def with_values(config: SweepConfig, change: Callable[[str, Any], Any]) -> Sweep
     def changed(table: Mapping[str, Any]) -> Settings:
         flat = _flat(Path(), table)
         return {
-            name: [change(name, one) for one in value] if _is_axis(name, value) else change(name, value)
+            name: [change(name, element) for element in value] if _is_axis(name, value) else change(name, value)
             for name, value in flat.items()
         }
 
@@ -137,8 +137,8 @@ def _points(config: SweepConfig, table: Table, path: Path, sweep: str) -> Iterat
 
 
 def _also(config: SweepConfig, path: Path) -> Iterator[dict[str, list[Any]]]:
-    for one in config.also:
-        flat = _flat(path, one)
+    for table in config.also:
+        flat = _flat(path, table)
         yield {name: value if _is_axis(name, value) else [value] for name, value in flat.items()}
 
 
@@ -161,15 +161,15 @@ def _config(table: Table, settings: Settings, path: Path, name: str) -> RunConfi
 
 def _flat(path: Path, axes: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """By dotted names, however they are written; `{ min, max }` is a range and no table of names."""
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for key, value in axes.items():
         name = f"{prefix}{key}"
         if isinstance(value, dict) and not _is_range(cast("Table", value)) and not _is_value(name):
-            found |= _flat(path, cast("Table", value), f"{name}.")
+            flat |= _flat(path, cast("Table", value), f"{name}.")
             continue
         _check_name(path, name)
-        found[name] = value
-    return found
+        flat[name] = value
+    return flat
 
 
 def _is_value(name: str) -> bool:
@@ -195,7 +195,7 @@ def _axis(path: Path, name: str, value: Any) -> list[Any] | Table:
 
 
 def _is_axis(name: str, value: Any) -> bool:
-    """Whether it is a list of values; where each value is a list itself, one of those alone is none."""
+    """Return True for a list of values; where each value is a list itself, one of those alone is none."""
     if not isinstance(value, list):
         return False
     key = find_key(name, None) or next(key for key in all_keys() if key.name == name)
@@ -219,7 +219,7 @@ def _checked_range(path: Path, name: str, value: Table) -> Table:
 
 
 def _search(axes: Mapping[str, list[Any] | Table], search: SearchConfig, path: Path) -> list[Settings]:
-    """All points, or some; of every setting that is drawn, a run with each seed."""
+    """Return every point, or some; of each setting that is drawn, a run with each seed."""
     ranges = [name for name, values in axes.items() if isinstance(values, dict)]
     if search.kind == "grid":
         if ranges:
@@ -231,12 +231,12 @@ def _search(axes: Mapping[str, list[Any] | Table], search: SearchConfig, path: P
     seeds = axes.get(SEED, [0])
     drawn: list[Settings] = []
     for _ in range(100 * search.samples):
-        one = {name: _draw(rng, values) for name, values in axes.items() if name != SEED}
-        if one not in drawn:
-            drawn.append(one)
+        point = {name: _draw(rng, values) for name, values in axes.items() if name != SEED}
+        if point not in drawn:
+            drawn.append(point)
         if len(drawn) == search.samples:
             break
-    return [one | ({SEED: seed} if SEED in axes else {}) for one in drawn for seed in seeds]
+    return [point | ({SEED: seed} if SEED in axes else {}) for point in drawn for seed in seeds]
 
 
 def _draw(rng: random.Random, values: list[Any] | Table) -> Any:

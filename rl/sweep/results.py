@@ -1,4 +1,4 @@
-"""What became of each run of a sweep: `result.json` in the run's directory, `sweep.json` for all."""
+"""The outcome of each run of a sweep: `result.json` in the run's directory, `sweep.json` for all."""
 
 import json
 from collections.abc import Sequence
@@ -44,7 +44,7 @@ class Result:
     problems_per_step: int
     group_size: int
     settings: dict[str, Any]
-    """What the sweep set, by its keys."""
+    """Values that the sweep set, by their keys."""
     steps: int
     """Steps that were done."""
     ended: Ended
@@ -52,7 +52,7 @@ class Result:
     """Why it did not finish."""
     trained_parameters: int
     final_accuracy: float | None
-    """Of the last evaluation; None if there was none."""
+    """Accuracy of the last evaluation; None if there was none."""
     best_accuracy: float | None
     curve: list[tuple[int, float]]
     """The metric that compares runs, by step: held-out accuracy, or with supervised fine-tuning log-loss."""

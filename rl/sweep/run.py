@@ -93,8 +93,8 @@ def run_sweep(
         watcher = SweepWatcher(sweep, path, board)
         done = watcher.recall()
         runs = [
-            _run(point, recipe, one, path / point.name)
-            for point, one in zip(sweep.points, prepared, strict=True)
+            _run(point, recipe, run, path / point.name)
+            for point, run in zip(sweep.points, prepared, strict=True)
             if point.name not in done
         ]
         Session(runs, watcher, at_once=at_once or sweep.config.policies_at_once, locks=True).run()

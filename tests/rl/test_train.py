@@ -71,7 +71,7 @@ def split_of(config: RunConfig) -> Split:
 
 
 def parts_of(config: RunConfig, grader: Grader) -> Components:
-    """What `runtime = "local"` is made of."""
+    """Return the parts of a run with `runtime = "local"`."""
     learner = TorchLearner(
         "run", config.model, config.lora, config.learner, temperature=config.sampling.temperature, seed=config.seed
     )

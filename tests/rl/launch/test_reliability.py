@@ -1,4 +1,4 @@
-"""Whatever is killed or full, a run loses no more than the step in progress, and says what happened."""
+"""A run loses no more than the step in progress, whatever is killed or full, and says what happened."""
 
 import contextlib
 import json
@@ -80,7 +80,7 @@ IMPORTED_BY_A_RUN = (
     "transformers.models.auto.tokenization_auto", "transformers.models.llama.modeling_llama", "accelerate",
     "torch.utils.tensorboard", "matplotlib.figure", "matplotlib.backends.backend_agg",
 )  # fmt: skip
-"""What a start spends most of its time on, and nothing that a kill could hit: the processes are forked with it."""
+"""A start spends most of its time on these, and a kill could hit nothing in them: the processes are forked with it."""
 
 
 def test_a_run_killed_at_twenty_random_points_ends_as_one_that_never_was(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def prepared(runtime: str, **settings: str) -> Prepared:
 
 
 async def pids(parts: Components) -> dict[str, int]:
-    """Of the learner and of the worker."""
+    """Return those of the learner and of the worker."""
     learner, worker = parts.learner, parts.engine.replicas()[0]
     assert isinstance(learner, PolicyLearner)
     host = learner._host  # pyright: ignore[reportPrivateUsage]

@@ -1,4 +1,4 @@
-"""What holds of every session: one run or a sweep of them, by reinforcement learning or on given completions, new or
+"""This holds of every session: one run or a sweep of them, by reinforcement learning or on given completions, new or
 resumed, with a full disk, with a learner that dies, and in a directory that is another's."""
 
 import asyncio
@@ -65,7 +65,7 @@ class Case:
         return CliRunner().invoke(app, [str(one) for one in [*command, "--out", out or self.out, *options, *sets]])
 
     def rows(self, out: Path | None = None) -> list[list[dict[str, Any]]]:
-        """Of each run, without what differs from one time to the next."""
+        """Return each run's metrics, without what differs from one time to the next."""
         different = ("time", "throughput", "policy/sampler", "policy/distance")
         paths = self.runs if out is None else [out / path.relative_to(self.out) for path in self.runs]
         return [
@@ -86,7 +86,7 @@ def steps(case: Case) -> list[list[int]]:
 
 
 def one_line(ended: Result) -> str:
-    """What the command says is wrong."""
+    """Return the line in which the command says what is wrong."""
     (line,) = [line for line in ended.stderr.splitlines() if line.startswith("rankone: ")]
     return line
 
