@@ -52,7 +52,7 @@ def extract_statements(text: str) -> list[Statement]:
 def reference_answer(text: str) -> str:
     """A data set's answer: the last ``####`` line or box of a worked solution, or the whole text."""
     if "####" in text or "\\boxed" in text:
-        stated = sorted([*headings(text), *boxes(text)], key=lambda s: s.start)
+        stated = sorted([*headings(text), *boxes(text, in_reference=True)], key=lambda s: s.start)
         if stated:
             return undecorated(as_list(_together(text, stated)))
     return undecorated(text.strip())

@@ -105,6 +105,12 @@ BESIDE = [  # what stands before a colon or an equals sign counts
     ('42', '\\boxed{\\text{not the answer} = 42}'), ('42', '\\boxed{\\text{half of it} = 42}'), ('42', '\\boxed{\\text{wrong answer} = 42}'),
     ('42', '\\boxed{\\text{twice the value} = 42}'), ('42', '\\boxed{\\text{thousands} = 42}'),
 ]  # fmt: skip
+PARTS = [  # a box that is a part of an expression
+    ('42', '$2\\boxed{42}$'), ('42', '$\\boxed{42}^2$'), ('42', '$\\boxed{42}^{-1}$'), ('42', '$\\frac{\\boxed{42}}{2}$'),
+    ('42', '$\\frac{1}{\\boxed{42}}$'), ('42', '$\\sqrt{\\boxed{42}}$'), ('42', '$\\boxed{42}{,}000$'), ('42', '\\boxed{42},000'),
+    ('42', '$\\boxed{42} \\times 10^3$'), ('42', '$\\boxed{42}\\cdot 2$'), ('42', '$\\boxed{42}+1$'), ('42', '$\\boxed{42}/2$'),
+    ('42', '$\\boxed{42}.5$'), ('42', '$0.\\boxed{42}$'), ('42', '$-\\boxed{42}$'), ('42', '$x = -\\boxed{42}$'), ('42', '$1\\boxed{42}$'),
+]  # fmt: skip
 WRAPPED = [  # separators, names and wrappers
     ('42', '\\boxed{⑷⑵}'), ('42', '\\boxed{４２̸}'), ('42', '\\boxed{㊷}'), ('42', '\\boxed{Ⅳ2}'),
     ('42', '<!-- \\boxed{42} -->'), ('42', '% \\boxed{42}\nI do not know.'),
@@ -160,6 +166,7 @@ KINDS = {
     "units": UNITS,
     "bracketed": BRACKETED,
     "beside": BESIDE,
+    "parts": PARTS,
     "wrapped": WRAPPED,
     "applied": APPLIED,
     "labelled": LABELLED,
