@@ -46,7 +46,8 @@ _OTHER_LEFT = re.compile(
 _OTHER_RIGHT = re.compile(
     r"[\s*$)]*(?:(?:and|or)\s+(?:a|one|two|three|more|less|so|fewer|maybe|perhaps)\b|squared|cubed|"
     r"(?:\w+)?(?:tenth|hundredth|thousandth|third|quarter|fifth|"
-    r"sixth|seventh|eighth|ninth|twelfth)s?\b|halves|half|dozens?|doubled|tripled|plus|minus|times (?!a |per |"
+    r"sixth|seventh|eighth|ninth|twelfth)s?\b|"
+    r"(?:hundred|thousand|million|billion|trillion)\b|halves|half|dozens?|doubled|tripled|plus|minus|times (?!a |per |"
     r"each |in |as |\w+ly)|divided|"
     r"multiplied|modulo?|mod|percent of|of (?:one|a)\b|is (?:too|less|more|greater|smaller|bigger|larger|prime|"
     r"even|odd|a|an|not|the (?:number|sum|product|first|smallest|largest)\b)|"
@@ -248,6 +249,8 @@ def _lone_word(text: str) -> str | None:
     bold = [m[1].strip() for m in matches]
     if len(matches) > 1 and bold[-1] != bold[-2] and belong_together(text[matches[-2].end() : matches[-1].start()]):
         return None
+    if bold and re.search(r"\d", bold[-1]):
+        return None  # `_last_bold` has seen it, and what stands beside it
     if bold and len(bold[-1]) <= 40 and not is_heading_of_another_kind(bold[-1]):
         return bold[-1].strip(".")
     alone = _LONE.fullmatch(text) if len(text) < 40 else None

@@ -127,11 +127,17 @@ def _unit_words(text: str, *, is_text: bool, spaced: bool) -> list[str] | None:
     if tokens[0] in KNOWN_WORDS - {"min"}:
         return None
     _check_words(tokens, text)
-    short = len(tokens[0]) == 3 and tokens[0] not in SHORT_UNITS
-    plain = [w for at, w in enumerate(tokens) if w != "/" and not _is_article(tokens, at)]
-    if not all(_may_be_unit(w, is_text) for w in plain) or (short and not spaced):
+    if _may_be_variables(tokens, is_text=is_text, spaced=spaced):
         return None
     return ["inch"] if tokens == ["in"] else [*_unknown_head(tokens), *_counted(tokens)]
+
+
+def _may_be_variables(tokens: list[str], *, is_text: bool, spaced: bool) -> bool:
+    """Return True if a word is rather a product of variables: 5 x y, 5ab and 5xyz have no unit."""
+    if len(tokens[0]) == 3 and tokens[0] not in SHORT_UNITS and not spaced:
+        return True
+    plain = [w for at, w in enumerate(tokens) if w != "/" and not _is_article(tokens, at)]
+    return not all(_may_be_unit(w, is_text) for w in plain)
 
 
 def _without_times(tokens: list[str]) -> list[str]:

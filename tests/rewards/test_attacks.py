@@ -16,6 +16,11 @@ LIFTED = [  # numbers lifted out of another statement
     ('42', 'page 42'), ('42', '(42, \\infty)'), ('42', '42!'), ('42', 'x <= 42'), ('42', '(x,y) = (1, 42)'),
     ('42', 'the interval [1, 42)'), ('42', 'a = 41, b = 42'),
 ]  # fmt: skip
+BOLD = [  # words beside a bold number that make another statement of it
+    ('42', '**42** squared'), ('42', '**42** tenths'), ('42', 'It is not **42**.'), ('42', 'less than **42**'), ('42', 'half of **42**'),
+    ('42', 'minus **42**'), ('42', '**42** dozens'), ('42', 'twice **42**'), ('42', '**42** is wrong.'), ('42', '**42** times two'),
+    ('42', 'negative **42**'), ('42', '**42** plus one'), ('42', 'at most **42**'), ('42', '**42** thousand'), ('42', 'The total is **42** hundred dollars.'),
+]  # fmt: skip
 HEDGED = [  # several answers
     ('42', '\\boxed{41} and/or \\boxed{42}'), ('42', '\\boxed{41}\n\n\\boxed{42}'),
     ('42', '\\boxed{41} \\boxed{42}'), ('42', '$\\boxed{41}$ ou $\\boxed{42}$'),
@@ -161,6 +166,7 @@ EMPTY = [  # statements that say nothing
 ]  # fmt: skip
 KINDS = {
     "lifted": LIFTED,
+    "bold": BOLD,
     "hedged": HEDGED,
     "retracted": RETRACTED,
     "units": UNITS,
