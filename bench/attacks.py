@@ -1,4 +1,4 @@
-"""What a policy could write instead of an answer: its question rewritten, or the right answer among others.
+"""Attacks that a policy could write instead of an answer: its question rewritten, or the right answer among others.
 
     python bench/attacks.py      every rewriting of MATH-500's questions that sympy makes, and every layout of a hedge
 
@@ -87,15 +87,15 @@ def _rewritten(node: Node) -> Iterator[str]:
 
 
 def is_worked_out(reference: str, text: str) -> bool:
-    """Whether a rewriting is the reference itself: the same numeral, or the same expression to sympy, which collects
+    """Return True if a rewriting is the reference itself: the same numeral, or the same expression to sympy, which collects
     terms and multiplies numbers, but neither expands nor factors."""
-    wanted, given = normalize(reference_answer(reference)), normalize(text)
-    if wanted.replace(" ", "") == given.replace(" ", ""):
+    expected, given = normalize(reference_answer(reference)), normalize(text)
+    if expected.replace(" ", "") == given.replace(" ", ""):
         return True
-    if re.fullmatch(r"[-\d.,]+", wanted):
+    if re.fullmatch(r"[-\d.,]+", expected):
         return re.fullmatch(r"(?:x ?= ?)?[-\d.,]+", given) is not None
     try:
-        left, right = (nodes(parse_answer(t)) for t in (wanted, given))
+        left, right = (nodes(parse_answer(t)) for t in (expected, given))
         return [expression(n) for n in left] == [expression(n) for n in right]
     except Exception:
         return False

@@ -4,8 +4,9 @@
     python bench/grader.py --fuzz 100000   generated texts: none may crash, hang or write
 
 Cases are the data sets' own answers, written in other ways (which must pass) and as near misses (which must not), each as
-``The answer is \\boxed{...}``; and cases from formulas (`independent`), as models write them. Both graders run in the same killable processes with the same deadline; `math-verify` keeps
-its own time-outs. What is equal is decided by how a case was made, not by either grader.
+``The answer is \\boxed{...}``; and cases from formulas (`independent`), as models write them. Both graders run in the same
+killable processes with the same deadline; `math-verify` keeps its own time-outs. How a case was made decides what is equal,
+not either grader.
 """
 
 import argparse
@@ -263,9 +264,9 @@ def _polynomial(answer: str) -> Iterator[Case]:
 
 def _digit_changed(answer: str) -> Iterator[Case]:
     """One digit of the last number is another."""
-    found = list(re.finditer(r"\d", answer))
-    if found:
-        at = found[-1].start()
+    digits = list(re.finditer(r"\d", answer))
+    if digits:
+        at = digits[-1].start()
         yield Case("math500", answer, f"{answer[:at]}{(int(answer[at]) + 1) % 9 + 1}{answer[at + 1 :]}", False)
 
 
@@ -368,7 +369,7 @@ async def worked(workers: int, every_bomb: int) -> str:
     finally:
         await pool.close()
     at = set(bombs)
-    real = [one for g, group in enumerate(groups) for i, one in enumerate(group) if (g, i) not in at]
+    real = [grade for g, group in enumerate(groups) for i, grade in enumerate(group) if (g, i) not in at]
     times = sorted(1000 * s for _, s in real)
     return (
         f"worked GSM8K answers, {len(bombs)} of {8 * len(rows)} replaced by bombs: {8 * len(rows) / seconds:,.0f} grades/s "

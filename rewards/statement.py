@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from rewards.normalize import words
+
 
 @dataclass(frozen=True, slots=True)
 class Statement:
@@ -32,91 +34,15 @@ _ENUMERATION = re.compile(
 _NAME = re.compile(r"\\?[A-Za-z][a-z]?(?:_\{?\w+\}?)?(?:\([a-z\d]\))?\s*(?:=|∈|\\in\b)")
 _NAMED = re.compile(r"(?:^|[\s$(,])([A-Za-z](?:_\{?\w\}?)?) ?= ?$")
 _WORD = re.compile(r"[^\W\d_]+(?:'[a-z]+)?")
-_HEDGES = frozenset(
-    [
-        "or",
-        "and",
-        "maybe",
-        "perhaps",
-        "possibly",
-        "also",
-        "could",
-        "might",
-        "may",
-        "be",
-        "it",
-        "alternatively",
-        "otherwise",
-        "else",
-        "either",
-        "another",
-        "possibility",
-        "though",
-        "although",
-        "even",
-        "as",
-        "well",
-        "plausible",
-        "likely",
-        "guess",
-        "oder",
-        "ou",
-        "or",
-        "y",
-        "et",
-        "und",
-        "other",
-        "would",
-        "can",
-        "but",
-        "或",
-        "或者",
-        "和",
-        "以及",
-        "及",
-        "与",
-    ]
+_HEDGES = words(
+    "or and maybe perhaps possibly also could might may be it alternatively otherwise else either another "
+    "possibility though although even as well plausible likely guess oder ou y et und other would can but 或 "
+    "或者 和 以及 及 与"
 )
-_SUPERSEDE = frozenset(
-    [
-        "then",
-        "now",
-        "so",
-        "thus",
-        "hence",
-        "therefore",
-        "final",
-        "finally",
-        "actually",
-        "wait",
-        "correction",
-        "correcting",
-        "corrected",
-        "instead",
-        "rather",
-        "which",
-        "gives",
-        "becomes",
-        "simplifies",
-        "implies",
-        "check",
-        "checking",
-        "verify",
-        "again",
-        "total",
-        "no",
-        "sorry",
-        "oops",
-        "not",
-        "wrong",
-        "reconsidering",
-        "because",
-        "since",
-        "where",
-        "find",
-        "get",
-        "let",
-    ]
+_SUPERSEDE = words(
+    "then now so thus hence therefore final finally actually wait correction correcting corrected instead "
+    "rather which gives becomes simplifies implies check checking verify again total no sorry oops not wrong "
+    "reconsidering because since where find get let"
 )
 
 
