@@ -109,6 +109,7 @@ BESIDE = [  # what stands before a colon or an equals sign counts
     ('42', '\\boxed{\\text{answer minus one} = 42}'), ('42', '\\boxed{\\text{dozens} = 42}'), ('42', '\\boxed{dozens = 42}'),
     ('42', '\\boxed{\\text{not the answer} = 42}'), ('42', '\\boxed{\\text{half of it} = 42}'), ('42', '\\boxed{\\text{wrong answer} = 42}'),
     ('42', '\\boxed{\\text{twice the value} = 42}'), ('42', '\\boxed{\\text{thousands} = 42}'),
+    ('42', '\\boxed{x squared = 42}'), ('42', '\\boxed{\\text{reciprocal of it} = 42}'), ('42', '\\boxed{\\text{answer factorial} = 42}'),
 ]  # fmt: skip
 PARTS = [  # a box that is a part of an expression
     ('42', '$2\\boxed{42}$'), ('42', '$\\boxed{42}^2$'), ('42', '$\\boxed{42}^{-1}$'), ('42', '$\\frac{\\boxed{42}}{2}$'),
