@@ -2,31 +2,21 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
-from helpers.fakes import CRASHED, RIGHT, WRONG, SameTextGrader
-from helpers.torch_learner import TorchLearner
+from helpers.fakes import CRASHED, SameTextGrader
+from helpers.loop import SMALL, EagerGrader, configuration, parts_of, run, split_of, timeless
 
 from lora.files import read_peft, unpack
-from lora.load import load_tokenizer
 from lora.types import Adapter
 from rewards.pool import GraderPool
-from rewards.types import Grader, Problem, Reward
-from rl.config import RunConfig
-from rl.data import Split, load_problems
-from rl.data.prompts import Encoder
+from rewards.types import Problem, Reward
 from rl.run.directory import RunDirectory
-from rl.run.journal import FileJournal
-from rl.run.sinks import Ended, Sink, Sinks
-from rl.settings.toml import load_config
-from rl.train import Components, roll_out, train
+from rl.run.sinks import Ended, Sink
+from rl.train import Components, roll_out
 from rollout.config import SamplingConfig
 from rollout.torch_engine import TorchEngine
 from rollout.types import Completion
-
-EXAMPLE = Path(__file__).parents[2] / "examples" / "tiny.toml"
-SMALL = ("problems_per_step=8", "sampling.group_size=4", "evaluate.every=2", "evaluate.num_problems=8", "num_steps=6")
 
 
 class Killed(BaseException):
@@ -48,51 +38,6 @@ class Bomb(Sink):
 
     def close(self, ended: Ended) -> None:
         """Nothing to release."""
-
-
-class EagerGrader:
-    """A grade that a policy of 30 characters can earn at once: right is what begins with a digit."""
-
-    async def grade(
-        self, problems: Sequence[Problem], texts_P_G: Sequence[Sequence[str]], _: object = None
-    ) -> list[list[Reward]]:
-        return [[RIGHT if text[:1].isdigit() else WRONG for text in texts] for texts in texts_P_G]
-
-    async def close(self) -> None:
-        """Nothing to release."""
-
-
-def configuration(*overrides: str) -> RunConfig:
-    return load_config(EXAMPLE, overrides)
-
-
-def split_of(config: RunConfig) -> Split:
-    return load_problems(config.data, config.seed, EXAMPLE.parent)
-
-
-def parts_of(config: RunConfig, grader: Grader) -> Components:
-    """Return the parts of a run with `runtime = "local"`."""
-    learner = TorchLearner(
-        "run", config.model, config.lora, config.learner, temperature=config.sampling.temperature, seed=config.seed
-    )
-    encode = Encoder(load_tokenizer(config.model), config.prompt, 60)
-    return Components(learner, TorchEngine(config.model, config.lora), grader, encode)
-
-
-async def run(
-    config: RunConfig, path: Path, grader: Grader, *, resume: bool = False, sinks: Sequence[Sink] = ()
-) -> RunDirectory:
-    exists = (path / "config.toml").exists()
-    directory = RunDirectory.open(path) if exists else RunDirectory.create(path, config)
-    await train(config, split_of(config), parts_of(config, grader), FileJournal(directory, Sinks(sinks), resume=resume))
-    return directory
-
-
-def timeless(directory: RunDirectory) -> list[dict[str, Any]]:
-    return [
-        {name: value for name, value in row.items() if not name.startswith(("time", "throughput"))}
-        for row in directory.metrics()
-    ]
 
 
 def weights(directory: RunDirectory, which: str) -> dict[str, list[list[float]]]:

@@ -11,8 +11,8 @@ from unittest.mock import AsyncMock
 
 import pytest
 from helpers.fakes import ScriptedEngine
+from helpers.loop import EXAMPLE, SMALL, EagerGrader, configuration, parts_of, run, split_of, timeless
 from helpers.torch_learner import TorchLearner
-from test_train import EXAMPLE, SMALL, EagerGrader, configuration, parts_of, run, split_of, timeless
 
 from lora.types import Adapter
 from rl.algorithm.prefetch import Rollout, RolloutPrefetcher

@@ -3,38 +3,15 @@
 from typing import Any
 
 import pytest
+from helpers.tokenizer import byte_tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from rewards.types import Problem
 from rl.config import PromptConfig, Shot
 from rl.data.prompts import Encoder
 
-TEMPLATE = (
-    "{{ bos_token }}"
-    "{% for message in messages %}"
-    "{% if message.role == 'system' and no_system is defined %}"
-    "{{ raise_exception('System role not supported') }}"
-    "{% endif %}"
-    "<{{ message.role }}>{{ message.content }}</{{ message.role }}>"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}<assistant>{% if think is defined and not think %}<nothink>{% endif %}{% endif %}"
-)
 SHOTS = (Shot(question="1 + 2 =", answer="3"), Shot(question="2 + 2 =", answer="4"))
-
-
-def byte_tokenizer(template: str | None = TEMPLATE) -> PreTrainedTokenizerBase:
-    """One token a byte, and a beginning-of-sequence token that the tokenizer puts before plain text."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {"<s>": 0, **{character: i for i, character in enumerate(alphabet, start=1)}}
-    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>")
-    tokenizer.chat_template = template
-    return tokenizer
 
 
 TOKENIZER = byte_tokenizer()

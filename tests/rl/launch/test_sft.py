@@ -12,8 +12,8 @@ import torch
 from click.testing import Result
 from helpers.reference import logprobs
 from helpers.small_disk import small_disk
+from helpers.tokenizer import byte_tokenizer
 from helpers.torch_learner import TorchLearner
-from test_prompts import byte_tokenizer
 from torch import Tensor
 from typer.testing import CliRunner
 

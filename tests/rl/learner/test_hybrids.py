@@ -8,10 +8,10 @@ import pytest
 import torch
 from helpers.fakes import made_groups
 from helpers.hybrids import HYBRIDS, save_hybrid
+from helpers.loop import EagerGrader, configuration
+from helpers.loop import run as run_loop
 from helpers.reference import FAMILIES, save_tiny, surrogate
 from helpers.torch_learner import TorchLearner
-from test_train import EagerGrader, configuration
-from test_train import run as run_loop
 from transformers import AutoModelForCausalLM
 
 from lora.architecture import attends_only
