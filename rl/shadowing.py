@@ -42,7 +42,7 @@ def raise_if_shadowed() -> None:
 
 
 def shadowing_file(name: str) -> Path | None:
-    """Return the file that an import of that name finds before ours, if any, as Python's path has it."""
+    """Return the file that an import of that name finds before ours, in the working directory or on Python's path."""
     spec = PathFinder.find_spec(name, [str(Path.cwd()), *sys.path])
     if spec is None or spec.origin is None:
         return None

@@ -18,7 +18,7 @@ from rollout.placement import ActorPlacement, check_device
 from rollout.ray_errors import cause, describe_death, is_death
 from rollout.shm_dir import remove_openmp_files
 from rollout.types import Completion, Engine, EngineDied
-from rollout.vllm_engine import MEMORY_HINT
+from rollout.vllm_start import MEMORY_HINT
 
 
 class EngineActor:

@@ -1,13 +1,11 @@
 """The sampler: vLLM, with the policy's adapter as an argument of every request.
 
-Each adapter version is served under a fresh name and a fresh positive id, because vLLM's prefix cache is keyed by
-the name: a reused one would serve the previous policy's keys and values. A version is unloaded when its last request
-is done and a newer one is there.
+Each adapter version is served under a fresh name (see `rollout.adapter_cache`), and unloaded when its last request is
+done and a newer one is there.
 """
 
 import asyncio
 import itertools
-import logging
 import queue
 import threading
 from collections.abc import AsyncGenerator, Sequence
@@ -17,18 +15,13 @@ from typing import Any
 
 from lora.config import LoraConfig, ModelConfig
 from lora.files import unpack
-from lora.messages import single_line
 from lora.types import Adapter
 from rollout.adapter_cache import AdapterCache
 from rollout.config import RolloutConfig, SamplingConfig
 from rollout.policy_queue import OldestPolicyQueue
 from rollout.shm_dir import SharedMemoryDir
 from rollout.types import Completion, Engine, EngineDied
-
-MEMORY_HINT = (
-    " (its memory is set by rollout.gpu_memory_fraction on a GPU, by rollout.kv_cache_gib on a CPU; model.max_length "
-    "and rollout.max_concurrent lower what it needs)"
-)
+from rollout.vllm_start import MEMORY_HINT, engine_args, on_cpu, reason, start_vllm
 
 
 @dataclass(slots=True)
@@ -52,13 +45,13 @@ class VllmEngine(Engine):
     def __init__(
         self, model: str, model_config: ModelConfig, lora: LoraConfig, config: RolloutConfig, seed: int
     ) -> None:
-        self._engine = _start(_engine_args(model, model_config, lora, config, seed))
+        self._engine = start_vllm(engine_args(model, model_config, lora, config, seed))
         self._home = SharedMemoryDir()
         self._adapters = AdapterCache(self._engine.remove_lora, self._home.path, keep=config.adapters_in_flight)
         self._adapts_head = lora.lm_head
         self._request_ids = itertools.count()
         self._inbox: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
-        self._older_first: OldestPolicyQueue[_Call] | None = OldestPolicyQueue() if _on_cpu() else None
+        self._older_first: OldestPolicyQueue[_Call] | None = OldestPolicyQueue() if on_cpu() else None
         self._open: dict[str, tuple[_Call, int]] = {}
         self._steps = 0
         self._thread = threading.Thread(target=self._run, name="vllm-engine", daemon=True)
@@ -211,7 +204,7 @@ class VllmEngine(Engine):
 
     def _fail(self, error: Exception) -> None:
         """Fail every call with `EngineDied`: what was under way is lost here, and another worker may do it."""
-        died = EngineDied(f"a rollout worker's vLLM failed: {_reason(error)}{MEMORY_HINT}")
+        died = EngineDied(f"a rollout worker's vLLM failed: {reason(error)}{MEMORY_HINT}")
         died.__cause__ = error
         calls = {id(call): call for call, _ in self._open.values()}
         self._open.clear()
@@ -219,75 +212,6 @@ class VllmEngine(Engine):
         for call in [*calls.values(), *waiting]:
             if not call.future.done():
                 call.future.set_exception(died)
-
-
-def _on_cpu() -> bool:
-    from vllm.platforms import current_platform
-
-    return current_platform.is_cpu()
-
-
-def _start(arguments: Any) -> Any:
-    """Start vLLM. Raises ValueError if it cannot start, most often for want of memory."""
-    from vllm import LLMEngine
-
-    try:
-        return LLMEngine.from_engine_args(arguments)
-    except Exception as error:
-        raise ValueError(f"vLLM could not start: {_reason(error)}{MEMORY_HINT}") from error
-
-
-def _reason(error: Exception) -> str:
-    return single_line(error, 400) or type(error).__name__
-
-
-def _engine_args(model: str, model_config: ModelConfig, lora: LoraConfig, config: RolloutConfig, seed: int) -> Any:
-    from vllm import EngineArgs
-
-    on_cpu = _on_cpu()
-    logging.getLogger("vllm.logging_utils.dump_input").setLevel(logging.CRITICAL)  # it prints every prompt on a failure
-    if on_cpu:
-        from rollout import cpu_experts, cpu_lora, cpu_ops, cpu_sampler
-
-        for module in (cpu_lora, cpu_ops, cpu_sampler, cpu_experts):
-            module.install()
-    return EngineArgs(
-        **(_cpu_args(model_config) if on_cpu else {}),
-        model=model,
-        dtype=model_config.dtype,
-        max_model_len=model_config.max_length,
-        seed=seed,
-        enable_lora=True,
-        enable_mixed_moe_lora_format=True,  # an adapter of experts says itself that it is laid out as PEFT's are
-        max_lora_rank=served_rank(lora.rank),
-        max_loras=config.adapters_in_flight,
-        max_cpu_loras=config.adapters_in_flight + 1,
-        max_num_seqs=config.max_concurrent,
-        enable_prefix_caching=True,
-        logprobs_mode="processed_logprobs",  # the distribution that was sampled from, its temperature included
-        tensor_parallel_size=config.tensor_parallel_size,
-        # In a placement group, vLLM left to itself has Ray place a process for each GPU, in a bundle of its own: but
-        # here the GPUs are in the actor's one bundle, and its own already.
-        distributed_executor_backend="mp" if config.tensor_parallel_size > 1 else None,
-        gpu_memory_utilization=config.gpu_memory_fraction,
-        enforce_eager=on_cpu if config.enforce_eager is None else config.enforce_eager,
-        disable_log_stats=True,
-    )
-
-
-def _cpu_args(model_config: ModelConfig) -> dict[str, Any]:
-    return {
-        # A group shares its prompt's whole blocks; the default of 128 tokens leaves a short prompt none.
-        "block_size": 32,
-        # A prompt cut into chunks rewinds its request's random generator, which a CPU generator cannot do (vLLM 0.32).
-        "enable_chunked_prefill": False,
-        "max_num_batched_tokens": max(4096, model_config.max_length),
-    }
-
-
-def served_rank(rank: int) -> Any:
-    """vLLM serves rank 1 as it is, and pads other ranks to 8, 16, 32, ..."""
-    return next(served for served in (1, 8, 16, 32, 64, 128, 256, 320, 512) if served >= rank)
 
 
 def _sampling_params(sampling: SamplingConfig, seed: int) -> Any:

@@ -25,7 +25,7 @@ from lora.files import Description, pack
 from lora.load import load_adapted
 from lora.types import Adapter
 from rl.config import RunConfig, replaced
-from rollout import cpu_lora, cpu_ops, cpu_sampler, vllm_engine
+from rollout import cpu_lora, cpu_ops, cpu_sampler, vllm_engine, vllm_start
 from rollout.types import Completion
 
 Job = dict[str, Any]
@@ -72,8 +72,8 @@ def _ours(job: Job, config: RunConfig) -> Turn:
 
 
 def _raw(job: Job, config: RunConfig) -> Turn:
-    arguments = vllm_engine._engine_args(job["model"], config.model, config.lora, config.rollout, 0)
-    engine = vllm_engine._start(replace(arguments, enable_lora=False))
+    arguments = vllm_start.engine_args(job["model"], config.model, config.lora, config.rollout, 0)
+    engine = vllm_start.start_vllm(replace(arguments, enable_lora=False))
 
     def sample(seed: int) -> int:
         for index, prompt in enumerate(job["prompts"]):

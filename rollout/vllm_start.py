@@ -1,0 +1,85 @@
+"""The start of vLLM: its arguments, its platform, and one line where it cannot start."""
+
+import logging
+from typing import Any
+
+from lora.config import LoraConfig, ModelConfig
+from lora.messages import single_line
+from rollout.config import RolloutConfig
+
+MEMORY_HINT = (
+    " (its memory is set by rollout.gpu_memory_fraction on a GPU, by rollout.kv_cache_gib on a CPU; model.max_length "
+    "and rollout.max_concurrent lower what it needs)"
+)
+
+
+def on_cpu() -> bool:
+    """Return True if the vLLM that is installed is its CPU build."""
+    from vllm.platforms import current_platform
+
+    return current_platform.is_cpu()
+
+
+def start_vllm(arguments: Any) -> Any:
+    """Start vLLM. Raises ValueError if it cannot start, most often for want of memory."""
+    from vllm import LLMEngine
+
+    try:
+        return LLMEngine.from_engine_args(arguments)
+    except Exception as error:
+        raise ValueError(f"vLLM could not start: {reason(error)}{MEMORY_HINT}") from error
+
+
+def reason(error: Exception) -> str:
+    """Return an error of vLLM's in one line, which may be long."""
+    return single_line(error, 400) or type(error).__name__
+
+
+def engine_args(model: str, model_config: ModelConfig, lora: LoraConfig, config: RolloutConfig, seed: int) -> Any:
+    """Return vLLM's arguments; on a CPU, first put our operators in place of its own."""
+    from vllm import EngineArgs
+
+    is_cpu = on_cpu()
+    logging.getLogger("vllm.logging_utils.dump_input").setLevel(logging.CRITICAL)  # it prints every prompt on a failure
+    if is_cpu:
+        from rollout import cpu_experts, cpu_lora, cpu_ops, cpu_sampler
+
+        for module in (cpu_lora, cpu_ops, cpu_sampler, cpu_experts):
+            module.install()
+    return EngineArgs(
+        **(_cpu_args(model_config) if is_cpu else {}),
+        model=model,
+        dtype=model_config.dtype,
+        max_model_len=model_config.max_length,
+        seed=seed,
+        enable_lora=True,
+        enable_mixed_moe_lora_format=True,  # an adapter of experts says itself that it is laid out as PEFT's are
+        max_lora_rank=served_rank(lora.rank),
+        max_loras=config.adapters_in_flight,
+        max_cpu_loras=config.adapters_in_flight + 1,
+        max_num_seqs=config.max_concurrent,
+        enable_prefix_caching=True,
+        logprobs_mode="processed_logprobs",  # the distribution that was sampled from, its temperature included
+        tensor_parallel_size=config.tensor_parallel_size,
+        # In a placement group, vLLM left to itself has Ray place a process for each GPU, in a bundle of its own: but
+        # here the GPUs are in the actor's one bundle, and its own already.
+        distributed_executor_backend="mp" if config.tensor_parallel_size > 1 else None,
+        gpu_memory_utilization=config.gpu_memory_fraction,
+        enforce_eager=is_cpu if config.enforce_eager is None else config.enforce_eager,
+        disable_log_stats=True,
+    )
+
+
+def _cpu_args(model_config: ModelConfig) -> dict[str, Any]:
+    return {
+        # A group shares its prompt's whole blocks; the default of 128 tokens leaves a short prompt none.
+        "block_size": 32,
+        # A prompt cut into chunks rewinds its request's random generator, which a CPU generator cannot do (vLLM 0.32).
+        "enable_chunked_prefill": False,
+        "max_num_batched_tokens": max(4096, model_config.max_length),
+    }
+
+
+def served_rank(rank: int) -> Any:
+    """Return the rank that vLLM serves a rank as: 1 as it is, others padded to 8, 16, 32, ..."""
+    return next(served for served in (1, 8, 16, 32, 64, 128, 256, 320, 512) if served >= rank)
