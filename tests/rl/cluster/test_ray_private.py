@@ -17,7 +17,7 @@ from rollout import ray_private
 
 PACKAGES = ("rl", "rollout", "rewards", "lora", "bench")
 ROOT = Path(__file__).parents[3]
-PRIVATE = ("._private", "_raylet", "internal_kv", "autoscaler.v2", "_do_request", "._headers", "_global_node")
+PRIVATE = ("._private", "_raylet", "internal_kv", "autoscaler.v2", "_do_request", "client._headers", "_global_node")
 
 
 @pytest.fixture
