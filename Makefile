@@ -33,8 +33,8 @@ demo: setup ## Watch a rank-1 adapter learn two-digit addition, in a quarter of 
 tiny: setup ## The same loop on a tiny random model, in half a minute
 	$(BIN)/rankone train examples/tiny.toml
 
-test: setup ## Run the whole test suite, in two processes
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+test: setup ## Run the whole test suite
+	$(BIN)/python -m pytest
 
 test-fast: setup ## Run the tests that start neither Ray nor vLLM nor a browser and are quick
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not (ray or vllm or browser or slow)"

@@ -16,7 +16,6 @@ import secrets
 os.environ["RAY_AUTH_MODE"] = "token"
 os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
-import itertools
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -59,28 +58,20 @@ MARKS = {
         "rewards/test_attack_suites", "rl/run/test_directory_lock", "benchmarks/test_speed", "lora/test_architecture",
     ),
 }  # fmt: skip
-"""Files of tests by what they need, those that take longest first."""
+"""Files of tests by what they need."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by what they need, and give each file to one process: the longest first, so that none ends alone.
-
-    All tests of the common cluster are one group, because a session has one.
-    """
-    order = {path: place for place, path in enumerate(itertools.chain.from_iterable(MARKS.values()))}
+    """Mark tests by what they need. Those of the common cluster come last, so that it is not there while others measure
+    and count, and are one group for pytest-xdist, because a session has one such cluster."""
     for item in items:
         path = str(item.path.relative_to(TESTS).with_suffix(""))
-        fixtures = set(getattr(item, "fixturenames", ()))
+        fixtures = set(getattr(item, "fixturenames", ())) - set(getattr(getattr(item, "callspec", None), "params", ()))
         for mark, paths in MARKS.items():
             if path in paths or (mark == "ray" and fixtures & CLUSTERS):
                 item.add_marker(mark)
         item.add_marker(pytest.mark.xdist_group("head" if "head" in fixtures else path))
-
-    def place(item: pytest.Item) -> tuple[bool, int]:
-        (group,) = (mark.args[0] for mark in item.iter_markers("xdist_group"))
-        return group != "head", order.get(group, len(order))
-
-    items.sort(key=place)
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group").args[0] == "head")  # type: ignore[union-attr]
 
 
 @pytest.fixture(scope="session")
