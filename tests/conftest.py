@@ -17,6 +17,7 @@ os.environ["RAY_AUTH_MODE"] = "token"
 os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,6 +37,7 @@ settings.load_profile("shared")
 AdapterMaker = Callable[..., Adapter]
 
 TESTS = Path(__file__).parent
+EXIT_STATUS = pytest.StashKey[int]()
 CLUSTERS = {"ray_cluster", "head", "gpu_cluster"}
 """Fixtures that start Ray."""
 MARKS = {
@@ -121,3 +123,18 @@ def ray_cluster() -> Iterator[None]:
     finally:
         ray.shutdown()
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Note how the tests ended, for `pytest_unconfigure`."""
+    session.config.stash[EXIT_STATUS] = int(exitstatus)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End the process at once where Ray was in it: threads of its C++ part may still log while Python is taken down, and
+    a crash after the last test would pass for a failed one."""
+    if "ray" in sys.modules and EXIT_STATUS in config.stash and not hasattr(config, "workerinput"):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(config.stash[EXIT_STATUS])
