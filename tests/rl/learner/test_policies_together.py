@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.fakes import made_groups
+from helpers.policies import begun, everything
 from helpers.reference import MIXTURES, save_tiny
 from helpers.threads import in_threads
 from torch import Tensor
@@ -41,27 +42,6 @@ def batch(policy: Policy, step: int) -> TrainBatch:
     """Of another number of rows for each policy, and of other lengths."""
     groups = made_groups(100 * policy.spec.seed + step, groups=2 + policy.spec.seed, size=4)
     return build_batch(groups, [advantages(group.rewards) for group in groups], 24)
-
-
-def begun(model: SharedModel, spec: PolicySpec) -> Policy:
-    """A policy whose B is not zero any more, so that A has a gradient."""
-    policy = model.add(spec)
-    generator = torch.Generator().manual_seed(spec.seed)
-    with torch.no_grad():
-        for name, tensor in policy.weights.tensors().items():
-            if name.endswith("lora_B"):
-                tensor.copy_(torch.randn(tensor.shape, generator=generator) * 0.05)
-    return policy
-
-
-def everything(policy: Policy) -> dict[str, Tensor]:
-    """Parameters, gradients and Adam's moments."""
-    found: dict[str, Tensor] = {}
-    for name, tensor in policy.weights.tensors().items():
-        assert tensor.grad is not None
-        found |= {name: tensor.detach(), f"grad.{name}": tensor.grad}
-        found |= {f"{key}.{name}": value for key, value in policy.optimizer.state[tensor].items()}
-    return {name: tensor.clone() for name, tensor in found.items()}
 
 
 def made(family: str, directory: Path) -> ModelConfig:

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import torch
 from helpers.fakes import made_groups
+from helpers.policies import begun, everything
 from helpers.reference import surrogate
-from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from lora.base_model import resolve_model
@@ -15,7 +15,7 @@ from lora.files import unpack
 from rl.algorithm.advantage import advantages
 from rl.algorithm.batch import build_batch
 from rl.config import LearnerConfig
-from rl.learner.policy import Policy, PolicySpec
+from rl.learner.policy import PolicySpec
 from rl.learner.shared_model import PolicyBatch, SharedModel
 from rl.types import TrainBatch
 
@@ -40,27 +40,6 @@ SPECS = [
 def batch(seed: int, step: int) -> TrainBatch:
     groups = made_groups(100 * seed + step, groups=1 + seed % 3, size=4)
     return build_batch(groups, [advantages(group.rewards) for group in groups], 64)
-
-
-def begun(model: SharedModel, spec: PolicySpec) -> Policy:
-    """A policy whose B is not zero any more, so that A has a gradient."""
-    policy = model.add(spec)
-    generator = torch.Generator().manual_seed(spec.seed)
-    with torch.no_grad():
-        for name, tensor in policy.weights.tensors().items():
-            if name.endswith("lora_B"):
-                tensor.copy_(torch.randn(tensor.shape, generator=generator) * 0.05)
-    return policy
-
-
-def everything(policy: Policy) -> dict[str, Tensor]:
-    """Parameters, gradients and Adam's moments."""
-    found: dict[str, Tensor] = {}
-    for name, tensor in policy.weights.tensors().items():
-        assert tensor.grad is not None
-        found |= {name: tensor.detach(), f"grad.{name}": tensor.grad}
-        found |= {f"{key}.{name}": value for key, value in policy.optimizer.state[tensor].items()}
-    return {name: tensor.clone() for name, tensor in found.items()}
 
 
 @pytest.mark.parametrize("tokens", [4096, 48], ids=["all in one microbatch", "a few rows each"])
