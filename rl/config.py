@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from lora.config import LoraConfig, ModelConfig
 from rewards.config import RewardConfig
-from rollout.config import MOST_OF_A_PROBLEM, RolloutConfig, SamplingConfig, Temperature
+from rollout.config import MOST_OF_A_PROBLEM, MinP, RolloutConfig, SamplingConfig, Temperature, TopK, TopP
 
 MOST_PROBLEMS = 1_000_000
 """Most problems that may be made up or held out."""
@@ -230,6 +230,12 @@ class EvaluateConfig(Strict):
     """Answers to each; above 1, `eval/pass_at_k` is measured."""
     temperature: Temperature = 0.0
     """Sampling temperature; 0 is greedy."""
+    top_p: TopP = 1.0
+    """Answer with the likeliest tokens alone that together have this probability."""
+    top_k: TopK = 0
+    """Answer with so many of the likeliest tokens alone; 0 is all of them."""
+    min_p: MinP = 0.0
+    """Answer with those tokens alone whose probability is at least this share of the likeliest one's."""
 
 
 class LivenessConfig(Strict):
@@ -256,7 +262,8 @@ class GuardConfig(Strict):
     window: int = Field(default=10, ge=2)
     """Steps whose median is the usual value."""
     max_kl: float = Field(default=0.1, gt=0)
-    """Highest `update/kl_sampler_learner`, in nats a token. On policy it is rounding, about 0.001."""
+    """Highest `update/kl_sampler_learner`, in nats a token. On policy it is rounding, about 0.001, and what
+    `sampling.top_p`, `top_k` and `min_p` cut off."""
     max_growth: float = Field(default=4.0, gt=1)
     """Highest entropy, completion length and gradient norm, as multiples of their usual values; and the smallest
     completion length is the usual one divided by it."""
@@ -366,6 +373,8 @@ class RunConfig(Strict):
             )
         if self.sampling.temperature == 0:
             raise ValueError("sampling.temperature 0 makes a group's completions equal, so nothing is learned; use 1.0")
+        if self.sampling.top_k == 1:
+            raise ValueError("sampling.top_k 1 makes a group's completions equal, so nothing is learned; use 0")
         if self.sampling.group_size < 2:
             raise ValueError("sampling.group_size must be at least 2: a group's mean reward is the baseline")
         if self.sampling.max_tokens >= self.model.max_length:

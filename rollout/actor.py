@@ -3,8 +3,8 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncGenerator, Generator, Sequence
-from typing import Any, Self
+from collections.abc import AsyncGenerator, Awaitable, Generator, Sequence
+from typing import Any, Self, TypeVar
 
 import ray
 from ray.exceptions import RayError, RayTaskError
@@ -17,8 +17,13 @@ from rollout.environment import torch_environment, worker_environment
 from rollout.placement import ActorPlacement, check_device
 from rollout.ray_errors import cause, describe_death, is_death
 from rollout.shm_dir import remove_openmp_files
-from rollout.types import Completion, Engine, EngineDied
+from rollout.types import Completion, Engine, EngineDied, PromptLogprobs, PromptQuery
 from rollout.vllm_start import MEMORY_HINT
+
+Answer = TypeVar("Answer")
+
+MOST_CALLS = 4096
+"""Calls that a worker takes at once. One beyond would wait in Ray, unseen, and its worker would seem silent."""
 
 
 class EngineActor:
@@ -35,28 +40,50 @@ class EngineActor:
         self._engine = create_engine(model, lora, config, seed=seed, device=device)
 
     async def stream(
-        self, prompts: list[list[int]], adapter: Adapter, sampling: SamplingConfig, seeds: list[int], beat: float
+        self,
+        prompts: list[list[int]],
+        adapter: Adapter,
+        sampling: SamplingConfig,
+        seeds: list[int],
+        beat: float,
+        top_logprobs: int = 0,
     ) -> AsyncGenerator[tuple[int, list[Completion]] | None]:
         """Yield the engine's answers, and None every `beat` seconds without one in which it still made progress.
 
         If the call is cancelled, the engine knows of it when this ends.
         """
-        seen = self._engine.progress()
-        async with contextlib.aclosing(self._engine.stream(prompts, adapter, sampling, seeds=seeds)) as answers:
+        stream = self._engine.stream(prompts, adapter, sampling, seeds=seeds, top_logprobs=top_logprobs)
+        async with contextlib.aclosing(stream) as answers:
             for _ in prompts:
-                answer = asyncio.ensure_future(anext(answers))
-                try:
-                    while not (await asyncio.wait([answer], timeout=beat))[0]:
-                        seen, before = self._engine.progress(), seen
-                        if seen > before:
-                            yield None
-                finally:
-                    answer.cancel()
-                    await asyncio.wait([answer])  # before that, what it waits for cannot be closed
-                yield await answer
+                async with contextlib.aclosing(self._beats(anext(answers), beat)) as beats:
+                    async for answer in beats:
+                        yield answer
 
     async def score(self, sequences: list[list[int]], adapter: Adapter) -> list[list[float]]:
         return await self._engine.score(sequences, adapter)
+
+    async def score_prompts(
+        self, prompts: list[list[int]], adapter: Adapter, queries: list[PromptQuery], beat: float
+    ) -> AsyncGenerator[list[PromptLogprobs] | None]:
+        """Yield the engine's answer in the end, and None before that as `stream` does."""
+        answer = self._engine.score_prompts(prompts, adapter, queries)
+        async with contextlib.aclosing(self._beats(answer, beat)) as beats:
+            async for each in beats:
+                yield each
+
+    async def _beats(self, waited_for: Awaitable[Answer], beat: float) -> AsyncGenerator[Answer | None]:
+        """Yield the answer in the end, and None every `beat` seconds in which the engine made progress."""
+        seen = self._engine.progress()
+        answer = asyncio.ensure_future(waited_for)
+        try:
+            while not (await asyncio.wait([answer], timeout=beat))[0]:
+                seen, before = self._engine.progress(), seen
+                if seen > before:
+                    yield None
+        finally:
+            answer.cancel()
+            await asyncio.wait([answer])  # before that, what it waits for cannot be closed
+        yield await answer
 
     async def close(self) -> None:
         await self._engine.close()
@@ -118,7 +145,7 @@ class RayEngine(Engine):
             environment = torch_environment(on_gpu=on_gpu)
         actor: Any = ray.remote(EngineActor)
         handle = actor.options(
-            runtime_env={"env_vars": environment}, max_concurrency=64, **place.actor_options()
+            runtime_env={"env_vars": environment}, max_concurrency=MOST_CALLS, **place.actor_options()
         ).remote()
         engine = cls(handle, store, config.stall_timeout, index)
         try:
@@ -138,32 +165,41 @@ class RayEngine(Engine):
         return engine
 
     async def sample(
-        self, prompts: Sequence[Sequence[int]], adapter: Adapter, sampling: SamplingConfig, *, seeds: Sequence[int]
+        self,
+        prompts: Sequence[Sequence[int]],
+        adapter: Adapter,
+        sampling: SamplingConfig,
+        *,
+        seeds: Sequence[int],
+        top_logprobs: int = 0,
     ) -> list[list[Completion]]:
-        answered = {i: completions async for i, completions in self.stream(prompts, adapter, sampling, seeds=seeds)}
+        stream = self.stream(prompts, adapter, sampling, seeds=seeds, top_logprobs=top_logprobs)
+        answered = {index: completions async for index, completions in stream}
         return [answered[i] for i in range(len(prompts))]
 
     async def stream(
-        self, prompts: Sequence[Sequence[int]], adapter: Adapter, sampling: SamplingConfig, *, seeds: Sequence[int]
+        self,
+        prompts: Sequence[Sequence[int]],
+        adapter: Adapter,
+        sampling: SamplingConfig,
+        *,
+        seeds: Sequence[int],
+        top_logprobs: int = 0,
     ) -> AsyncGenerator[tuple[int, list[Completion]]]:
-        method = self._handle.stream.options(num_returns="streaming")
-        beat = self._stall_timeout / 4
-        arguments = [list(p) for p in prompts], self._store.reference(adapter), sampling, list(seeds), beat
-        with self._translated_errors(self._stall_timeout):
-            answers = method.remote(*arguments)
-            left = len(prompts)
-            with _cancelled_with_its_user(answers):
-                while left:
-                    async with asyncio.timeout(self._stall_timeout):
-                        reference = await anext(answers)
-                    answer: tuple[int, list[Completion]] | None = await reference
-                    if answer is not None:
-                        left -= 1
-                        yield answer
+        arguments = _lists(prompts), self._store.reference(adapter), sampling, list(seeds), self._beat, top_logprobs
+        async with contextlib.aclosing(self._answers(self._handle.stream, len(prompts), *arguments)) as answers:
+            async for answer in answers:
+                yield answer
 
     async def score(self, sequences: Sequence[Sequence[int]], adapter: Adapter) -> list[list[float]]:
-        reference = self._store.reference(adapter)
-        return await self._call(self._handle.score, [list(s) for s in sequences], reference)
+        return await self._call(self._handle.score, _lists(sequences), self._store.reference(adapter))
+
+    async def score_prompts(
+        self, prompts: Sequence[Sequence[int]], adapter: Adapter, queries: Sequence[PromptQuery]
+    ) -> list[PromptLogprobs]:
+        arguments = _lists(prompts), self._store.reference(adapter), list(queries), self._beat
+        (answer,) = [each async for each in self._answers(self._handle.score_prompts, 1, *arguments)]
+        return answer
 
     def replicas(self) -> Sequence[Engine]:
         return [self]
@@ -181,6 +217,24 @@ class RayEngine(Engine):
     def kill(self) -> None:
         """End the worker's process at once."""
         ray.kill(self._handle)
+
+    @property
+    def _beat(self) -> float:
+        """Seconds between two signs of life of a worker that is at work."""
+        return self._stall_timeout / 4
+
+    async def _answers(self, method: Any, count: int, *arguments: Any) -> AsyncGenerator[Any]:
+        """Yield as many answers of a method that also says now and then that its worker is at work."""
+        with self._translated_errors(self._stall_timeout):
+            answers = method.options(num_returns="streaming").remote(*arguments)
+            with _cancelled_with_its_user(answers):
+                while count:
+                    async with asyncio.timeout(self._stall_timeout):
+                        reference = await anext(answers)
+                    answer = await reference
+                    if answer is not None:
+                        count -= 1
+                        yield answer
 
     async def _call(self, method: Any, *arguments: Any) -> Any:
         with self._translated_errors(self._stall_timeout):
@@ -217,3 +271,7 @@ def _cancelled_with_its_user(call: Any) -> Generator[None]:
         if ray.is_initialized():  # or all of it is gone, and asking would start another cluster
             ray.cancel(call)
         raise
+
+
+def _lists(sequences: Sequence[Sequence[int]]) -> list[list[int]]:
+    return [list(sequence) for sequence in sequences]

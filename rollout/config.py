@@ -16,6 +16,9 @@ def _warm_enough(temperature: float) -> float:
 
 COLDEST = 0.01
 Temperature = Annotated[float, Field(ge=0, le=100), AfterValidator(_warm_enough)]
+TopP = Annotated[float, Field(gt=0, le=1)]
+TopK = Annotated[int, Field(ge=0)]
+MinP = Annotated[float, Field(ge=0, lt=1)]
 
 
 class SamplingConfig(BaseModel):
@@ -28,9 +31,21 @@ class SamplingConfig(BaseModel):
     max_tokens: int = Field(default=256, ge=1)
     """Most tokens of a completion."""
     temperature: Temperature = 1.0
-    """0 is greedy, for evaluation."""
+    """0 is greedy, for evaluation; logprobs are then those at temperature 1."""
+    top_p: TopP = 1.0
+    """Draw from the likeliest tokens alone that together have this probability. As with `top_k` and `min_p`, a sampled
+    logprob is of what is left to draw from, so the ratio to the learner's stays the one that importance sampling needs,
+    and `update/kl_sampler_learner` includes what was cut off."""
+    top_k: TopK = 0
+    """Draw from so many of the likeliest tokens alone; 0 is all of them."""
+    min_p: MinP = 0.0
+    """Draw from those tokens alone whose probability is at least this share of the likeliest one's."""
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
-    """Texts at which a completion ends, besides the model's own end of sequence."""
+    """Texts at which a completion ends, besides the model's own end of sequence; also of special tokens."""
+    stop_token_ids: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    """Tokens at which a completion ends, besides the model's own end of sequence; the completion includes the token."""
+    ignore_eos: bool = False
+    """Write on behind the model's own end of sequence, up to `stop`, `stop_token_ids` or `max_tokens`."""
 
 
 class RolloutConfig(BaseModel):

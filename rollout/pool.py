@@ -1,21 +1,26 @@
 """Several engines as one: spread the prompts, hand a dead worker's to the others, keep the order."""
 
 import asyncio
+import itertools
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from lora.types import Adapter
 from rollout.config import SamplingConfig
-from rollout.types import Completion, Engine, EngineDied
+from rollout.types import Completion, Engine, EngineDied, PromptLogprobs, PromptQuery
 
 log = logging.getLogger(__name__)
 
 Start = Callable[[int], Awaitable[Engine]]
 """Brings an engine for the place of that index."""
 Admit = Callable[[Engine], Awaitable[None]]
+
+Answer = TypeVar("Answer")
+Ask = Callable[[Engine, Sequence[int]], AsyncGenerator[tuple[int, Answer]]]
+"""Has an engine answer the prompts of these indices; yields each index with its answer."""
 
 BACK_OFF = (0.0, 2.0, 10.0, 30.0, 60.0)
 """Seconds before the first restart in a row, the second, ..."""
@@ -49,36 +54,27 @@ class EnginePool(Engine):
         self._admit = admit
         self._max_restarts = max_restarts
         self._closed = False
+        self._calls = itertools.count()
         self._last_death = "it was never seen"
         """Cause of the latest death."""
 
     async def sample(
-        self, prompts: Sequence[Sequence[int]], adapter: Adapter, sampling: SamplingConfig, *, seeds: Sequence[int]
+        self,
+        prompts: Sequence[Sequence[int]],
+        adapter: Adapter,
+        sampling: SamplingConfig,
+        *,
+        seeds: Sequence[int],
+        top_logprobs: int = 0,
     ) -> list[list[Completion]]:
-        answered: dict[int, list[Completion]] = {}
+        async def ask(engine: Engine, indices: Sequence[int]) -> AsyncGenerator[tuple[int, list[Completion]]]:
+            part, part_seeds = [prompts[i] for i in indices], [seeds[i] for i in indices]
+            stream = engine.stream(part, adapter, sampling, seeds=part_seeds, top_logprobs=top_logprobs)
+            async with aclosing(stream) as answers:
+                async for index, completions in answers:
+                    yield indices[index], completions
 
-        async def spread(indices: Sequence[int]) -> None:
-            if not indices:
-                return
-            slots = await self._serving()
-            await _all_or_none(answer(slot, indices[i :: len(slots)]) for i, slot in enumerate(slots))
-
-        async def answer(slot: _Slot, indices: Sequence[int]) -> None:
-            engine = slot.engine
-            if engine is None or not indices:  # it died between two calls
-                return await spread(indices)
-            try:
-                part, part_seeds = [prompts[i] for i in indices], [seeds[i] for i in indices]
-                async with aclosing(engine.stream(part, adapter, sampling, seeds=part_seeds)) as answers:
-                    async for index, completions in answers:
-                        answered[indices[index]] = completions
-                        slot.failures = 0
-            except EngineDied as died:
-                self._mark_dead(slot, engine, died)
-                await spread([i for i in indices if i not in answered])
-
-        await spread(range(len(prompts)))
-        return [answered[i] for i in range(len(prompts))]
+        return await self._spread(len(prompts), ask)
 
     async def score(self, sequences: Sequence[Sequence[int]], adapter: Adapter) -> list[list[float]]:
         while True:
@@ -90,6 +86,18 @@ class EnginePool(Engine):
             except EngineDied as died:
                 self._mark_dead(slot, engine, died)
 
+    async def score_prompts(
+        self, prompts: Sequence[Sequence[int]], adapter: Adapter, queries: Sequence[PromptQuery]
+    ) -> list[PromptLogprobs]:
+        async def ask(engine: Engine, indices: Sequence[int]) -> AsyncGenerator[tuple[int, PromptLogprobs]]:
+            part, part_queries = [prompts[i] for i in indices], [queries[i] for i in indices]
+            for index, answer in zip(indices, await engine.score_prompts(part, adapter, part_queries), strict=True):
+                yield index, answer
+
+        if len(queries) != len(prompts):
+            raise ValueError(f"{len(prompts)} prompts need as many queries, and there are {len(queries)}")
+        return await self._spread(len(prompts), ask)
+
     def replicas(self) -> Sequence[Engine]:
         return [slot.engine for slot in self._slots if slot.engine is not None]
 
@@ -100,6 +108,38 @@ class EnginePool(Engine):
             restart.cancel()
         await asyncio.gather(*restarts, return_exceptions=True)
         await asyncio.gather(*(engine.close() for engine in self.replicas()))
+
+    async def _spread(self, count: int, ask: Ask[Answer]) -> list[Answer]:
+        """Return an answer for each index below `count`, whichever workers die meanwhile.
+
+        Calls begin with one worker after another, so that calls of a single prompt keep all of them busy.
+        """
+        answered: dict[int, Answer] = {}
+        first = next(self._calls)
+
+        async def spread(indices: Sequence[int]) -> None:
+            if not indices:
+                return
+            slots = await self._serving()
+            await _all_or_none(
+                answer(slots[(first + i) % len(slots)], indices[i :: len(slots)]) for i in range(len(slots))
+            )
+
+        async def answer(slot: _Slot, indices: Sequence[int]) -> None:
+            engine = slot.engine
+            if engine is None or not indices:  # it died between two calls
+                return await spread(indices)
+            try:
+                async with aclosing(ask(engine, indices)) as answers:
+                    async for index, each in answers:
+                        answered[index] = each
+                        slot.failures = 0
+            except EngineDied as died:
+                self._mark_dead(slot, engine, died)
+                await spread([i for i in indices if i not in answered])
+
+        await spread(range(count))
+        return [answered[i] for i in range(count)]
 
     async def _serving(self) -> list[_Slot]:
         """Return the places whose worker can be asked; wait for a restart while there is none.

@@ -7,8 +7,10 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Generator, Sequence
 from contextlib import closing
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -19,10 +21,31 @@ from lora.load import load_base, load_tokenizer, token_set
 from lora.policy_switch import PolicySwitcher
 from lora.types import Adapter
 from rollout.config import SamplingConfig
+from rollout.distribution import draw, likeliest, token_logprobs
+from rollout.limits import Limits
+from rollout.prompt_scores import answer
 from rollout.row_reader import RowReader, reads_on
-from rollout.types import Completion, Engine
+from rollout.seeds import ALL
+from rollout.stop_tokens import stop_tokens
+from rollout.types import Completion, Engine, PromptLogprobs, PromptQuery, TopLogprobs
 
 Result = TypeVar("Result")
+
+
+@dataclass(slots=True)
+class _Writing:
+    """A completion in the middle of being written."""
+
+    tokens: list[int] = field(default_factory=list[int])
+    logprobs: list[float] = field(default_factory=list[float])
+    top_logprobs: list[TopLogprobs] = field(default_factory=list[TopLogprobs])
+    ended_by: str | None = None
+    """`token` or `text`, once one has ended it."""
+
+    def append(self, token: int, logprob: float, top: TopLogprobs) -> None:
+        self.tokens.append(token)
+        self.logprobs.append(logprob)
+        self.top_logprobs.append(top)
 
 
 class TorchEngine(Engine):
@@ -49,21 +72,38 @@ class TorchEngine(Engine):
         self._ends = token_set(
             getattr(self._model.generation_config, "eos_token_id", None), self._tokenizer.eos_token_id
         )
+        self._special: dict[str, int] = self._tokenizer.get_added_vocab()
         self._device = device
         self._turn: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
         self._positions = 0
+        self._limits = Limits(model.max_length, self._model.config.get_text_config().vocab_size)
 
     async def sample(
-        self, prompts: Sequence[Sequence[int]], adapter: Adapter, sampling: SamplingConfig, *, seeds: Sequence[int]
+        self,
+        prompts: Sequence[Sequence[int]],
+        adapter: Adapter,
+        sampling: SamplingConfig,
+        *,
+        seeds: Sequence[int],
+        top_logprobs: int = 0,
     ) -> list[list[Completion]]:
+        self._limits.check_sampling(prompts, sampling, top_logprobs)
         async with self._exclusive():
             with self._served.policy(adapter):
-                return await _step_by_step(self._sample(prompts, sampling, seeds, adapter.version))
+                return await _step_by_step(self._sample(prompts, sampling, seeds, adapter.version, top_logprobs))
 
     async def score(self, sequences: Sequence[Sequence[int]], adapter: Adapter) -> list[list[float]]:
         async with self._exclusive():
             with self._served.policy(adapter):
                 return await _step_by_step(self._scores(sequences))
+
+    async def score_prompts(
+        self, prompts: Sequence[Sequence[int]], adapter: Adapter, queries: Sequence[PromptQuery]
+    ) -> list[PromptLogprobs]:
+        self._limits.check_queries(prompts, queries)
+        async with self._exclusive():
+            with self._served.policy(adapter):
+                return await _step_by_step(self._answers(prompts, queries))
 
     def progress(self) -> int:
         return self._positions
@@ -93,8 +133,26 @@ class TorchEngine(Engine):
         return scores
 
     @torch.no_grad()
+    def _answers(
+        self, prompts: Sequence[Sequence[int]], queries: Sequence[PromptQuery]
+    ) -> Generator[None, None, list[PromptLogprobs]]:
+        """Return the answers in the end; pause after each prompt."""
+        answers: list[PromptLogprobs] = []
+        for prompt, query in zip(prompts, queries, strict=True):
+            ids = torch.tensor([list(prompt)], device=self._device)
+            answers.append(_answer(prompt, query, self._model(ids).logits[0, :-1].float().log_softmax(-1)))
+            self._positions += 1
+            yield
+        return answers
+
+    @torch.no_grad()
     def _sample(
-        self, prompts: Sequence[Sequence[int]], sampling: SamplingConfig, seeds: Sequence[int], version: int
+        self,
+        prompts: Sequence[Sequence[int]],
+        sampling: SamplingConfig,
+        seeds: Sequence[int],
+        version: int,
+        top_logprobs: int,
     ) -> Generator[None, None, list[list[Completion]]]:
         """Return the completions in the end; pause after each position."""
         by_length: dict[int, list[int]] = defaultdict(list)
@@ -103,47 +161,55 @@ class TorchEngine(Engine):
         groups: dict[int, list[Completion]] = {}
         for indices in by_length.values():
             ids = torch.tensor([list(prompts[i]) for i in indices], device=self._device)
-            sampled = yield from self._sample_equal_lengths(ids, sampling, [seeds[i] for i in indices], version)
-            groups.update(zip(indices, sampled, strict=True))
+            rows = yield from self._write(ids, sampling, [seeds[i] for i in indices], top_logprobs)
+            completions = [self._completion(row, sampling, version, top_logprobs) for row in rows]
+            for place, index in enumerate(indices):
+                groups[index] = completions[place * sampling.group_size : (place + 1) * sampling.group_size]
         return [groups[i] for i in range(len(prompts))]
 
-    def _sample_equal_lengths(
-        self, prompts: Int[Tensor, "prompts length"], sampling: SamplingConfig, seeds: Sequence[int], version: int
-    ) -> Generator[None, None, list[list[Completion]]]:
-        generators = [torch.Generator().manual_seed(seed % 2**63) for seed in seeds]
+    def _write(
+        self,
+        prompts: Int[Tensor, "prompts length"],
+        sampling: SamplingConfig,
+        seeds: Sequence[int],
+        top_logprobs: int,
+    ) -> Generator[None, None, list[_Writing]]:
+        """Return what is written behind prompts of equal length, `sampling.group_size` times behind each."""
+        generators = [np.random.default_rng(seed % ALL) for seed in seeds]  # all bits of a seed count
         reader = RowReader(self._model, cached=self._cached, attends_only=self._attends_only)
         logits = reader.begin(prompts, sampling.group_size)
-        tokens: list[list[int]] = [[] for _ in range(len(logits))]
-        logprobs: list[list[float]] = [[] for _ in range(len(logits))]
-        reasons: list[str | None] = [None] * len(logits)
+        rows = [_Writing() for _ in range(len(logits))]
+        ends = {*stop_tokens(sampling, self._special), *(() if sampling.ignore_eos else self._ends)}
         for position in range(sampling.max_tokens):
-            chosen, chosen_logprobs = _choose(logits, sampling, generators)
-            for row, token in enumerate(chosen.tolist()):
-                if reasons[row] is None:
-                    tokens[row].append(token)
-                    logprobs[row].append(chosen_logprobs[row].item())
-                    reasons[row] = self._reason(tokens[row], sampling)
-            if all(reasons) or position + 1 == sampling.max_tokens:
+            logprobs = token_logprobs(logits, sampling)
+            chosen = _choose(logits, logprobs, sampling, generators)
+            chosen_logprobs = logprobs.gather(1, chosen[:, None])[:, 0].float().tolist()
+            drawn = zip(rows, chosen.tolist(), chosen_logprobs, likeliest(logprobs, top_logprobs), strict=True)
+            for row, token, logprob, top in drawn:
+                if row.ended_by is None:
+                    row.append(token, logprob, top)
+                    row.ended_by = self._end(row.tokens, sampling, ends)
+            if all(row.ended_by for row in rows) or position + 1 == sampling.max_tokens:
                 break
             self._positions += 1
             yield
             logits = reader.go_on(chosen)
-        rows = [
-            Completion(tuple(t), tuple(p), self._text(t, sampling), "stop" if reason else "length", version)
-            for t, p, reason in zip(tokens, logprobs, reasons, strict=True)
-        ]
-        return [rows[i : i + sampling.group_size] for i in range(0, len(rows), sampling.group_size)]
+        return rows
 
-    def _reason(self, tokens: list[int], sampling: SamplingConfig) -> str | None:
-        if tokens[-1] in self._ends:
-            return "stop"
+    def _completion(self, row: _Writing, sampling: SamplingConfig, version: int, top_logprobs: int) -> Completion:
+        text = self._decode(row.tokens[:-1] if row.ended_by == "token" else row.tokens)
+        text = text[: min((text.find(stop) for stop in sampling.stop if stop in text), default=len(text))]
+        reason = "stop" if row.ended_by else "length"
+        top = tuple(row.top_logprobs) if top_logprobs else ()
+        return Completion(tuple(row.tokens), tuple(row.logprobs), text, reason, version, top)
+
+    def _end(self, tokens: list[int], sampling: SamplingConfig, ends: set[int]) -> str | None:
+        """Return what has ended a completion, if anything has."""
+        if tokens[-1] in ends:
+            return "token"
         if sampling.stop and any(stop in self._decode(tokens) for stop in sampling.stop):
-            return "stop"
+            return "text"
         return None
-
-    def _text(self, tokens: list[int], sampling: SamplingConfig) -> str:
-        text = self._decode(tokens)
-        return text[: min((text.find(stop) for stop in sampling.stop if stop in text), default=len(text))]
 
     def _decode(self, tokens: list[int]) -> str:
         return self._tokenizer.decode(tokens, skip_special_tokens=True)
@@ -161,14 +227,26 @@ async def _step_by_step(work: Generator[None, None, Result]) -> Result:
 
 
 def _choose(
-    logits: Float[Tensor, "rows vocabulary"], sampling: SamplingConfig, generators: list[torch.Generator]
-) -> tuple[Int[Tensor, " rows"], Float[Tensor, " rows"]]:
-    """Draw the next token of every row, by inverting the cumulative distribution at one uniform number a row."""
+    logits: Float[Tensor, "rows vocabulary"],
+    logprobs: Float[Tensor, "rows vocabulary"],
+    sampling: SamplingConfig,
+    generators: Sequence[np.random.Generator],
+) -> Int[Tensor, " rows"]:
+    """Choose the next token of every row, with one uniform number a row."""
     if sampling.temperature == 0:
-        return logits.argmax(-1), torch.zeros(len(logits))
-    logprobs = (logits.double() / sampling.temperature).log_softmax(-1)
-    uniform = torch.cat([torch.rand(sampling.group_size, 1, generator=g, dtype=torch.float64) for g in generators])
-    cumulative = logprobs.exp().cumsum(-1)
-    chosen = torch.searchsorted(cumulative, uniform.to(logits.device) * cumulative[:, -1:])
-    chosen = chosen.clamp_(max=logits.shape[-1] - 1)
-    return chosen[:, 0], logprobs.gather(1, chosen)[:, 0].float()
+        return logits.argmax(-1)
+    numbers = np.concatenate([generator.random(sampling.group_size) for generator in generators])
+    return draw(logprobs, torch.from_numpy(numbers).to(logits.device))
+
+
+def _answer(
+    prompt: Sequence[int], query: PromptQuery, logprobs: Float[Tensor, "positions vocabulary"]
+) -> PromptLogprobs:
+    """Read the answer off the logprobs of all tokens at positions 1, 2, ..."""
+    tops = dict(enumerate(likeliest(logprobs, query.top_k), start=1))
+    by_token: dict[int, dict[int, float]] = {}
+    for position, row in enumerate(logprobs, start=1):
+        targets = query.targets[position - 1] if query.targets else ()
+        tokens = [prompt[position], *(token for token in targets if token != -1)]
+        by_token[position] = dict(zip(tokens, row[tokens].tolist(), strict=True))
+    return answer(prompt, query, by_token, tops)

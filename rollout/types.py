@@ -7,6 +7,9 @@ from typing import Literal, Protocol
 from lora.types import Adapter
 from rollout.config import SamplingConfig
 
+TopLogprobs = tuple[tuple[int, float], ...]
+"""The likeliest tokens at one place and their logprobs in nats, the likeliest first."""
+
 
 @dataclass(frozen=True, slots=True)
 class Completion:
@@ -16,12 +19,49 @@ class Completion:
     """
 
     token_ids: tuple[int, ...]
-    """The tokens, with the end-of-sequence one if the model wrote one."""
+    """The tokens, with the one or those that ended it: the end of sequence, a stop token, or a stop text's."""
     logprobs: tuple[float, ...]
-    """Each token's, in nats, under the policy and temperature that sampled it."""
+    """Each token's, in nats, under the policy and in the distribution that it was drawn from, which is after
+    temperature, `min_p`, `top_k` and `top_p`. Those of greedy sampling are at temperature 1."""
     text: str
+    """Without special tokens, and without what ended it."""
     finish_reason: Literal["stop", "length"]
     policy_version: int
+    top_logprobs: tuple[TopLogprobs, ...] = ()
+    """The likeliest tokens in each token's place, in the same distribution, where they were asked for; fewer of them
+    where it has fewer."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptQuery:
+    """A question about a prompt's tokens. The answer is at temperature 1, whatever is sampled behind the prompt.
+
+    Example: ``PromptQuery(top_k=3, targets=((5, -1), (6, 7)))`` for a prompt of three tokens.
+    """
+
+    top_k: int = 0
+    """The likeliest tokens of every position that is scored; 0 asks for none."""
+    last_n: int | None = None
+    """Only so many positions at the end are scored, by default all but the first; `targets` say their positions."""
+    targets: tuple[tuple[int, ...], ...] = ()
+    """Row i has the tokens that are scored at position i + 1, so there is one row less than tokens; -1 is no token, and
+    gives 0.0."""
+
+    def positions(self, length: int) -> range:
+        """Return the positions of a prompt of so many tokens that are scored; the first token follows nothing."""
+        return range(1 if self.last_n is None else max(1, length - self.last_n), length)
+
+
+@dataclass(frozen=True, slots=True)
+class PromptLogprobs:
+    """The answer about a prompt's tokens, in nats at temperature 1."""
+
+    logprobs: tuple[float | None, ...]
+    """Each token's; None for the first one, and where it was not asked for."""
+    top_logprobs: tuple[TopLogprobs, ...] = ()
+    """The likeliest tokens of each position, where they were asked for; empty where `logprobs` has None."""
+    target_logprobs: tuple[tuple[float, ...], ...] = ()
+    """The targets', in their layout."""
 
 
 class EngineDied(RuntimeError):
@@ -35,27 +75,54 @@ class Engine(Protocol):
     """Its name in messages."""
 
     async def sample(
-        self, prompts: Sequence[Sequence[int]], adapter: Adapter, sampling: SamplingConfig, *, seeds: Sequence[int]
+        self,
+        prompts: Sequence[Sequence[int]],
+        adapter: Adapter,
+        sampling: SamplingConfig,
+        *,
+        seeds: Sequence[int],
+        top_logprobs: int = 0,
     ) -> list[list[Completion]]:
         """Return `sampling.group_size` completions of each prompt, in the prompts' order.
 
-        Every prompt has a seed of its own, so that how prompts are spread over workers changes nothing. A call that is
-        cancelled stops sampling within a few tokens; others go on.
+        Every prompt has a seed of its own, of 64 bits, so that how prompts are spread over workers changes nothing; its
+        completions are drawn independently of each other. `top_logprobs` likeliest tokens come with each token. A call
+        that is cancelled stops sampling within a few tokens; others go on.
+
+        Raises:
+            ValueError: a prompt and `sampling.max_tokens` are longer than the model's context, or it has no such token.
         """
         ...
 
     async def stream(
-        self, prompts: Sequence[Sequence[int]], adapter: Adapter, sampling: SamplingConfig, *, seeds: Sequence[int]
+        self,
+        prompts: Sequence[Sequence[int]],
+        adapter: Adapter,
+        sampling: SamplingConfig,
+        *,
+        seeds: Sequence[int],
+        top_logprobs: int = 0,
     ) -> AsyncGenerator[tuple[int, list[Completion]]]:
         """Yield what `sample` returns, prompt by prompt as each is done: its index, and its completions.
 
         An engine that finishes all prompts at once need not say more than this.
         """
-        for index, completions in enumerate(await self.sample(prompts, adapter, sampling, seeds=seeds)):
+        groups = await self.sample(prompts, adapter, sampling, seeds=seeds, top_logprobs=top_logprobs)
+        for index, completions in enumerate(groups):
             yield index, completions
 
     async def score(self, sequences: Sequence[Sequence[int]], adapter: Adapter) -> list[list[float]]:
         """Return logprobs of every token of each sequence but the first, in nats, at temperature 1."""
+        ...
+
+    async def score_prompts(
+        self, prompts: Sequence[Sequence[int]], adapter: Adapter, queries: Sequence[PromptQuery]
+    ) -> list[PromptLogprobs]:
+        """Return the answer to each prompt's query, in the prompts' order.
+
+        Raises:
+            ValueError: a prompt is longer than the model's context, or a query is none of its prompt.
+        """
         ...
 
     def progress(self) -> int:

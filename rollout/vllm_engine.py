@@ -18,10 +18,14 @@ from lora.files import unpack
 from lora.types import Adapter
 from rollout.adapter_cache import AdapterCache
 from rollout.config import RolloutConfig, SamplingConfig
+from rollout.limits import Limits
 from rollout.policy_queue import OldestPolicyQueue
 from rollout.shm_dir import SharedMemoryDir
-from rollout.types import Completion, Engine, EngineDied
-from rollout.vllm_start import MEMORY_HINT, engine_args, on_cpu, reason, start_vllm
+from rollout.stop_tokens import stop_tokens
+from rollout.types import Completion, Engine, EngineDied, PromptLogprobs, PromptQuery
+from rollout.vllm_requests import completions, sampling_params
+from rollout.vllm_scores import Scores
+from rollout.vllm_start import MEMORY_HINT, engine_args, on_cpu, reason, refusal, start_vllm
 
 
 @dataclass(slots=True)
@@ -46,6 +50,8 @@ class VllmEngine(Engine):
         self, model: str, model_config: ModelConfig, lora: LoraConfig, config: RolloutConfig, seed: int
     ) -> None:
         self._engine = start_vllm(engine_args(model, model_config, lora, config, seed))
+        self._limits = Limits(model_config.max_length, self._engine.model_config.get_vocab_size())
+        self._special: dict[str, int] = self._engine.get_tokenizer().get_added_vocab()
         self._home = SharedMemoryDir()
         self._adapters = AdapterCache(self._engine.remove_lora, self._home.path, keep=config.adapters_in_flight)
         self._adapts_head = lora.lm_head
@@ -58,18 +64,33 @@ class VllmEngine(Engine):
         self._thread.start()
 
     async def sample(
-        self, prompts: Sequence[Sequence[int]], adapter: Adapter, sampling: SamplingConfig, *, seeds: Sequence[int]
+        self,
+        prompts: Sequence[Sequence[int]],
+        adapter: Adapter,
+        sampling: SamplingConfig,
+        *,
+        seeds: Sequence[int],
+        top_logprobs: int = 0,
     ) -> list[list[Completion]]:
-        parameters = [_sampling_params(sampling, seed) for seed in seeds]
+        self._limits.check_sampling(prompts, sampling, top_logprobs)
+        stops = stop_tokens(sampling, self._special)
+        parameters = [sampling_params(sampling, seed, top_logprobs, stops) for seed in seeds]
         outputs = await self._submit(_Call([list(p) for p in prompts], parameters, adapter, samples=True))
-        return [[_completion(o, adapter.version) for o in output.outputs] for output in outputs]
+        return [completions(output, sampling, adapter.version, top_logprobs) for output in outputs]
 
     async def stream(
-        self, prompts: Sequence[Sequence[int]], adapter: Adapter, sampling: SamplingConfig, *, seeds: Sequence[int]
+        self,
+        prompts: Sequence[Sequence[int]],
+        adapter: Adapter,
+        sampling: SamplingConfig,
+        *,
+        seeds: Sequence[int],
+        top_logprobs: int = 0,
     ) -> AsyncGenerator[tuple[int, list[Completion]]]:
         async def sample_prompt(index: int) -> tuple[int, list[Completion]]:
-            (completions,) = await self.sample([prompts[index]], adapter, sampling, seeds=[seeds[index]])
-            return index, completions
+            prompt, seed = [prompts[index]], [seeds[index]]
+            (group,) = await self.sample(prompt, adapter, sampling, seeds=seed, top_logprobs=top_logprobs)
+            return index, group
 
         running = [asyncio.ensure_future(sample_prompt(index)) for index in range(len(prompts))]
         try:
@@ -81,35 +102,17 @@ class VllmEngine(Engine):
             await asyncio.gather(*running, return_exceptions=True)
 
     async def score(self, sequences: Sequence[Sequence[int]], adapter: Adapter) -> list[list[float]]:
-        from vllm import SamplingParams
+        answers = await self.score_prompts(sequences, adapter, [PromptQuery()] * len(sequences))
+        return [[logprob for logprob in answer.logprobs[1:] if logprob is not None] for answer in answers]
 
-        if self._adapts_head or "lm_head" in unpack(adapter.payload)[1].targets:
-            return await self._score_next_tokens(sequences, adapter)
-        parameters = [SamplingParams(max_tokens=1, temperature=0, prompt_logprobs=0) for _ in sequences]
-        outputs = await self._submit(_Call([list(s) for s in sequences], parameters, adapter))
-        return [_prompt_logprobs(output) for output in outputs]
-
-    async def _score_next_tokens(self, sequences: Sequence[Sequence[int]], adapter: Adapter) -> list[list[float]]:
-        """Score each token as the sampler would: as the next one behind its beginning, in a request of its own.
-
-        vLLM 0.32 maps adapters of the output layer to the rows that it samples, so its prompt logprobs lack them: on a
-        GPU in all rows but the first few, on a CPU where a batch holds several adapters. In those first rows are the
-        adapters of whatever the batch samples, so where one of them adapts the head, all are scored like this.
-        """
-        from vllm import SamplingParams
-
-        # The longest beginning goes first: the others find most of theirs in the prefix cache then.
-        places = [(i, end) for i, sequence in enumerate(sequences) for end in range(len(sequence) - 1, 0, -1)]
-        prompts = [list(sequences[i][:end]) for i, end in places]
-        parameters = [
-            SamplingParams(max_tokens=1, temperature=0, logprob_token_ids=[sequences[i][end]], detokenize=False)
-            for i, end in places
-        ]
-        outputs = await self._submit(_Call(prompts, parameters, adapter))
-        scores = [[0.0] * (len(sequence) - 1) for sequence in sequences]
-        for (i, end), output in zip(places, outputs, strict=True):
-            scores[i][end - 1] = output.outputs[0].logprobs[0][sequences[i][end]].logprob
-        return scores
+    async def score_prompts(
+        self, prompts: Sequence[Sequence[int]], adapter: Adapter, queries: Sequence[PromptQuery]
+    ) -> list[PromptLogprobs]:
+        self._limits.check_queries(prompts, queries)
+        one_by_one = self._adapts_head or "lm_head" in unpack(adapter.payload)[1].targets
+        scores = Scores.plan(prompts, queries, max_length=self._limits.max_length, one_by_one=one_by_one)
+        outputs = await self._submit(_Call(scores.beginnings(), scores.parameters(), adapter))
+        return scores.answers(outputs)
 
     def progress(self) -> int:
         return self._steps
@@ -179,7 +182,7 @@ class VllmEngine(Engine):
                 self._adapters.acquire(call.adapter)
         except Exception as error:  # a request that vLLM refuses fails its call, not the engine
             self._abort(call)
-            call.future.set_exception(error)
+            call.future.set_exception(refusal(error))
 
     def _deliver(self, output: Any) -> None:
         if not output.finished or output.request_id not in self._open:
@@ -212,34 +215,3 @@ class VllmEngine(Engine):
         for call in [*calls.values(), *waiting]:
             if not call.future.done():
                 call.future.set_exception(died)
-
-
-def _sampling_params(sampling: SamplingConfig, seed: int) -> Any:
-    from vllm import SamplingParams
-    from vllm.sampling_params import RequestOutputKind
-
-    greedy = sampling.temperature == 0
-    return SamplingParams(
-        n=sampling.group_size,
-        temperature=sampling.temperature,
-        max_tokens=sampling.max_tokens,
-        stop=list(sampling.stop),
-        seed=None if greedy else seed % 2**62,
-        logprobs=None if greedy else 0,
-        output_kind=RequestOutputKind.FINAL_ONLY,
-    )
-
-
-def _completion(output: Any, version: int) -> Completion:
-    ids = tuple(output.token_ids)
-    if output.logprobs is None:  # greedy: the policy's only choice has probability 1
-        logprobs = (0.0,) * len(ids)
-    else:
-        logprobs = tuple(choices[token].logprob for token, choices in zip(ids, output.logprobs, strict=True))
-    assert output.finish_reason in ("stop", "length"), output.finish_reason
-    return Completion(ids, logprobs, output.text, output.finish_reason, version)
-
-
-def _prompt_logprobs(output: Any) -> list[float]:
-    tokens = output.prompt_token_ids[1:]
-    return [choices[token].logprob for token, choices in zip(tokens, output.prompt_logprobs[1:], strict=True)]

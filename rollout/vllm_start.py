@@ -35,6 +35,13 @@ def reason(error: Exception) -> str:
     return single_line(error, 400) or type(error).__name__
 
 
+def refusal(error: Exception) -> Exception:
+    """Return the error for the caller of a refused request: what vLLM calls a client's mistake is a ValueError here."""
+    from vllm.exceptions import VLLMClientError
+
+    return ValueError(reason(error)) if isinstance(error, VLLMClientError) else error
+
+
 def engine_args(model: str, model_config: ModelConfig, lora: LoraConfig, config: RolloutConfig, seed: int) -> Any:
     """Return vLLM's arguments; on a CPU, first put our operators in place of its own."""
     from vllm import EngineArgs
@@ -60,6 +67,7 @@ def engine_args(model: str, model_config: ModelConfig, lora: LoraConfig, config:
         max_num_seqs=config.max_concurrent,
         enable_prefix_caching=True,
         logprobs_mode="processed_logprobs",  # the distribution that was sampled from, its temperature included
+        max_logprobs=-1,  # as many of the likeliest tokens as a caller asks for
         tensor_parallel_size=config.tensor_parallel_size,
         # In a placement group, vLLM left to itself has Ray place a process for each GPU, in a bundle of its own: but
         # here the GPUs are in the actor's one bundle, and its own already.

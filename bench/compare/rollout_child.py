@@ -25,7 +25,7 @@ from lora.files import Description, pack
 from lora.load import load_adapted
 from lora.types import Adapter
 from rl.config import RunConfig, replaced
-from rollout import cpu_lora, cpu_ops, cpu_sampler, vllm_engine, vllm_start
+from rollout import cpu_lora, cpu_ops, cpu_sampler, vllm_engine, vllm_requests, vllm_start
 from rollout.types import Completion
 
 Job = dict[str, Any]
@@ -36,7 +36,9 @@ Turn = Callable[[int], int]
 def main() -> None:
     job: Job = json.loads(Path(sys.argv[1]).read_text())
     torch.set_num_threads(job["threads"])
-    config = RunConfig.model_validate(job["config"])
+    config = replaced(
+        RunConfig.model_validate(job["config"]), sampling={"ignore_eos": True}
+    )  # all write as many tokens
     if job["kind"] not in ("ours", "several"):
         for module in (cpu_lora, cpu_ops, cpu_sampler):
             module.install = lambda: None
@@ -50,8 +52,6 @@ def main() -> None:
 
 
 def _ours(job: Job, config: RunConfig) -> Turn:
-    patched = vllm_engine._sampling_params
-    vllm_engine._sampling_params = lambda sampling, seed: _endless(patched(sampling, seed))
     rollout = replaced(config.rollout, adapters_in_flight=max(2, job["adapters"]))
     engine = vllm_engine.VllmEngine(job["model"], config.model, config.lora, rollout, seed=0)
     adapters = policies(config, job["adapters"])
@@ -77,7 +77,7 @@ def _raw(job: Job, config: RunConfig) -> Turn:
 
     def sample(seed: int) -> int:
         for index, prompt in enumerate(job["prompts"]):
-            parameters = _endless(vllm_engine._sampling_params(config.sampling, seed * 1000 + index * 100))
+            parameters = vllm_requests.sampling_params(config.sampling, seed * 1000 + index * 100, 0, [])
             if job["kind"] == "bare":
                 parameters.seed = parameters.logprobs = None
             engine.add_request(f"{seed}-{index}", {"prompt_token_ids": prompt}, parameters)
@@ -87,12 +87,6 @@ def _raw(job: Job, config: RunConfig) -> Turn:
         return tokens
 
     return sample
-
-
-def _endless(parameters: Any) -> Any:
-    """Every completion gets the same number of tokens."""
-    parameters.ignore_eos = True
-    return parameters
 
 
 def policies(config: RunConfig, count: int) -> list[Adapter]:

@@ -44,7 +44,11 @@ async def evaluate(
     evaluation = config.evaluate
     problems = sample_held_out(problems, evaluation.num_problems, config.seed)
     prompts = [encode(problem) for problem in problems]
-    sampling = replaced(config.sampling, group_size=evaluation.samples_per_problem, temperature=evaluation.temperature)
+    sampling = replaced(
+        config.sampling,
+        group_size=evaluation.samples_per_problem,
+        **evaluation.model_dump(include={"temperature", "top_p", "top_k", "min_p"}),
+    )
     seeds = evaluation_seeds(config, len(prompts))
     completions_P_G = await engine.sample(prompts, adapter, sampling, seeds=seeds)
     rewards_P_G = await grader.grade(

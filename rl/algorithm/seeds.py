@@ -1,10 +1,10 @@
 """Seeds of prompts, such that no two completions of a run draw from the same random stream.
 
-A prompt's seed stands for as many consecutive streams as the prompt has completions: vLLM adds a completion's index to
-it, and the torch engine draws all of them from the first. Streams are therefore counted. The run's seed says where they
-begin; training counts upwards from there, step by step and prompt by prompt, and evaluation downwards, the same at
-every evaluation. torch's generators on a CPU keep only the low 32 bits of a seed, so a run has `MAX_COMPLETIONS`
-(2^32) streams, and a configuration that may need more is refused.
+A prompt's seed stands for as many consecutive numbers as the prompt has completions, so that all of a run's numbers are
+different: the run's seed says where they begin; training counts upwards from there, step by step and prompt by prompt,
+and evaluation downwards, the same at every evaluation. Engines spread seeds over 64 bits (`rollout.seeds`). Counting
+keeps a run's numbers apart in their low 32 bits too, which are all that torch's own generators on a CPU keep, so a run
+has `MAX_COMPLETIONS` (2^32) of them, and a configuration that may need more is refused.
 """
 
 from random import Random
@@ -12,7 +12,7 @@ from random import Random
 from rl.config import RunConfig
 
 FIRST = 2**61
-"""Engines take seeds from 0 to 2^62. Half-way between them, neither direction can leave that range."""
+"""Numbers are from 0 to 2^62. Half-way between them, neither direction can leave that range."""
 
 
 def training_seeds(config: RunConfig, step: int) -> list[int]:

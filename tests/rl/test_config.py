@@ -38,6 +38,25 @@ def test_a_replaced_key_is_checked_also_inside_a_table() -> None:
         assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("sampling", "reason"),
+    [
+        ({"top_p": 0}, "top_p: Input should be greater than 0"),
+        ({"top_p": 1.01}, "top_p: Input should be less than or equal to 1"),
+        ({"top_p": float("nan")}, "top_p: Input should be a finite number"),
+        ({"top_k": -1}, "top_k: Input should be greater than or equal to 0"),
+        ({"min_p": 1}, "min_p: Input should be less than 1"),
+        ({"stop_token_ids": (-1,)}, "stop_token_ids.0: Input should be greater than or equal to 0"),
+        ({"stop": (5,)}, "stop.0: Input should be a valid string"),
+        ({"temperature": 0.001}, "a temperature below 0.01 overflows"),
+        ({"top_k": 1}, "sampling.top_k 1 makes a group's completions equal, so nothing is learned; use 0"),
+    ],
+)
+def test_what_cannot_be_sampled_is_refused(sampling: dict[str, object], reason: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(reason)):
+        replaced(RunConfig(), sampling=sampling)
+
+
 def test_no_configuration_is_copied_without_being_checked() -> None:
     files = [file for place in ("rl", "rollout", "rewards", "lora", "bench") for file in (ROOT / place).rglob("*.py")]
     assert len(files) > 100

@@ -1,5 +1,6 @@
 """The loop on real parts, in one process: it learns, and a run that was stopped ends as one that was not."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -79,6 +80,16 @@ async def test_the_loop_learns_at_rank_1_and_another_temperature(tmp_path: Path,
     assert all(abs(row["update/kl_sampler_learner"]) < 1e-6 for row in steps)
     assert all(row["update/clip_fraction"] == 0 for row in steps)
     assert all(row["policy/version_lag"] == 0 for row in steps)
+
+
+async def test_what_a_sampler_cuts_off_is_a_divergence_from_the_learner_and_no_other_policy(tmp_path: Path) -> None:
+    """The ratio of the learner's probability of a token to the one that it was drawn with is what was left to draw from."""
+    config = configuration(*SMALL, "sampling.top_p=0.7", "sampling.min_p=0.001", "evaluate.top_k=3")
+    directory = await run(config, tmp_path / "run", EagerGrader())
+    steps = [row for row in directory.metrics() if "update/kl_sampler_learner" in row]
+    assert all(0.001 < row["update/kl_sampler_learner"] <= 0.7 - 1 - math.log(0.7) for row in steps)
+    assert all(row["policy/sampler_difference"] < 1e-3 for row in steps if "policy/sampler_difference" in row)
+    assert any("policy/sampler_difference" in row for row in steps)
 
 
 @pytest.mark.parametrize("checkpoint_every", [1, 4])

@@ -1,9 +1,12 @@
 """Drawing tokens by one number a row: the right token for every number, and the right share of each token."""
 
+import math
+from typing import NamedTuple
+
 import pytest
 import torch
 
-from rollout.cpu_sampler import BLOCK, draw, uniform
+from rollout.cpu_sampler import BLOCK, draw, joined, truncate, uniform
 
 
 @pytest.mark.parametrize("size", [5, BLOCK, 3 * BLOCK, 1000])
@@ -41,3 +44,43 @@ def test_a_requests_own_generator_alone_decides_its_number() -> None:
 
     assert numbers(4, 0) == numbers(9, 7)
     assert len({*uniform(100, {}).tolist()}) > 90
+
+
+def test_only_rows_with_a_top_k_or_a_top_p_lose_tokens() -> None:
+    pytest.importorskip("vllm")
+    if torch.cuda.is_available():
+        pytest.skip("this is for vLLM's CPU build")
+    logits = torch.randn(4, 300)
+    logits[0, 5] = -200.0  # its probability rounds to 0
+    k, p = torch.tensor([300, 7, 300, 300], dtype=torch.int32), torch.tensor([1.0, 1.0, 0.5, 1.0])
+    kept = truncate(logits.clone(), k, p)
+    assert torch.equal(kept[[0, 3]], logits[[0, 3]])
+    assert (kept[1] > -math.inf).sum() == 7
+    above = logits[2].softmax(-1)[kept[2] > -math.inf].sum()
+    assert 0.5 <= above < 0.5 + logits[2].softmax(-1).max()
+    assert torch.equal(truncate(logits.clone(), None, None), logits)
+
+
+class Tensors(NamedTuple):
+    """vLLM's `LogprobsTensors`."""
+
+    logprob_token_ids: torch.Tensor
+    logprobs: torch.Tensor
+    selected_token_ranks: torch.Tensor
+
+
+def tensors(rows: int, width: int, first: int) -> Tensors:
+    numbers = first + torch.arange(rows * width).view(rows, width)
+    return Tensors(numbers.int(), -numbers.float(), torch.arange(rows))
+
+
+@pytest.mark.parametrize(("narrow", "wide"), [(2, 5), (5, 2), (3, 3)])
+def test_each_row_of_a_mixed_step_keeps_what_its_request_asked_for(narrow: int, wide: int) -> None:
+    by_id, likeliest = tensors(4, narrow, 100), tensors(4, wide, 500)
+    both = joined(by_id, likeliest, [1, 3])
+    for row in range(4):
+        ours = by_id if row in (1, 3) else likeliest
+        width = ours.logprobs.shape[1]
+        assert torch.equal(both.logprob_token_ids[row, :width], ours.logprob_token_ids[row])
+        assert torch.equal(both.logprobs[row, :width], ours.logprobs[row])
+        assert (both.logprobs[row, width:] == -math.inf).all()

@@ -27,7 +27,7 @@ from rollout.placement import ActorPlacement
 from rollout.pool import EnginePool
 from rollout.ray_errors import describe_death
 from rollout.torch_engine import TorchEngine
-from rollout.types import Completion, Engine, EngineDied
+from rollout.types import Completion, Engine, EngineDied, PromptLogprobs, PromptQuery
 
 SAMPLING = SamplingConfig(group_size=2, max_tokens=4)
 ADAPTER = Adapter("run", 3, b"")
@@ -47,7 +47,13 @@ class Mortal(Engine):
         self.closed = False
 
     async def stream(
-        self, prompts: Sequence[Sequence[int]], adapter: Adapter, sampling: SamplingConfig, *, seeds: Sequence[int]
+        self,
+        prompts: Sequence[Sequence[int]],
+        adapter: Adapter,
+        sampling: SamplingConfig,
+        *,
+        seeds: Sequence[int],
+        top_logprobs: int = 0,
     ) -> AsyncGenerator[tuple[int, list[Completion]]]:
         order = list(range(len(prompts)))
         random.Random(len(prompts)).shuffle(order)  # who is done first is nobody's business
@@ -62,6 +68,15 @@ class Mortal(Engine):
         if self.answers is not None and len(self.given) >= self.answers:
             raise EngineDied("it died")
         return [[-1.0] * (len(sequence) - 1) for sequence in sequences]
+
+    async def score_prompts(
+        self, prompts: Sequence[Sequence[int]], adapter: Adapter, queries: Sequence[PromptQuery]
+    ) -> list[PromptLogprobs]:
+        await asyncio.sleep(0)
+        if self.answers is not None and len(self.given) + len(prompts) > self.answers:
+            raise EngineDied("it died")
+        self.given += [prompt[0] for prompt in prompts]
+        return [PromptLogprobs((float(prompt[0]), query.top_k)) for prompt, query in zip(prompts, queries, strict=True)]
 
     def replicas(self) -> Sequence[Engine]:
         return [self]
@@ -113,6 +128,29 @@ async def test_any_pattern_of_deaths_and_restarts_loses_nothing(seed: int) -> No
         await ask(pool, 9)
     assert len([seed for engine in (*first, *later) for seed in engine.given]) == 27
     await pool.close()
+
+
+@pytest.mark.parametrize("deaths", [(None,), (0, None), (3, None), (0, 0, None), (None, 2, None)])
+async def test_prompts_are_scored_once_each_with_its_own_query_whoever_dies(deaths: tuple[int | None, ...]) -> None:
+    engines = [Mortal(answers) for answers in deaths]
+    pool = EnginePool(engines)
+    answers = await pool.score_prompts([[i, 7] for i in range(12)], ADAPTER, [PromptQuery(top_k=i) for i in range(12)])
+    assert answers == [PromptLogprobs((float(i), i)) for i in range(12)]
+    assert sorted(prompt for engine in engines for prompt in engine.given) == list(range(12))
+    assert pool.replicas() == [engine for engine in engines if engine.answers is None]
+    with pytest.raises(EngineDied):
+        await EnginePool([Mortal(0)]).score_prompts([[5]], ADAPTER, [PromptQuery()])
+    with pytest.raises(ValueError, match="2 prompts need as many queries, and there are 1"):
+        await pool.score_prompts([[5], [6]], ADAPTER, [PromptQuery()])
+
+
+async def test_calls_of_a_single_prompt_keep_every_worker_busy() -> None:
+    engines = [Mortal() for _ in range(3)]
+    pool = EnginePool(engines)
+    for seed in range(9):
+        await pool.sample([[1]], ADAPTER, SAMPLING, seeds=[seed])
+        await pool.score_prompts([[seed]], ADAPTER, [PromptQuery()])
+    assert [len(engine.given) for engine in engines] == [6, 6, 6]
 
 
 async def test_a_worker_is_let_in_before_it_serves_and_one_that_is_refused_ends_the_run() -> None:

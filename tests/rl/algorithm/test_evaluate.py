@@ -50,3 +50,22 @@ async def test_an_evaluation_asks_the_same_of_every_policy() -> None:
     assert sampling == SamplingConfig(group_size=3, max_tokens=5, stop=("!",), temperature=0.25)
     assert len(set(seeds)) == 3
     assert [call[3] for call in engine.calls] == [0, 9]
+
+
+async def test_an_evaluation_draws_from_what_its_own_settings_leave() -> None:
+    engine = ScriptedEngine(["no"])
+    config = RunConfig(
+        sampling=SamplingConfig(max_tokens=5, top_p=0.5, top_k=7, min_p=0.2, stop_token_ids=(4,), ignore_eos=True),
+        evaluate=EvaluateConfig(num_problems=1, temperature=0.6, top_p=0.9, top_k=20, min_p=0.05),
+    )
+    await evaluate(config, [problem()], Adapter("run", 0, b""), engine, SameTextGrader(), lambda _: [1])
+    assert engine.calls[0][1] == SamplingConfig(
+        group_size=1,
+        max_tokens=5,
+        temperature=0.6,
+        top_p=0.9,
+        top_k=20,
+        min_p=0.05,
+        stop_token_ids=(4,),
+        ignore_eos=True,
+    )

@@ -1,0 +1,59 @@
+"""Our words for a sampling request in vLLM's, and vLLM's answer in ours."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from rollout.config import SamplingConfig
+from rollout.seeds import vllm_seed
+from rollout.types import Completion, TopLogprobs
+
+WARMEST = 2.0
+"""The highest temperature that vLLM's `SamplingParams` accept."""
+
+
+def sampling_params(sampling: SamplingConfig, seed: int, top_logprobs: int, stop_token_ids: list[int]) -> Any:
+    """Return vLLM's parameters for one prompt."""
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    greedy = sampling.temperature == 0
+    parameters = SamplingParams(
+        n=1 if greedy else sampling.group_size,  # vLLM refuses to write the same several times
+        temperature=min(sampling.temperature, WARMEST),
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        min_p=sampling.min_p,
+        max_tokens=sampling.max_tokens,
+        stop=list(sampling.stop),
+        stop_token_ids=stop_token_ids,
+        ignore_eos=sampling.ignore_eos,
+        seed=None if greedy else vllm_seed(seed),
+        logprobs=top_logprobs,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+    parameters.temperature = sampling.temperature  # its sampler has no such bound
+    return parameters
+
+
+def completions(output: Any, sampling: SamplingConfig, version: int, top_logprobs: int) -> list[Completion]:
+    """Return one prompt's completions from vLLM's `RequestOutput`."""
+    written = [_completion(each, version, top_logprobs) for each in output.outputs]
+    return written * sampling.group_size if sampling.temperature == 0 else written
+
+
+def _completion(output: Any, version: int, top_logprobs: int) -> Completion:
+    ids = tuple(output.token_ids)
+    logprobs = tuple(choices[token].logprob for token, choices in zip(ids, output.logprobs, strict=True))
+    top = tuple(likeliest(choices, top_logprobs) for choices in output.logprobs) if top_logprobs else ()
+    assert output.finish_reason in ("stop", "length"), output.finish_reason
+    return Completion(ids, logprobs, output.text, output.finish_reason, version, top)
+
+
+def likeliest(choices: Mapping[int, Any], count: int) -> TopLogprobs:
+    """Return the `count` likeliest of the tokens that vLLM names at one place; fewer where fewer can be drawn.
+
+    vLLM also names the token that is there, however unlikely it is.
+    """
+    pairs = [(token, choice.logprob) for token, choice in choices.items() if choice.logprob > -math.inf]
+    return tuple(sorted(pairs, key=lambda pair: -pair[1])[:count])
