@@ -9,18 +9,23 @@ from rollout.seeds import vllm_seed
 from rollout.types import Completion, TopLogprobs
 
 WARMEST = 2.0
-"""The highest temperature that vLLM's `SamplingParams` accept."""
+"""The highest temperature that vLLM 0.32 accepts."""
 
 
 def sampling_params(sampling: SamplingConfig, seed: int, top_logprobs: int, stop_token_ids: list[int]) -> Any:
-    """Return vLLM's parameters for one prompt."""
+    """Return vLLM's parameters for one prompt. Raises ValueError for a temperature that vLLM refuses."""
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
+    if sampling.temperature > WARMEST:
+        raise ValueError(
+            f"vLLM samples at temperatures up to {WARMEST:g}, and this is {sampling.temperature:g}: lower it, or set "
+            'rollout.engine = "torch"'
+        )
     greedy = sampling.temperature == 0
-    parameters = SamplingParams(
+    return SamplingParams(
         n=1 if greedy else sampling.group_size,  # vLLM refuses to write the same several times
-        temperature=min(sampling.temperature, WARMEST),
+        temperature=sampling.temperature,
         top_p=sampling.top_p,
         top_k=sampling.top_k,
         min_p=sampling.min_p,
@@ -32,8 +37,6 @@ def sampling_params(sampling: SamplingConfig, seed: int, top_logprobs: int, stop
         logprobs=top_logprobs,
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
-    parameters.temperature = sampling.temperature  # its sampler has no such bound
-    return parameters
 
 
 def completions(output: Any, sampling: SamplingConfig, version: int, top_logprobs: int) -> list[Completion]:

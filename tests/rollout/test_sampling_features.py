@@ -149,7 +149,7 @@ def check_top(seen: tuple[tuple[int, float], ...], expected: dict[int, float], c
 @pytest.mark.parametrize(
     "settings",
     [
-        {}, {"temperature": 0.5}, {"temperature": 3.0}, {"top_k": 3}, {"top_p": 0.6}, {"min_p": 0.3},
+        {}, {"temperature": 0.5}, {"temperature": 2.0}, {"top_k": 3}, {"top_p": 0.6}, {"min_p": 0.3},
         {"temperature": 1.7, "top_k": 10, "top_p": 0.8, "min_p": 0.02}, {"top_k": 1000, "top_p": 0.95},
     ],
     ids=str,
@@ -342,7 +342,7 @@ UNLIKE: list[dict[str, Any]] = [
     {}, {"temperature": 0}, {"top_k": 3}, {"top_p": 0.7}, {"min_p": 0.2}, {"temperature": 0.5, "top": 2},
     {"top": 5}, {"temperature": 0, "top": 1}, {"max_tokens": 1, "top": 3}, {"max_tokens": 40},
     {"ignore_eos": True, "max_tokens": 30}, {"stop_token_ids": (7, 9)}, {"stop": ("1", "ab")},
-    {"temperature": 2.5, "top_k": 20, "top_p": 0.9, "min_p": 0.01, "top": 4}, {"group_size": 1},
+    {"temperature": 1.9, "top_k": 20, "top_p": 0.9, "min_p": 0.01, "top": 4}, {"group_size": 1},
 ]  # fmt: skip
 """With queries in between, calls that share steps of an engine."""
 
@@ -443,6 +443,15 @@ def test_a_query_that_is_none_of_its_prompt_is_refused_in_one_line(
     assert "\n" not in str(refused.value)
     with pytest.raises(ValueError, match="2 prompts need as many queries, and there are 1"):
         asyncio.run(engine.score_prompts([[5], [6]], adapter, [PromptQuery()]))
+
+
+def test_a_temperature_that_vllm_does_not_have_is_refused_there(
+    vllm: RayEngine, reference: TorchEngine, plain: Plain, adapter: Adapter
+) -> None:
+    with pytest.raises(ValueError, match="vLLM samples at temperatures up to 2, and this is 3: lower it"):
+        sample(vllm, adapter, temperature=3.0)
+    for prompt, group in zip(PROMPTS, sample(reference, adapter, temperature=3.0), strict=True):
+        check_drawn(plain, adapter, prompt, group[0], 0, {"temperature": 3.0})
 
 
 def test_what_vllm_itself_refuses_fails_its_call_alone(vllm: RayEngine, adapter: Adapter) -> None:
