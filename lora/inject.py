@@ -192,9 +192,14 @@ def _wrap(model: nn.Module, name: str, linear: nn.Linear, routing: Routing) -> L
     return wrapped
 
 
+def compute_experts_in_turn(model: nn.Module) -> None:
+    """Let a mixture's experts compute one after another, as adapted ones do, so that both give the same bits."""
+    if _experts(model):
+        cast(Any, model).set_experts_implementation("eager")
+
+
 def _wrap_experts(model: nn.Module, name: str, experts: nn.Module, routing: Routing) -> LoraExperts:
-    """Base and adapted experts must compute alike to the last bit: one expert after another."""
-    cast(Any, model).set_experts_implementation("eager")
+    compute_experts_in_turn(model)
     wrapped = LoraExperts(experts, routing)
     parent, _, leaf = name.rpartition(".")
     setattr(model.get_submodule(parent), leaf, wrapped)

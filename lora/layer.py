@@ -58,6 +58,11 @@ class LoraLinear(nn.Module):
             )
         return super().__getattr__(name)
 
+    @property
+    def is_used(self) -> bool:
+        """True if the running batch goes through an adapter of this layer."""
+        return any(str(slot) in self.slots for slot, _ in self.routing.route.segments)
+
     def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
         used = self.routing.used(self.slots, x.shape[:-1].numel())
         if not used:

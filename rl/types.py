@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lora.types import Adapter
@@ -42,6 +42,8 @@ class Row:
     """Index of the completion in the row that each target belongs to, from 0."""
     rollout_logprobs: Float[Tensor, " targets"]
     advantages: Float[Tensor, " targets"]
+    in_ratio: Bool[Tensor, " targets"] | None = None
+    """The targets that make a datum's ratio, in requests whose loss has one ratio a datum; None stands for all."""
 
 
 @dataclass(frozen=True, slots=True)

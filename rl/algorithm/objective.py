@@ -95,15 +95,16 @@ def _outside(ratio: PerToken, advantages: PerToken, low: float, high: float) -> 
 
 def _sequence_means(values: PerToken, sequence_ids: SequenceIds) -> PerToken:
     """Return for each token the mean of its sequence, with gradient."""
-    return _sequence_sums(values, sequence_ids) / _lengths(sequence_ids, like=values)
+    return sequence_sums(values, sequence_ids) / _lengths(sequence_ids, like=values)
 
 
 def _lengths(sequence_ids: SequenceIds, *, like: PerToken) -> PerToken:
     """Return for each token how many tokens its sequence has."""
-    return _sequence_sums(torch.ones_like(like), sequence_ids)
+    return sequence_sums(torch.ones_like(like), sequence_ids)
 
 
-def _sequence_sums(values: PerToken, sequence_ids: SequenceIds) -> PerToken:
+def sequence_sums(values: PerToken, sequence_ids: SequenceIds) -> PerToken:
+    """Return for each token the sum over its sequence, with gradient."""
     sums = values.new_zeros(int(sequence_ids.max()) + 1)
     return sums.index_add(0, sequence_ids, values)[sequence_ids]
 

@@ -14,7 +14,7 @@ from rl.algorithm.batch import split_indices
 from rl.learner.collectives import init_process_group
 from rl.learner.policy import AdamConfig, PolicySpec
 from rl.learner.policy_host import LearnerHost, LearnerSpec, Metrics, PolicyHost, PolicyUpdate, Under
-from rl.learner.shared_model import ForwardBackward
+from rl.learner.policy_loss import ForwardBackward
 from rl.types import LearnerDied
 from rollout.environment import torch_environment
 from rollout.placement import ActorPlacement, check_device
@@ -107,13 +107,19 @@ class RayHost(LearnerHost):
         return metrics[0]
 
     async def forward_backward(self, updates: Sequence[PolicyUpdate]) -> list[ForwardBackward]:
-        actors = self._started()
-        assignments = _assignments(updates, len(actors))
-        shards = _split(updates, assignments)
-        outputs: list[list[ForwardBackward]] = await self._all(
-            actor.forward_backward.remote(shard) for actor, shard in zip(actors, shards, strict=True)
-        )
-        return _merge(outputs, assignments)
+        return await self._divided(updates, lambda actor, shard: actor.forward_backward.remote(shard))
+
+    async def forward(self, updates: Sequence[PolicyUpdate]) -> list[ForwardBackward]:
+        return await self._divided(updates, lambda actor, shard: actor.forward.remote(shard))
+
+    async def hold_gradients(self, run: str) -> None:
+        await self._all(actor.hold_gradients.remote(run) for actor in self._started())
+
+    async def restore_gradients(self, run: str) -> None:
+        await self._all(actor.restore_gradients.remote(run) for actor in self._started())
+
+    async def gradients_pending(self, run: str) -> bool:
+        return await self._first(lambda actor: actor.gradients_pending.remote(run))
 
     async def optim_step(self, run: str, adam: AdamConfig) -> Metrics:
         return (await self._all(actor.optim_step.remote(run, adam) for actor in self._started()))[0]
@@ -170,6 +176,18 @@ class RayHost(LearnerHost):
         if not self._actors:
             raise LearnerDied("the learner died, and has not been started again")
         return self._actors
+
+    async def _divided(
+        self,
+        updates: Sequence[PolicyUpdate],
+        ask: Callable[[Any, Sequence[PolicyUpdate]], Awaitable[list[ForwardBackward]]],
+    ) -> list[ForwardBackward]:
+        """Ask each learner for its share of the updates' rows; return the outcomes in the rows' order."""
+        actors = self._started()
+        assignments = _assignments(updates, len(actors))
+        shards = _split(updates, assignments)
+        outputs = await self._all(ask(actor, shard) for actor, shard in zip(actors, shards, strict=True))
+        return _merge(outputs, assignments)
 
     async def _first(self, ask: Callable[[Any], Awaitable[T]]) -> T:
         return (await self._all([ask(self._started()[0])]))[0]

@@ -17,7 +17,7 @@ from typing import Any, Self, cast
 from torch import nn
 
 from lora.experts import active_experts, is_experts
-from rl.learner.forward import CHUNK
+from rl.learner.output_layer import CHUNK
 
 DTYPE_BYTES = {"bfloat16": 2, "float32": 4}
 FLOAT32 = 4

@@ -1,40 +1,20 @@
 """One policy: the numbers that are trained, their optimizer, and how often they were moved."""
 
 import math
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from lora.config import LoraConfig
 from lora.files import Description, check_finite, pack
-from lora.packed import pack_tensors, unpack_tensors
 from lora.types import Adapter
 from rl.config import LearnerConfig
-
-
-@dataclass(frozen=True, slots=True)
-class AdamConfig:
-    """One step of AdamW (Loshchilov and Hutter, 2019); without weight decay it is Adam."""
-
-    lr: float
-    beta1: float = 0.9
-    beta2: float = 0.95
-    eps: float = 1e-8
-    weight_decay: float = 0.0
-    """Share of a parameter, times `lr`, that each step takes away."""
-    max_grad_norm: float = 0.0
-    """The gradient is scaled down to at most this norm; 0 leaves it as it is."""
-
-    @classmethod
-    def of(cls, config: LearnerConfig, lr_scale: float = 1.0) -> Self:
-        """Return a run's own settings, at `lr_scale` times its learning rate."""
-        return cls(
-            config.lr * lr_scale, config.beta1, config.beta2, config.eps, max_grad_norm=config.max_grad_norm or 0.0
-        )
+from rl.learner.adam import AdamConfig
+from rl.learner.policy_state import ADAM, StateFacts, pack_state, unpack_state
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +65,14 @@ class SpoiltWeights(RuntimeError):
     """A policy holds numbers that are not finite."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Gradients:
+    """Gradients as they were, a copy."""
+
+    tensors: Sequence[Tensor | None]
+    finite_loss: bool
+
+
 class Policy:
     """One policy's trained numbers, its optimizer, and the count of its steps."""
 
@@ -103,6 +91,7 @@ class Policy:
         self._finite_loss = True
         self._spent = False
         """The optimizer has used the gradients, which stay readable until the next ones come."""
+        self._held: _Gradients | None = None
 
     @contextmanager
     def adding_gradients(self) -> Generator[None]:
@@ -123,6 +112,25 @@ class Policy:
     def count_loss(self, loss: float) -> None:
         """Note the loss whose gradients were added: after one that is not finite, the next step is not taken."""
         self._finite_loss = self._finite_loss and math.isfinite(loss)
+
+    @property
+    def gradients_pending(self) -> bool:
+        """True if gradients were added since the last step."""
+        return not self._spent and any(parameter.grad is not None for parameter in self.parameters)
+
+    def hold_gradients(self) -> None:
+        """Keep a copy of the gradients added since the last step, until the next step or `restore_gradients`."""
+        if self._spent:
+            self.zero_grad()
+        copies = [None if parameter.grad is None else parameter.grad.clone() for parameter in self.parameters]
+        self._held = _Gradients(copies, self._finite_loss)
+
+    def restore_gradients(self) -> None:
+        """Go back to the gradients that `hold_gradients` kept."""
+        assert self._held is not None, f"{self.run} holds no gradients"
+        self.zero_grad()
+        self._set_gradients(self._held.tensors)
+        self._finite_loss, self._held = self._held.finite_loss, None
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
@@ -160,7 +168,7 @@ class Policy:
             self.version += 1
         elif finite:
             self._take_back(before)
-        self._spent = True
+        self._spent, self._held = True, None
         return {"update/grad_norm": norm, "update/nonfinite": float(not sound), "update/lr": adam.lr}
 
     def _fill_gradients(self) -> None:
@@ -193,21 +201,28 @@ class Policy:
         tensors = dict(self.weights.tensors())
         for name, parameter in self.weights.tensors().items():
             for key, value in self.optimizer.state.get(parameter, {}).items():
-                tensors[f"adam.{key}.{name}"] = value
-        return _pack_state(self.run, self.version, tensors)
+                tensors[f"{ADAM}{key}.{name}"] = value
+        return pack_state(StateFacts(self.run, self.version, self._description), tensors)
 
     def load_state(self, state: bytes) -> None:
-        """The inverse of `state`. Raises ValueError if it is damaged, another program's or another shape's."""
-        tensors, facts = unpack_tensors(state, "policy")
-        run, version = facts.get("run"), facts.get("version")
-        if not isinstance(run, str) or not isinstance(version, int):
-            raise ValueError("a policy's state does not say which run's and which version it is")
+        """Take up what `state` returned, of this policy or of another one of its shape, under this policy's name.
+
+        Raises:
+            ValueError: it is damaged, another program's, another shape's, or of another alpha.
+        """
+        facts, tensors = unpack_state(state)
+        if facts.description is not None and facts.description.alpha != self._description.alpha:
+            raise ValueError(
+                f"the state was trained with alpha {facts.description.alpha:g}, and this policy has "
+                f"{self._description.alpha:g}: set lora.alpha = {facts.description.alpha:g}"
+            )
         check_finite(tensors)
-        self.weights.load({n: t for n, t in tensors.items() if not n.startswith("adam.")})
-        self.run, self.version = run, version
+        self.weights.load({name: tensor for name, tensor in tensors.items() if not name.startswith(ADAM)})
+        self.version = facts.version
         self.zero_grad()
+        self._held = None
         for name, parameter in self.weights.tensors().items():
-            moments = {key: tensors.get(f"adam.{key}.{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
+            moments = {key: tensors.get(f"{ADAM}{key}.{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
             self.optimizer.state[parameter] = {
                 key: value.to(parameter.device if key != "step" else "cpu")
                 for key, value in moments.items()
@@ -233,14 +248,3 @@ class _Kept:
             parameter.copy_(before)
         self._optimizer.state.clear()
         self._optimizer.state.update(self._states)
-
-
-def first_state(run: str, tensors: Mapping[str, Tensor]) -> bytes:
-    """The state of a policy that was not trained yet and begins from an adapter's `tensors`."""
-    return _pack_state(run, 0, tensors)
-
-
-def _pack_state(run: str, version: int, tensors: Mapping[str, Tensor]) -> bytes:
-    header = {"run": run, "version": version}
-    detached = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    return pack_tensors(detached, "policy", header)

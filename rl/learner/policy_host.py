@@ -1,7 +1,8 @@
 """The learner: one base model and the policies that are trained on it, by name.
 
-`PolicyHost` is what computes. Where it does so is behind `LearnerHost`, whose transports are `LocalHost` here and
-`rl.cluster.ray_host.RayHost`, with one actor or several that divide each update's rows.
+`PolicyHost` is what computes. Where it does so is behind `LearnerHost`, whose transports are `LocalHost` here,
+`rl.learner.thread_host.ThreadHost`, and `rl.cluster.ray_host.RayHost`, with one actor or several that divide each
+update's rows.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,11 +12,13 @@ from typing import Literal, Protocol
 from lora.accounting import model_parameters
 from lora.config import LoraConfig, ModelConfig
 from lora.types import Adapter
+from rl.algorithm.summed_loss import SummedLoss
 from rl.config import LearnerConfig
 from rl.learner.collectives import ProcessGroup, SingleProcess
 from rl.learner.memory import Budget, resolve_checkpointing
 from rl.learner.policy import AdamConfig, Policy, PolicySpec
-from rl.learner.shared_model import ForwardBackward, PolicyBatch, SharedModel
+from rl.learner.policy_loss import ForwardBackward, PolicyBatch
+from rl.learner.shared_model import SharedModel
 from rl.types import TrainBatch
 
 Metrics = dict[str, float]
@@ -30,7 +33,9 @@ class PolicyUpdate:
     batch: TrainBatch
     lr_scale: float = 1.0
     settings: LearnerConfig | None = None
-    """Of the loss, where they are not the policy's own."""
+    """Of the objective, where they are not the policy's own."""
+    loss: SummedLoss | None = None
+    """In place of the policy's objective: a sum that nothing divides, at temperature 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,9 @@ class LearnerSpec:
     lora: LoraConfig = field(default_factory=LoraConfig)
     """The largest of the adapters."""
     budget: Budget = field(default_factory=Budget)
+    mix_policies: bool = True
+    """Let rows of several policies share a microbatch, which takes less time. Where they do not, a policy gets the
+    update that it would get alone to the last bit."""
 
 
 class PolicyHost:
@@ -60,6 +68,7 @@ class PolicyHost:
             tokens_per_microbatch=spec.learner.tokens_per_microbatch,
             gradient_checkpointing=self.checkpointing,
             group=group,
+            mix_policies=spec.mix_policies,
         )
         self.policies: dict[str, Policy] = {}
 
@@ -81,6 +90,22 @@ class PolicyHost:
         """Add each policy's gradients to those it has; nothing is added to any of them if this fails."""
         return self.model.forward_backward(self._batches(updates))
 
+    def forward(self, updates: Sequence[PolicyUpdate]) -> list[ForwardBackward]:
+        """Return what `forward_backward` would, to the bit, and add no gradient."""
+        return self.model.forward(self._batches(updates))
+
+    def hold_gradients(self, run: str) -> None:
+        """Keep a copy of the gradients added since a policy's last step, for a request that takes several calls."""
+        self.policies[run].hold_gradients()
+
+    def restore_gradients(self, run: str) -> None:
+        """Go back to the gradients that `hold_gradients` kept, where a later call of the request has failed."""
+        self.policies[run].restore_gradients()
+
+    def gradients_pending(self, run: str) -> bool:
+        """Return True if gradients were added since a policy's last step."""
+        return self.policies[run].gradients_pending
+
     def optim_step(self, run: str, adam: AdamConfig) -> Metrics:
         """Move a policy by the gradients that were added since its last step; return the metrics of that."""
         return self.model.optim_step(self.policies[run], adam)
@@ -98,20 +123,26 @@ class PolicyHost:
         return self.policies[run].state()
 
     def load_state(self, run: str, state: bytes) -> None:
-        """Bring back what `state` returned. Raises ValueError if it is damaged or of another shape."""
+        """Take up what `state` returned, for this policy or another of its shape, with moments or without.
+
+        Raises:
+            ValueError: it is damaged, or of another shape or alpha.
+        """
         self.policies[run].load_state(state)
 
     def facts(self, run: str) -> Mapping[str, int]:
-        """Return the numbers of trained and of all parameters, and whether gradient checkpointing is on."""
+        """Return numbers of trained and of all parameters and of tokens, and whether gradient checkpointing is on."""
         return {
             "trained_parameters": sum(parameter.numel() for parameter in self.policies[run].parameters),
             "model_parameters": model_parameters(self.model.model),
             "gradient_checkpointing": int(self.checkpointing),
+            "vocab_size": self.model.vocab_size,
         }
 
     def _batches(self, updates: Sequence[PolicyUpdate]) -> list[PolicyBatch]:
         return [
-            PolicyBatch(self.policies[update.run], update.batch, update.lr_scale, update.settings) for update in updates
+            PolicyBatch(self.policies[update.run], update.batch, update.lr_scale, update.settings, update.loss)
+            for update in updates
         ]
 
 
@@ -125,6 +156,14 @@ class LearnerHost(Protocol):
     async def update(self, updates: Sequence[PolicyUpdate]) -> list[Metrics]: ...
 
     async def forward_backward(self, updates: Sequence[PolicyUpdate]) -> list[ForwardBackward]: ...
+
+    async def forward(self, updates: Sequence[PolicyUpdate]) -> list[ForwardBackward]: ...
+
+    async def hold_gradients(self, run: str) -> None: ...
+
+    async def restore_gradients(self, run: str) -> None: ...
+
+    async def gradients_pending(self, run: str) -> bool: ...
 
     async def optim_step(self, run: str, adam: AdamConfig) -> Metrics: ...
 
@@ -163,6 +202,18 @@ class LocalHost(LearnerHost):
 
     async def forward_backward(self, updates: Sequence[PolicyUpdate]) -> list[ForwardBackward]:
         return self._host.forward_backward(updates)
+
+    async def forward(self, updates: Sequence[PolicyUpdate]) -> list[ForwardBackward]:
+        return self._host.forward(updates)
+
+    async def hold_gradients(self, run: str) -> None:
+        self._host.hold_gradients(run)
+
+    async def restore_gradients(self, run: str) -> None:
+        self._host.restore_gradients(run)
+
+    async def gradients_pending(self, run: str) -> bool:
+        return self._host.gradients_pending(run)
 
     async def optim_step(self, run: str, adam: AdamConfig) -> Metrics:
         return self._host.optim_step(run, adam)

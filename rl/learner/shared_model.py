@@ -1,13 +1,14 @@
 """One base model and the policies that are trained on it: one batch may carry rows of several of them.
 
 What the policies share is only read, so each gets the update that it would get alone: its rows see its adapter, its
-loss is divided by its own tokens, and gradients meet nowhere.
+loss is divided by its own tokens, and gradients meet nowhere. To the last bit it is that update only where policies do
+not mix (`mix_policies`): a product of matrices rounds a row's numbers by how many rows there are beside it.
 """
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
@@ -19,54 +20,24 @@ from lora.architecture import attends_only, in_one_line
 from lora.config import ModelConfig
 from lora.files import Description, unpack
 from lora.full import FullWeights
-from lora.inject import LoraLayers, check_adapted, eject, inject
+from lora.inject import LoraLayers, check_adapted, compute_experts_in_turn, eject, inject
 from lora.load import load_base
 from lora.types import Adapter
 from rl.algorithm.batch import unpack_rows
-from rl.algorithm.objective import OBJECTIVES, clipped, divisor
-from rl.config import LearnerConfig
 from rl.learner.collectives import ProcessGroup, SingleProcess
-from rl.learner.forward import Microbatch, check_head, microbatches, target_logprobs
+from rl.learner.forward import check_head, microbatches, target_logprobs
+from rl.learner.microbatch import Microbatch
 from rl.learner.microbatch_threads import Schedule, changes_itself, in_order, schedule
 from rl.learner.packed_attention import use_packed_attention
 from rl.learner.packing_check import check_rows, read_alone
 from rl.learner.policy import AdamConfig, Policy, PolicySpec
+from rl.learner.policy_loss import ForwardBackward, PolicyBatch, PolicyPart, Totals, differentiated, policy_part
 from rl.learner.recompute import recompute_blocks
 from rl.learner.sharding import shard_blocks
-from rl.types import Row, TrainBatch
+from rl.types import Row
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PolicyBatch:
-    """One policy's part of a joint update."""
-
-    policy: Policy
-    batch: TrainBatch
-    lr_scale: float = 1.0
-    settings: LearnerConfig | None = None
-    """Of the loss, where they are not the policy's own."""
-
-    @property
-    def loss(self) -> LearnerConfig:
-        return self.settings or self.policy.spec.learner
-
-    @property
-    def adam(self) -> AdamConfig:
-        return AdamConfig.of(self.policy.spec.learner, self.lr_scale)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ForwardBackward:
-    """The outcome of a forward and backward pass for one policy."""
-
-    metrics: dict[str, float]
-    logprobs: list[Float[Tensor, " targets"]]
-    """Of each row's targets under the policy, at its temperature, in the rows' order."""
-
-    @property
-    def skipped(self) -> bool:
-        """True where there was no row to learn from."""
-        return bool(self.metrics["update/skipped"])
+Compute = Callable[[Sequence[PolicyBatch], Microbatch], list[PolicyPart]]
+"""Compute a microbatch of the policies whose indices its segments have."""
 
 
 class SharedModel:
@@ -80,13 +51,20 @@ class SharedModel:
         tokens_per_microbatch: int = 4096,
         gradient_checkpointing: bool = False,
         group: ProcessGroup | None = None,
+        mix_policies: bool = True,
     ) -> None:
-        """Raises ValueError if there is no such model, or it would not be trained on right numbers."""
+        """Load the model. With `mix_policies` one microbatch may hold rows of several policies.
+
+        Raises:
+            ValueError: there is no such model, or it would not be trained on right numbers.
+        """
         self.config = model
         self.device = device
         self.dtype: torch.dtype = getattr(torch, model.dtype)
         self._tokens = tokens_per_microbatch
         self._group = group or SingleProcess()
+        # Parts of a sharded model are fetched together: all learners must differentiate the same blocks at a time.
+        self._mix_policies = mix_policies and not self._group.lockstep
         loaded: Any = load_base(model)
         if self._group.lockstep:
             shard_blocks(loaded, device)
@@ -97,6 +75,8 @@ class SharedModel:
         # Attention and what is around it keep nothing from one pass to the next; of other layers that is not known.
         one_device = device == "cpu" and not self._group.lockstep
         self._side_by_side = one_device and self.packs and not changes_itself(self.model)
+        if not mix_policies:  # an adapter on the experts would change how those compute that have none
+            compute_experts_in_turn(self.model)
         if gradient_checkpointing:
             recompute_blocks(self.model)
 
@@ -109,6 +89,12 @@ class SharedModel:
         check_head(self.model)
         check_rows(self.model, alone, self.device, packed=packs)
         return packs
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of tokens that the model knows: inputs and targets are below it."""
+        causal_lm: Any = self.model
+        return causal_lm.config.get_text_config().vocab_size
 
     def add(self, spec: PolicySpec) -> Policy:
         """Begin a policy. Raises ValueError if the model lacks a layer that it adapts."""
@@ -140,21 +126,21 @@ class SharedModel:
 
     def forward_backward(self, batches: Sequence[PolicyBatch]) -> list[ForwardBackward]:
         """Add the gradients of each policy's loss to those it has; nothing is added to any of them if this fails."""
-        active = [batch for batch in batches if self._group.max(len(batch.batch.rows))]
-        totals = [_Totals() for _ in active]
+        active = self._active(batches)
+        policies = list(dict.fromkeys(batch.policy for batch in active))
         with ExitStack() as stack:
-            for batch in active:
-                stack.enter_context(batch.policy.adding_gradients())
-            for gradient in self._gradients(active):
-                active[gradient.policy_index].policy.weights.accumulate(gradient.gradients)
-                totals[gradient.policy_index].add(gradient)
-            for batch, total in zip(active, totals, strict=True):
-                self._all_reduce(batch.policy, total)
-        outputs = [ForwardBackward({"update/skipped": 1.0}, []) for _ in batches]
-        for batch, total in zip(active, totals, strict=True):
+            for policy in policies:
+                stack.enter_context(policy.adding_gradients())
+            totals = self._totals(active, self._differentiate)
+            for policy in policies:
+                self._sum_gradients(policy)
+        for batch, total in totals.items():
             batch.policy.count_loss(total.values["loss"])
-            outputs[batches.index(batch)] = ForwardBackward(total.metrics(), self._by_row(batch.batch.rows, total))
-        return outputs
+        return self._outputs(batches, totals)
+
+    def forward(self, batches: Sequence[PolicyBatch]) -> list[ForwardBackward]:
+        """Return what `forward_backward` would, to the bit, and add no gradient."""
+        return self._outputs(batches, self._totals(self._active(batches), self._evaluate))
 
     def optim_step(self, policy: Policy, adam: AdamConfig) -> dict[str, float]:
         """Move a policy by the gradients it has, at all learners alike; return the metrics of that."""
@@ -183,22 +169,46 @@ class SharedModel:
         scores = logprobs.split([len(sequences[i]) - 1 for i in by_length])
         return [scores[by_length.index(i)].tolist() for i in range(len(sequences))]
 
-    def _gradients(self, active: Sequence[PolicyBatch]) -> Iterator["_PolicyGradient"]:
+    def _active(self, batches: Sequence[PolicyBatch]) -> list[PolicyBatch]:
+        """Return the batches that have rows, here or at another learner."""
+        return [batch for batch in batches if self._group.max(len(batch.batch.rows))]
+
+    def _totals(self, active: Sequence[PolicyBatch], compute: Compute) -> dict[PolicyBatch, Totals]:
+        """Compute all microbatches; return each batch's sums over all learners, and the logprobs of its rows here."""
+        totals = {batch: Totals() for batch in active}
+        for together in [active] if self._mix_policies else [[batch] for batch in active]:
+            for part in self._parts(together, compute):
+                if part.gradients:
+                    part.batch.policy.weights.accumulate(part.gradients)
+                totals[part.batch].add(part)
+        for total in totals.values():
+            total.values = self._group.sum_values(total.values)
+        return totals
+
+    def _outputs(self, batches: Sequence[PolicyBatch], totals: dict[PolicyBatch, Totals]) -> list[ForwardBackward]:
+        return [
+            ForwardBackward(total.metrics(), self._by_row(batch.batch.rows, total))
+            if (total := totals.get(batch)) is not None
+            else ForwardBackward.without_rows(batch)
+            for batch in batches
+        ]
+
+    def _parts(self, together: Sequence[PolicyBatch], compute: Compute) -> Iterator[PolicyPart]:
         """Yield the parts of all microbatches, in the microbatches' order."""
-        plan = self._schedule(active)
-        for parts in in_order(plan, partial(self._differentiate, active), self._microbatches(active, plan.tokens)):
+        plan = self._schedule(together)
+        for parts in in_order(plan, partial(compute, together), self._microbatches(together, plan.tokens)):
             yield from parts
 
     def _readable(self, rows: Sequence[Row]) -> Sequence[Row]:
         """Return the rows as the model may read them."""
         return rows if self.packs else unpack_rows(rows)
 
-    def _by_row(self, rows: Sequence[Row], total: "_Totals") -> list[Float[Tensor, " targets"]]:
+    def _by_row(self, rows: Sequence[Row], total: Totals) -> list[Float[Tensor, " targets"]]:
         """Return the logprobs of each row's targets. Microbatches have a policy's longest rows first."""
         readable = self._readable(rows)
         order = sorted(range(len(readable)), key=lambda i: -len(readable[i].token_ids))
         lengths = [len(readable[i].targets) for i in order]
-        logprobs = torch.cat([*total.logprobs, torch.zeros(0)])[: sum(lengths)]  # without those of padding rows
+        logprobs = torch.cat([*total.logprobs, torch.zeros(0)])
         by_readable = dict(zip(order, logprobs.split(lengths), strict=True)) if order else {}
         joined = torch.cat([by_readable[i] for i in range(len(readable))]) if order else logprobs
         return list(joined.split([len(row.targets) for row in rows]))
@@ -217,109 +227,40 @@ class SharedModel:
         parts = microbatches(rows, tokens, self.device, policy_indices)
         if self._group.lockstep and active:
             missing = self._group.max(len(parts)) - len(parts)
-            parts += microbatches([_padding_row()], 1, self.device) * missing
+            (padding,) = microbatches([_padding_row()], 1, self.device)
+            parts += [replace(padding, is_padding=True)] * missing
         return parts
 
-    def _differentiate(self, active: Sequence[PolicyBatch], microbatch: Microbatch) -> list["_PolicyGradient"]:
-        """Return what a microbatch adds to its policies. The divisor is a whole step's, so parts add up exactly.
+    def _differentiate(self, together: Sequence[PolicyBatch], microbatch: Microbatch) -> list[PolicyPart]:
+        """Return what a microbatch adds to its policies."""
+        return differentiated(self._forward(together, microbatch))
+
+    @torch.no_grad()
+    def _evaluate(self, together: Sequence[PolicyBatch], microbatch: Microbatch) -> list[PolicyPart]:
+        """Return the same without gradients."""
+        return self._forward(together, microbatch)
+
+    def _forward(self, together: Sequence[PolicyBatch], microbatch: Microbatch) -> list[PolicyPart]:
+        """Return the losses of a microbatch's policies.
 
         Several threads are in here at once: nothing that they share is changed.
         """
         temperatures = torch.ones_like(microbatch.advantages)
         for segment in microbatch.segments:
-            temperatures[segment.targets] = active[segment.policy_index].policy.spec.temperature
-        weights = [batch.policy.weights for batch in active]
-        logprobs, entropies = target_logprobs(self.model, microbatch, temperatures, weights, packed=self.packs)
-        losses: list[Tensor] = []
-        sums: list[Mapping[str, float]] = []
-        for segment in microbatch.segments:
-            loss, values = _loss(active[segment.policy_index], microbatch, segment.targets, logprobs, entropies)
-            losses.append(loss)
-            sums.append(values)
-        leaves = [active[segment.policy_index].policy.weights.leaves() for segment in microbatch.segments]
+            temperatures[segment.targets] = together[segment.policy_index].temperature
+        weights = [batch.policy.weights for batch in together]
+        scored = target_logprobs(self.model, microbatch, temperatures, weights, packed=self.packs)
         return [
-            _PolicyGradient(segment.policy_index, gradients, values, logprobs[segment.targets].detach().cpu())
-            for segment, gradients, values in zip(microbatch.segments, _gradients(losses, leaves), sums, strict=True)
+            policy_part(together[segment.policy_index], microbatch, segment.targets, *scored)
+            for segment in microbatch.segments
         ]
 
-    def _all_reduce(self, policy: Policy, total: "_Totals") -> None:
-        """Sum a policy's gradients and its totals over all learners."""
+    def _sum_gradients(self, policy: Policy) -> None:
+        """Sum a policy's gradients over all learners."""
         for parameter in policy.parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
         self._group.sum([parameter.grad for parameter in policy.parameters if parameter.grad is not None])
-        total.values = self._group.sum_values(total.values)
-
-
-@dataclass(frozen=True, slots=True)
-class _PolicyGradient:
-    """One microbatch's part of one policy's gradient."""
-
-    policy_index: int
-    gradients: Sequence[Tensor | None]
-    sums: Mapping[str, float]
-    logprobs: Float[Tensor, " targets"]
-
-
-@dataclass(slots=True)
-class _Totals:
-    """Sums over the tokens of a step that carry a signal, and every target's logprob in the microbatches' order."""
-
-    values: dict[str, float] = field(
-        default_factory=lambda: dict.fromkeys(("loss", "tokens", "kl", "entropy", "clipped"), 0.0)
-    )
-    logprobs: list[Tensor] = field(default_factory=list[Tensor])
-
-    def add(self, gradient: _PolicyGradient) -> None:
-        for name, value in gradient.sums.items():
-            self.values[name] += value
-        self.logprobs.append(gradient.logprobs)
-
-    def metrics(self) -> dict[str, float]:
-        tokens = max(1.0, self.values["tokens"])
-        return {
-            "update/loss": self.values["loss"],
-            "update/kl_sampler_learner": self.values["kl"] / tokens,
-            "update/entropy": self.values["entropy"] / tokens,
-            "update/clip_fraction": self.values["clipped"] / tokens,
-            "update/tokens": self.values["tokens"],
-            "update/skipped": 0.0,
-        }
-
-
-def _loss(
-    batch: PolicyBatch, microbatch: Microbatch, targets: slice, logprobs: Tensor, entropies: Tensor
-) -> tuple[Tensor, Mapping[str, float]]:
-    """Return a policy's part of the step's loss in a microbatch, and what `_Totals` is to add."""
-    log_ratio = logprobs[targets] - microbatch.rollout_logprobs[targets]
-    weights, sequences = microbatch.advantages[targets], microbatch.sequence_ids[targets]
-    config = batch.loss
-    loss = OBJECTIVES[config.objective](log_ratio, weights, sequences, config).sum() / divisor(batch.batch, config)
-    if not microbatch.advantages.any():  # weightless rows are not of the step
-        return loss, {}
-    with torch.no_grad():
-        outside = clipped(log_ratio, weights, sequences, config)
-        return loss, _sums(loss, log_ratio, entropies[targets], outside)
-
-
-def _sums(loss: Tensor, log_ratio: Tensor, entropies: Tensor, outside: Tensor) -> dict[str, float]:
-    """Return a microbatch's sums, by the names of `_Totals`."""
-    # k3 of Schulman (2020): unbiased for KL(rollout || policy) and never negative.
-    k3 = (log_ratio.exp() - 1 - log_ratio).sum()
-    parts = torch.stack([loss.float(), k3, entropies.sum(), outside.sum().float()]).tolist()
-    return dict(zip(("loss", "kl", "entropy", "clipped"), parts, strict=True)) | {"tokens": float(len(log_ratio))}
-
-
-def _gradients(losses: Sequence[Tensor], leaves: Sequence[Sequence[Tensor]]) -> Iterator[Sequence[Tensor | None]]:
-    """Yield the gradients of all losses by each policy's leaves; None where a leaf had no part in them.
-
-    They are returned and not added to `.grad`, because microbatches that are under way together would add theirs in
-    whichever order they end.
-    """
-    flat = [leaf for policy_leaves in leaves for leaf in policy_leaves]
-    gradients = iter(torch.autograd.grad(torch.stack(list(losses)).sum(), flat, allow_unused=True))
-    for policy_leaves in leaves:
-        yield [next(gradients) for _ in policy_leaves]
 
 
 def _padding_row() -> Row:

@@ -13,6 +13,7 @@ from rl.algorithm.advantage import advantages
 from rl.algorithm.batch import build_batch
 from rl.config import LearnerConfig
 from rl.learner import shared_model
+from rl.learner.adam import check_adam
 from rl.learner.policy import AdamConfig, PolicySpec
 from rl.learner.policy_host import LearnerSpec, PolicyHost, PolicyUpdate
 from rl.types import TrainBatch
@@ -144,3 +145,26 @@ def test_all_weights_are_the_models_own_again_when_their_policy_is_removed(tiny_
     made.add(PolicySpec("adapted", LoraConfig(rank=1), CONFIG, 1.0, 0))
     assert made.score("adapted", [[5, 6, 7, 8]], "policy") == [base]
     made.update([PolicyUpdate("adapted", batch(0))])
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"lr": -1e-4}, "learning_rate must be a number of at least 0, and is -0.0001"),
+        ({"lr": float("inf")}, "learning_rate"),
+        ({"lr": float("nan")}, "learning_rate"),
+        ({"beta1": 1.0}, "beta1 must be at least 0 and below 1, and is 1"),
+        ({"beta2": -0.1}, "beta2"),
+        ({"eps": 0.0}, "eps must be at least 1e-18, and is 0"),
+        ({"weight_decay": -1.0}, "weight_decay"),
+        ({"max_grad_norm": -1.0}, "grad_clip_norm"),
+    ],
+)
+def test_a_step_that_cannot_be_taken_is_refused(changes: dict[str, float], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        check_adam(replace(AdamConfig(lr=1e-4), **changes))
+
+
+@pytest.mark.parametrize("adam", [AdamConfig(lr=0.0), AdamConfig(lr=20.0, beta1=0.0, beta2=0.0, eps=1e4)])
+def test_unusual_steps_are_let_through(adam: AdamConfig) -> None:
+    check_adam(adam)
