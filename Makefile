@@ -13,7 +13,7 @@ export UV_TORCH_BACKEND ?= $(if $(filter gpu,$(EXTRA)),auto,cpu)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo tiny test test-fast bench bench-grader soak check docs format clean
+.PHONY: help setup demo tiny test test-fast bench bench-grader soak check docs proto format clean
 
 help: ## Show what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -54,6 +54,9 @@ check: setup ## Format, lint, types and import rules
 	$(BIN)/ruff check .
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
+
+proto: ## Write the messages of rankone serve anew from rl/serve/wire/tinker.proto (needs protoc)
+	protoc -Irl/serve/wire --python_out=rl/serve/wire --pyi_out=rl/serve/wire rl/serve/wire/tinker.proto
 
 docs: setup ## Write docs/configuration.md anew from the configuration classes
 	$(BIN)/python -m rl.cli.config_reference > docs/configuration.md

@@ -133,12 +133,14 @@ def write_peft(adapter: Adapter, directory: Path) -> Path:
 
 def write_files(adapter: Adapter, directory: Path) -> None:
     """Write the files of a PEFT directory, or the one of a policy of all weights, into a directory that is there."""
+    for name, content in peft_files(adapter).items():
+        write_atomic(directory / name, content)
+
+
+def peft_files(adapter: Adapter) -> dict[str, bytes]:
+    """Return the files of a PEFT directory, or the one of a policy of all weights, by their names."""
     config = _config(adapter)
-    if config is None:
-        write_atomic(directory / WHOLE, adapter.payload)
-    else:
-        write_atomic(directory / WEIGHTS, adapter.payload)
-        write_atomic(directory / CONFIG, config)
+    return {WHOLE: adapter.payload} if config is None else {WEIGHTS: adapter.payload, CONFIG: config}
 
 
 def _config(adapter: Adapter) -> bytes | None:

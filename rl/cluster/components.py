@@ -124,7 +124,7 @@ async def open_shared_components(
         learner_host = open_learner_host(first, adapter, reservation, budget)
         if workers:
             engines = open_workers(with_room(configs, at_once, disjoint_devices), reservation, adapter, admit)
-            host, engine = await _both(stack.enter_async_context(learner_host), stack.enter_async_context(engines))
+            host, engine = await both(stack.enter_async_context(learner_host), stack.enter_async_context(engines))
         else:
             host, engine = await stack.enter_async_context(learner_host), None
         joint_updates = JointUpdates(host)
@@ -156,7 +156,7 @@ def with_room(configs: Sequence[RunConfig], at_once: int, disjoint_devices: bool
     return replaced(configs[0], rollout={"adapters_in_flight": room})
 
 
-async def _both(host: Awaitable[LearnerHost], engine: Awaitable[Engine]) -> tuple[LearnerHost, Engine]:
+async def both(host: Awaitable[LearnerHost], engine: Awaitable[Engine]) -> tuple[LearnerHost, Engine]:
     """Start both at once, and wait for both, so that a failure of one does not leave the other half started."""
     results = await asyncio.gather(host, engine, return_exceptions=True)
     for result in results:

@@ -1,0 +1,70 @@
+"""The HTTP front: all endpoints, and how errors become statuses."""
+
+import time
+from collections.abc import Awaitable, Callable
+
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from prometheus_client import generate_latest
+
+from rl.serve.errors import Rejected
+from rl.serve.routes import futures, runs, sampling, start, training
+from rl.serve.service import Service
+
+ROUTERS = (start.router, training.router, sampling.router, futures.router, runs.router)
+WAITING = {"/api/v1/retrieve_future"}
+"""Endpoints that hold their callers, so that their time says nothing of the front."""
+
+
+def make_app(service: Service) -> FastAPI:
+    """Return the front of a server."""
+    app = FastAPI(title="rankone serve", summary="Train and sample adapters of one base model.", version="0.1.0")
+    app.state.service = service
+    app.state.users = {}
+    for router in ROUTERS:
+        app.include_router(router)
+    app.include_router(_openai_router())
+    app.add_api_route("/metrics", _metrics, methods=["GET"], include_in_schema=False)
+    app.add_exception_handler(Rejected, _on_rejected)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.middleware("http")(_timed)
+    return app
+
+
+def _openai_router() -> APIRouter:
+    """Return OpenAI's endpoints, whose types are vLLM's: loading them takes seconds."""
+    from rl.serve.openai.routes import router
+
+    return router
+
+
+async def _metrics(request: Request) -> Response:
+    service: Service = request.app.state.service
+    service.meter.queued.set(service.trainer.queue_length + len(service.futures))
+    return Response(generate_latest(service.meter.registry), media_type="text/plain; version=0.0.4")
+
+
+async def _timed(request: Request, handle: Callable[[Request], Awaitable[Response]]) -> Response:
+    begin = time.perf_counter()
+    response = await handle(request)
+    if request.url.path not in WAITING:
+        route = getattr(request.scope.get("route"), "path", "unknown")
+        service: Service = request.app.state.service
+        service.meter.latency.labels(route).observe(time.perf_counter() - begin)
+    return response
+
+
+async def _on_rejected(_: Request, error: Exception) -> Response:
+    assert isinstance(error, Rejected)
+    return JSONResponse({"detail": error.detail}, error.status, headers=error.headers)
+
+
+async def _on_invalid(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return JSONResponse({"detail": _explained(error)}, 422)
+
+
+def _explained(error: RequestValidationError) -> str:
+    lines = [f"{'.'.join(map(str, detail['loc'][1:]))}: {detail['msg']}" for detail in error.errors()]
+    return "; ".join(lines[:5])

@@ -1,0 +1,115 @@
+"""Saved weights: their files, and the rows that say of them. A row is there only while its files are."""
+
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from lora.files import CONFIG, WEIGHTS, peft_files
+from lora.types import Adapter
+from rl.serve.database import Checkpoint
+from rl.serve.registry import Registry, expiry, now
+from rl.serve.tinker_path import TinkerPath
+from rl.serve.weights import Files, WeightsStore, digest
+
+STATE = "state.safetensors"
+"""A policy's weights and Adam's moments in float32, beside the adapter as PEFT has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SaveOptions:
+    """What a client says of a save."""
+
+    ttl_seconds: int | None = None
+    overwrite: bool = False
+    user_metadata: dict[str, Any] | None = None
+
+
+class Checkpoints:
+    """Saved weights of all users. Every call blocks while files are read or written."""
+
+    def __init__(self, registry: Registry, store: WeightsStore) -> None:
+        self._registry = registry
+        self._store = store
+
+    def save(
+        self, user: str, path: TinkerPath, adapter: Adapter, state: bytes | None, options: SaveOptions
+    ) -> Checkpoint:
+        """Write weights; they are durable when this returns.
+
+        Raises:
+            ValueError: the name is taken, and is not to be overwritten.
+        """
+        files = peft_files(adapter) | ({} if state is None else {STATE: state})
+        row = self._row(user, path, files, options)
+        if not options.overwrite and (earlier := self._registry.checkpoint(user, path)) is not None:
+            raise ValueError(f"{path} is there already, of {earlier.created:%Y-%m-%d %H:%M}: choose another name")
+        self._store.save(row.location, files)
+        try:
+            replaced = self._registry.add_checkpoint(row, overwrite=options.overwrite)
+        except BaseException:
+            self._store.delete(row.location)
+            raise
+        if replaced is not None:
+            self._store.delete(replaced.location)
+        return row
+
+    def find(self, user: str, path: TinkerPath) -> Checkpoint:
+        """Return a user's checkpoint. Raises ValueError if there is none, or its time is over."""
+        row = self._registry.checkpoint(user, path)
+        if row is None:
+            raise ValueError(f"there are no weights {path}, or their time is over (ttl_seconds)")
+        return row
+
+    def state(self, row: Checkpoint) -> bytes:
+        """Return a training checkpoint's state. Raises ValueError for one of a sampler's, which has none."""
+        if row.kind != "weights":
+            raise ValueError(f"{path_of(row)} was saved for a sampler: load weights that save_state saved")
+        return self._store.load(row.location, STATE)
+
+    def payload(self, row: Checkpoint) -> bytes:
+        """Return the adapter of a checkpoint as a file."""
+        return self._store.load(row.location, WEIGHTS)
+
+    def file(self, row: Checkpoint, name: str) -> bytes:
+        """Return a PEFT file of a checkpoint. Raises FileNotFoundError if it has none of that name."""
+        if name not in (WEIGHTS, CONFIG):
+            raise FileNotFoundError(name)
+        return self._store.load(row.location, name)
+
+    def delete(self, user: str, path: TinkerPath) -> bool:
+        """Delete a user's checkpoint; return False if there is none."""
+        row = self._registry.remove_checkpoint(user, path)
+        if row is not None:
+            self._store.delete(row.location)
+        return row is not None
+
+    def delete_expired(self) -> int:
+        """Delete those whose time is over; return how many they were."""
+        rows = self._registry.remove_expired()
+        for row in rows:
+            self._store.delete(row.location)
+        return len(rows)
+
+    def _row(self, user: str, path: TinkerPath, files: Files, options: SaveOptions) -> Checkpoint:
+        created: datetime = now()
+        return Checkpoint(
+            run_id=path.run,
+            user=user,
+            kind=path.kind,
+            name=path.name,
+            created=created,
+            expires=expiry(options.ttl_seconds),
+            public=False,
+            size_bytes=sum(map(len, files.values())),
+            sha256=digest(files),
+            # A name of its own for every save: one that is overwritten stays whole until the new one is there.
+            location=f"{path.run.replace(':', '-')}/{path.kind}/{path.name}-{secrets.token_hex(4)}",
+            user_metadata=options.user_metadata,
+        )
+
+
+def path_of(row: Checkpoint) -> TinkerPath:
+    """Return a checkpoint's path."""
+    kinds: Any = row.kind
+    return TinkerPath(row.run_id, kinds, row.name)

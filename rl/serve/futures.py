@@ -1,0 +1,170 @@
+"""Answers that are worked on, by the id with which their clients ask for them, as often as they like."""
+
+import asyncio
+import itertools
+import logging
+import secrets
+import time
+from collections import defaultdict
+from collections.abc import Coroutine, Hashable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from rl.serve.errors import Rejected, ServerFault, explain
+from rl.types import LearnerDied
+from rollout.types import EngineDied
+
+log = logging.getLogger(__name__)
+
+JSON, PROTOBUF = "application/json", "application/x-protobuf"
+HOUR_S = 3600.0
+Category = Literal["user", "server", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A result as it goes over the wire."""
+
+    payload: bytes
+    content_type: str = JSON
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A refusal or a loss, with whose fault it is."""
+
+    error: str
+    category: Category
+
+
+@dataclass(slots=True)
+class _Future:
+    owner: str
+    task: "asyncio.Task[Answer | Failure]"
+    request_bytes: int
+    finished: float = 0.0
+    size: int = 0
+
+
+@dataclass(slots=True)
+class Pending:
+    """What of one user waits or is worked on."""
+
+    requests: int = 0
+    bytes: int = 0
+
+
+class Futures:
+    """Work under way and its results. A result stays for `keep_s` seconds after the work, or while there is room."""
+
+    def __init__(self, *, keep_s: float = HOUR_S, keep_bytes: int = 2**30) -> None:
+        self._keep_s = keep_s
+        self._keep_bytes = keep_bytes
+        self._kept_bytes = 0
+        self._boot = secrets.token_hex(6)
+        self._numbers = itertools.count(1)
+        self._futures: dict[str, _Future] = {}
+        self._by_key: dict[Hashable, str] = {}
+        self._keys: dict[str, Hashable] = {}
+        self._pending: defaultdict[str, Pending] = defaultdict(Pending)
+
+    def __len__(self) -> int:
+        return sum(pending.requests for pending in self._pending.values())
+
+    def pending(self, owner: str) -> Pending:
+        """Return what of a user waits or is worked on."""
+        return self._pending[owner]
+
+    def known(self, key: Hashable) -> str | None:
+        """Return the id of the work that was begun under this key, if there is some: a request that was sent again."""
+        return self._by_key.get(key)
+
+    def begin(
+        self, owner: str, work: Coroutine[Any, Any, Answer], key: Hashable = None, *, request_bytes: int = 0
+    ) -> str:
+        """Start the work, and return the id of its result."""
+        request_id = f"{self._boot}-{next(self._numbers)}"
+        task = asyncio.get_running_loop().create_task(_outcome(work))
+        future = self._futures[request_id] = _Future(owner, task, request_bytes)
+        self._count(future, 1)
+        task.add_done_callback(lambda _: self._finish(future))
+        if key is not None:
+            self._by_key[key], self._keys[request_id] = request_id, key
+        return request_id
+
+    async def wait(self, owner: str, request_id: str, seconds: float) -> Answer | Failure | None:
+        """Return the outcome, or None if it takes longer than `seconds`.
+
+        Work of an earlier start of the server, and work that is nobody's or somebody else's, has failed.
+        """
+        future = self._futures.get(request_id)
+        if future is None or future.owner != owner:
+            return self._missing(request_id)
+        done, _ = await asyncio.wait([future.task], timeout=seconds)
+        return future.task.result() if done else None
+
+    def cancel(self, owner: str, request_id: str) -> None:
+        """Stop work that its client no longer waits for."""
+        future = self._futures.get(request_id)
+        if future is not None and future.owner == owner:
+            future.task.cancel()
+
+    async def close(self) -> None:
+        """Stop all work."""
+        tasks = [future.task for future in self._futures.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _missing(self, request_id: str) -> Failure:
+        if request_id.startswith(f"{self._boot}-"):
+            return Failure(f"there is no request {request_id}, or its result was let go an hour after it was done", "user")
+        return Failure(
+            "the server was started anew since this request was sent, and what it had not saved is gone: create the "
+            "training client again from your last checkpoint",
+            "server",
+        )
+
+    def _count(self, future: _Future, sign: int) -> None:
+        pending = self._pending[future.owner]
+        pending.requests += sign
+        pending.bytes += sign * future.request_bytes
+
+    def _finish(self, future: _Future) -> None:
+        self._count(future, -1)
+        future.finished = time.monotonic()
+        if not future.task.cancelled() and isinstance(outcome := future.task.result(), Answer):
+            future.size = len(outcome.payload)
+        self._kept_bytes += future.size
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Forget what was done long ago, and the oldest results if they are too large together."""
+        limit = time.monotonic() - self._keep_s
+        for request_id, future in list(self._futures.items()):
+            if not future.finished:
+                continue
+            if future.finished > limit and self._kept_bytes <= self._keep_bytes:
+                break
+            self._kept_bytes -= future.size
+            del self._futures[request_id]
+            if (key := self._keys.pop(request_id, None)) is not None:
+                del self._by_key[key]
+
+
+async def _outcome(work: Coroutine[Any, Any, Answer]) -> Answer | Failure:
+    try:
+        return await work
+    except ValidationError as error:
+        return Failure(explain(error), "user")
+    except (ValueError, Rejected) as error:
+        return Failure(str(error), "user")
+    except (LearnerDied, EngineDied, ServerFault) as error:
+        return Failure(str(error), "server")
+    except asyncio.CancelledError:
+        return Failure("the request was cancelled", "user")
+    except Exception as error:
+        log.exception("a request failed")
+        return Failure(f"the server failed: {type(error).__name__}: {error}", "server")

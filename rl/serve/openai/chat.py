@@ -1,0 +1,128 @@
+"""Chat completions: messages to a prompt by the model's own template, and completions to messages with tool calls."""
+
+from typing import Any
+
+from vllm.entrypoints.generate.base.protocol import FunctionCall, ToolCall
+from vllm.entrypoints.openai.chat_completion.protocol import (
+    ChatCompletionLogProb,
+    ChatCompletionLogProbs,
+    ChatCompletionLogProbsContent,
+    ChatCompletionRequest,
+    ChatCompletionResponse,
+    ChatCompletionResponseChoice,
+    ChatMessage,
+)
+from vllm.entrypoints.serve.engine.protocol import UsageInfo
+
+from lora.messages import first_line
+from rl.serve.errors import Rejected
+from rl.serve.openai.asked import sampling_of
+from rl.serve.openai.draw import Drawn, draw
+from rl.serve.service import Service
+from rollout.types import Completion, TopLogprobs
+
+
+async def complete_chat(service: Service, user: str, request: ChatCompletionRequest) -> dict[str, Any]:
+    """Return the answer to a chat request, as JSON has it."""
+    prompt = chat_prompt(service.tokenizer, request)
+    most = request.max_completion_tokens or request.max_tokens
+    sampling = sampling_of(request, service.facts, prompt, max_tokens=most)
+    tops = request.top_logprobs or 0 if request.logprobs else 0
+    drawn = await draw(service, user, request.model, prompt, sampling, seed=request.seed, top_logprobs=tops)
+    choices = [_choice(service, request, index, completion) for index, completion in enumerate(drawn.completions)]
+    response = ChatCompletionResponse(model=request.model or service.facts.name, choices=choices, usage=usage_of(drawn))
+    content = response.model_dump(exclude_unset=False, exclude_none=True) | {"policy_version": drawn.policy_version}
+    return content | ({"prompt_token_ids": drawn.prompt} if request.return_token_ids else {})
+
+
+def chat_prompt(tokenizer: Any, request: ChatCompletionRequest) -> list[int]:
+    """Return the tokens of a chat. Raises Rejected if the template refuses it."""
+    tools = None if request.tools is None else [tool.model_dump(exclude_none=True) for tool in request.tools]
+    try:
+        return tokenizer.apply_chat_template(
+            _messages(request),
+            tools=tools,
+            add_generation_prompt=request.add_generation_prompt,
+            continue_final_message=request.continue_final_message,
+            chat_template=request.chat_template,
+            tokenize=True,
+            return_dict=False,
+            **(request.chat_template_kwargs or {}),
+        )
+    except Exception as error:  # templates are programs of the model's makers
+        raise Rejected(400, f"the model's chat template refused these messages: {first_line(error)}") from None
+
+
+def usage_of(drawn: Drawn) -> UsageInfo:
+    """Return the tokens of a request."""
+    prompt, sampled = len(drawn.prompt), drawn.sampled
+    return UsageInfo(prompt_tokens=prompt, completion_tokens=sampled, total_tokens=prompt + sampled)
+
+
+def _messages(request: ChatCompletionRequest) -> list[dict[str, Any]]:
+    messages: list[dict[str, Any]] = []
+    for message in request.messages:
+        fields: dict[str, Any] = dict(message)  # pyright: ignore[reportArgumentType, reportCallIssue]
+        content = fields.get("content")
+        if isinstance(content, list):
+            if any(part.get("type") != "text" for part in content):
+                raise Rejected(400, "a message has a part that is no text: this server reads text only")
+            fields["content"] = "".join(part["text"] for part in content)
+        if fields.get("tool_calls") is not None:
+            fields["tool_calls"] = [dict(call) for call in fields["tool_calls"]]
+        messages.append(fields)
+    return messages
+
+
+def _choice(
+    service: Service, request: ChatCompletionRequest, index: int, completion: Completion
+) -> ChatCompletionResponseChoice:
+    message, called = _message(service, request, completion.text)
+    return ChatCompletionResponseChoice(
+        index=index,
+        message=message,
+        logprobs=_logprobs(service.tokenizer, completion) if request.logprobs else None,
+        finish_reason="tool_calls" if called and completion.finish_reason == "stop" else completion.finish_reason,
+        token_ids=list(completion.token_ids) if request.return_token_ids else None,
+    )
+
+
+def _message(service: Service, request: ChatCompletionRequest, text: str) -> tuple[ChatMessage, bool]:
+    """Return the message of a text, and whether it calls tools. The configured parser of vLLM's finds the calls."""
+    if not request.tools or request.tool_choice == "none" or service.config.tool_parser is None:
+        return ChatMessage(role="assistant", content=text), False
+    parsed = tool_parser(service, request).extract_tool_calls(text, request)
+    if not parsed.tools_called:
+        return ChatMessage(role="assistant", content=text), False
+    calls = [
+        ToolCall(id=call.id, function=FunctionCall(name=call.function.name, arguments=call.function.arguments))
+        for call in parsed.tool_calls
+    ]
+    return ChatMessage(role="assistant", content=parsed.content, tool_calls=calls), True
+
+
+def tool_parser(service: Service, request: ChatCompletionRequest) -> Any:
+    """Return vLLM's parser of tool calls. Raises Rejected if the configuration names one that there is not."""
+    from vllm.tool_parsers import ToolParserManager
+
+    try:
+        return ToolParserManager.get_tool_parser(service.config.tool_parser)(service.tokenizer, request.tools)
+    except (KeyError, TypeError) as error:
+        raise Rejected(500, f"tool_parser {service.config.tool_parser!r} cannot be used: {first_line(error)}") from None
+
+
+def _logprobs(tokenizer: Any, completion: Completion) -> ChatCompletionLogProbs:
+    tops = completion.top_logprobs or ((),) * len(completion.token_ids)
+    rows = zip(completion.token_ids, completion.logprobs, tops, strict=True)
+    return ChatCompletionLogProbs(content=[_content(tokenizer, *row) for row in rows])
+
+
+def _content(tokenizer: Any, token: int, logprob: float, tops: TopLogprobs) -> ChatCompletionLogProbsContent:
+    def named(token_id: int, value: float) -> ChatCompletionLogProb:
+        text = tokenizer.decode([token_id])
+        return ChatCompletionLogProb(token=text, logprob=value, bytes=list(text.encode()))
+
+    one = named(token, logprob)
+    return ChatCompletionLogProbsContent(
+        token=one.token, logprob=one.logprob, bytes=one.bytes, top_logprobs=[named(*top) for top in tops]
+    )

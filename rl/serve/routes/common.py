@@ -1,0 +1,83 @@
+"""What all endpoints share: whose request it is, the server's parts, and bodies of bounded size."""
+
+from typing import Annotated, Any
+
+import zstandard
+from fastapi import Depends, Request, Response
+
+from rl.serve.errors import Rejected
+from rl.serve.futures import Answer
+from rl.serve.service import Service
+
+
+def service_of(request: Request) -> Service:
+    """Return the server's parts."""
+    return request.app.state.service
+
+
+def user_of(request: Request) -> str:
+    """Return whose key the request has. Raises Rejected if it has none that is known."""
+    key = request.headers.get("x-api-key") or request.headers.get("authorization", "").removeprefix("Bearer ")
+    user = known_user(request, key) if key else None
+    if user is None:
+        raise Rejected(401, "the key is not known here: send the server's tml-... key as X-API-Key or as Bearer token")
+    return user
+
+
+def known_user(request: Request, key: str) -> str | None:
+    """Return whose key it is. It is looked up once, because every request asks."""
+    users: dict[str, str] = request.app.state.users
+    if key not in users and (user := service_of(request).registry.user_of(key)) is not None:
+        users[key] = user
+    return users.get(key)
+
+
+ServiceOf = Annotated[Service, Depends(service_of)]
+User = Annotated[str, Depends(user_of)]
+
+
+async def read_body(request: Request, most_bytes: int) -> bytes:
+    """Return the body, unpacked. Raises Rejected if it is larger than allowed, or cannot be unpacked."""
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > most_bytes:
+            raise Rejected(413, f"the body is larger than {most_bytes} bytes (limits.body_bytes): send less at a time")
+        parts.append(part)
+    body = b"".join(parts)
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding == "identity":
+        return body
+    if encoding != "zstd":
+        raise Rejected(415, f"content-encoding {encoding!r} is not read here: send zstd or none")
+    return _unpacked(body, most_bytes)
+
+
+def require_room(service: Service, user: str, size: int) -> None:
+    """Raises Rejected if too much of the user's waits already; the SDK sends it again later."""
+    pending, limits = service.futures.pending(user), service.config.limits
+    full = pending.requests >= limits.queued_requests or pending.bytes + size > limits.queued_bytes
+    if service.meter.paused(user) or full:
+        raise Rejected(429, "too many requests of yours wait: send this one again later", **{"retry-after": "1"})
+
+
+def respond(answer: Answer) -> Response:
+    """Return an answer as HTTP has it."""
+    return Response(answer.payload, media_type=answer.content_type)
+
+
+def sent(request_id: str, model_id: str | None = None, **more: Any) -> dict[str, Any]:
+    """Return what a client needs in order to ask for the outcome of its request."""
+    return {"request_id": request_id, **({} if model_id is None else {"model_id": model_id}), **more}
+
+
+def _unpacked(body: bytes, most_bytes: int) -> bytes:
+    try:
+        with zstandard.ZstdDecompressor().stream_reader(body) as reader:
+            unpacked = reader.read(most_bytes + 1)
+    except zstandard.ZstdError:
+        raise Rejected(400, "the body is no zstd, as its content-encoding says") from None
+    if len(unpacked) > most_bytes:
+        raise Rejected(413, f"the body is larger than {most_bytes} bytes (limits.body_bytes): send less at a time")
+    return unpacked

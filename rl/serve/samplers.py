@@ -1,0 +1,198 @@
+"""What clients sample from: the base model, a snapshot of a model, or saved weights."""
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lora.types import Adapter
+from rl.serve.adapters import AdapterCache, AdapterSource, Snapshots
+from rl.serve.checkpoints import Checkpoints
+from rl.serve.database import Sampler
+from rl.serve.errors import Rejected
+from rl.serve.facts import ModelFacts
+from rl.serve.registry import Registry
+from rl.serve.tinker_path import parse_path
+from rl.serve.wire.bodies import Sample, SamplingParams
+from rollout.config import SamplingConfig
+from rollout.types import Completion, Engine, PromptLogprobs, PromptQuery
+
+SNAPSHOT = "snapshot:"
+"""Begins the path of weights that have no name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """The outcome of a request for samples."""
+
+    completions: list[Completion]
+    prompt: PromptLogprobs | None
+
+
+class Samplers:
+    """The sampling sessions of all users."""
+
+    def __init__(
+        self, engine: Engine, registry: Registry, checkpoints: Checkpoints, facts: ModelFacts, snapshots: Snapshots,
+        base: Adapter,
+    ) -> None:  # fmt: skip
+        self._engine = engine
+        self._registry = registry
+        self._checkpoints = checkpoints
+        self._facts = facts
+        self._snapshots = snapshots
+        self._base = base
+        self._cache = AdapterCache()
+        self._rows: dict[str, Sampler] = {}
+        self._sources: dict[str, AdapterSource] = {}
+        """Where each sampler's adapter is; one of the base model has none."""
+
+    async def create(
+        self, user: str, session_id: str, seq_id: int, base_model: str | None, model_path: str | None
+    ) -> str:
+        """Return the id of a new sampler of the base model or of saved weights. Raises ValueError if there are none."""
+        if model_path is None:
+            if base_model is None:
+                raise ValueError("a sampling session needs base_model or model_path")
+            self._facts.require(base_model)
+        row = Sampler(
+            id=sampler_id(session_id, seq_id),
+            user=user,
+            session_id=session_id,
+            base_model=self._facts.name,
+            model_path=model_path,
+        )
+        if model_path is not None:
+            self._sources[row.id] = await self._saved(user, model_path)
+        await self._remember(row)
+        return row.id
+
+    async def create_snapshot(self, user: str, session_id: str, seq_id: int, run: str, adapter: Adapter) -> str:
+        """Return the id of a new sampler of a policy as it is now."""
+        name = f"{sampler_id(session_id, seq_id).replace(':', '-')}"
+        row = Sampler(
+            id=sampler_id(session_id, seq_id),
+            user=user,
+            session_id=session_id,
+            base_model=self._facts.name,
+            model_path=f"{SNAPSHOT}{name}",
+        )
+        self._sources[row.id] = await asyncio.to_thread(self._snapshots.add, name, run, adapter)
+        await self._remember(row)
+        return row.id
+
+    async def get(self, user: str, sampler: str) -> Sampler:
+        """Return a user's sampler. Raises Rejected if there is none."""
+        row = self._rows.get(sampler) or await asyncio.to_thread(self._registry.sampler, user, sampler)
+        if row is None or row.user != user:
+            raise Rejected(404, f"there is no sampler {sampler[:200]!r}: make a sampling client anew")
+        return row
+
+    async def adapter(self, user: str, body: Sample) -> Adapter:
+        """Return the adapter that a request samples from. Raises ValueError or Rejected if it is gone."""
+        if body.sampling_session_id is None:
+            if body.model_path is None:
+                self._facts.require(body.base_model or "")
+                return self._base
+            return await self.read(await self._saved(user, body.model_path))
+        row = await self.get(user, body.sampling_session_id)
+        if row.model_path is None:
+            return self._base
+        if row.id not in self._sources:  # of an earlier start of the server
+            self._sources[row.id] = await self._saved(user, row.model_path)
+            self._rows[row.id] = row
+        return await self.read(self._sources[row.id])
+
+    async def sample(self, user: str, body: Sample) -> Sampled:
+        """Return completions, and of the prompt what was asked.
+
+        Raises:
+            ValueError: the request is none that can be served.
+        """
+        prompt = body.prompt.token_ids()
+        self._facts.check_prompt(prompt)
+        if body.prompt_alt_tokens_k:
+            raise ValueError("prompt_alt_tokens_k is not served: draw them as samples of one token")
+        sampling = sampling_config(body.sampling_params, body.num_samples, self._facts, prompt)
+        seed = body.sampling_params.seed
+        query = _prompt_query(body, prompt)
+        adapter = await self.adapter(user, body)
+        drawn = self._engine.sample(
+            [prompt], adapter, sampling, seeds=[secrets.randbits(63) if seed is None else seed],
+            top_logprobs=body.topk_sample_logprobs,
+        )  # fmt: skip
+        if query is None:
+            return Sampled((await drawn)[0], None)
+        (completions,), (scores,) = await asyncio.gather(drawn, self._engine.score_prompts([prompt], adapter, [query]))
+        return Sampled(completions, scores)
+
+    def snapshot(self, user: str, run: str, version: str) -> AdapterSource | None:
+        """Return where the weights are that a run saved for sampling after so many steps, without a name."""
+        for row in self._rows.values():
+            source = self._sources.get(row.id)
+            if row.user == user and source is not None and source.owner == run and str(source.version) == version:
+                return source
+        return None
+
+    def drop_session(self, session_id: str) -> None:
+        """Delete the snapshots of a session that ended."""
+        for row in [row for row in self._rows.values() if row.session_id == session_id]:
+            if row.model_path is not None and row.model_path.startswith(SNAPSHOT):
+                self._snapshots.drop(row.model_path.removeprefix(SNAPSHOT))
+                self._sources.pop(row.id, None)
+                del self._rows[row.id]
+
+    async def _remember(self, row: Sampler) -> None:
+        self._rows[row.id] = row
+        await asyncio.to_thread(self._registry.add, row)
+
+    async def read(self, source: AdapterSource) -> Adapter:
+        """Return an adapter. Raises ValueError if it is gone."""
+        try:
+            return await asyncio.to_thread(self._cache.get, source)
+        except OSError:
+            raise ValueError("the weights of this sampler are gone: save them again") from None
+
+    async def _saved(self, user: str, path: str) -> AdapterSource:
+        if path.startswith(SNAPSHOT):
+            raise Rejected(
+                404, "the weights of this sampler ended with an earlier start of the server, or with their session"
+            )
+        row = await asyncio.to_thread(self._checkpoints.find, user, parse_path(path))
+        return AdapterSource(f"saved-{row.location.replace('/', '-')}", 0, lambda: self._checkpoints.payload(row))
+
+
+def sampler_id(session_id: str, seq_id: int) -> str:
+    """Return the id of a session's sampler."""
+    return f"{session_id}:sample:{seq_id}"
+
+
+def sampling_config(params: SamplingParams, count: int, facts: ModelFacts, prompt: list[int]) -> SamplingConfig:
+    """Return the way in which completions are drawn. Raises ValueError if they cannot be drawn so."""
+    stop: Sequence[str | int] = (params.stop,) if isinstance(params.stop, str) else params.stop or ()
+    texts = tuple(part for part in stop if isinstance(part, str))
+    if not all(texts):
+        raise ValueError("stop holds an empty text, at which everything would end: leave it out")
+    return SamplingConfig(
+        group_size=count,
+        max_tokens=facts.max_tokens(prompt, params.max_tokens),
+        temperature=params.temperature,
+        top_k=max(0, params.top_k),
+        top_p=params.top_p,
+        min_p=params.min_p,
+        stop=texts,
+        stop_token_ids=tuple(part for part in stop if isinstance(part, int)),
+        ignore_eos=params.stop is not None and not stop,
+    )
+
+
+def _prompt_query(body: Sample, prompt: list[int]) -> PromptQuery | None:
+    """Return what is asked of the prompt, if anything is. Raises ValueError if it does not fit the prompt."""
+    last = body.prompt_logprobs_last_n
+    if last is not None and not (body.prompt_logprobs and 1 <= last < len(prompt)):
+        raise ValueError(f"prompt_logprobs_last_n must be 1 to {len(prompt) - 1} here, and needs prompt_logprobs")
+    if not body.prompt_logprobs and not body.topk_prompt_logprobs and body.target_prompt_logprobs is None:
+        return None
+    targets = body.target_prompt_logprobs
+    rows = () if targets is None else targets.rows(len(prompt) - 1, "target_prompt_logprobs")
+    return PromptQuery(top_k=body.topk_prompt_logprobs, last_n=last, targets=rows)

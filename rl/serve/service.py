@@ -1,0 +1,143 @@
+"""The server's parts together, as its routes use them."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lora.config import LoraConfig
+from lora.load import load_tokenizer
+from lora.types import Adapter
+from rl.config import LearnerConfig
+from rl.learner.policy import PolicySpec
+from rl.serve.adapters import Snapshots
+from rl.serve.backend import open_backend
+from rl.serve.checkpoints import Checkpoints
+from rl.serve.config import ServeConfig
+from rl.serve.database import open_database
+from rl.serve.facts import ModelFacts, read_facts
+from rl.serve.futures import Futures
+from rl.serve.liveness import ServedLiveness
+from rl.serve.meter import Meter
+from rl.serve.models import Models
+from rl.serve.operations import Operations
+from rl.serve.policies import Shelf
+from rl.serve.registry import Registry
+from rl.serve.samplers import Samplers
+from rl.serve.trainer import Trainer, TrainerLimits
+from rl.serve.weights import open_store
+from rollout.types import Engine
+
+HOUSEKEEPING_S = 20.0
+SESSION_DEAD_S = 3600.0
+"""Silence after which a session's snapshots are deleted; its client beats every 10 s."""
+
+
+@dataclass(slots=True)
+class Service:
+    """One server."""
+
+    config: ServeConfig
+    facts: ModelFacts
+    registry: Registry
+    checkpoints: Checkpoints
+    trainer: Trainer
+    models: Models
+    samplers: Samplers
+    operations: Operations
+    meter: Meter
+    liveness: ServedLiveness
+    engine: Engine
+    tokenizer: Any
+    futures: Futures = field(default_factory=Futures)
+    client_flags: dict[str, Any] = field(default_factory=dict[str, Any])
+    """Told to the SDK at its start; empty for its own defaults."""
+    heartbeats: dict[str, float] = field(default_factory=dict[str, float])
+    """When each session was heard of."""
+    started: float = field(default_factory=time.monotonic)
+
+    async def keep_house(self) -> None:
+        """Write down usage, and delete what is over, now and then."""
+        while True:
+            await asyncio.sleep(HOUSEKEEPING_S)
+            await asyncio.to_thread(self.write_down)
+            limit = time.monotonic() - SESSION_DEAD_S
+            for session_id in [session for session, heard in self.heartbeats.items() if heard < limit]:
+                self.end_session(session_id)
+
+    def write_down(self) -> None:
+        """Bring into the database what is counted in memory, and delete weights whose time is over."""
+        self.registry.count_tokens(self.meter.uncounted())
+        self.registry.touch({model.id: model.run.last_request for model in self.models.all()})
+        self.checkpoints.delete_expired()
+
+    def end_session(self, session_id: str) -> None:
+        """Let go of what a session alone had."""
+        self.heartbeats.pop(session_id, None)
+        self.samplers.drop_session(session_id)
+
+
+@contextlib.asynccontextmanager
+async def open_service(config: ServeConfig, out: Path) -> AsyncGenerator[Service]:
+    """Open a server's parts, ready to work; all of them are gone when the block ends, what is saved stays.
+
+    Raises:
+        ValueError: the model, the database or the directory cannot be used.
+    """
+    facts = await asyncio.to_thread(read_facts, config)
+    database = open_database(config.database or f"sqlite:///{out / 'serve.sqlite3'}")
+    registry = Registry(database)
+    checkpoints = Checkpoints(registry, open_store(config.weights or str(out / "weights")))
+    meter = Meter(config.limits.tokens_per_minute)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(database.dispose)
+        checks: list[ServedLiveness] = []
+
+        async def admit(engine: Engine) -> None:
+            for liveness in checks:
+                await liveness.check_restarted(engine)
+
+        backend = await stack.enter_async_context(open_backend(config, admit))
+        limits = TrainerLimits(config.tokens_per_part, config.resident_policies, config.kept_state_mib * 2**20)
+        trainer = Trainer(backend.host, Shelf(out / "shelf"), limits)
+        await stack.enter_async_context(_background(trainer.run()))
+        models = Models(
+            trainer, registry, checkpoints, facts, patience_s=config.patience, most_of_user=config.limits.models
+        )
+        base = await _base_adapter(trainer)
+        samplers = Samplers(backend.engine, registry, checkpoints, facts, Snapshots(out / "snapshots"), base)
+        liveness = ServedLiveness(backend.engine, trainer, config.liveness)
+        checks.append(liveness)
+        operations = Operations(models, samplers, trainer, checkpoints, facts, meter, liveness)
+        service = Service(
+            config, facts, registry, checkpoints, trainer, models, samplers, operations, meter, liveness, backend.engine,
+            load_tokenizer(config.model),
+        )  # fmt: skip
+        await stack.enter_async_context(_background(service.keep_house()))
+        stack.push_async_callback(service.futures.close)
+        yield service
+        await asyncio.to_thread(service.write_down)
+
+
+async def _base_adapter(trainer: Trainer) -> Adapter:
+    """Return an adapter that adds nothing, with which the base model is sampled."""
+    policy = await trainer.create(PolicySpec("base", LoraConfig(rank=1), LearnerConfig(), 1.0, 0))
+    adapter = await trainer.publish(policy)
+    await trainer.remove(policy)
+    return adapter
+
+
+@contextlib.asynccontextmanager
+async def _background(work: "asyncio.Future[None] | object") -> AsyncGenerator[None]:
+    task = asyncio.ensure_future(work)  # pyright: ignore[reportArgumentType]
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+

@@ -1,0 +1,1 @@
+"""Messages on the wire: what clients send, and what they are answered."""

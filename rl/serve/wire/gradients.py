@@ -1,0 +1,111 @@
+"""Forward and backward passes on the wire: a request's data, and what is answered."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from google.protobuf.message import DecodeError
+from torch import Tensor
+
+from rl.algorithm.datum import Datum
+from rl.serve.wire import tinker_pb2 as pb
+from rl.serve.wire.tensors import dense, from_proto
+
+MOST_DATUMS = 65_536
+PER_TOKEN_BOUNDS = ("clip_low_threshold", "clip_high_threshold")
+
+
+def read_request(body: bytes) -> pb.ForwardBackwardRequest:
+    """Read a request. Raises ValueError if it is no such message."""
+    message = pb.ForwardBackwardRequest()
+    try:
+        message.ParseFromString(body)
+    except (DecodeError, RecursionError):
+        raise ValueError("the body is no ForwardBackwardRequest in protobuf: use tinker 0.25 or newer") from None
+    return message
+
+
+def loss_config(message: pb.ForwardBackwardRequest) -> dict[str, float | str]:
+    """Return the settings of a request's loss, of whichever of the two maps the SDK filled."""
+    newer = {
+        key: value.text if value.HasField("text") else value.number
+        for key, value in message.loss_fn_config_v2.items()
+    }
+    return newer or dict(message.loss_fn_config)
+
+
+def read_datums(message: pb.ForwardBackwardRequest) -> list[Datum]:
+    """Return a request's data as its loss takes them.
+
+    Raises:
+        ValueError: something is missing, has another length than its input, or is no text.
+    """
+    if not message.data:
+        raise ValueError("the request has no data: send at least one Datum")
+    if len(message.data) > MOST_DATUMS:
+        raise ValueError(f"the request has {len(message.data)} datums: send at most {MOST_DATUMS} at a time")
+    return [_datum(datum, message.loss_fn, f"data[{i}]") for i, datum in enumerate(message.data)]
+
+
+def read_tokens(chunks: Sequence[pb.Chunk], name: str) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+    """Return the tokens of an input's chunks. Raises ValueError for one that is no text."""
+    for chunk in chunks:
+        if not chunk.HasField("encoded_text"):
+            kind = chunk.WhichOneof("chunk") or "unknown"
+            raise ValueError(f"{name} has a chunk of kind {kind}; this server reads encoded_text only")
+        if len(chunk.encoded_text.tokens) % 4:
+            raise ValueError(f"{name} has a chunk whose bytes are no whole number of int32 tokens")
+    return np.frombuffer(b"".join(chunk.encoded_text.tokens for chunk in chunks), np.int32)
+
+
+def write_output(logprobs: Sequence[Tensor], metrics: Mapping[str, float]) -> bytes:
+    """Write the answer: each datum's logprobs, in the shape of its targets, and sums over the request."""
+    output = pb.ForwardBackwardOutput(loss_fn_output_type="TorchLossReturn", metrics=dict(metrics))
+    for values in logprobs:
+        data = values.detach().to(torch.float32).contiguous().numpy()
+        offsets = np.array([0, data.nbytes], np.int64)
+        field = pb.BatchedTensor(
+            data=data.tobytes(), offsets=offsets.tobytes(), dtype=pb.DTYPE_FLOAT32, trailing_shape=data.shape[1:]
+        )
+        record = pb.ArrayRecord(type_tag="TorchLossReturn", num_datums=1)
+        record.fields["logprobs"].CopyFrom(field)
+        output.loss_fn_outputs.append(record)
+    return output.SerializeToString()
+
+
+def _datum(message: pb.Datum, loss: str, name: str) -> Datum:
+    tokens = torch.from_numpy(read_tokens(message.model_input, f"{name}.model_input").astype(np.int64))
+    inputs = {key: value for key, value in message.loss_fn_inputs.items()}
+    if not len(tokens):
+        raise ValueError(f"{name}.model_input has no tokens")
+    for key in PER_TOKEN_BOUNDS:
+        if key in inputs:
+            raise ValueError(f"{name}.loss_fn_inputs has {key}: send it in loss_fn_config, for all tokens alike")
+
+    def take(key: str) -> Tensor:
+        if key not in inputs:
+            raise ValueError(f"{name}.loss_fn_inputs has no {key!r}, which loss {loss!r} needs")
+        return dense(from_proto(inputs[key], f"{name}.{key}"), f"{name}.{key}", rows=len(tokens))
+
+    targets = _whole_numbers(take("target_tokens"), f"{name}.target_tokens")
+    if loss == "cross_entropy":
+        weights = take("weights").float() if "weights" in inputs else torch.ones(targets.shape)
+        return Datum(tokens, targets, _like(weights, targets, f"{name}.weights"), torch.zeros(targets.shape))
+    weights = _like(take("advantages").float(), targets, f"{name}.advantages")
+    rollout = _like(take("logprobs").float(), targets, f"{name}.logprobs")
+    mask = take("sequence_ratio_mask") != 0 if loss == "gspo" else None
+    return Datum(tokens, targets, weights, rollout, mask)
+
+
+def _whole_numbers(values: Tensor, name: str) -> Tensor:
+    if values.is_floating_point():
+        raise ValueError(f"{name} holds float32: send token ids as int64")
+    return values.long()
+
+
+def _like(values: Tensor, targets: Tensor, name: str) -> Tensor:
+    if values.shape != targets.shape:
+        raise ValueError(f"{name} has shape {list(values.shape)}, and target_tokens {list(targets.shape)}: send one each")
+    if not torch.isfinite(values).all():
+        raise ValueError(f"{name} holds a number that is infinite or NaN")
+    return values

@@ -1,0 +1,104 @@
+"""The endpoints of OpenAI's API through its own client."""
+
+import json
+from typing import Any
+
+import openai
+import pytest
+import requests
+import tinker
+from helpers.serving import Served
+from helpers.tinker_client import MODEL, TIMEOUT, lessons, step, trainer
+
+
+@pytest.fixture(scope="module")
+def client(served: Served) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{served.url}/v1", api_key=served.key, max_retries=0)
+
+
+def test_the_models_are_listed(client: openai.OpenAI, service: tinker.ServiceClient) -> None:
+    run = trainer(service, rank=1).get_info().model_id
+    names = {model.id for model in client.models.list()}
+    assert {"base", MODEL, f"{run}@latest"} <= names
+
+
+def test_a_chat_is_answered_with_logprobs_and_tokens(client: openai.OpenAI) -> None:
+    asked: dict[str, Any] = {"model": "base", "messages": [{"role": "user", "content": "2+2="}], "max_tokens": 5, "n": 3}
+    answer = client.chat.completions.create(**asked, seed=3, logprobs=True, top_logprobs=2, extra_body={"return_token_ids": True})
+    assert len(answer.choices) == 3
+    first = answer.choices[0]
+    assert first.logprobs is not None
+    assert first.logprobs.content is not None
+    assert len(first.logprobs.content) == len(first.token_ids)  # type: ignore[attr-defined]
+    assert all(len(part.top_logprobs) == 2 for part in first.logprobs.content)
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens == sum(len(choice.token_ids) for choice in answer.choices)  # type: ignore[attr-defined]
+    assert answer.prompt_token_ids  # type: ignore[attr-defined]
+    again = client.chat.completions.create(**asked, seed=3)
+    assert [choice.message.content for choice in again.choices] == [choice.message.content for choice in answer.choices]
+
+
+def test_a_streamed_chat_says_what_the_whole_one_says(client: openai.OpenAI) -> None:
+    asked: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "2+2="}], "max_tokens": 6, "seed": 5}
+    whole = client.chat.completions.create(**asked).choices[0]
+    parts = list(client.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True}))
+    text = "".join(part.choices[0].delta.content or "" for part in parts if part.choices)
+    assert text == whole.message.content
+    assert [part.choices[0].finish_reason for part in parts if part.choices][-1] == whole.finish_reason
+    assert parts[-1].usage is not None
+
+
+def test_texts_are_completed_and_stop(client: openai.OpenAI) -> None:
+    answer = client.completions.create(model="base", prompt=["1+1=", [5, 6, 7]], max_tokens=4, temperature=0.0, logprobs=1)  # type: ignore[arg-type]
+    assert [choice.index for choice in answer.choices] == [0, 1]
+    text = answer.choices[0].text
+    stopped = client.completions.create(model="base", prompt="1+1=", max_tokens=4, temperature=0.0, stop=text[1])
+    assert stopped.choices[0].text == text[:1]
+    assert stopped.choices[0].finish_reason == "stop"
+
+
+def test_a_run_is_sampled_as_it_is_now_and_as_it_was(client: openai.OpenAI, service: tinker.ServiceClient) -> None:
+    trained = trainer(service, rank=4, seed=1)
+    run = trained.get_info().model_id
+    trained.save_weights_and_get_sampling_client()
+    path = trained.save_weights_for_sampler("now").result(TIMEOUT).path
+
+    def text(model: str) -> tuple[str, int]:
+        answer = client.completions.create(model=model, prompt="2+3=", max_tokens=4, temperature=0.0)
+        return answer.choices[0].text, answer.policy_version  # type: ignore[attr-defined]
+
+    before = text(f"{run}@latest")
+    for _ in range(30):
+        step(trained, lessons(trained), lr=5e-3)
+    after = text(f"{run}@latest")
+    assert after[0].startswith("5")
+    assert (before[1], after[1]) == (0, 30)
+    assert text(f"{run}@0")[0] == before[0] == text(path)[0]
+    with pytest.raises(openai.NotFoundError, match="not saved for sampling"):
+        text(f"{run}@7")
+
+
+@pytest.mark.parametrize("more", [{"frequency_penalty": 1.0}, {"response_format": {"type": "json_object"}}, {"max_tokens": 5000}, {"model": "gpt-4"}])
+def test_what_is_not_served_is_refused_by_its_name(client: openai.OpenAI, more: dict[str, Any]) -> None:
+    asked: dict[str, Any] = {"model": "base", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 4, **more}
+    with pytest.raises((openai.BadRequestError, openai.NotFoundError)) as refused:
+        client.chat.completions.create(**asked)
+    assert any(word in str(refused.value) for word in ("not served", "context", "no model"))
+
+
+def test_a_key_that_is_not_known_is_refused(served: Served) -> None:
+    with pytest.raises(openai.AuthenticationError):
+        openai.OpenAI(base_url=f"{served.url}/v1", api_key="tml-no", max_retries=0).models.list()
+
+
+def test_tokens_in_and_tokens_out(served: Served) -> None:
+    body = {"token_ids": [3, 4, 5], "sampling_params": {"max_tokens": 6, "seed": 1, "logprobs": 1, "n": 2}, "model": "base"}
+    answer = requests.post(f"{served.url}/inference/v1/generate", json=body, headers={"Authorization": f"Bearer {served.key}"}, timeout=60)
+    answer.raise_for_status()
+    content = answer.json()
+    assert len(content["choices"]) == 2
+    for choice in content["choices"]:
+        assert [part["token_id"] for part in choice["logprobs"]["content"]] == choice["token_ids"]
+        assert all(part["logprob"] <= 0 for part in choice["logprobs"]["content"])
+    assert content["usage"]["prompt_tokens"] == 3
+    assert json.dumps(content)

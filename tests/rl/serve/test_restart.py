@@ -1,0 +1,64 @@
+"""A server that is killed and started again, and one whose learner dies: nothing that was saved is lost, and what is
+lost is told."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import tinker
+from helpers.serving import LOCAL, start, stop
+from helpers.tinker_client import MODEL, TIMEOUT, gap, lessons, logprobs, step, trainer
+from tinker import types
+
+
+def test_a_killed_server_knows_what_it_had_saved(out: Path) -> None:
+    served = start(out, *LOCAL)
+    service = served.client()
+    client = trainer(service, rank=2, seed=3)
+    step(client, lessons(client), lr=2e-3)
+    path = client.save_state("one").result(TIMEOUT).path
+    sampler_path = client.save_weights_for_sampler("one").result(TIMEOUT).path
+    expected = logprobs(client, lessons(client))
+    run = client.get_info().model_id
+    step(client, lessons(client), lr=2e-3)  # not saved
+    served.process.send_signal(signal.SIGKILL)
+    served.process.wait()
+
+    port = served.url.rpartition(":")[2]
+    again = start(out, *LOCAL, f"port={port}")
+    try:
+        assert (again.url, again.key) == (served.url, served.key)
+        with pytest.raises(tinker.RequestFailedError, match="one") as lost:
+            client.forward(lessons(client), "cross_entropy").result(TIMEOUT)
+        assert lost.value.category == types.RequestErrorCategory.Server
+        fresh = again.client()
+        loaded = fresh.create_training_client_from_state_with_optimizer(path)
+        assert gap(logprobs(loaded, lessons(loaded)), expected) == 0.0
+        runs = fresh.create_rest_client().list_training_runs().result(TIMEOUT).training_runs
+        assert run in {one.training_run_id for one in runs}
+        sampler = fresh.create_sampling_client(model_path=sampler_path)
+        assert sampler.compute_logprobs(types.ModelInput.from_ints([3, 4, 5])).result(TIMEOUT)[0] is None
+    finally:
+        assert stop(again) == 130
+
+
+def test_two_servers_do_not_share_a_directory(out: Path) -> None:
+    served = start(out, *LOCAL)
+    try:
+        with pytest.raises(AssertionError, match="ended with 2"):
+            start(out, *LOCAL)
+    finally:
+        stop(served)
+
+
+def test_the_key_is_for_its_owners_eyes(out: Path) -> None:
+    served = start(out, *LOCAL)
+    try:
+        assert (out / "api_key").stat().st_mode & 0o777 == 0o600
+        assert served.key.startswith("tml-")
+        assert os.stat(out / "serve.sqlite3").st_size > 0
+        assert served.key.encode() not in (out / "serve.sqlite3").read_bytes()
+        served.client().create_sampling_client(base_model=MODEL)
+    finally:
+        stop(served)
