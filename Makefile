@@ -55,8 +55,8 @@ check: setup ## Format, lint, types and import rules
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 
-proto: ## Write the messages of rankone serve anew from rl/serve/wire/tinker.proto (needs protoc)
-	protoc -Irl/serve/wire --python_out=rl/serve/wire --pyi_out=rl/serve/wire rl/serve/wire/tinker.proto
+proto: ## Write the messages of rankone serve anew from rl/wire/tinker.proto (needs protoc)
+	protoc -Irl/wire --python_out=rl/wire --pyi_out=rl/wire rl/wire/tinker.proto
 
 docs: setup ## Write docs/configuration.md anew from the configuration classes
 	$(BIN)/python -m rl.cli.config_reference > docs/configuration.md

@@ -328,6 +328,8 @@ class RunConfig(Strict):
     runtime: Literal["auto", "ray", "local"] = "auto"
     """`local` runs everything in this process: for tiny models, and for debugging. By default a run is on a Ray
     cluster, unless `rankone sft` has one learner and no use for a rollout engine."""
+    server: str | None = None
+    """URL of a `rankone serve` that trains and samples for this run; its key is read from `RANKONE_API_KEY`."""
     tensorboard: bool = True
     """Write TensorBoard's event files into the run's directory."""
     wandb: str | None = None
@@ -350,8 +352,8 @@ class RunConfig(Strict):
 
     @property
     def on_ray(self) -> bool:
-        """True if learner and rollout workers are actors; False if all is in this process."""
-        return self.runtime != "local"
+        """True if learner and rollout workers are actors of its own; False if they are in this process or a server's."""
+        return self.runtime != "local" and self.server is None
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:

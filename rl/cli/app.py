@@ -41,6 +41,7 @@ Set = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. lora.rank=4; repeatable."),
 ]
 Out = Annotated[Path | None, typer.Option(help="The run's directory; by default a new one below runs/.")]
+Server = Annotated[str | None, typer.Option(help="URL of a `rankone serve` that trains and samples for the run.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")]
 
 
@@ -51,22 +52,31 @@ class Which(StrEnum):
     LAST = "last"
 
 
+def on_server(server: str | None, override: list[str] | None) -> list[str]:
+    """Return the overrides, and that of the server if one is named."""
+    return [*(override or []), *([] if server is None else [f"server={server}"])]
+
+
 @app.command("train")
 @one_line_errors
-def train_command(config: Config, out: Out = None, resume: Resume = False, override: Set = None) -> None:
+def train_command(
+    config: Config, out: Out = None, resume: Resume = False, server: Server = None, override: Set = None
+) -> None:
     """Train an adapter by reinforcement learning."""
     from rl.cli.run_command import run_command
 
-    run_command("train", config, out, override or [], resume=resume)
+    run_command("train", config, out, on_server(server, override), resume=resume)
 
 
 @app.command("sft")
 @one_line_errors
-def sft_command(config: Config, out: Out = None, resume: Resume = False, override: Set = None) -> None:
+def sft_command(
+    config: Config, out: Out = None, resume: Resume = False, server: Server = None, override: Set = None
+) -> None:
     """Train an adapter on given completions: supervised fine-tuning."""
     from rl.cli.run_command import run_command
 
-    run_command("sft", config, out, override or [], resume=resume)
+    run_command("sft", config, out, on_server(server, override), resume=resume)
 
 
 @app.command("eval")

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -36,13 +36,12 @@ def shared_settings(config: RunConfig) -> str:
     return repr((config.on_ray, config.model, config.rollout, config.placement, sorted(learner.items())))
 
 
-@dataclass(slots=True)
-class SharedComponents:
-    """A learner and an engine for several runs."""
+@dataclass(slots=True, kw_only=True)
+class RunParts:
+    """A learner and an engine from which runs take their parts."""
 
     engine: Engine | None
     """None for runs of which no policy answers anything."""
-    joint_updates: JointUpdates
     disjoint_devices: bool
     policy_checkers: list[PolicyChecker] = field(default_factory=list[PolicyChecker])
     _graders: dict[str, GraderPool] = field(default_factory=dict[str, GraderPool])
@@ -67,14 +66,9 @@ class SharedComponents:
             finally:
                 self.policy_checkers.remove(checker)
 
-    @asynccontextmanager
-    async def open_learner(self, config: RunConfig, run: str) -> AsyncGenerator[Learner]:
+    def open_learner(self, config: RunConfig, run: str) -> AbstractAsyncContextManager[Learner]:
         """Open one run's learner alone. Raises as `open` does."""
-        learner = await self.joint_updates.register(policy_spec(config, run))
-        try:
-            yield learner
-        finally:
-            await learner.close()
+        raise NotImplementedError
 
     async def _grader(self, config: RunConfig) -> GraderPool:
         """Runs with the same reward share the processes that grade."""
@@ -82,6 +76,21 @@ class SharedComponents:
         if key not in self._graders:
             self._graders[key] = await self._stack.enter_async_context(open_grader(config))
         return self._graders[key]
+
+
+@dataclass(slots=True, kw_only=True)
+class SharedComponents(RunParts):
+    """A learner and an engine of several runs' own."""
+
+    joint_updates: JointUpdates
+
+    @asynccontextmanager
+    async def open_learner(self, config: RunConfig, run: str) -> AsyncGenerator[Learner]:
+        learner = await self.joint_updates.register(policy_spec(config, run))
+        try:
+            yield learner
+        finally:
+            await learner.close()
 
 
 @asynccontextmanager
@@ -130,7 +139,10 @@ async def open_shared_components(
         joint_updates = JointUpdates(host)
         stack.push_async_callback(joint_updates.close)
         graders = await stack.enter_async_context(AsyncExitStack())
-        yield SharedComponents(engine, joint_updates, disjoint_devices, checkers, _stack=graders)
+        yield SharedComponents(
+            engine=engine, joint_updates=joint_updates, disjoint_devices=disjoint_devices, policy_checkers=checkers,
+            _stack=graders,
+        )  # fmt: skip
 
 
 @asynccontextmanager

@@ -22,6 +22,7 @@ from rl.config import RunConfig
 from rl.launch.event_loop import run_to_end
 from rl.launch.preflight import try_reward
 from rl.launch.recipe import HasLearner, Prepared, Recipe
+from rl.launch.remote import open_remote
 from rl.launch.restarts import loop_with_restarts
 from rl.launch.sinks import open_sinks
 from rl.monitoring.best_effort import best_effort
@@ -225,8 +226,10 @@ def open_shared(
 @contextlib.asynccontextmanager
 async def open_alone(recipe: Recipe[Any, Any], prepared: Prepared, run: str) -> AsyncGenerator[HasLearner]:
     """Open all that one run is made of; it is gone when the block ends."""
-    async with open_shared(recipe, [prepared], 1) as shared, recipe.open(prepared, run, shared) as parts:
-        yield parts
+    own = open_shared(recipe, [prepared], 1)
+    async with open_remote(prepared.config) if prepared.config.server else own as shared:
+        async with recipe.open(prepared, run, shared) as parts:
+            yield parts
 
 
 def open_or_create(run: Run) -> RunDirectory:

@@ -14,7 +14,7 @@ from lora.types import Adapter
 from rl.algorithm.demonstrations import SftEncoder
 from rl.algorithm.journal import Journal
 from rl.algorithm.liveness import NUM_SEQUENCES, Reference
-from rl.cluster.components import SharedComponents
+from rl.cluster.components import RunParts
 from rl.config import RunConfig, replaced
 from rl.data import absolute_paths, check_step_size, load_problems, sample_held_out
 from rl.data.prompts import Encoder
@@ -98,7 +98,7 @@ class SftRecipe(Recipe[PreparedSft, SftComponents]):
         return config.sft.accuracy
 
     @asynccontextmanager
-    async def open(self, prepared: PreparedSft, run: str, shared: SharedComponents) -> AsyncGenerator[SftComponents]:
+    async def open(self, prepared: PreparedSft, run: str, shared: RunParts) -> AsyncGenerator[SftComponents]:
         config = with_cross_entropy(prepared.config)
         if config.sft.accuracy:
             async with shared.open(config, run, prepared.encode) as parts:

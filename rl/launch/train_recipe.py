@@ -10,7 +10,7 @@ from rich.console import Console
 
 from lora.accounting import advice
 from lora.load import load_tokenizer
-from rl.cluster.components import SharedComponents
+from rl.cluster.components import RunParts
 from rl.config import RunConfig, replaced
 from rl.data import absolute_paths, check_step_size, load_problems
 from rl.data.prompts import Encoder
@@ -73,7 +73,7 @@ class TrainRecipe(Recipe[PreparedTrain, Components]):
         return True
 
     def open(
-        self, prepared: PreparedTrain, run: str, shared: SharedComponents
+        self, prepared: PreparedTrain, run: str, shared: RunParts
     ) -> AbstractAsyncContextManager[Components]:
         return shared.open(prepared.config, run, prepared.encode)
 

@@ -9,7 +9,7 @@ from lora.files import CONFIG, WEIGHTS, peft_files
 from lora.types import Adapter
 from rl.serve.database import Checkpoint
 from rl.serve.registry import Registry, expiry, now
-from rl.serve.tinker_path import TinkerPath
+from rl.wire.tinker_path import TinkerPath
 from rl.serve.weights import Files, WeightsStore, digest
 
 STATE = "state.safetensors"

@@ -17,10 +17,10 @@ from rl.serve.errors import Rejected, ServerFault, explain
 from rl.serve.facts import ModelFacts
 from rl.serve.policies import ServedPolicy
 from rl.serve.registry import Registry, now
-from rl.serve.tinker_path import parse_path
+from rl.wire.tinker_path import parse_path
 from rl.serve.trainer import Trainer
 from rl.serve.turns import Turns
-from rl.serve.wire.bodies import CreateModel, LoadWeights, LoraRequest, ModelRequest
+from rl.wire.bodies import CreateModel, LoadWeights, LoraRequest, ModelRequest
 
 ALPHA = 32.0
 """Tinker's, at every rank."""

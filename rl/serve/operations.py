@@ -17,12 +17,12 @@ from rl.serve.liveness import ServedLiveness
 from rl.serve.meter import Meter
 from rl.serve.models import Model, Models, checked
 from rl.serve.samplers import Samplers
-from rl.serve.tinker_path import Kind, TinkerPath, checked_name
+from rl.wire.tinker_path import Kind, TinkerPath, checked_name
 from rl.serve.trainer import Trainer
-from rl.serve.wire import bodies
-from rl.serve.wire import tinker_pb2 as pb
-from rl.serve.wire.gradients import loss_config, read_datums, write_output
-from rl.serve.wire.samples import write_samples
+from rl.wire import bodies
+from rl.wire import tinker_pb2 as pb
+from rl.wire.gradients import loss_config, read_datums, write_output
+from rl.wire.samples import write_samples
 
 Json = dict[str, Any]
 

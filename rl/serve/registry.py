@@ -10,7 +10,7 @@ from sqlalchemy import Engine, Select, func, or_, select, update
 from sqlalchemy.orm import sessionmaker
 
 from rl.serve.database import ApiKey, Base, Checkpoint, ClientSession, Sampler, TrainingRun, Usage
-from rl.serve.tinker_path import TinkerPath, checked_kind
+from rl.wire.tinker_path import TinkerPath, checked_kind
 
 Row = TypeVar("Row", bound=Base)
 

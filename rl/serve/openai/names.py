@@ -3,8 +3,8 @@
 from lora.types import Adapter
 from rl.serve.errors import Rejected
 from rl.serve.service import Service
-from rl.serve.tinker_path import SCHEME
-from rl.serve.wire.bodies import ModelInput, Sample, SamplingParams
+from rl.wire.tinker_path import SCHEME
+from rl.wire.bodies import ModelInput, Sample, SamplingParams
 
 BASE = "base"
 

@@ -7,7 +7,7 @@ from fastapi.responses import JSONResponse
 
 from rl.serve.futures import Failure
 from rl.serve.routes.common import ServiceOf, User, respond
-from rl.serve.wire.bodies import CancelFuture, CancelFutures, RetrieveFuture
+from rl.wire.bodies import CancelFuture, CancelFutures, RetrieveFuture
 
 router = APIRouter(prefix="/api/v1", tags=["futures"])
 HOLD_S = 30.0

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from rl.serve.errors import Rejected, explain
 from rl.serve.routes.common import ServiceOf, User, read_body, require_room, sent
 from rl.serve.samplers import SNAPSHOT
-from rl.serve.wire.bodies import CreateSamplingSession, Sample
+from rl.wire.bodies import CreateSamplingSession, Sample
 
 router = APIRouter(prefix="/api/v1", tags=["sampling"])
 Json = dict[str, Any]

@@ -11,7 +11,7 @@ from rl.serve.database import ClientSession
 from rl.serve.errors import Rejected
 from rl.serve.registry import now
 from rl.serve.routes.common import ServiceOf, User
-from rl.serve.wire.bodies import CreateSession, FinishSession, SessionHeartbeat
+from rl.wire.bodies import CreateSession, FinishSession, SessionHeartbeat
 
 router = APIRouter(prefix="/api/v1", tags=["sessions"])
 OLDEST_SDK = (0, 25)

@@ -12,8 +12,8 @@ from rl.serve.errors import Rejected
 from rl.serve.futures import Answer
 from rl.serve.routes.common import ServiceOf, User, read_body, require_room, sent
 from rl.serve.service import Service
-from rl.serve.wire.bodies import CreateModel, LoadWeights, ModelRequest
-from rl.serve.wire.gradients import read_request
+from rl.wire.bodies import CreateModel, LoadWeights, ModelRequest
+from rl.wire.gradients import read_request
 
 router = APIRouter(prefix="/api/v1", tags=["training"])
 Json = dict[str, Any]

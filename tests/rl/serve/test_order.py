@@ -14,7 +14,7 @@ from helpers.serving import Served
 from helpers.tinker_client import MODEL, TIMEOUT, gap, lessons, logprobs, trainer
 from tinker import types
 
-from rl.serve.wire import tinker_pb2 as pb
+from rl.wire import tinker_pb2 as pb
 
 
 class Wire:

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from rl.serve.wire import tinker_pb2 as pb
-from rl.serve.wire.tensors import to_proto
+from rl.wire import tinker_pb2 as pb
+from rl.wire.tensors import to_proto
 from rollout.types import Completion, PromptLogprobs, TopLogprobs
 
 EMPTY_LOGPROB = -99999.0

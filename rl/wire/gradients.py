@@ -8,8 +8,8 @@ from google.protobuf.message import DecodeError
 from torch import Tensor
 
 from rl.algorithm.datum import Datum
-from rl.serve.wire import tinker_pb2 as pb
-from rl.serve.wire.tensors import dense, from_proto
+from rl.wire import tinker_pb2 as pb
+from rl.wire.tensors import dense, from_proto
 
 MOST_DATUMS = 65_536
 PER_TOKEN_BOUNDS = ("clip_low_threshold", "clip_high_threshold")
@@ -109,3 +109,25 @@ def _like(values: Tensor, targets: Tensor, name: str) -> Tensor:
     if not torch.isfinite(values).all():
         raise ValueError(f"{name} holds a number that is infinite or NaN")
     return values
+
+
+def write_request(
+    model_id: str, seq_id: int, data: Sequence[Mapping[str, Tensor]], loss: str, config: Mapping[str, float], *,
+    forward_only: bool = False,
+) -> bytes:  # fmt: skip
+    """Write a request. Each datum has `token_ids`, and the inputs of its loss by the protocol's names."""
+    message = pb.ForwardBackwardRequest(model_id=model_id, seq_id=seq_id, loss_fn=loss, forward_only=forward_only)
+    for key, value in config.items():
+        message.loss_fn_config_v2[key].number = value
+    for inputs in data:
+        datum = message.data.add()
+        datum.model_input.add().encoded_text.tokens = inputs["token_ids"].to(torch.int32).numpy().tobytes()
+        for key in inputs.keys() - {"token_ids"}:
+            datum.loss_fn_inputs[key].CopyFrom(_tensor(inputs[key]))
+    return message.SerializeToString()
+
+
+def _tensor(values: Tensor) -> pb.Tensor:
+    dtype = torch.float32 if values.is_floating_point() else torch.int64
+    kind = pb.DTYPE_FLOAT32 if values.is_floating_point() else pb.DTYPE_INT64
+    return pb.Tensor(dense=values.to(dtype).contiguous().numpy().tobytes(), dtype=kind, shape=list(values.shape))

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rl.serve.wire import tinker_pb2 as pb
+from rl.wire import tinker_pb2 as pb
 
 MOST_COLUMNS = 4096
 """Most targets of one position."""

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
-from rl.serve.wire.tensors import dense, from_json
+from rl.wire.tensors import dense, from_json
 
 MOST_SAMPLES = 4096
 MOST_TOP = 128
