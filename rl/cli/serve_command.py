@@ -22,7 +22,9 @@ def serve_command(
     out: Annotated[Path, typer.Option(help="Directory of the server's database and weights.")] = DEFAULT_OUT,
     api_key: Annotated[
         str | None,
-        typer.Option(envvar="RANKONE_API_KEY", help="The first user's key (tml-...); made at the first start otherwise."),
+        typer.Option(
+            envvar="RANKONE_API_KEY", help="The first user's key (tml-...); made at the first start otherwise."
+        ),
     ] = None,
     override: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting; repeatable.")

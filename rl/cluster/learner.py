@@ -29,12 +29,15 @@ async def open_learner(
 
 @asynccontextmanager
 async def open_learner_host(
-    config: RunConfig, lora: LoraConfig, reservation: Reservation | None, budget: Budget
+    config: RunConfig, lora: LoraConfig, reservation: Reservation | None, budget: Budget, *, mix_policies: bool = True
 ) -> AsyncGenerator[LearnerHost]:
-    """Open what trains policies on one base model, none yet; `lora` is the largest of their adapters."""
+    """Open what trains policies on one base model, none yet; `lora` is the largest of their adapters.
+
+    Without `mix_policies` each gets the update that it would get alone to the last bit.
+    """
     on_gpu = reservation is not None and reservation.request.shares.learner
     device = local_device(config) if reservation is None else "cuda" if on_gpu else "cpu"
-    spec = LearnerSpec(config.model, device, config.learner, lora, budget)
+    spec = LearnerSpec(config.model, device, config.learner, lora, budget, mix_policies)
     host: LearnerHost = LocalHost(spec) if reservation is None else await RayHost.start(spec, reservation.learner)
     try:
         yield host

@@ -72,9 +72,7 @@ class TrainRecipe(Recipe[PreparedTrain, Components]):
     def needs_engine(self, config: RunConfig) -> bool:
         return True
 
-    def open(
-        self, prepared: PreparedTrain, run: str, shared: RunParts
-    ) -> AbstractAsyncContextManager[Components]:
+    def open(self, prepared: PreparedTrain, run: str, shared: RunParts) -> AbstractAsyncContextManager[Components]:
         return shared.open(prepared.config, run, prepared.encode)
 
     async def loop(self, prepared: PreparedTrain, parts: Components, journal: FileJournal) -> None:

@@ -37,7 +37,9 @@ class RemoteEngine(Engine):
         params = _params(sampling)
         async with asyncio.TaskGroup() as tasks:
             asked = [
-                tasks.create_task(self._ask(sampler, prompt, params | {"seed": seed}, sampling.group_size, top_logprobs))
+                tasks.create_task(
+                    self._ask(sampler, prompt, params | {"seed": seed}, sampling.group_size, top_logprobs)
+                )
                 for prompt, seed in zip(prompts, seeds, strict=True)
             ]
         return [self._completions(task.result(), sampling, adapter.version) for task in asked]

@@ -33,7 +33,9 @@ NAMES = {"kl_sampler_learner:mean": "update/kl_sampler_learner", "entropy:mean":
 class RemoteLearner(Learner):
     """One model of a server. What it computes is what a learner here would, but for rounding."""
 
-    def __init__(self, config: RunConfig, run: str, connection: Connection, policies: RemotePolicies, engine: RemoteEngine) -> None:
+    def __init__(
+        self, config: RunConfig, run: str, connection: Connection, policies: RemotePolicies, engine: RemoteEngine
+    ) -> None:
         self._config = config
         self._run = run
         self._connection = connection
@@ -55,7 +57,11 @@ class RemoteLearner(Learner):
 
     async def restart(self) -> None:
         lora = self._config.lora
-        layers = {"train_unembed": lora.lm_head, "train_mlp": MLP[0] in lora.targets, "train_attn": ATTENTION[0] in lora.targets}
+        layers = {
+            "train_unembed": lora.lm_head,
+            "train_mlp": MLP[0] in lora.targets,
+            "train_attn": ATTENTION[0] in lora.targets,
+        }
         await self._begin(
             "create_model", base_model=self._config.model.name,
             lora_config={"rank": lora.rank, "seed": self._config.seed, **layers},
@@ -123,11 +129,18 @@ class RemoteLearner(Learner):
 
     async def _begin(self, path: str, **body: Any) -> None:
         number = next(self._connection.numbers)
-        answer = await self._connection.result(path, session_id=self._connection.session_id, model_seq_id=number, **body)
+        answer = await self._connection.result(
+            path, session_id=self._connection.session_id, model_seq_id=number, **body
+        )
         self._model, self._numbers = answer["model_id"], itertools.count(1)
 
     async def _forward_backward(
-        self, data: Sequence[Mapping[str, Tensor]], loss: str, config: Mapping[str, float], *, forward_only: bool = False
+        self,
+        data: Sequence[Mapping[str, Tensor]],
+        loss: str,
+        config: Mapping[str, float],
+        *,
+        forward_only: bool = False,
     ) -> pb.ForwardBackwardOutput:
         body = write_request(self._model, next(self._numbers), data, loss, config, forward_only=forward_only)
         output = pb.ForwardBackwardOutput()
@@ -147,9 +160,14 @@ def check_config(config: RunConfig) -> None:
     if config.sampling.temperature != 1.0:
         raise ValueError("a server learns at temperature 1: set sampling.temperature = 1.0, or train without --server")
     if config.lora.alpha != 32.0 or config.lora.init is not None or config.learner.weights != "lora":
-        raise ValueError("a server trains fresh adapters of alpha 32: leave lora.alpha, lora.init and learner.weights alone")
+        raise ValueError(
+            "a server trains fresh adapters of alpha 32: leave lora.alpha, lora.init and learner.weights alone"
+        )
     known = set(config.lora.targets)
-    if not all(known.isdisjoint(group) or known.issuperset(group) for group in (ATTENTION, MLP)) or known - {*ATTENTION, *MLP}:
+    if not all(known.isdisjoint(group) or known.issuperset(group) for group in (ATTENTION, MLP)) or known - {
+        *ATTENTION,
+        *MLP,
+    }:
         raise ValueError("a server adapts all attention layers, all MLP layers, or both: change lora.targets")
 
 

@@ -26,7 +26,9 @@ class RemotePolicies:
         saved = await self.connection.result(
             "save_weights_for_sampler", model_id=model_id, seq_id=seq_id, path=name, ttl_seconds=DAY_S
         )
-        links = await self.connection.get(f"training_runs/{model_id}/checkpoints/sampler_weights/{name}/external_weights_urls")
+        links = await self.connection.get(
+            f"training_runs/{model_id}/checkpoints/sampler_weights/{name}/external_weights_urls"
+        )
         link = links["urls"]["adapter_model.safetensors"]
         adapter = Adapter(run, version, await self.connection.get(link.partition("/api/v1/")[2]))
         self._paths[adapter.name] = saved["path"]

@@ -8,7 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from prometheus_client import generate_latest
 
-from rl.serve.errors import Rejected
+from rl.serve.errors import Rejected, ServerFault
 from rl.serve.routes import futures, runs, sampling, start, training
 from rl.serve.service import Service
 
@@ -28,6 +28,7 @@ def make_app(service: Service) -> FastAPI:
     app.add_api_route("/metrics", _metrics, methods=["GET"], include_in_schema=False)
     app.add_exception_handler(Rejected, _on_rejected)
     app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(ServerFault, _on_lost)
     app.middleware("http")(_timed)
     return app
 
@@ -55,16 +56,24 @@ async def _timed(request: Request, handle: Callable[[Request], Awaitable[Respons
     return response
 
 
-async def _on_rejected(_: Request, error: Exception) -> Response:
+async def _on_rejected(request: Request, error: Exception) -> Response:
     assert isinstance(error, Rejected)
-    return JSONResponse({"detail": error.detail}, error.status, headers=error.headers)
+    return JSONResponse(_body(request, error.status, error.detail), error.status, headers=error.headers)
 
 
-async def _on_invalid(_: Request, error: Exception) -> Response:
+async def _on_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return JSONResponse({"detail": _explained(error)}, 422)
-
-
-def _explained(error: RequestValidationError) -> str:
     lines = [f"{'.'.join(map(str, detail['loc'][1:]))}: {detail['msg']}" for detail in error.errors()]
-    return "; ".join(lines[:5])
+    return JSONResponse(_body(request, 422, "; ".join(lines[:5])), 422)
+
+
+async def _on_lost(request: Request, error: Exception) -> Response:
+    """Answer what no future can tell. It is final, and a 5xx would be asked again and again."""
+    return JSONResponse(_body(request, 400, str(error)), 400)
+
+
+def _body(request: Request, status: int, detail: str) -> dict[str, object]:
+    """Return an error as the clients of this endpoint read it."""
+    if request.url.path.startswith("/api/"):
+        return {"detail": detail}
+    return {"error": {"message": detail, "type": "invalid_request_error", "param": None, "code": status}}

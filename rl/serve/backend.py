@@ -49,7 +49,7 @@ async def _open_on_ray(config: ServeConfig, admit: Admit) -> AsyncGenerator[Back
         await in_daemon(connect)
         reservation = await stack.enter_async_context(reserve(run, learner=True))
         budget = Budget(None, memory_share(reservation), config.resident_policies)
-        host = stack.enter_async_context(open_learner_host(run, adapter, reservation, budget))
+        host = stack.enter_async_context(open_learner_host(run, adapter, reservation, budget, mix_policies=False))
         engine = stack.enter_async_context(open_workers(run, reservation, adapter, admit))
         yield Backend(*await both(host, engine))
 
@@ -58,7 +58,7 @@ async def _open_on_ray(config: ServeConfig, admit: Admit) -> AsyncGenerator[Back
 async def _open_here(config: ServeConfig) -> AsyncGenerator[Backend]:
     run, adapter = config.run_config(), config.largest_adapter
     budget = Budget(None, 0.5, config.resident_policies)
-    spec = LearnerSpec(config.model, local_device(run), config.learner, adapter, budget)
+    spec = LearnerSpec(config.model, local_device(run), config.learner, adapter, budget, mix_policies=False)
     host = await asyncio.to_thread(ThreadHost, spec)
     try:
         async with open_workers(run, None, adapter) as engine:

@@ -9,8 +9,8 @@ from lora.files import CONFIG, WEIGHTS, peft_files
 from lora.types import Adapter
 from rl.serve.database import Checkpoint
 from rl.serve.registry import Registry, expiry, now
-from rl.wire.tinker_path import TinkerPath
 from rl.serve.weights import Files, WeightsStore, digest
+from rl.wire.tinker_path import TinkerPath
 
 STATE = "state.safetensors"
 """A policy's weights and Adam's moments in float32, beside the adapter as PEFT has it."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import torch
 from pydantic import Field, field_validator, model_validator
 
 from lora.config import MOST_RANK, LoraConfig, ModelConfig
@@ -128,7 +129,8 @@ def load_serve_config(
 ) -> ServeConfig:
     """Return the configuration in a TOML file (without one, the defaults), changed by `a.b=value` overrides and options.
 
-    A model's context is as long as the model allows, up to `CONTEXT`, unless `model.max_length` says otherwise.
+    A model's context is as long as the model allows, up to `CONTEXT`, and where there is no GPU its type is float32, in
+    which sampler and learner agree to a hundred-thousandth of a nat; `model.max_length` and `model.dtype` say otherwise.
 
     Raises:
         ValueError: something is wrong with it, in one line.
@@ -143,9 +145,12 @@ def load_serve_config(
         config = replaced(ServeConfig(), **table)
     except ValueError as error:
         raise ValueError(f"{'' if path is None else f'{path}: '}{error}") from None
+    defaults: dict[str, Any] = {}
     if get(table, "model.max_length") is None:
-        config = replaced(config, model={"max_length": min(CONTEXT, most_positions(config.model))})
-    return config
+        defaults["max_length"] = min(CONTEXT, most_positions(config.model))
+    if get(table, "model.dtype") is None:
+        defaults["dtype"] = "bfloat16" if torch.cuda.is_available() else "float32"
+    return replaced(config, model=defaults)
 
 
 def parse_override(override: str) -> tuple[str, Any]:

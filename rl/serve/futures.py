@@ -120,7 +120,9 @@ class Futures:
 
     def _missing(self, request_id: str) -> Failure:
         if request_id.startswith(f"{self._boot}-"):
-            return Failure(f"there is no request {request_id}, or its result was let go an hour after it was done", "user")
+            return Failure(
+                f"there is no request {request_id}, or its result was let go an hour after it was done", "user"
+            )
         return Failure(
             "the server was started anew since this request was sent, and what it had not saved is gone: create the "
             "training client again from your last checkpoint",

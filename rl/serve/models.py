@@ -10,17 +10,18 @@ from pydantic import ValidationError
 
 from lora.config import ATTENTION, MLP, LoraConfig
 from rl.config import LearnerConfig
-from rl.learner.policy import PolicySpec, weights_only_state
+from rl.learner.policy import PolicySpec
+from rl.learner.policy_state import weights_only_state
 from rl.serve.checkpoints import Checkpoints
 from rl.serve.database import TrainingRun
 from rl.serve.errors import Rejected, ServerFault, explain
 from rl.serve.facts import ModelFacts
 from rl.serve.policies import ServedPolicy
 from rl.serve.registry import Registry, now
-from rl.wire.tinker_path import parse_path
 from rl.serve.trainer import Trainer
 from rl.serve.turns import Turns
 from rl.wire.bodies import CreateModel, LoadWeights, LoraRequest, ModelRequest
+from rl.wire.tinker_path import parse_path
 
 ALPHA = 32.0
 """Tinker's, at every rank."""
@@ -120,9 +121,7 @@ class Models:
             raise Rejected(404, f"there is no model {model_id[:200]!r}")
         raise ServerFault(await asyncio.to_thread(self._gone, row))
 
-    async def in_turn(
-        self, user: str, request: ModelRequest, work: Callable[[Model], Awaitable[Any]]
-    ) -> Any:
+    async def in_turn(self, user: str, request: ModelRequest, work: Callable[[Model], Awaitable[Any]]) -> Any:
         """Return what the work returns, done when the request's turn comes."""
         model = await self.get(user, request.model_id)
         model.run.last_request = now()
@@ -184,7 +183,9 @@ class Models:
 
     def _gone(self, row: TrainingRun) -> str:
         newest = self._registry.newest(row.id, "weights")
-        place = "it was never saved, so begin anew" if newest is None else f"load tinker://{row.id}/weights/{newest.name}"
+        place = (
+            "it was never saved, so begin anew" if newest is None else f"load tinker://{row.id}/weights/{newest.name}"
+        )
         return f"model {row.id} ended when the server was started anew, or made room for another: {place}"
 
 

@@ -17,12 +17,12 @@ from rl.serve.liveness import ServedLiveness
 from rl.serve.meter import Meter
 from rl.serve.models import Model, Models, checked
 from rl.serve.samplers import Samplers
-from rl.wire.tinker_path import Kind, TinkerPath, checked_name
 from rl.serve.trainer import Trainer
 from rl.wire import bodies
 from rl.wire import tinker_pb2 as pb
 from rl.wire.gradients import loss_config, read_datums, write_output
 from rl.wire.samples import write_samples
+from rl.wire.tinker_path import Kind, TinkerPath, checked_name
 
 Json = dict[str, Any]
 
@@ -97,7 +97,9 @@ class Operations:
         async def work(model: Model) -> Answer:
             request = checked(bodies.SaveWeightsForSampler, body)
             if request.path is None:
-                seq_id = secrets.randbits(31) if request.sampling_session_seq_id is None else request.sampling_session_seq_id
+                seq_id = (
+                    secrets.randbits(31) if request.sampling_session_seq_id is None else request.sampling_session_seq_id
+                )
                 adapter = await self._trainer.publish(model.policy)
                 self._liveness.on_snapshot(model, adapter)
                 sampler = await self._samplers.create_snapshot(user, model.run.session_id, seq_id, model.id, adapter)
@@ -136,7 +138,9 @@ class Operations:
         row = model.run
         own = (row.rank, row.train_unembed, row.train_mlp, row.train_attn)
         if own != (shape.rank, shape.train_unembed, shape.train_mlp, shape.train_attn):
-            raise ValueError(f"{body.path} is of rank {shape.rank} or of other layers than this model: load it into a new one")
+            raise ValueError(
+                f"{body.path} is of rank {shape.rank} or of other layers than this model: load it into a new one"
+            )
         await self._trainer.load_state(model.policy, state)
         return answer(type="load_weights", model_id=model.id, path=body.path)
 
@@ -185,8 +189,4 @@ def _adam(body: bodies.OptimStep) -> AdamConfig:
     for name, (value, low, high) in bounds.items():
         if not low <= value <= high:
             raise ValueError(f"adam_params.{name} must be from {low:g} to {high:g}, and is {value:g}")
-    return AdamConfig(
-        adam.learning_rate, adam.beta1, adam.beta2, adam.eps, adam.weight_decay, adam.grad_clip_norm
-    )
-
-
+    return AdamConfig(adam.learning_rate, adam.beta1, adam.beta2, adam.eps, adam.weight_decay, adam.grad_clip_norm)

@@ -12,8 +12,8 @@ from rl.serve.database import Sampler
 from rl.serve.errors import Rejected
 from rl.serve.facts import ModelFacts
 from rl.serve.registry import Registry
-from rl.wire.tinker_path import parse_path
 from rl.wire.bodies import Sample, SamplingParams
+from rl.wire.tinker_path import parse_path
 from rollout.config import SamplingConfig
 from rollout.types import Completion, Engine, PromptLogprobs, PromptQuery
 

@@ -58,7 +58,9 @@ def listening(config: ServeConfig) -> Generator[socket.socket]:
     try:
         listener = socket.create_server((config.host, config.port), backlog=2048, reuse_port=False)
     except (OSError, OverflowError) as error:
-        raise ValueError(f"cannot listen at {config.host}:{config.port}: {single_line(error)}; choose another --port") from None
+        raise ValueError(
+            f"cannot listen at {config.host}:{config.port}: {single_line(error)}; choose another --port"
+        ) from None
     with listener:
         yield listener
 

@@ -139,5 +139,3 @@ async def _background(work: "asyncio.Future[None] | object") -> AsyncGenerator[N
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
-
-

@@ -18,7 +18,7 @@ from rl.algorithm.datum import Datum, datum_logprobs, datum_row
 from rl.algorithm.summed_loss import SummedLoss
 from rl.learner.policy import AdamConfig, PolicySpec
 from rl.learner.policy_host import LearnerHost, PolicyUpdate, Under
-from rl.learner.shared_model import ForwardBackward
+from rl.learner.policy_loss import ForwardBackward
 from rl.serve.errors import ServerFault
 from rl.serve.policies import ServedPolicy, Shelf
 from rl.types import LearnerDied, TrainBatch
@@ -145,9 +145,7 @@ class Trainer:
 
         await self._with(policy, load)
 
-    async def score(
-        self, policy: ServedPolicy, sequences: Sequence[Sequence[int]], under: Under
-    ) -> list[list[float]]:
+    async def score(self, policy: ServedPolicy, sequences: Sequence[Sequence[int]], under: Under) -> list[list[float]]:
         """Return logprobs of every token but the first, at temperature 1."""
         return await self._with(policy, lambda: self._host.score(policy.name, sequences, under))
 

@@ -28,8 +28,7 @@ def read_request(body: bytes) -> pb.ForwardBackwardRequest:
 def loss_config(message: pb.ForwardBackwardRequest) -> dict[str, float | str]:
     """Return the settings of a request's loss, of whichever of the two maps the SDK filled."""
     newer = {
-        key: value.text if value.HasField("text") else value.number
-        for key, value in message.loss_fn_config_v2.items()
+        key: value.text if value.HasField("text") else value.number for key, value in message.loss_fn_config_v2.items()
     }
     return newer or dict(message.loss_fn_config)
 
@@ -105,7 +104,9 @@ def _whole_numbers(values: Tensor, name: str) -> Tensor:
 
 def _like(values: Tensor, targets: Tensor, name: str) -> Tensor:
     if values.shape != targets.shape:
-        raise ValueError(f"{name} has shape {list(values.shape)}, and target_tokens {list(targets.shape)}: send one each")
+        raise ValueError(
+            f"{name} has shape {list(values.shape)}, and target_tokens {list(targets.shape)}: send one each"
+        )
     if not torch.isfinite(values).all():
         raise ValueError(f"{name} holds a number that is infinite or NaN")
     return values

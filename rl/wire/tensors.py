@@ -93,7 +93,7 @@ def _filled(tensor: RawTensor, name: str, fill: int) -> np.ndarray[Any, Any]:
     rows, columns = tensor.shape
     counts = np.diff(crow)
     fits = len(crow) == rows + 1 and crow[0] == 0 and bool((counts >= 0).all()) and crow[-1] == len(col) == len(values)
-    if not fits or (len(col) and not (0 <= col.min() and col.max() < columns)):
+    if not fits or (len(col) and not (col.min() >= 0 and col.max() < columns)):
         raise ValueError(f"{name} is sparse, and its indices do not fit its shape {list(tensor.shape)}")
     cells = np.full((rows, columns), fill, values.dtype)
     cells[np.repeat(np.arange(rows), counts), col] = values

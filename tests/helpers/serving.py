@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 import tinker
 
 TIMEOUT_S = 120.0
-LOCAL = ('runtime=local', 'model.dtype=float32', 'model.max_length=128', "placement.wait_for_nodes=no")
+LOCAL = ("runtime=local", "model.dtype=float32", "model.max_length=128", "placement.wait_for_nodes=no")
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,22 @@ class Served:
         return {**os.environ, "TINKER_BASE_URL": self.url, "TINKER_API_KEY": self.key}
 
 
-def start(out: Path, *settings: str, model: str = "tiny-random", more: Sequence[str] = ()) -> Served:
-    """Start a server on a free port, and wait until it is ready."""
+def start(out: Path, *settings: str, model: str = "tiny-random", port: int = 0) -> Served:
+    """Start a server, by default on a free port, and wait until it is ready."""
     sets = [part for setting in settings for part in ("--set", setting)]
-    command = [sys.executable, "-m", "rl.cli", "serve", "--model", model, "--port", "0", "--out", str(out), *sets, *more]
+    command = [
+        sys.executable,
+        "-m",
+        "rl.cli",
+        "serve",
+        "--model",
+        model,
+        "--port",
+        str(port),
+        "--out",
+        str(out),
+        *sets,
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
     lines: list[str] = []

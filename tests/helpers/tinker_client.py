@@ -10,11 +10,18 @@ TIMEOUT = 60.0
 MODEL = "tiny-random"
 SGD = {"beta1": 0.0, "beta2": 0.0, "eps": 1e4}
 """Adam then moves by lr / eps times the gradient, whose size it else hides."""
-LESSONS = (("2+3=", "5"), ("1+1=", "2"), ("4+4=", "8"), ("the sky is ", "blue"), ("7-5=", "2"), ("a longer one: 6+2=", "8"))
+LESSONS = (
+    ("2+3=", "5"),
+    ("1+1=", "2"),
+    ("4+4=", "8"),
+    ("the sky is ", "blue"),
+    ("7-5=", "2"),
+    ("a longer one: 6+2=", "8"),
+)
 
 
 def trainer(service: tinker.ServiceClient, rank: int = 4, seed: int | None = 1, **more: Any) -> tinker.TrainingClient:
-    return service.create_lora_training_client(MODEL, rank=rank, seed=seed, **more)
+    return service.create_lora_training_client(MODEL, rank=rank, seed=seed, **more).result(TIMEOUT)
 
 
 def coded(client: tinker.TrainingClient, text: str) -> list[int]:
@@ -33,7 +40,14 @@ def lessons(client: tinker.TrainingClient) -> list[types.Datum]:
     return [datum(q + a, weights=[0.0] * (len(q) - 1) + [1.0] * len(a)) for q, a in pairs]
 
 
-def step(client: tinker.TrainingClient, data: list[types.Datum], loss: Any = "cross_entropy", lr: float = 1e-3, config: Any = None, **adam: Any) -> types.ForwardBackwardOutput:
+def step(
+    client: tinker.TrainingClient,
+    data: list[types.Datum],
+    loss: Any = "cross_entropy",
+    lr: float = 1e-3,
+    config: Any = None,
+    **adam: Any,
+) -> types.ForwardBackwardOutput:
     sent = client.forward_backward(data, loss, config), client.optim_step(types.AdamParams(learning_rate=lr, **adam))
     output = sent[0].result(TIMEOUT)
     sent[1].result(TIMEOUT)

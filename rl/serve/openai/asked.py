@@ -9,22 +9,21 @@ from rl.serve.errors import Rejected, explain
 from rl.serve.facts import ModelFacts
 from rollout.config import SamplingConfig
 
-NOT_SERVED = (
-    "frequency_penalty", "presence_penalty", "logit_bias", "repetition_penalty", "response_format",
-    "structured_outputs", "use_beam_search", "bad_words", "allowed_token_ids", "min_tokens", "prompt_embeds",
-    "truncate_prompt_tokens", "suffix", "logprob_token_ids",
-)  # fmt: skip
-"""Settings that change what is sampled, and that the engines here do not have."""
-NEUTRAL = (None, 0, 0.0, 1.0, False, "", [], {})
-"""Values with which such a setting changes nothing."""
+NOT_SERVED: dict[str, Any] = {
+    "frequency_penalty": 0.0, "presence_penalty": 0.0, "repetition_penalty": 1.0, "logit_bias": None,
+    "response_format": None, "structured_outputs": None, "use_beam_search": False, "bad_words": None,
+    "allowed_token_ids": None, "min_tokens": 0, "prompt_embeds": None, "truncate_prompt_tokens": None,
+    "suffix": None, "logprob_token_ids": None,
+}  # fmt: skip
+"""Settings that change what is sampled, and that the engines here do not have; with the values that change nothing."""
 
 
 def refuse_not_served(request: Any) -> None:
     """Raises Rejected if a request asks for something that is not served."""
-    for name in NOT_SERVED:
+    for name, neutral in NOT_SERVED.items():
         value = getattr(request, name, None)
         plain_text = name == "response_format" and getattr(value, "type", None) == "text"
-        if value not in NEUTRAL and not plain_text:
+        if not (value is None or value == neutral or value in ([], {}, "") or plain_text):
             raise Rejected(400, f"{name} is not served: leave it out")
 
 

@@ -33,7 +33,9 @@ async def draw(
         service.facts.check_prompt(prompt)
         adapter = await find_adapter(service, user, model)
         seeds = [secrets.randbits(63) if seed is None else seed]
-        (completions,) = await service.engine.sample([prompt], adapter, sampling, seeds=seeds, top_logprobs=top_logprobs)
+        (completions,) = await service.engine.sample(
+            [prompt], adapter, sampling, seeds=seeds, top_logprobs=top_logprobs
+        )
     except ValueError as error:
         raise Rejected(400, str(error)) from None
     except EngineDied as error:

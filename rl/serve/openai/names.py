@@ -3,8 +3,8 @@
 from lora.types import Adapter
 from rl.serve.errors import Rejected
 from rl.serve.service import Service
-from rl.wire.tinker_path import SCHEME
 from rl.wire.bodies import ModelInput, Sample, SamplingParams
+from rl.wire.tinker_path import SCHEME
 
 BASE = "base"
 
@@ -20,7 +20,9 @@ async def find_adapter(service: Service, user: str, name: str | None) -> Adapter
             raise Rejected(404, str(error)) from None
     run, at, version = name.rpartition("@")
     if not at:
-        raise Rejected(404, f"there is no model {name[:200]!r}: ask for {BASE!r}, RUN@latest, RUN@12 or a {SCHEME} path")
+        raise Rejected(
+            404, f"there is no model {name[:200]!r}: ask for {BASE!r}, RUN@latest, RUN@12 or a {SCHEME} path"
+        )
     if version == "latest":
         model = await service.models.get(user, run)
         return await service.trainer.publish(model.policy)

@@ -25,7 +25,9 @@ async def models(service: ServiceOf, user: User) -> Json:
     """The base model, and the user's models as they are now."""
     own = [f"{model.id}@latest" for model in service.models.all() if model.user == user]
     about = {"object": "model", "created": int(time.time()), "owned_by": "rankone", "root": service.facts.name}
-    rows = [{"id": name, **about, "max_model_len": service.facts.max_length} for name in (BASE, service.facts.name, *own)]
+    rows = [
+        {"id": name, **about, "max_model_len": service.facts.max_length} for name in (BASE, service.facts.name, *own)
+    ]
     return {"object": "list", "data": rows}
 
 

@@ -49,7 +49,11 @@ async def generate(service: Service, user: str, request: GenerateRequest) -> dic
     choices = [_choice(index, completion) for index, completion in enumerate(drawn.completions)]
     counts = {"prompt_tokens": len(drawn.prompt), "completion_tokens": drawn.sampled}
     usage = counts | {"total_tokens": sum(counts.values())}
-    about = {"request_id": request.request_id or "", "model": request.model or service.facts.name, "output_mode": "tokens"}
+    about = {
+        "request_id": request.request_id or "",
+        "model": request.model or service.facts.name,
+        "output_mode": "tokens",
+    }
     return {**about, "choices": choices, "usage": usage, "policy_version": drawn.policy_version}
 
 
@@ -65,4 +69,9 @@ def _choice(index: int, completion: Completion) -> dict[str, Any]:
         for token, logprob, row in zip(completion.token_ids, completion.logprobs, tops, strict=True)
     ]
     ids = list(completion.token_ids)
-    return {"index": index, "finish_reason": completion.finish_reason, "token_ids": ids, "logprobs": {"content": content}}
+    return {
+        "index": index,
+        "finish_reason": completion.finish_reason,
+        "token_ids": ids,
+        "logprobs": {"content": content},
+    }

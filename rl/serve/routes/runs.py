@@ -15,8 +15,8 @@ from rl.serve.errors import Rejected
 from rl.serve.registry import expiry
 from rl.serve.routes.common import ServiceOf, User
 from rl.serve.service import Service
-from rl.wire.tinker_path import TYPES, TinkerPath, checked_kind, checked_name, parse_path
 from rl.wire.bodies import SetTtl, WeightsInfo
+from rl.wire.tinker_path import TYPES, TinkerPath, checked_kind, checked_name, parse_path
 
 router = APIRouter(prefix="/api/v1", tags=["runs"])
 Json = dict[str, Any]

@@ -51,5 +51,3 @@ async def asample(request: Request, service: ServiceOf, user: User) -> Json:
         request_id = service.futures.begin(user, work, key, request_bytes=len(content))
     ids = [f"{request_id}-{index}" for index in range(body.num_samples)]
     return sent(request_id, sample_sequence_ids=ids)
-
-

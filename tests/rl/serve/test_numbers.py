@@ -109,12 +109,18 @@ def test_several_targets_a_position_and_targets_that_are_not_the_input(service: 
     ids = coded(client, "1+2=3")
     inputs = types.ModelInput.from_ints(ids[:-1])
     several = np.stack([np.roll(ids, -1)[:-1], np.roll(ids, 1)[:-1]], axis=1).astype(np.int64)
-    soft = types.Datum(model_input=inputs, loss_fn_inputs={"target_tokens": several, "weights": np.full(several.shape, 0.5, np.float32)})  # type: ignore[arg-type]
+    soft = types.Datum(
+        model_input=inputs,
+        loss_fn_inputs={"target_tokens": several, "weights": np.full(several.shape, 0.5, np.float32)},
+    )  # type: ignore[arg-type]
     output = client.forward([soft], "cross_entropy").result(TIMEOUT)
     scored = output.loss_fn_outputs[0]["logprobs"].to_numpy()
     assert scored.shape == several.shape
     for column in range(2):
-        one = types.Datum(model_input=inputs, loss_fn_inputs={"target_tokens": several[:, column], "weights": np.ones(len(several), np.float32)})  # type: ignore[arg-type]
+        one = types.Datum(
+            model_input=inputs,
+            loss_fn_inputs={"target_tokens": several[:, column], "weights": np.ones(len(several), np.float32)},
+        )  # type: ignore[arg-type]
         alone = client.forward([one], "cross_entropy").result(TIMEOUT).loss_fn_outputs[0]["logprobs"].to_numpy()
         assert np.abs(scored[:, column] - alone).max() < 1e-4
 
@@ -127,16 +133,18 @@ def test_a_sampler_and_the_learner_agree_and_a_snapshot_stays(service: tinker.Se
     def scored(sampler: tinker.SamplingClient) -> list[Any]:
         return [sampler.compute_logprobs(types.ModelInput.from_ints(ids)).result(TIMEOUT)[1:] for ids in texts]
 
-    fresh = client.save_weights_and_get_sampling_client()
+    fresh = client.save_weights_and_get_sampling_client().result(TIMEOUT)
     before = logprobs(client, data)
     assert gap(before, scored(fresh)) < 1e-3
     for _ in range(5):
         step(client, lessons(client) + data, lr=2e-3)
-    after = client.save_weights_and_get_sampling_client()
+    after = client.save_weights_and_get_sampling_client().result(TIMEOUT)
     assert gap(logprobs(client, data), scored(after)) < 1e-3
     assert gap(logprobs(client, data), before) > 0.05
     assert gap(scored(fresh), before) < 1e-3
-    drawn = after.sample(types.ModelInput.from_ints(texts[0][:6]), 3, types.SamplingParams(max_tokens=12, seed=5)).result(TIMEOUT)
+    drawn = after.sample(
+        types.ModelInput.from_ints(texts[0][:6]), 3, types.SamplingParams(max_tokens=12, seed=5)
+    ).result(TIMEOUT)
     whole = [datum([*texts[0][:6], *s.tokens], weights=np.zeros(5 + len(s.tokens))) for s in drawn.sequences]
     assert gap([values[5:] for values in logprobs(client, whole)], [s.logprobs for s in drawn.sequences]) < 1e-3
 

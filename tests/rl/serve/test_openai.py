@@ -23,8 +23,15 @@ def test_the_models_are_listed(client: openai.OpenAI, service: tinker.ServiceCli
 
 
 def test_a_chat_is_answered_with_logprobs_and_tokens(client: openai.OpenAI) -> None:
-    asked: dict[str, Any] = {"model": "base", "messages": [{"role": "user", "content": "2+2="}], "max_tokens": 5, "n": 3}
-    answer = client.chat.completions.create(**asked, seed=3, logprobs=True, top_logprobs=2, extra_body={"return_token_ids": True})
+    asked: dict[str, Any] = {
+        "model": "base",
+        "messages": [{"role": "user", "content": "2+2="}],
+        "max_tokens": 5,
+        "n": 3,
+    }
+    answer = client.chat.completions.create(
+        **asked, seed=3, logprobs=True, top_logprobs=2, extra_body={"return_token_ids": True}
+    )
     assert len(answer.choices) == 3
     first = answer.choices[0]
     assert first.logprobs is not None
@@ -39,7 +46,12 @@ def test_a_chat_is_answered_with_logprobs_and_tokens(client: openai.OpenAI) -> N
 
 
 def test_a_streamed_chat_says_what_the_whole_one_says(client: openai.OpenAI) -> None:
-    asked: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "2+2="}], "max_tokens": 6, "seed": 5}
+    asked: dict[str, Any] = {
+        "model": MODEL,
+        "messages": [{"role": "user", "content": "2+2="}],
+        "max_tokens": 6,
+        "seed": 5,
+    }
     whole = client.chat.completions.create(**asked).choices[0]
     parts = list(client.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True}))
     text = "".join(part.choices[0].delta.content or "" for part in parts if part.choices)
@@ -49,7 +61,9 @@ def test_a_streamed_chat_says_what_the_whole_one_says(client: openai.OpenAI) -> 
 
 
 def test_texts_are_completed_and_stop(client: openai.OpenAI) -> None:
-    answer = client.completions.create(model="base", prompt=["1+1=", [5, 6, 7]], max_tokens=4, temperature=0.0, logprobs=1)  # type: ignore[arg-type]
+    answer = client.completions.create(
+        model="base", prompt=["1+1=", "2+2="], max_tokens=4, temperature=0.0, logprobs=1
+    )
     assert [choice.index for choice in answer.choices] == [0, 1]
     text = answer.choices[0].text
     stopped = client.completions.create(model="base", prompt="1+1=", max_tokens=4, temperature=0.0, stop=text[1])
@@ -60,7 +74,7 @@ def test_texts_are_completed_and_stop(client: openai.OpenAI) -> None:
 def test_a_run_is_sampled_as_it_is_now_and_as_it_was(client: openai.OpenAI, service: tinker.ServiceClient) -> None:
     trained = trainer(service, rank=4, seed=1)
     run = trained.get_info().model_id
-    trained.save_weights_and_get_sampling_client()
+    trained.save_weights_and_get_sampling_client().result(TIMEOUT)
     path = trained.save_weights_for_sampler("now").result(TIMEOUT).path
 
     def text(model: str) -> tuple[str, int]:
@@ -78,7 +92,15 @@ def test_a_run_is_sampled_as_it_is_now_and_as_it_was(client: openai.OpenAI, serv
         text(f"{run}@7")
 
 
-@pytest.mark.parametrize("more", [{"frequency_penalty": 1.0}, {"response_format": {"type": "json_object"}}, {"max_tokens": 5000}, {"model": "gpt-4"}])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"frequency_penalty": 1.0},
+        {"response_format": {"type": "json_object"}},
+        {"max_tokens": 5000},
+        {"model": "gpt-4"},
+    ],
+)
 def test_what_is_not_served_is_refused_by_its_name(client: openai.OpenAI, more: dict[str, Any]) -> None:
     asked: dict[str, Any] = {"model": "base", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 4, **more}
     with pytest.raises((openai.BadRequestError, openai.NotFoundError)) as refused:
@@ -92,8 +114,14 @@ def test_a_key_that_is_not_known_is_refused(served: Served) -> None:
 
 
 def test_tokens_in_and_tokens_out(served: Served) -> None:
-    body = {"token_ids": [3, 4, 5], "sampling_params": {"max_tokens": 6, "seed": 1, "logprobs": 1, "n": 2}, "model": "base"}
-    answer = requests.post(f"{served.url}/inference/v1/generate", json=body, headers={"Authorization": f"Bearer {served.key}"}, timeout=60)
+    body = {
+        "token_ids": [3, 4, 5],
+        "sampling_params": {"max_tokens": 6, "seed": 1, "logprobs": 1, "n": 2},
+        "model": "base",
+    }
+    answer = requests.post(
+        f"{served.url}/inference/v1/generate", json=body, headers={"Authorization": f"Bearer {served.key}"}, timeout=60
+    )
     answer.raise_for_status()
     content = answer.json()
     assert len(content["choices"]) == 2

@@ -32,13 +32,17 @@ class Wire:
 
     def result(self, request_id: str) -> requests.Response:
         while True:
-            answer = requests.post(f"{self.url}/retrieve_future", json={"request_id": request_id}, headers=self.headers, timeout=60)
+            answer = requests.post(
+                f"{self.url}/retrieve_future", json={"request_id": request_id}, headers=self.headers, timeout=60
+            )
             if answer.status_code != 408:
                 return answer
 
     def model(self, number: int, seed: int = 4) -> str:
         lora = {"rank": 2, "seed": seed, "train_unembed": False}
-        sent = self.post("create_model", session_id=self.session_id, model_seq_id=number, base_model=MODEL, lora_config=lora)
+        sent = self.post(
+            "create_model", session_id=self.session_id, model_seq_id=number, base_model=MODEL, lora_config=lora
+        )
         return self.result(sent["request_id"]).json()["model_id"]
 
     def forward_backward(self, model: str, number: int, *, packed: bool = False, forward_only: bool = False) -> str:
@@ -51,7 +55,14 @@ class Wire:
         return answer.json()["request_id"]
 
     def step(self, model: str, number: int) -> str:
-        adam = {"learning_rate": 0.01, "beta1": 0.9, "beta2": 0.95, "eps": 1e-8, "weight_decay": 0.0, "grad_clip_norm": 0.0}
+        adam = {
+            "learning_rate": 0.01,
+            "beta1": 0.9,
+            "beta2": 0.95,
+            "eps": 1e-8,
+            "weight_decay": 0.0,
+            "grad_clip_norm": 0.0,
+        }
         return self.post("optim_step", model_id=model, seq_id=number, adam_params=adam, type="optim_step")["request_id"]
 
     def loss(self, model: str, number: int) -> float:
@@ -61,7 +72,9 @@ class Wire:
 
 
 def message(model: str, number: int, *, forward_only: bool) -> bytes:
-    request = pb.ForwardBackwardRequest(model_id=model, seq_id=number, loss_fn="cross_entropy", forward_only=forward_only)
+    request = pb.ForwardBackwardRequest(
+        model_id=model, seq_id=number, loss_fn="cross_entropy", forward_only=forward_only
+    )
     datum = request.data.add()
     datum.model_input.add().encoded_text.tokens = np.array([5, 6, 7, 8], np.int32).tobytes()
     targets = pb.Tensor(dense=np.array([6, 7, 8, 9], np.int64).tobytes(), dtype=pb.DTYPE_INT64, shape=[4])
@@ -83,7 +96,9 @@ def test_what_is_sent_again_is_done_once(wire: Wire) -> None:
     wire.forward_backward(other, 1)
     wire.step(other, 2)
     assert wire.loss(model, 3) == wire.loss(other, 3)
-    again = wire.post("create_model", session_id=wire.session_id, model_seq_id=1, base_model=MODEL, lora_config={"rank": 2})
+    again = wire.post(
+        "create_model", session_id=wire.session_id, model_seq_id=1, base_model=MODEL, lora_config={"rank": 2}
+    )
     assert wire.result(again["request_id"]).json()["model_id"] == model
     assert wire.loss(model, 4) == wire.loss(other, 4)
 
@@ -93,7 +108,12 @@ def test_the_number_decides_and_not_the_arrival(wire: Wire) -> None:
     for number in (1, 3):
         wire.result(wire.forward_backward(first, number))
         wire.result(wire.step(first, number + 1))
-    waiting = [wire.step(second, 4), wire.forward_backward(second, 3), wire.step(second, 2), wire.forward_backward(second, 1)]
+    waiting = [
+        wire.step(second, 4),
+        wire.forward_backward(second, 3),
+        wire.step(second, 2),
+        wire.forward_backward(second, 1),
+    ]
     for request_id in waiting:
         assert "error" not in str(wire.result(request_id).headers)
     assert wire.loss(first, 5) == wire.loss(second, 5)
@@ -146,7 +166,7 @@ def test_batches_in_pieces_make_the_update_of_one(service: tinker.ServiceClient)
 
 def test_heartbeats_answer_and_samples_go_on_while_a_long_pass_runs(wire: Wire, service: tinker.ServiceClient) -> None:
     client = trainer(service, rank=8)
-    sampler = service.create_sampling_client(base_model=MODEL)
+    sampler = service.create_sampling_client(base_model=MODEL).result(TIMEOUT)
     data = lessons(client) * 300
     long = client.forward_backward(data, "cross_entropy")
     waits: list[float] = []
@@ -158,7 +178,11 @@ def test_heartbeats_answer_and_samples_go_on_while_a_long_pass_runs(wire: Wire, 
         start = time.monotonic()
         wire.post("session_heartbeat", session_id=wire.session_id)
         waits.append(time.monotonic() - start)
-        samples += len(sampler.sample(types.ModelInput.from_ints([3, 4]), 1, types.SamplingParams(max_tokens=2)).result(TIMEOUT).sequences)
+        samples += len(
+            sampler.sample(types.ModelInput.from_ints([3, 4]), 1, types.SamplingParams(max_tokens=2))
+            .result(TIMEOUT)
+            .sequences
+        )
     long.result(TIMEOUT)
     assert max(waits) < 1.0
     assert samples > 0
@@ -167,7 +191,9 @@ def test_heartbeats_answer_and_samples_go_on_while_a_long_pass_runs(wire: Wire, 
 def test_bodies_are_bounded_and_packed_ones_too(wire: Wire) -> None:
     bomb = zstandard.compress(b"\0" * (80 * 2**20))
     for headers in ({"Content-Encoding": "zstd"}, {"Content-Encoding": "br"}):
-        answer = requests.post(f"{wire.url}/forward_backward", data=bomb, headers={**wire.headers, **headers}, timeout=60)
+        answer = requests.post(
+            f"{wire.url}/forward_backward", data=bomb, headers={**wire.headers, **headers}, timeout=60
+        )
         assert answer.status_code in (413, 415)
     answer = requests.post(f"{wire.url}/forward_backward", data=b"\xff\xff", headers=wire.headers, timeout=60)
     assert answer.status_code == 400

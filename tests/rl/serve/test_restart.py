@@ -1,7 +1,6 @@
 """A server that is killed and started again, and one whose learner dies: nothing that was saved is lost, and what is
 lost is told."""
 
-import os
 import signal
 from pathlib import Path
 
@@ -25,19 +24,18 @@ def test_a_killed_server_knows_what_it_had_saved(out: Path) -> None:
     served.process.send_signal(signal.SIGKILL)
     served.process.wait()
 
-    port = served.url.rpartition(":")[2]
-    again = start(out, *LOCAL, f"port={port}")
+    again = start(out, *LOCAL, port=int(served.url.rpartition(":")[2]))
     try:
         assert (again.url, again.key) == (served.url, served.key)
         with pytest.raises(tinker.RequestFailedError, match="one") as lost:
             client.forward(lessons(client), "cross_entropy").result(TIMEOUT)
         assert lost.value.category == types.RequestErrorCategory.Server
         fresh = again.client()
-        loaded = fresh.create_training_client_from_state_with_optimizer(path)
+        loaded = fresh.create_training_client_from_state_with_optimizer(path).result(TIMEOUT)
         assert gap(logprobs(loaded, lessons(loaded)), expected) == 0.0
         runs = fresh.create_rest_client().list_training_runs().result(TIMEOUT).training_runs
         assert run in {one.training_run_id for one in runs}
-        sampler = fresh.create_sampling_client(model_path=sampler_path)
+        sampler = fresh.create_sampling_client(model_path=sampler_path).result(TIMEOUT)
         assert sampler.compute_logprobs(types.ModelInput.from_ints([3, 4, 5])).result(TIMEOUT)[0] is None
     finally:
         assert stop(again) == 130
@@ -57,8 +55,8 @@ def test_the_key_is_for_its_owners_eyes(out: Path) -> None:
     try:
         assert (out / "api_key").stat().st_mode & 0o777 == 0o600
         assert served.key.startswith("tml-")
-        assert os.stat(out / "serve.sqlite3").st_size > 0
+        assert (out / "serve.sqlite3").stat().st_size > 0
         assert served.key.encode() not in (out / "serve.sqlite3").read_bytes()
-        served.client().create_sampling_client(base_model=MODEL)
+        served.client().create_sampling_client(base_model=MODEL).result(TIMEOUT)
     finally:
         stop(served)

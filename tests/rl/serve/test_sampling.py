@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 import tinker
-from helpers.tinker_client import MODEL, TIMEOUT, coded, trainer
+from helpers.tinker_client import MODEL, TIMEOUT, trainer
 from tinker import types
 
 
 @pytest.fixture(scope="module")
 def sampler(service: tinker.ServiceClient) -> tinker.SamplingClient:
-    return service.create_sampling_client(base_model=MODEL)
+    return service.create_sampling_client(base_model=MODEL).result(TIMEOUT)
 
 
 @pytest.fixture(scope="module")
