@@ -10,11 +10,11 @@ from rich.console import Console
 from torch import Tensor
 
 from rewards.types import Problem
-from rl.cluster.components import SharedComponents
+from rl.cluster.components import RunParts
 from rl.config import RunConfig
 from rl.data import Split
 from rl.data.prompts import Encoder
-from rl.learner.policy_state import first_state
+from rl.learner.policy import first_state
 from rl.run.best_metric import BestMetric
 from rl.run.directory import RunDirectory
 from rl.run.journal import FileJournal
@@ -105,7 +105,7 @@ class Recipe(Protocol[P, C]):
         """Return True if its policy answers problems."""
         ...
 
-    def open(self, prepared: P, run: str, shared: SharedComponents) -> AbstractAsyncContextManager[C]:
+    def open(self, prepared: P, run: str, shared: RunParts) -> AbstractAsyncContextManager[C]:
         """Open a run's part of what one run or several are made of; `run` names its policy."""
         ...
 
