@@ -226,10 +226,9 @@ def open_shared(
 @contextlib.asynccontextmanager
 async def open_alone(recipe: Recipe[Any, Any], prepared: Prepared, run: str) -> AsyncGenerator[HasLearner]:
     """Open all that one run is made of; it is gone when the block ends."""
-    own = open_shared(recipe, [prepared], 1)
-    async with open_remote(prepared.config) if prepared.config.server else own as shared:
-        async with recipe.open(prepared, run, shared) as parts:
-            yield parts
+    opening = open_remote(prepared.config) if prepared.config.server else open_shared(recipe, [prepared], 1)
+    async with opening as shared, recipe.open(prepared, run, shared) as parts:
+        yield parts
 
 
 def open_or_create(run: Run) -> RunDirectory:

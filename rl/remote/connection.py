@@ -65,7 +65,7 @@ class Connection:
             pass  # it is gone already, and knows nothing of the session any more
         await self._http.close()
 
-    async def post(self, path: str, data: bytes | None = None, **body: Any) -> Any:
+    async def post(self, path: str, data: bytes | None = None, /, **body: Any) -> Any:
         """Return the answer to a request.
 
         Raises:
@@ -84,7 +84,7 @@ class Connection:
             raise ValueError(f"the server refused {path}: {_detail(content)}")
         return content
 
-    async def result(self, path: str, data: bytes | None = None, **body: Any) -> Any:
+    async def result(self, path: str, data: bytes | None = None, /, **body: Any) -> Any:
         """Return what a request comes to, which may take as long as it takes. Raises as `post` does, and
         LearnerDied for what the server lost."""
         sent = await self.post(path, data, **body)

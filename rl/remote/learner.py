@@ -127,10 +127,10 @@ class RemoteLearner(Learner):
         except (LearnerDied, ValueError):
             return  # the server ends it when its turn comes
 
-    async def _begin(self, path: str, **body: Any) -> None:
+    async def _begin(self, endpoint: str, **body: Any) -> None:
         number = next(self._connection.numbers)
         answer = await self._connection.result(
-            path, session_id=self._connection.session_id, model_seq_id=number, **body
+            endpoint, session_id=self._connection.session_id, model_seq_id=number, **body
         )
         self._model, self._numbers = answer["model_id"], itertools.count(1)
 
@@ -188,7 +188,7 @@ def summed(learner: LearnerConfig) -> tuple[str, dict[str, float]]:
 
 
 def _inputs(row: Row, loss: str, divisor: int) -> dict[str, Tensor]:
-    """Return a row of one completion as the protocol's inputs: every position has a target, and the prompt's no weight."""
+    """Return a row of one completion as the protocol has it: a target at every position, the prompt's without weight."""
     length = len(row.token_ids)
 
     def spread(values: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ class RemotePolicies:
         return adapter
 
     async def sampler(self, adapter: Adapter | None) -> str:
-        """Return the id of a sampler of a published policy, or of the base model. Raises ValueError for a strange one."""
+        """Return the id of a sampler of a published policy or of the base. Raises ValueError for a strange one."""
         name = "" if adapter is None else adapter.name
         if adapter is not None and name not in self._paths:
             raise ValueError(f"version {adapter.version} was not published by this run, so the server does not have it")

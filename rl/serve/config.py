@@ -127,10 +127,10 @@ class ServeConfig(Strict):
 def load_serve_config(
     path: Path | None, overrides: Sequence[str] = (), options: Mapping[str, Any] | None = None
 ) -> ServeConfig:
-    """Return the configuration in a TOML file (without one, the defaults), changed by `a.b=value` overrides and options.
+    """Return the configuration in a TOML file, or the defaults, changed by `a.b=value` overrides and by options.
 
     A model's context is as long as the model allows, up to `CONTEXT`, and where there is no GPU its type is float32, in
-    which sampler and learner agree to a hundred-thousandth of a nat; `model.max_length` and `model.dtype` say otherwise.
+    which sampler and learner agree to about 1e-5 nats; `model.max_length` and `model.dtype` say otherwise.
 
     Raises:
         ValueError: something is wrong with it, in one line.

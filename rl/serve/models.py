@@ -86,13 +86,13 @@ class Models:
             self._facts.require(body.base_model)
         if body.optimizer_config is not None:
             _require_adamw(body.optimizer_config.type)
-        saved, lora, state = await self.saved_state(user, body.path, optimizer=body.optimizer)
+        lora, state = await self.saved_state(user, body.path, optimizer=body.optimizer)
         row = self._row(user, body.session_id, body.model_seq_id, lora, body.user_metadata)
         config = self._lora_config(lora)
         return await self._make(row, lambda name: _spec(name, config, 0), state=state)
 
-    async def saved_state(self, user: str, path: str, *, optimizer: bool) -> tuple[str, LoraRequest, bytes]:
-        """Return a checkpoint's path, its adapter's shape and its state. Raises ValueError if there is none."""
+    async def saved_state(self, user: str, path: str, *, optimizer: bool) -> tuple[LoraRequest, bytes]:
+        """Return the shape of a checkpoint's adapter and its state. Raises ValueError if there is none."""
         saved = await asyncio.to_thread(self._checkpoints.find, user, parse_path(path))
         run = await asyncio.to_thread(self._registry.run, saved.user, saved.run_id)
         if run is None:
@@ -102,7 +102,7 @@ class Models:
         shape = LoraRequest(
             rank=run.rank, train_unembed=run.train_unembed, train_mlp=run.train_mlp, train_attn=run.train_attn
         )
-        return path, shape, state if optimizer else weights_only_state(state)
+        return shape, state if optimizer else weights_only_state(state)
 
     async def get(self, user: str, model_id: str) -> Model:
         """Return a user's model.

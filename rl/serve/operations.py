@@ -134,7 +134,7 @@ class Operations:
         return Answer(payload, PROTOBUF)
 
     async def _load_into(self, model: Model, body: bodies.LoadWeights) -> Answer:
-        _, shape, state = await self._models.saved_state(model.user, body.path, optimizer=body.optimizer)
+        shape, state = await self._models.saved_state(model.user, body.path, optimizer=body.optimizer)
         row = model.run
         own = (row.rank, row.train_unembed, row.train_mlp, row.train_attn)
         if own != (shape.rank, shape.train_unembed, shape.train_mlp, shape.train_attn):

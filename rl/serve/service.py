@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -113,8 +113,8 @@ async def open_service(config: ServeConfig, out: Path) -> AsyncGenerator[Service
         checks.append(liveness)
         operations = Operations(models, samplers, trainer, checkpoints, facts, meter, liveness)
         service = Service(
-            config, facts, registry, checkpoints, trainer, models, samplers, operations, meter, liveness, backend.engine,
-            load_tokenizer(config.model),
+            config, facts, registry, checkpoints, trainer, models, samplers, operations, meter, liveness,
+            backend.engine, load_tokenizer(config.model),
         )  # fmt: skip
         await stack.enter_async_context(_background(service.keep_house()))
         stack.push_async_callback(service.futures.close)
@@ -131,8 +131,8 @@ async def _base_adapter(trainer: Trainer) -> Adapter:
 
 
 @contextlib.asynccontextmanager
-async def _background(work: "asyncio.Future[None] | object") -> AsyncGenerator[None]:
-    task = asyncio.ensure_future(work)  # pyright: ignore[reportArgumentType]
+async def _background(work: Coroutine[Any, Any, None]) -> AsyncGenerator[None]:
+    task = asyncio.get_running_loop().create_task(work)
     try:
         yield
     finally:

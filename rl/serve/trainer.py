@@ -80,10 +80,10 @@ class _Request:
 class Trainer:
     """The learner as its clients' requests see it. `run` is the task that works on them."""
 
-    def __init__(self, host: LearnerHost, shelf: Shelf, limits: TrainerLimits = TrainerLimits()) -> None:
+    def __init__(self, host: LearnerHost, shelf: Shelf, limits: TrainerLimits | None = None) -> None:
         self._host = host
         self._shelf = shelf
-        self._limits = limits
+        self._limits = limits or TrainerLimits()
         self._policies: dict[str, ServedPolicy] = {}
         self._errands: list[tuple[Work, asyncio.Future[Any]]] = []
         self._requests: list[_Request] = []

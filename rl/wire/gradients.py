@@ -74,7 +74,7 @@ def write_output(logprobs: Sequence[Tensor], metrics: Mapping[str, float]) -> by
 
 def _datum(message: pb.Datum, loss: str, name: str) -> Datum:
     tokens = torch.from_numpy(read_tokens(message.model_input, f"{name}.model_input").astype(np.int64))
-    inputs = {key: value for key, value in message.loss_fn_inputs.items()}
+    inputs = dict(message.loss_fn_inputs.items())
     if not len(tokens):
         raise ValueError(f"{name}.model_input has no tokens")
     for key in PER_TOKEN_BOUNDS:

@@ -47,7 +47,7 @@ def checked_name(name: str) -> str:
     """Return the name. Raises ValueError if a checkpoint cannot have it."""
     if not NAME.fullmatch(name):
         raise ValueError(
-            f"{name[:100]!r} is no name for a checkpoint: use letters, digits, '.', '_' and '-', at most 255, and begin "
+            f"{name[:100]!r} is no name for a checkpoint: use at most 255 letters, digits and '._-', beginning "
             "with a letter, a digit or '_'"
         )
     return name

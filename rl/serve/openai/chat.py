@@ -1,6 +1,6 @@
 """Chat completions: messages to a prompt by the model's own template, and completions to messages with tool calls."""
 
-from typing import Any
+from typing import Any, cast
 
 from vllm.entrypoints.generate.base.protocol import FunctionCall, ToolCall
 from vllm.entrypoints.openai.chat_completion.protocol import (
@@ -105,10 +105,11 @@ def tool_parser(service: Service, request: ChatCompletionRequest) -> Any:
     """Return vLLM's parser of tool calls. Raises Rejected if the configuration names one that there is not."""
     from vllm.tool_parsers import ToolParserManager
 
+    name, tools = service.config.tool_parser or "", cast("Any", request.tools)
     try:
-        return ToolParserManager.get_tool_parser(service.config.tool_parser)(service.tokenizer, request.tools)
+        return ToolParserManager.get_tool_parser(name)(service.tokenizer, tools)
     except (KeyError, TypeError) as error:
-        raise Rejected(500, f"tool_parser {service.config.tool_parser!r} cannot be used: {first_line(error)}") from None
+        raise Rejected(500, f"tool_parser {name!r} cannot be used: {first_line(error)}") from None
 
 
 def _logprobs(tokenizer: Any, completion: Completion) -> ChatCompletionLogProbs:

@@ -61,9 +61,7 @@ def test_a_streamed_chat_says_what_the_whole_one_says(client: openai.OpenAI) -> 
 
 
 def test_texts_are_completed_and_stop(client: openai.OpenAI) -> None:
-    answer = client.completions.create(
-        model="base", prompt=["1+1=", "2+2="], max_tokens=4, temperature=0.0, logprobs=1
-    )
+    answer = client.completions.create(model="base", prompt=["1+1=", "2+2="], max_tokens=4, temperature=0.0, logprobs=1)
     assert [choice.index for choice in answer.choices] == [0, 1]
     text = answer.choices[0].text
     stopped = client.completions.create(model="base", prompt="1+1=", max_tokens=4, temperature=0.0, stop=text[1])

@@ -39,7 +39,9 @@ def test_models_that_cannot_be(service: tinker.ServiceClient, options: dict[str,
 
 
 def test_a_model_that_is_not_served(service: tinker.ServiceClient) -> None:
-    assert "tiny-random" in refused(lambda: service.create_lora_training_client("Qwen/Qwen3-8B", rank=4).result(TIMEOUT))
+    assert "tiny-random" in refused(
+        lambda: service.create_lora_training_client("Qwen/Qwen3-8B", rank=4).result(TIMEOUT)
+    )
     assert "tiny-random" in refused(lambda: service.create_sampling_client(base_model="Qwen/Qwen3-8B").result(TIMEOUT))
 
 
@@ -108,7 +110,9 @@ def test_names_that_cannot_be(client: tinker.TrainingClient, name: str) -> None:
 def test_paths_that_lead_nowhere(service: tinker.ServiceClient, client: tinker.TrainingClient) -> None:
     run = client.get_info().model_id
     for path in (f"tinker://{run}/weights/none", "tinker://nobody/weights/x", f"tinker://{run}/sampler_weights/none"):
-        assert "no weights" in refused(lambda path=path: service.create_training_client_from_state(path).result(TIMEOUT))
+        assert "no weights" in refused(
+            lambda path=path: service.create_training_client_from_state(path).result(TIMEOUT)
+        )
         refused(lambda path=path: service.create_sampling_client(model_path=path).result(TIMEOUT))
 
 
