@@ -20,6 +20,8 @@ HUB_NAMES = {"smollm2-135m": "HuggingFaceTB/SmolLM2-135M-Instruct"}
 """Names under which clients find the tokenizers of built-in models on a hub."""
 LOOPBACK = "127.0.0.1"
 GIB = 2**30
+MANY = 1_000_000
+"""Restarts of a worker in a row: a server goes on trying, at most once a minute, however long memory is short."""
 CONTEXT = 4096
 """Longest context of a server that is told nothing else."""
 
@@ -74,7 +76,7 @@ class ServeConfig(Strict):
     """Seconds that requests wait for one of a lower number that did not come."""
     model: ModelConfig = ModelConfig()
     learner: LearnerConfig = LearnerConfig()
-    rollout: RolloutConfig = RolloutConfig(adapters_in_flight=8)
+    rollout: RolloutConfig = RolloutConfig(adapters_in_flight=8, max_restarts=MANY)
     liveness: LivenessConfig = LivenessConfig()
     placement: PlacementConfig = PlacementConfig()
     limits: LimitsConfig = LimitsConfig()
