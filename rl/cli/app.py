@@ -11,7 +11,7 @@ import typer
 from rl.cli.cluster_commands import COMMANDS
 from rl.cli.errors import one_line_errors
 from rl.cli.reward_commands import grade_command, reward_try_command
-from rl.cli.serve_command import serve_command
+from rl.cli.serve_command import key_command, serve_command
 from rl.cli.sweep_command import sweep_command
 from rl.cluster.interrupts import STATUS, exit_soon
 from rollout.environment import OPENMP
@@ -31,6 +31,7 @@ app.add_typer(reward_app, name="reward")
 app.command("grade")(grade_command)
 app.command("sweep")(sweep_command)
 app.command("serve")(serve_command)
+app.command("key")(key_command)
 reward_app.command("try")(reward_try_command)
 for name, command in COMMANDS.items():
     app.command(name)(command)

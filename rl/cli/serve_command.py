@@ -46,7 +46,20 @@ def serve_command(
 
     say(console, f"loading {settings.model.name}...")
     with interruptible(console, f"rankone serve{'' if config is None else f' {config}'} --out {out}"):
-        run_to_end(serve(settings, out, announce, key=api_key))
+        run_to_end(serve(settings, out, announce, console, key=api_key))
+
+
+@one_line_errors
+def key_command(
+    user: Annotated[str, typer.Argument(help="The user's name, as runs and metrics have it.")],
+    config: Annotated[Path | None, typer.Argument(help="The server's TOML file.", show_default=False)] = None,
+    out: Annotated[Path, typer.Option(help="The server's directory.")] = DEFAULT_OUT,
+) -> None:
+    """Make a key for another user of a server, who sees runs of its own alone; it is shown once."""
+    from rl.serve.config import load_serve_config
+    from rl.serve.server import make_key
+
+    print(make_key(load_serve_config(config), out, user))
 
 
 def ready_lines(model: str, url: str, key: str) -> list[str]:

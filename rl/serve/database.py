@@ -1,6 +1,7 @@
 """What the server remembers when it is started anew: SQLite in a file of its own, or PostgreSQL."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, DateTime, Engine, ForeignKey, String, UniqueConstraint, create_engine, event
@@ -10,6 +11,10 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
 from lora.messages import single_line
+from rl.serve.config import ServeConfig
+
+DATABASE = "serve.sqlite3"
+"""In a server's directory, if the configuration names no other."""
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -112,6 +117,11 @@ class Usage(Base):
     day: Mapped[str] = mapped_column(String(10), primary_key=True)
     kind: Mapped[str] = mapped_column(String(20), primary_key=True)
     tokens: Mapped[int] = mapped_column(BigInteger, default=0)
+
+
+def database_url(config: ServeConfig, out: Path) -> str:
+    """Return the URL of a server's database."""
+    return config.database or f"sqlite:///{out / DATABASE}"
 
 
 def open_database(url: str) -> Engine:

@@ -4,10 +4,20 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from rl.serve.models import Model
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The newest figures of a model."""
+
+    loss: float = 0.0
+    gap: float = 0.0
+    """Logprob gap of sampler and learner, in nats a token."""
 
 
 class Meter:
@@ -18,6 +28,8 @@ class Meter:
         self._allowance: dict[str, tuple[float, float]] = {}
         """By user: tokens that are left, and when that was."""
         self._uncounted: dict[tuple[str, str], int] = defaultdict(int)
+        self._totals: dict[str, int] = defaultdict(int)
+        self._seen: dict[str, Seen] = {}
         self.registry = CollectorRegistry()
         labels = ("user", "run")
         self._tokens = Counter("rankone_serve_tokens", "Tokens.", ("user", "kind"), registry=self.registry)
@@ -38,6 +50,7 @@ class Meter:
         """Count tokens; wait until the user's limit allows them."""
         self._tokens.labels(user, kind).inc(tokens)
         self._uncounted[user, kind] += tokens
+        self._totals[kind] += tokens
         if self._rate is None:
             return
         left, before = self._allowance.get(user, (float(self._rate), time.monotonic()))
@@ -56,13 +69,22 @@ class Meter:
 
     def observe_pass(self, model: Model, metrics: Mapping[str, float]) -> None:
         """Take in the metrics of a pass."""
-        self._loss.labels(model.user, model.id).set(metrics["loss:sum"])
-        self._gap.labels(model.user, model.id).set(metrics.get("kl_sampler_learner:mean", 0.0))
+        seen = self._seen[model.id] = Seen(metrics["loss:sum"], metrics["kl_sampler_learner:mean"])
+        self._loss.labels(model.user, model.id).set(seen.loss)
+        self._gap.labels(model.user, model.id).set(seen.gap)
 
     def observe_step(self, model: Model, metrics: Mapping[str, float]) -> None:
         """Take in the metrics of a step."""
         self._norm.labels(model.user, model.id).set(metrics["update/grad_norm"])
         self._steps.labels(model.user, model.id).inc()
+
+    def seen(self, model_id: str) -> Seen:
+        """Return the newest figures of a model."""
+        return self._seen.get(model_id, Seen())
+
+    def totals(self) -> Mapping[str, int]:
+        """Return all tokens of this start of the server, by kind."""
+        return self._totals
 
     def uncounted(self) -> dict[tuple[str, str], int]:
         """Return the tokens since this was asked last, by user and kind."""

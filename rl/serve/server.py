@@ -1,12 +1,14 @@
 """A server from its settings to its end: opened, announced, and closed in order."""
 
 import contextlib
+import re
 import secrets
 import socket
 from collections.abc import Callable, Generator
 from pathlib import Path
 
 import uvicorn
+from rich.console import Console
 
 from lora.atomic_write import write_atomic
 from lora.messages import single_line
@@ -15,19 +17,26 @@ from rl.cluster.interrupts import cancel_on_signals
 from rl.run.directory_lock import locked
 from rl.serve.app import make_app
 from rl.serve.config import ServeConfig
+from rl.serve.database import DATABASE, database_url, open_database
 from rl.serve.registry import Registry
-from rl.serve.service import Service, open_service
+from rl.serve.service import Service, background, open_service
+from rl.serve.terminal import show
 
 KEY_FILE = "api_key"
 FIRST_USER = "admin"
+USER = re.compile(r"[A-Za-z0-9._@-]{1,100}")
 PREFIX = "tml-"
 """The SDK takes no key that begins otherwise."""
 Announce = Callable[[Service, str, str], None]
 """Says that the server is ready: its parts, its URL, and the key of the first user."""
 
 
-async def serve(config: ServeConfig, out: Path, announce: Announce, *, key: str | None = None) -> None:
-    """Serve until interrupted. `key` is the first user's; without it one is made at the first start.
+async def serve(
+    config: ServeConfig, out: Path, announce: Announce, console: Console, *, key: str | None = None
+) -> None:
+    """Serve until interrupted; a terminal shows the models meanwhile.
+
+    `key` is the first user's; without it one is made at the first start.
 
     Raises:
         ValueError: the address is taken, or something that is served from cannot be used.
@@ -39,7 +48,8 @@ async def serve(config: ServeConfig, out: Path, announce: Announce, *, key: str 
             async with open_service(config, out) as service:
                 cancel_on_signals()  # again: Ray has put handlers of its own in place
                 announce(service, url_of(config, listener), first_key(service.registry, out, key))
-                await _run_http(config, service, listener)
+                async with background(show(service, console)):
+                    await _run_http(config, service, listener)
     finally:
         disconnect()
 
@@ -88,6 +98,25 @@ def first_key(registry: Registry, out: Path, key: str | None) -> str:
     file.touch(mode=0o600, exist_ok=True)
     write_atomic(file, f"{key}\n".encode())
     file.chmod(0o600)
+    return key
+
+
+def make_key(config: ServeConfig, out: Path, user: str) -> str:
+    """Return a new key of a user's, who is let in at once, also where the server is up.
+
+    Raises:
+        ValueError: the name is none, or there is no such server.
+    """
+    if not USER.fullmatch(user):
+        raise ValueError(f"{user[:100]!r} is no user's name: use at most 100 letters, digits and '._@-'")
+    if config.database is None and not (out / DATABASE).exists():
+        raise ValueError(f"{out} is no server's directory: start `rankone serve --out {out}` first")
+    key = f"{PREFIX}{secrets.token_urlsafe(32)}"
+    engine = open_database(database_url(config, out))
+    try:
+        Registry(engine).add_key(key, user)
+    finally:
+        engine.dispose()
     return key
 
 

@@ -17,7 +17,7 @@ from rl.serve.adapters import Snapshots
 from rl.serve.backend import open_backend
 from rl.serve.checkpoints import Checkpoints
 from rl.serve.config import ServeConfig
-from rl.serve.database import open_database
+from rl.serve.database import database_url, open_database
 from rl.serve.facts import ModelFacts, read_facts
 from rl.serve.futures import Futures
 from rl.serve.liveness import ServedLiveness
@@ -88,7 +88,7 @@ async def open_service(config: ServeConfig, out: Path) -> AsyncGenerator[Service
         ValueError: the model, the database or the directory cannot be used.
     """
     facts = await asyncio.to_thread(read_facts, config)
-    database = open_database(config.database or f"sqlite:///{out / 'serve.sqlite3'}")
+    database = open_database(database_url(config, out))
     registry = Registry(database)
     checkpoints = Checkpoints(registry, open_store(config.weights or str(out / "weights")))
     meter = Meter(config.limits.tokens_per_minute)
@@ -103,7 +103,7 @@ async def open_service(config: ServeConfig, out: Path) -> AsyncGenerator[Service
         backend = await stack.enter_async_context(open_backend(config, admit))
         limits = TrainerLimits(config.tokens_per_part, config.resident_policies, config.kept_state_mib * 2**20)
         trainer = Trainer(backend.host, Shelf(out / "shelf"), limits)
-        await stack.enter_async_context(_background(trainer.run()))
+        await stack.enter_async_context(background(trainer.run()))
         models = Models(
             trainer, registry, checkpoints, facts, patience_s=config.patience, most_of_user=config.limits.models
         )
@@ -116,7 +116,7 @@ async def open_service(config: ServeConfig, out: Path) -> AsyncGenerator[Service
             config, facts, registry, checkpoints, trainer, models, samplers, operations, meter, liveness,
             backend.engine, load_tokenizer(config.model),
         )  # fmt: skip
-        await stack.enter_async_context(_background(service.keep_house()))
+        await stack.enter_async_context(background(service.keep_house()))
         stack.push_async_callback(service.futures.close)
         yield service
         await asyncio.to_thread(service.write_down)
@@ -131,7 +131,8 @@ async def _base_adapter(trainer: Trainer) -> Adapter:
 
 
 @contextlib.asynccontextmanager
-async def _background(work: Coroutine[Any, Any, None]) -> AsyncGenerator[None]:
+async def background(work: Coroutine[Any, Any, None]) -> AsyncGenerator[None]:
+    """Do the work beside the block, and end it with the block."""
     task = asyncio.get_running_loop().create_task(work)
     try:
         yield
