@@ -352,7 +352,7 @@ class RunConfig(Strict):
 
     @property
     def on_ray(self) -> bool:
-        """True if learner and rollout workers are actors of its own; False if they are in this process or a server's."""
+        """True if learner and workers are actors of its own; False if they are in this process or a server's."""
         return self.runtime != "local" and self.server is None
 
     @model_validator(mode="after")

@@ -30,7 +30,7 @@ class Connection:
         self._heart: asyncio.Task[None] | None = None
         self.session_id = ""
         self.numbers = itertools.count(1)
-        """Of samplers and models, which have a number each in their session."""
+        """Numbers of samplers and models, one each in their session."""
 
     @classmethod
     def of(cls, url: str) -> Self:

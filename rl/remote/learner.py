@@ -188,7 +188,7 @@ def summed(learner: LearnerConfig) -> tuple[str, dict[str, float]]:
 
 
 def _inputs(row: Row, loss: str, divisor: int) -> dict[str, Tensor]:
-    """Return a row of one completion as the protocol has it: a target at every position, the prompt's without weight."""
+    """Return a row of one completion as the protocol has it: targets at all positions, the prompt's without weight."""
     length = len(row.token_ids)
 
     def spread(values: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ DAY_S = 24 * 3600
 
 @dataclass(slots=True)
 class RemotePolicies:
-    """What a run has published."""
+    """Policies that a run has published."""
 
     connection: Connection
     base_model: str

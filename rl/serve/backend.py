@@ -22,7 +22,7 @@ from rollout.types import Engine
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """What computes."""
+    """A learner and the engines."""
 
     host: LearnerHost
     engine: Engine

@@ -18,7 +18,7 @@ STATE = "state.safetensors"
 
 @dataclass(frozen=True, slots=True)
 class SaveOptions:
-    """What a client says of a save."""
+    """Options of a save."""
 
     ttl_seconds: int | None = None
     overwrite: bool = False

@@ -101,7 +101,7 @@ class ServeConfig(Strict):
 
     @property
     def model_names(self) -> set[str]:
-        """All names under which clients may ask for the model."""
+        """Names under which clients may ask for the model."""
         return {self.model_name, self.model.name, *self.aliases}
 
     @property

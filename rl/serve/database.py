@@ -1,4 +1,4 @@
-"""What the server remembers when it is started anew: SQLite in a file of its own, or PostgreSQL."""
+"""The memory of a server that is started anew: SQLite in a file of its own, or PostgreSQL."""
 
 from datetime import UTC, datetime
 from pathlib import Path

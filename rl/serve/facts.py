@@ -14,9 +14,9 @@ class ModelFacts:
 
     name: str
     names: frozenset[str]
-    """All names under which it may be asked for."""
+    """Names under which it may be asked for."""
     directory: str
-    """Where its tokenizer is, for clients on this machine."""
+    """Directory of its tokenizer, for clients on this machine."""
     architecture: str
     vocab_size: int
     max_length: int

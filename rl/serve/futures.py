@@ -50,7 +50,7 @@ class _Future:
 
 @dataclass(slots=True)
 class Pending:
-    """What of one user waits or is worked on."""
+    """One user's requests that wait or are worked on."""
 
     requests: int = 0
     bytes: int = 0

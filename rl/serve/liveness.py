@@ -31,7 +31,7 @@ class ServedLiveness:
         self._previous: dict[str, Adapter] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self.fault: str | None = None
-        """What is wrong with the engines, if anything is."""
+        """The engines' fault, if there is one."""
         self.checks = 0
 
     def require_sound(self) -> None:

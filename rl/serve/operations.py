@@ -1,4 +1,4 @@
-"""What clients ask of their models: each takes a body as it came, and returns the answer as it goes back."""
+"""Operations that clients ask of their models: each takes a body as it came, and returns the answer as it goes back."""
 
 import asyncio
 import json

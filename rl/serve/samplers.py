@@ -1,4 +1,4 @@
-"""What clients sample from: the base model, a snapshot of a model, or saved weights."""
+"""Sources that clients sample from: the base model, a snapshot of a model, or saved weights."""
 
 import asyncio
 import secrets
@@ -45,7 +45,7 @@ class Samplers:
         self._cache = AdapterCache()
         self._rows: dict[str, Sampler] = {}
         self._sources: dict[str, AdapterSource] = {}
-        """Where each sampler's adapter is; one of the base model has none."""
+        """Each sampler's adapter; one of the base model has none."""
 
     async def create(
         self, user: str, session_id: str, seq_id: int, base_model: str | None, model_path: str | None

@@ -1,4 +1,4 @@
-"""All clients' training on one learner: their waiting requests share its passes, and none waits for the longest.
+"""The training of several clients on one learner: waiting requests share its passes, and none waits for the longest.
 
 The learner does one thing at a time. Steps, saves and loads come first, in the order in which they came; then one pass,
 with a part of every model's request that waits for one. A request that is longer than a part takes several passes.

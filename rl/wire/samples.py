@@ -11,7 +11,7 @@ from rl.wire.tensors import to_proto
 from rollout.types import Completion, PromptLogprobs, TopLogprobs
 
 EMPTY_LOGPROB = -99999.0
-"""Of a cell of a table of top logprobs in which there is none."""
+"""Stands in a cell of a table of top logprobs in which there is none."""
 
 
 def write_samples(

@@ -1,4 +1,4 @@
-"""What an OpenAI request asks of sampling; what is not served is refused by its name."""
+"""Sampling as an OpenAI request asks for it; a setting that is not served is refused by its name."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -123,7 +123,7 @@ def _content(tokenizer: Any, token: int, logprob: float, tops: TopLogprobs) -> C
         text = tokenizer.decode([token_id])
         return ChatCompletionLogProb(token=text, logprob=value, bytes=list(text.encode()))
 
-    one = named(token, logprob)
+    own = named(token, logprob)
     return ChatCompletionLogProbsContent(
-        token=one.token, logprob=one.logprob, bytes=one.bytes, top_logprobs=[named(*top) for top in tops]
+        token=own.token, logprob=own.logprob, bytes=own.bytes, top_logprobs=[named(*top) for top in tops]
     )

@@ -26,9 +26,9 @@ async def complete(service: Service, user: str, request: CompletionRequest) -> d
         raise Rejected(400, "echo is not served: leave it out, and ask for return_token_ids")
     prompts = _prompts(service.tokenizer, request)
     drawn = await asyncio.gather(*(_draw(service, user, request, prompt) for prompt in prompts))
-    completions = [(one, completion) for one in drawn for completion in one.completions]
+    completions = [(group, completion) for group in drawn for completion in group.completions]
     choices = [_choice(service.tokenizer, request, index, *pair) for index, pair in enumerate(completions)]
-    asked, sampled = sum(len(one.prompt) for one in drawn), sum(one.sampled for one in drawn)
+    asked, sampled = sum(len(group.prompt) for group in drawn), sum(group.sampled for group in drawn)
     usage = UsageInfo(prompt_tokens=asked, completion_tokens=sampled, total_tokens=asked + sampled)
     response = CompletionResponse(model=request.model or service.facts.name, choices=choices, usage=usage)
     return response.model_dump(exclude_none=True) | {"policy_version": drawn[0].policy_version}

@@ -1,4 +1,4 @@
-"""What all endpoints share: whose request it is, the server's parts, and bodies of bounded size."""
+"""Parts that all endpoints share: whose request it is, the server's parts, and bodies of bounded size."""
 
 from typing import Annotated, Any
 

@@ -137,9 +137,9 @@ async def weights_info(body: WeightsInfo, service: ServiceOf, user: User) -> Jso
 
 def _run_of(service: Service, row: TrainingRun) -> Json:
     newest = {
-        field: _checkpoint_of(found)
+        field: _checkpoint_of(checkpoint)
         for field, kind in (("last_checkpoint", "weights"), ("last_sampler_checkpoint", "sampler_weights"))
-        if (found := service.registry.newest(row.id, kind)) is not None
+        if (checkpoint := service.registry.newest(row.id, kind)) is not None
     }
     about = {} if row.user_metadata is None else {"user_metadata": _texts(row.user_metadata)}
     return {

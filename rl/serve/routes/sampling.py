@@ -28,7 +28,7 @@ async def create_sampling_session(body: CreateSamplingSession, service: ServiceO
 
 @router.get("/samplers/{sampler_id}")
 async def get_sampler(sampler_id: str, service: ServiceOf, user: User) -> Json:
-    """What a sampler samples from."""
+    """The weights that a sampler samples from."""
     row = await service.samplers.get(user, sampler_id)
     about = {"sampler_id": row.id, "base_model": row.base_model}
     named = row.model_path is not None and not row.model_path.startswith(SNAPSHOT)

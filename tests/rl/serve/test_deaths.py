@@ -78,5 +78,3 @@ def test_samples_outlive_the_worker_that_draws_them(served: Served) -> None:
         drawn = list(threads.map(lambda future: future.result(TIMEOUT).sequences[0].tokens, sent))
     assert drawn[:5] == expected
     assert len(drawn) == 40
-
-
