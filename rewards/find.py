@@ -12,10 +12,15 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any, cast
 
-from rewards.math_answer import math_answer
-
 OURS = ("lora", "rewards", "rl", "rollout")
-BUILT_IN: Mapping[str, Callable[..., Any]] = {"math_answer": math_answer}
+BUILT_IN: Mapping[str, str] = {"math_answer": "rewards.math_answer"}
+"""The functions by name, and their modules. These load sympy, which is most of a grading process's start, and which a
+function of the user's need not wait for."""
+
+
+def built_in(name: str) -> Callable[..., Any] | None:
+    """Return the built-in function of that name, or None if there is none."""
+    return getattr(importlib.import_module(BUILT_IN[name]), name) if name in BUILT_IN else None
 
 
 def find_function(name: str) -> tuple[Callable[..., Any], tuple[str, ...]]:
@@ -25,8 +30,8 @@ def find_function(name: str) -> tuple[Callable[..., Any], tuple[str, ...]]:
     Raises:
         ValueError: one line that says what there is not, or what the file failed of.
     """
-    if name in BUILT_IN:
-        return BUILT_IN[name], ()
+    if (function := built_in(name)) is not None:
+        return function, ()
     place, _, attribute = name.rpartition(":")
     if not place or not attribute:
         raise ValueError(
@@ -34,11 +39,11 @@ def find_function(name: str) -> tuple[Callable[..., Any], tuple[str, ...]]:
         )
     before = set(sys.modules)
     module = _from_file(Path(place)) if place.endswith(".py") else _from_package(place)
-    function: object = getattr(module, attribute, None)
-    if not callable(function) or inspect.isclass(function):
+    named: object = getattr(module, attribute, None)
+    if not callable(named) or inspect.isclass(named):
         defined = [n for n, v in vars(module).items() if inspect.isfunction(v) and v.__module__ == module.__name__]
         raise ValueError(f"{place} has no function {attribute!r}; it defines: {', '.join(defined) or 'none'}")
-    return cast(Callable[..., Any], function), _own_modules(module, before)
+    return cast(Callable[..., Any], named), _own_modules(module, before)
 
 
 class _FromSource(SourceFileLoader):

@@ -10,7 +10,7 @@ import cloudpickle
 
 from rewards.config import RewardConfig, RewardTerm
 from rewards.convention import EXTRAS, Convention, parameters_of, recognize, wants_messages
-from rewards.find import BUILT_IN, find_function
+from rewards.find import built_in, find_function
 from rewards.rules import STRICT, Rules
 
 
@@ -34,7 +34,7 @@ class Term:
 
     @property
     def is_built_in(self) -> bool:
-        return BUILT_IN.get(self.name) is self.function
+        return built_in(self.name) is self.function
 
     @property
     def is_grouped(self) -> bool:

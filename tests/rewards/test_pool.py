@@ -233,7 +233,7 @@ def test_packed_functions_need_no_file(tmp_path: Path) -> None:
 
 
 def test_workers_import_none_of_the_heavy_packages(tmp_path: Path) -> None:
-    body = "import sys\nreturn float(any(m in sys.modules for m in ('torch', 'ray', 'vllm', 'transformers')))"
+    body = "import sys\nreturn float(any(m in sys.modules for m in ('torch', 'ray', 'vllm', 'transformers', 'sympy')))"
     assert grade(RewardConfig(function=function(tmp_path, body), workers=1), [["a"]])[0][0].value == 0
 
 
