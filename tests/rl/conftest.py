@@ -1,10 +1,10 @@
-"""The one cluster for all tests that need no cluster of their own."""
+"""The one cluster for all tests that need no cluster of their own, and the process that runs commands for them."""
 
 from collections.abc import Iterator
 
 import pytest
 from helpers.cluster import Head, started_head
-from helpers.zygote import Zygote, started_zygote
+from helpers.zygote import Zygote, shared_zygote
 
 
 @pytest.fixture(scope="session")
@@ -14,6 +14,5 @@ def head() -> Iterator[Head]:
 
 
 @pytest.fixture(scope="session")
-def zygote() -> Iterator[Zygote]:
-    with started_zygote() as zygote:
-        yield zygote
+def zygote() -> Zygote:
+    return shared_zygote()
