@@ -3,6 +3,7 @@ resumed, with a full disk, with a learner that dies, and in a directory that is 
 
 import asyncio
 import errno
+import functools
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -52,7 +53,7 @@ class Case:
     def runs(self) -> list[Path]:
         return [self.out / "p000-seed0", self.out / "p001-seed1"] if self.is_sweep else [self.out]
 
-    def start(self, *options: str, kind: Kind | None = None, out: Path | None = None, **settings: object) -> Result:
+    def start(self, *options: str, kind: Kind | None = None, **settings: object) -> Result:
         kind = kind or self.kind
         command: list[object] = [kind, BASES[kind]]
         if self.is_sweep:
@@ -62,15 +63,14 @@ class Case:
         reward = {"reward.function": f"{self.home / 'eager.py'}:digits"} if kind == "train" else {}
         values = {**SETTINGS, **reward, **settings}
         sets = [part for name, value in values.items() for part in ("--set", f"{name}={value}")]
-        return CliRunner().invoke(app, [str(one) for one in [*command, "--out", out or self.out, *options, *sets]])
+        return CliRunner().invoke(app, [str(one) for one in [*command, "--out", self.out, *options, *sets]])
 
-    def rows(self, out: Path | None = None) -> list[list[dict[str, Any]]]:
+    def rows(self) -> list[list[dict[str, Any]]]:
         """Return each run's metrics, without what differs from one time to the next."""
         different = ("time", "throughput", "policy/sampler", "policy/distance")
-        paths = self.runs if out is None else [out / path.relative_to(self.out) for path in self.runs]
         return [
             [{k: v for k, v in row.items() if not k.startswith(different)} for row in RunDirectory(path).metrics()]
-            for path in paths
+            for path in self.runs
         ]
 
 
@@ -79,6 +79,23 @@ def case(request: pytest.FixtureRequest, tmp_path: Path) -> Case:
     kind, form = request.param.split("-")
     (tmp_path / "eager.py").write_text(EAGER)
     return Case(kind, form == "sweep", tmp_path)
+
+
+Undisturbed = Callable[[Case], tuple[Case, Result]]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    """Return what gives a case like another one, to which nothing happens, and how its command ended."""
+
+    @functools.cache
+    def run(kind: Kind, is_sweep: bool) -> tuple[Case, Result]:
+        home = tmp_path_factory.mktemp("undisturbed")
+        (home / "eager.py").write_text(EAGER)
+        case = Case(kind, is_sweep, home)
+        return case, case.start()
+
+    return lambda case: run(case.kind, case.is_sweep)
 
 
 def steps(case: Case) -> list[list[int]]:
@@ -91,8 +108,8 @@ def one_line(ended: Result) -> str:
     return line
 
 
-def test_every_run_leaves_what_it_promises_and_says_its_kind(case: Case) -> None:
-    ended = case.start()
+def test_every_run_leaves_what_it_promises_and_says_its_kind(case: Case, undisturbed: Undisturbed) -> None:
+    case, ended = undisturbed(case)
     assert ended.exit_code == 0, ended.output
     assert steps(case) == [[0, 1, 2, 3]] * len(case.runs)
     for path in case.runs:
@@ -175,15 +192,15 @@ def let_die(patch: pytest.MonkeyPatch, recipe: Recipe[Any, Any], at: int, error:
     patch.setattr("rl.launch.restarts.BACK_OFF", (0.0,))
 
 
-def test_a_learner_that_dies_takes_nothing_from_a_run(case: Case) -> None:
+def test_a_learner_that_dies_takes_nothing_from_a_run(case: Case, undisturbed: Undisturbed) -> None:
     with pytest.MonkeyPatch.context() as patch:
         let_die(patch, RECIPES[case.kind], 2, LearnerDied("the learner died"))
         ended = case.start()
         assert ended.exit_code == 0, ended.output
         assert ended.output.count("the learner died; starting it again") == len(case.runs)
-    calm = case.start(out=case.home / "calm")
-    assert calm.exit_code == 0, calm.output
-    for mine, theirs in zip(case.rows(), case.rows(case.home / "calm"), strict=True):
+    calm, ended = undisturbed(case)
+    assert ended.exit_code == 0, ended.output
+    for mine, theirs in zip(case.rows(), calm.rows(), strict=True):
         for one, other in zip(mine, theirs, strict=True):
             assert one == pytest.approx(other, rel=1e-3, abs=1e-5)
 

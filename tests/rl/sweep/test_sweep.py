@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from click.testing import Result as Ran
 from helpers.small_disk import small_disk
+from helpers.zygote import LOADED_BY_RUNS
 from typer.testing import CliRunner
 
 from lora.files import read_peft, unpack
@@ -296,7 +297,7 @@ def test_a_killed_sweep_ends_as_one_that_never_was(tmp_path: Path) -> None:
     settings = eager(tmp_path, num_steps="8")
     file = sweep_file(tmp_path, '[axes]\n"lora.rank" = [1, 2]\n"seed" = [0, 1]\n', "policies_at_once = 2")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["rl.launch.recipes", "transformers", "torch"])
+    context.set_forkserver_preload([*LOADED_BY_RUNS, "rl.sweep.session"])
 
     def start(out: Path) -> Any:
         process = context.Process(target=sweep_once, args=(str(file), str(out), settings))
