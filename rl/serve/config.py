@@ -66,6 +66,8 @@ class ServeConfig(Strict):
     """Seeds the sampling engine; requests have seeds of their own."""
     runtime: Literal["ray", "local"] = "ray"
     """`local` runs everything in this process, with the torch engine: for tiny models, and for debugging."""
+    client_flags: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    """Flags that the Tinker SDK is told at its start, such as `{ fwdbwd_max_chunk_len = 128 }`."""
     tokens_per_part: int = Field(default=8192, ge=1)
     """Most tokens of one request in one pass of the learner: a longer one takes turns with others."""
     resident_policies: int = Field(default=16, ge=2)

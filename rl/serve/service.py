@@ -53,8 +53,6 @@ class Service:
     engine: Engine
     tokenizer: Any
     futures: Futures = field(default_factory=Futures)
-    client_flags: dict[str, Any] = field(default_factory=dict[str, Any])
-    """Told to the SDK at its start; empty for its own defaults."""
     heartbeats: dict[str, float] = field(default_factory=dict[str, float])
     """When each session was heard of."""
     started: float = field(default_factory=time.monotonic)

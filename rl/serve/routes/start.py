@@ -21,7 +21,7 @@ OLDEST_SDK = (0, 25)
 @router.post("/client/config")
 async def client_config(service: ServiceOf, _: User) -> dict[str, Any]:
     """Flags that decide how the SDK talks to this server."""
-    return dict(service.client_flags)
+    return dict(service.config.client_flags)
 
 
 @router.post("/client/dynamic_config")
