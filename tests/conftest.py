@@ -44,7 +44,7 @@ MARKS = {
     "ray": (
         "rl/jobs/test_kubernetes", "rl/cluster/test_connect", "rl/cluster/test_reservation", "rl/cluster/test_two_nodes",
         "rl/cluster/test_gpu_placement", "rl/cluster/test_watchdog", "rl/cluster/test_interrupts",
-        "rl/cluster/test_ray_directory", "rl/cluster/test_ray_private", "rl/launch/test_reliability",
+        "rl/serve/test_deaths", "rl/cluster/test_ray_directory", "rl/cluster/test_ray_private", "rl/launch/test_reliability",
     ),
     "vllm": (
         "rollout/test_vllm_dies", "rollout/test_vllm_serves_the_policy", "rollout/test_vllm_mixes_adapters",
@@ -54,6 +54,8 @@ MARKS = {
     ),
     "browser": ("rl/monitoring/test_browser", "rl/monitoring/test_prometheus"),
     "slow": (
+        "rl/serve/test_numbers", "rl/serve/test_state", "rl/serve/test_order", "rl/serve/test_refusals",
+        "rl/serve/test_sampling", "rl/serve/test_openai", "rl/serve/test_restart", "rl/serve/test_registry",
         "rl/cli/test_damage", "rl/cli/test_bad_input", "rl/cli/test_command", "rewards/test_cli", "rl/launch/test_sft",
         "rl/launch/test_session", "rl/monitoring/test_trackers", "rl/test_train", "rl/test_collapse", "rl/test_api",
         "rl/test_shadowing", "rl/test_notebook", "rl/learner/test_finite_policies", "rl/learner/test_hybrids",

@@ -8,7 +8,7 @@ from typing import Any
 from lora.files import CONFIG, WEIGHTS, peft_files
 from lora.types import Adapter
 from rl.serve.database import Checkpoint
-from rl.serve.registry import Registry, expiry, now
+from rl.serve.registry import Registry, expiry, now, taken
 from rl.serve.weights import Files, WeightsStore, digest
 from rl.wire.tinker_path import TinkerPath
 
@@ -42,8 +42,8 @@ class Checkpoints:
         """
         files = peft_files(adapter) | ({} if state is None else {STATE: state})
         row = self._row(user, path, files, options)
-        if not options.overwrite and (earlier := self._registry.checkpoint(user, path)) is not None:
-            raise ValueError(f"{path} is there already, of {earlier.created:%Y-%m-%d %H:%M}: choose another name")
+        if not options.overwrite and self._registry.checkpoint(user, path) is not None:
+            raise taken(path)
         self._store.save(row.location, files)
         try:
             replaced = self._registry.add_checkpoint(row, overwrite=options.overwrite)

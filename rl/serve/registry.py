@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from sqlalchemy import Engine, Select, func, or_, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import sessionmaker
 
 from rl.serve.database import ApiKey, Base, Checkpoint, ClientSession, Sampler, TrainingRun, Usage
@@ -120,11 +121,17 @@ class Registry:
             ValueError: the name is taken, and is not to be overwritten.
         """
         path = TinkerPath(checkpoint.run_id, checked_kind(checkpoint.kind), checkpoint.name)
+        try:
+            return self._replace_checkpoint(path, checkpoint, overwrite=overwrite)
+        except IntegrityError:  # another writer of this name was first
+            raise taken(path) from None
+
+    def _replace_checkpoint(self, path: TinkerPath, checkpoint: Checkpoint, *, overwrite: bool) -> Checkpoint | None:
         with self._open.begin() as session:
             earlier = session.scalar(select(Checkpoint).where(_is(path)))
             if earlier is not None:
                 if not overwrite and not _is_over(earlier):
-                    raise ValueError(f"{path} is there already: choose another name, or overwrite=True")
+                    raise taken(path)
                 session.delete(earlier)
                 session.flush()
             session.add(checkpoint)
@@ -180,6 +187,11 @@ class Registry:
         with self._open() as session:
             total = session.scalar(select(func.count()).select_from(query.order_by(None).subquery())) or 0
             return Page(list(session.scalars(query.limit(limit).offset(offset))), total)
+
+
+def taken(path: TinkerPath) -> ValueError:
+    """Return the refusal of a name that is taken."""
+    return ValueError(f"{path} is there already: choose another name, or overwrite=True")
 
 
 def now() -> datetime:
