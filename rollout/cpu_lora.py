@@ -6,6 +6,8 @@ of A, one with all of B. Where a batch holds several adapters, a mask keeps of t
 It plugs in where the platform names its wrapper class (`get_punica_wrapper`).
 """
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any, Self
 
 import torch
@@ -35,6 +37,15 @@ class DenseLoraCPU(PunicaWrapperCPU):
         super().update_metadata(*args, **kwargs)
         self._tokens = Rows.of(self.token_lora_indices)
         self._samples = Rows.of(self.sampler_indices)
+
+    @contextmanager
+    def logits_with_adapter_of(self, token: int) -> Generator[None]:
+        """Give all rows of logits the adapter that this token of the batch has."""
+        samples, self._samples = self._samples, Rows.of(self.token_lora_indices[token : token + 1])
+        try:
+            yield
+        finally:
+            self._samples = samples
 
     def add_lora_linear(
         self,

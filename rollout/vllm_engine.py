@@ -109,7 +109,7 @@ class VllmEngine(Engine):
         self, prompts: Sequence[Sequence[int]], adapter: Adapter, queries: Sequence[PromptQuery]
     ) -> list[PromptLogprobs]:
         self._limits.check_queries(prompts, queries)
-        one_by_one = self._adapts_head or "lm_head" in unpack(adapter.payload)[1].targets
+        one_by_one = not on_cpu() and (self._adapts_head or "lm_head" in unpack(adapter.payload)[1].targets)
         scores = Scores.plan(prompts, queries, max_length=self._limits.max_length, one_by_one=one_by_one)
         outputs = await self._submit(_Call(scores.beginnings(), scores.parameters(), adapter))
         return scores.answers(outputs)

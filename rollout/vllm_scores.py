@@ -4,10 +4,10 @@ A whole prompt's tokens come with one request (`prompt_logprobs`). Two things do
 
 * Tokens that the prompt does not have in that place, which vLLM scores as the next one behind a beginning
   (`logprob_token_ids`), up to `MOST_TOKENS` a request.
-* An adapter of the output layer. vLLM 0.32 maps those to the rows that it samples, so its prompt logprobs lack them: on
-  a GPU in all rows but the first few, on a CPU where a batch holds several adapters. In those first rows are the
-  adapters of whatever the batch samples, so where one of them adapts the head, every token is scored as the sampler
-  would: as the next one behind its beginning, in a request of its own.
+* An adapter of the output layer on a GPU. vLLM 0.32 maps those to the rows that it samples, so its prompt logprobs lack
+  them in all rows but the first few, and in those are the adapters of whatever the batch samples. So where an engine
+  serves adapters of the head, every token is scored as the sampler would: as the next one behind its beginning, in a
+  request of its own. (On a CPU, `rollout.cpu_prompts` mends it.)
 """
 
 from collections import defaultdict

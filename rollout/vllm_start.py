@@ -49,9 +49,9 @@ def engine_args(model: str, model_config: ModelConfig, lora: LoraConfig, config:
     is_cpu = on_cpu()
     logging.getLogger("vllm.logging_utils.dump_input").setLevel(logging.CRITICAL)  # it prints every prompt on a failure
     if is_cpu:
-        from rollout import cpu_experts, cpu_lora, cpu_ops, cpu_sampler
+        from rollout import cpu_experts, cpu_lora, cpu_ops, cpu_prompts, cpu_sampler
 
-        for module in (cpu_lora, cpu_ops, cpu_sampler, cpu_experts):
+        for module in (cpu_lora, cpu_ops, cpu_prompts, cpu_sampler, cpu_experts):
             module.install()
     return EngineArgs(
         **(_cpu_args(model_config) if is_cpu else {}),

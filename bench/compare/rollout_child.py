@@ -25,7 +25,7 @@ from lora.files import Description, pack
 from lora.load import load_adapted
 from lora.types import Adapter
 from rl.config import RunConfig, replaced
-from rollout import cpu_lora, cpu_ops, cpu_sampler, vllm_engine, vllm_requests, vllm_start
+from rollout import cpu_lora, cpu_ops, cpu_prompts, cpu_sampler, vllm_engine, vllm_requests, vllm_start
 from rollout.types import Completion
 
 Job = dict[str, Any]
@@ -40,7 +40,7 @@ def main() -> None:
         RunConfig.model_validate(job["config"]), sampling={"ignore_eos": True}
     )  # all write as many tokens
     if job["kind"] not in ("ours", "several"):
-        for module in (cpu_lora, cpu_ops, cpu_sampler):
+        for module in (cpu_lora, cpu_ops, cpu_prompts, cpu_sampler):
             module.install = lambda: None
     turn = (_raw if job["kind"] in ("raw", "bare") else _ours)(job, config)
     turn(0)
