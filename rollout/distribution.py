@@ -41,10 +41,11 @@ def truncate(logits: Float[Tensor, "rows vocabulary"], sampling: SamplingConfig)
 
 
 def draw(logprobs: Float[Tensor, "rows vocabulary"], numbers: Float[Tensor, " rows"]) -> Int[Tensor, " rows"]:
-    """Return each row's token, by inverting its cumulative distribution at 1 minus its number, which is in [0, 1)."""
+    """Return each row's token, by inverting its cumulative distribution at its number, which is in [0, 1)."""
     cumulative = logprobs.exp().cumsum(-1)
-    # Never 0, which a leading token of probability 0 would reach.
-    return torch.searchsorted(cumulative, (1 - numbers[:, None]) * cumulative[:, -1:])[:, 0]
+    # Never at 0, which a leading token of probability 0 would reach.
+    target = (numbers[:, None] * cumulative[:, -1:]).clamp_(min=torch.finfo(cumulative.dtype).tiny)
+    return torch.searchsorted(cumulative, target)[:, 0]
 
 
 def likeliest(logprobs: Float[Tensor, "rows vocabulary"], count: int) -> list[TopLogprobs]:

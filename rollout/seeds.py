@@ -2,14 +2,16 @@
 
 vLLM 0.32 draws completion i of a prompt from the prompt's seed plus i: calls with the seeds 1 and 2 would share all of
 their completions but one. It adds without looking, keeps seeds on a GPU as signed 64-bit numbers, and takes -1 for
-none. torch's generator on a CPU remembers a seed of 64 bits, and begins from its low 32 alone; `rollout.cpu_sampler`
-mixes the others in.
+none. torch's generator on a CPU remembers a seed of 64 bits, and begins from its low 32 alone: the others are mixed
+into what it draws, here and in `rollout.cpu_sampler`.
 """
 
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt64
+import torch
+from jaxtyping import Float, UInt64
+from torch import Tensor
 
 from rollout.config import MOST_OF_A_PROBLEM
 
@@ -28,6 +30,22 @@ def mix(numbers: UInt64[np.ndarray, " n"]) -> UInt64[np.ndarray, " n"]:
     numbers = (numbers ^ (numbers >> np.uint64(30))) * FIRST
     numbers = (numbers ^ (numbers >> np.uint64(27))) * SECOND
     return numbers ^ (numbers >> np.uint64(31))
+
+
+class Stream:
+    """Uniform numbers of one seed. Those of a seed below 2^32 are torch's own."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = np.array([seed % ALL], dtype=np.uint64)
+        self._generator = torch.Generator().manual_seed(seed % 2**32)
+
+    def draw(self, count: int) -> Float[Tensor, " count"]:
+        """Return the next numbers, float64 in [0, 1)."""
+        numbers = torch.rand(count, generator=self._generator, dtype=torch.float64)
+        if self._seed[0] < 2**32:
+            return numbers
+        mixed = mix(mix(self._seed) ^ (numbers.numpy() * 2.0**53).astype(np.uint64))
+        return torch.from_numpy((mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53)
 
 
 def vllm_seed(seed: int) -> int:

@@ -10,7 +10,6 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -25,7 +24,7 @@ from rollout.distribution import draw, likeliest, token_logprobs
 from rollout.limits import Limits
 from rollout.prompt_scores import answer
 from rollout.row_reader import RowReader, reads_on
-from rollout.seeds import ALL
+from rollout.seeds import Stream
 from rollout.stop_tokens import stop_tokens
 from rollout.types import Completion, Engine, PromptLogprobs, PromptQuery, TopLogprobs
 
@@ -175,14 +174,14 @@ class TorchEngine(Engine):
         top_logprobs: int,
     ) -> Generator[None, None, list[_Writing]]:
         """Return what is written behind prompts of equal length, `sampling.group_size` times behind each."""
-        generators = [np.random.default_rng(seed % ALL) for seed in seeds]  # all bits of a seed count
+        streams = [Stream(seed) for seed in seeds]
         reader = RowReader(self._model, cached=self._cached, attends_only=self._attends_only)
         logits = reader.begin(prompts, sampling.group_size)
         rows = [_Writing() for _ in range(len(logits))]
         ends = {*stop_tokens(sampling, self._special), *(() if sampling.ignore_eos else self._ends)}
         for position in range(sampling.max_tokens):
             logprobs = token_logprobs(logits, sampling)
-            chosen = _choose(logits, logprobs, sampling, generators)
+            chosen = _choose(logits, logprobs, sampling, streams)
             chosen_logprobs = logprobs.gather(1, chosen[:, None])[:, 0].float().tolist()
             drawn = zip(rows, chosen.tolist(), chosen_logprobs, likeliest(logprobs, top_logprobs), strict=True)
             for row, token, logprob, top in drawn:
@@ -230,13 +229,13 @@ def _choose(
     logits: Float[Tensor, "rows vocabulary"],
     logprobs: Float[Tensor, "rows vocabulary"],
     sampling: SamplingConfig,
-    generators: Sequence[np.random.Generator],
+    streams: Sequence[Stream],
 ) -> Int[Tensor, " rows"]:
     """Choose the next token of every row, with one uniform number a row."""
     if sampling.temperature == 0:
         return logits.argmax(-1)
-    numbers = np.concatenate([generator.random(sampling.group_size) for generator in generators])
-    return draw(logprobs, torch.from_numpy(numbers).to(logits.device))
+    numbers = torch.cat([stream.draw(sampling.group_size) for stream in streams])
+    return draw(logprobs, numbers.to(logits.device))
 
 
 def _answer(

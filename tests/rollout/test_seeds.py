@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rollout.config import MOST_OF_A_PROBLEM
 from rollout.cpu_sampler import seeded
-from rollout.seeds import ALL, END, mix, vllm_seed
+from rollout.seeds import ALL, END, Stream, mix, vllm_seed
 
 seeds = st.integers(0, ALL - 1)
 
@@ -53,6 +53,22 @@ def numbers(seed: int, count: int = 6) -> list[float]:
 def test_every_bit_of_a_seed_changes_what_is_drawn_on_a_cpu(seed: int, bit: int) -> None:
     assert numbers(seed) == numbers(seed)
     assert numbers(seed) != numbers(seed ^ (1 << bit))
+
+
+@given(seed=seeds, bit=st.integers(0, 63))
+def test_every_bit_of_a_seed_changes_a_stream(seed: int, bit: int) -> None:
+    numbers = Stream(seed).draw(6)
+    assert torch.equal(Stream(seed).draw(6), numbers)
+    assert not torch.equal(Stream(seed ^ (1 << bit)).draw(6), numbers)
+    assert ((numbers >= 0) & (numbers < 1)).all()
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+def test_a_stream_of_a_short_seed_is_torchs_own(seed: int) -> None:
+    """Curves of runs on the torch engine stay what they were."""
+    generator = torch.Generator().manual_seed(seed + 2**61)
+    expected = torch.rand(4, 1, generator=generator, dtype=torch.float64)[:, 0]
+    assert torch.equal(Stream(seed).draw(4), expected)
 
 
 def test_numbers_are_spread_evenly_and_independently_below_one() -> None:
