@@ -7,7 +7,10 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from prometheus_client import generate_latest
+from sqlalchemy.exc import OperationalError
 
+from lora.messages import single_line
+from rl.serve.bounded import BoundedBodies
 from rl.serve.errors import Rejected, ServerFault
 from rl.serve.routes import futures, runs, sampling, start, training
 from rl.serve.service import Service
@@ -28,8 +31,11 @@ def make_app(service: Service) -> FastAPI:
     app.add_api_route("/metrics", _metrics, methods=["GET"], include_in_schema=False)
     app.add_exception_handler(Rejected, _on_rejected)
     app.add_exception_handler(RequestValidationError, _on_invalid)
-    app.add_exception_handler(ServerFault, _on_lost)
+    app.add_exception_handler(ServerFault, _on_final)
+    app.add_exception_handler(OperationalError, _on_database)
+    app.add_exception_handler(Exception, _on_final)  # which also writes it into the log
     app.middleware("http")(_timed)
+    app.add_middleware(BoundedBodies, most_bytes=service.config.limits.body_bytes)
     return app
 
 
@@ -67,9 +73,15 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
     return JSONResponse(_body(request, 422, "; ".join(lines[:5])), 422)
 
 
-async def _on_lost(request: Request, error: Exception) -> Response:
+async def _on_final(request: Request, error: Exception) -> Response:
     """Answer what no future can tell. It is final, and a 5xx would be asked again and again."""
-    return JSONResponse(_body(request, 400, str(error)), 400)
+    detail = str(error) if isinstance(error, ServerFault) else f"the server cannot do this: {single_line(error, 200)}"
+    return JSONResponse(_body(request, 400, detail), 400)
+
+
+async def _on_database(request: Request, _: Exception) -> Response:
+    """Answer what may go well soon; clients ask again by themselves."""
+    return JSONResponse(_body(request, 503, "the server's database does not answer"), 503, {"retry-after": "1"})
 
 
 def _body(request: Request, status: int, detail: str) -> dict[str, object]:

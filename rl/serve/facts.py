@@ -38,6 +38,8 @@ class ModelFacts:
     def max_tokens(self, prompt: list[int], asked: int | None) -> int:
         """Return how many tokens may be sampled. Raises ValueError if they do not fit behind the prompt."""
         room = self.max_length - len(prompt)
+        if asked is not None and asked < 1:
+            raise ValueError(f"max_tokens must be at least 1, and is {asked}")
         if room < 1 or (asked or 0) > room:
             raise ValueError(
                 f"a prompt of {len(prompt)} tokens and max_tokens {asked or 1} do not fit the context of "

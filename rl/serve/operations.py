@@ -152,7 +152,7 @@ class Operations:
 
     def _read(self, message: pb.ForwardBackwardRequest) -> tuple[list[Datum], SummedLoss]:
         loss = SummedLoss.of(message.loss_fn, loss_config(message))
-        data = read_datums(message)
+        data = read_datums(message, self._facts.max_length)
         for index, datum in enumerate(data):
             try:
                 check_datum(datum, self._facts.vocab_size, self._facts.max_length)

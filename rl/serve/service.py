@@ -53,8 +53,8 @@ class Service:
     engine: Engine
     tokenizer: Any
     futures: Futures = field(default_factory=Futures)
-    heartbeats: dict[str, float] = field(default_factory=dict[str, float])
-    """When each session was heard of."""
+    heartbeats: dict[tuple[str, str], float] = field(default_factory=dict[tuple[str, str], float])
+    """When each user's session was heard of."""
     started: float = field(default_factory=time.monotonic)
 
     async def keep_house(self) -> None:
@@ -63,8 +63,8 @@ class Service:
             await asyncio.sleep(HOUSEKEEPING_S)
             await asyncio.to_thread(self.write_down)
             limit = time.monotonic() - SESSION_DEAD_S
-            for session_id in [session for session, heard in self.heartbeats.items() if heard < limit]:
-                self.end_session(session_id)
+            for user, session_id in [key for key, heard in self.heartbeats.items() if heard < limit]:
+                self.end_session(user, session_id)
 
     def write_down(self) -> None:
         """Bring into the database what is counted in memory, and delete weights whose time is over."""
@@ -72,9 +72,9 @@ class Service:
         self.registry.touch({model.id: model.run.last_request for model in self.models.all()})
         self.checkpoints.delete_expired()
 
-    def end_session(self, session_id: str) -> None:
+    def end_session(self, user: str, session_id: str) -> None:
         """Let go of what a session alone had."""
-        self.heartbeats.pop(session_id, None)
+        self.heartbeats.pop((user, session_id), None)
         self.samplers.drop_session(session_id)
 
 

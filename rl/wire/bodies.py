@@ -1,10 +1,11 @@
 """Bodies of requests in JSON. Fields that are not known are left out, so that newer SDKs are served too."""
 
+import json
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field
 
 from rl.wire.tensors import dense, from_json
 
@@ -13,7 +14,25 @@ MOST_TOP = 128
 """Most top logprobs of one token."""
 HOUR_S, TEN_YEARS_S = 3600, 10 * 366 * 24 * 3600
 Name = Annotated[str, Field(min_length=1, max_length=255)]
-Metadata = dict[str, Any]
+MOST_METADATA = 2**16
+"""Most characters of a client's notes on a session or a model, as JSON."""
+
+
+def _storable(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Return notes that every database takes, and that can be sent back."""
+    text = json.dumps(metadata, ensure_ascii=False, allow_nan=False)  # PostgreSQL has no NaN in JSON
+    if len(text) > MOST_METADATA:
+        raise ValueError(f"user_metadata has {len(text)} characters as JSON: send at most {MOST_METADATA}")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("user_metadata has half of a surrogate pair, which is no character: leave it out") from None
+    return metadata
+
+
+Metadata = Annotated[dict[str, Any], AfterValidator(_storable)]
+Number = Annotated[int, Field(ge=0, lt=2**63)]
+"""A client's number for a model or a sampler of its session."""
 Ttl = Annotated[int, Field(ge=HOUR_S, le=TEN_YEARS_S)]
 
 
@@ -28,7 +47,7 @@ class CreateSession(Body):
     user_metadata: Metadata | None = None
     sdk_version: str = ""
     project_id: str | None = None
-    display_name: str | None = None
+    display_name: str | None = Field(default=None, max_length=500)
 
 
 class SessionHeartbeat(Body):
@@ -36,7 +55,7 @@ class SessionHeartbeat(Body):
 
 
 class FinishReason(Body):
-    type: str = "success"
+    type: str = Field(default="success", max_length=100)
 
 
 class FinishSession(Body):
@@ -58,7 +77,7 @@ class OptimizerRequest(Body):
 
 class CreateModel(Body):
     session_id: str
-    model_seq_id: int
+    model_seq_id: Number
     base_model: str
     lora_config: LoraRequest | None = None
     optimizer_config: OptimizerRequest = OptimizerRequest()
@@ -91,12 +110,12 @@ class SaveWeights(ModelRequest):
     path: str | None = None
     ttl_seconds: Ttl | None = None
     overwrite: bool = False
-    user_metadata: dict[str, str] | None = None
+    user_metadata: Annotated[dict[str, str], AfterValidator(_storable)] | None = None
 
 
 class SaveWeightsForSampler(SaveWeights):
     kind: Literal["snapshot", "inflight"] = "snapshot"
-    sampling_session_seq_id: int | None = None
+    sampling_session_seq_id: Number | None = None
 
 
 class SaveWeightsExternal(SaveWeights):
@@ -109,7 +128,7 @@ class LoadWeights(Body):
     model_id: str | None = None
     seq_id: int | None = None
     session_id: str | None = None
-    model_seq_id: int | None = None
+    model_seq_id: Number | None = None
     base_model: str | None = None
     optimizer_config: OptimizerRequest | None = None
     user_metadata: Metadata | None = None
@@ -118,7 +137,7 @@ class LoadWeights(Body):
 
 class CreateSamplingSession(Body):
     session_id: str
-    sampling_session_seq_id: int
+    sampling_session_seq_id: Number
     base_model: str | None = None
     model_path: str | None = None
 

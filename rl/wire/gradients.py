@@ -1,5 +1,6 @@
 """Forward and backward passes on the wire: a request's data, and what is answered."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -12,6 +13,8 @@ from rl.wire import tinker_pb2 as pb
 from rl.wire.tensors import dense, from_proto
 
 MOST_DATUMS = 65_536
+MOST_CELLS = 2**25
+"""Most numbers of one request, after sparse tensors are filled: a few bytes could else stand for all memory."""
 PER_TOKEN_BOUNDS = ("clip_low_threshold", "clip_high_threshold")
 
 
@@ -33,16 +36,17 @@ def loss_config(message: pb.ForwardBackwardRequest) -> dict[str, float | str]:
     return newer or dict(message.loss_fn_config)
 
 
-def read_datums(message: pb.ForwardBackwardRequest) -> list[Datum]:
+def read_datums(message: pb.ForwardBackwardRequest, max_length: int) -> list[Datum]:
     """Return a request's data as its loss takes them.
 
     Raises:
-        ValueError: something is missing, has another length than its input, or is no text.
+        ValueError: something is missing, has another length than its input, is too long, or is no text.
     """
     if not message.data:
         raise ValueError("the request has no data: send at least one Datum")
     if len(message.data) > MOST_DATUMS:
         raise ValueError(f"the request has {len(message.data)} datums: send at most {MOST_DATUMS} at a time")
+    _check_sizes(message.data, max_length)
     return [_datum(datum, message.loss_fn, f"data[{i}]") for i, datum in enumerate(message.data)]
 
 
@@ -70,6 +74,20 @@ def write_output(logprobs: Sequence[Tensor], metrics: Mapping[str, float]) -> by
         record.fields["logprobs"].CopyFrom(field)
         output.loss_fn_outputs.append(record)
     return output.SerializeToString()
+
+
+def _check_sizes(data: Sequence[pb.Datum], max_length: int) -> None:
+    cells = 0
+    for index, datum in enumerate(data):
+        length = sum(len(chunk.encoded_text.tokens) for chunk in datum.model_input) // 4
+        if length > max_length:
+            raise ValueError(f"data[{index}]: model_input must have 1 to {max_length} tokens, and has {length}")
+        sparse = (tensor for tensor in datum.loss_fn_inputs.values() if tensor.HasField("sparse_csr"))
+        cells += sum(abs(math.prod(tensor.shape)) for tensor in sparse)
+    if cells > MOST_CELLS:
+        raise ValueError(
+            f"the request's sparse tensors have {cells} cells together: send at most {MOST_CELLS} at a time"
+        )
 
 
 def _datum(message: pb.Datum, loss: str, name: str) -> Datum:

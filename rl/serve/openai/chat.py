@@ -37,20 +37,26 @@ async def complete_chat(service: Service, user: str, request: ChatCompletionRequ
 
 def chat_prompt(tokenizer: Any, request: ChatCompletionRequest) -> list[int]:
     """Return the tokens of a chat. Raises Rejected if the template refuses it."""
+    if request.chat_template is not None:  # a program, which could keep the whole server busy
+        raise Rejected(400, "chat_template is not served: leave it out, and send messages as the model's own has them")
     tools = None if request.tools is None else [tool.model_dump(exclude_none=True) for tool in request.tools]
     try:
-        return tokenizer.apply_chat_template(
+        prompt = tokenizer.apply_chat_template(
             _messages(request),
             tools=tools,
             add_generation_prompt=request.add_generation_prompt,
             continue_final_message=request.continue_final_message,
-            chat_template=request.chat_template,
             tokenize=True,
             return_dict=False,
             **(request.chat_template_kwargs or {}),
         )
     except Exception as error:  # templates are programs of the model's makers
         raise Rejected(400, f"the model's chat template refused these messages: {first_line(error)}") from None
+    if not isinstance(prompt, list):
+        raise Rejected(
+            400, "chat_template_kwargs changes how tokens are returned: leave return_tensors and the like out"
+        )
+    return cast("list[int]", prompt)
 
 
 def usage_of(drawn: Drawn) -> UsageInfo:

@@ -30,6 +30,9 @@ async def draw(
 ) -> Drawn:  # fmt: skip
     """Return completions of a prompt under the policy of that name."""
     try:
+        service.liveness.require_sound()
+        if top_logprobs < 0:
+            raise ValueError(f"logprobs must be at least 0, and is {top_logprobs}")
         service.facts.check_prompt(prompt)
         adapter = await find_adapter(service, user, model)
         seeds = [secrets.randbits(63) if seed is None else seed]

@@ -1,5 +1,6 @@
 """Parts that all endpoints share: whose request it is, the server's parts, and bodies of bounded size."""
 
+import asyncio
 from typing import Annotated, Any
 
 import zstandard
@@ -60,6 +61,12 @@ def require_room(service: Service, user: str, size: int) -> None:
     full = pending.requests >= limits.queued_requests or pending.bytes + size > limits.queued_bytes
     if service.meter.paused(user) or full:
         raise Rejected(429, "too many requests of yours wait: send this one again later", **{"retry-after": "1"})
+
+
+async def require_session(service: Service, user: str, session_id: str) -> None:
+    """Raises Rejected if the session is not the user's."""
+    if await asyncio.to_thread(service.registry.session, user, session_id) is None:
+        raise Rejected(404, f"there is no session {session_id[:200]!r}: make a ServiceClient first")
 
 
 def respond(answer: Answer) -> Response:

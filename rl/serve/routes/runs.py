@@ -30,7 +30,7 @@ MOST_LISTED = 1000
 async def training_runs(service: ServiceOf, user: User, limit: int = 20, offset: int = 0) -> Json:
     """The user's runs, those used last first."""
     limit = min(max(limit, 0), MOST_LISTED)
-    page = await asyncio.to_thread(service.registry.runs, user, limit, offset)
+    page = await asyncio.to_thread(service.registry.runs, user, limit, max(offset, 0))
     runs = [await asyncio.to_thread(_run_of, service, row) for row in page.rows]
     return {"training_runs": runs, "cursor": _cursor(offset, limit, page.total)}
 
@@ -57,7 +57,7 @@ async def checkpoints_of_run(run_id: str, service: ServiceOf, user: User) -> Jso
 async def checkpoints(service: ServiceOf, user: User, limit: int = 100, offset: int = 0) -> Json:
     """The user's saved weights, the newest first."""
     limit = min(max(limit, 0), MOST_LISTED)
-    page = await asyncio.to_thread(service.registry.checkpoints, user, None, limit, offset)
+    page = await asyncio.to_thread(service.registry.checkpoints, user, None, limit, max(offset, 0))
     rows = [_checkpoint_of(row) for row in page.rows]
     return {"checkpoints": rows, "cursor": _cursor(offset, limit, page.total)}
 
@@ -104,7 +104,7 @@ async def external_weights_urls(
     until = int(time.time()) + LINK_S
     base = str(request.base_url).rstrip("/")
     urls = {
-        file: f"{base}/api/v1/files/{row.id}/{file}?until={until}&signature={_signature(row.id, file, until)}"
+        file: f"{base}/api/v1/files/{row.id}/{file}?until={until}&signature={_signature(row, file, until)}"
         for file in ("adapter_model.safetensors", "adapter_config.json")
     }
     return {"urls": urls, "expires": datetime.fromtimestamp(until, UTC).isoformat()}
@@ -113,11 +113,15 @@ async def external_weights_urls(
 @router.get("/files/{checkpoint}/{file}")
 async def download(checkpoint: int, file: str, until: int, signature: str, service: ServiceOf) -> Response:
     """A file of saved weights, for whoever has a link."""
-    good = hmac.compare_digest(signature, _signature(checkpoint, file, until)) and until >= time.time()
-    row = await asyncio.to_thread(service.registry.checkpoint_by_id, checkpoint) if good else None
-    if row is None:
+    row = await asyncio.to_thread(service.registry.checkpoint_by_id, checkpoint)
+    good = row is not None and hmac.compare_digest(signature.encode(), _signature(row, file, until).encode())
+    if row is None or not good or until < time.time():
         raise Rejected(403, "the link is not good any more: ask for external_weights_urls again")
-    return Response(await asyncio.to_thread(service.checkpoints.file, row, file), media_type="application/octet-stream")
+    try:
+        content = await asyncio.to_thread(service.checkpoints.file, row, file)
+    except FileNotFoundError:  # deleted, or written anew, since it was looked up
+        raise _no_weights(path_of(row)) from None
+    return Response(content, media_type="application/octet-stream")
 
 
 @router.post("/weights_info")
@@ -183,5 +187,6 @@ def _no_weights(path: TinkerPath) -> Rejected:
     return Rejected(404, f"there are no weights {path} of yours")
 
 
-def _signature(checkpoint: int, file: str, until: int) -> str:
-    return hmac.new(LINK_KEY, f"{checkpoint}/{file}/{until}".encode(), "sha256").hexdigest()
+def _signature(row: Checkpoint, file: str, until: int) -> str:
+    # Of the place, which no other weights ever have: SQLite gives the number of deleted ones to the next.
+    return hmac.new(LINK_KEY, f"{row.location}/{file}/{until}".encode(), "sha256").hexdigest()

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from pydantic import ValidationError
 
 from rl.serve.errors import Rejected, explain
-from rl.serve.routes.common import ServiceOf, User, read_body, require_room, sent
+from rl.serve.routes.common import ServiceOf, User, read_body, require_room, require_session, sent
 from rl.serve.samplers import SNAPSHOT
 from rl.wire.bodies import CreateSamplingSession, Sample
 
@@ -17,6 +17,7 @@ Json = dict[str, Any]
 @router.post("/create_sampling_session")
 async def create_sampling_session(body: CreateSamplingSession, service: ServiceOf, user: User) -> Json:
     """Make a sampler of the base model or of saved weights."""
+    await require_session(service, user, body.session_id)
     try:
         sampler = await service.samplers.create(
             user, body.session_id, body.sampling_session_seq_id, body.base_model, body.model_path
@@ -43,7 +44,8 @@ async def asample(request: Request, service: ServiceOf, user: User) -> Json:
         body = Sample.model_validate_json(content)
     except ValidationError as error:
         raise Rejected(400, explain(error)) from None
-    key = None if body.seq_id is None else (user, "sample", body.sampling_session_id, body.seq_id)
+    numbered = body.seq_id is not None and body.sampling_session_id is not None
+    key = (user, "sample", body.sampling_session_id, body.seq_id) if numbered else None
     request_id = None if key is None else service.futures.known(key)
     if request_id is None:
         require_room(service, user, len(content))

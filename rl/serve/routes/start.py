@@ -53,7 +53,7 @@ async def create_session(body: CreateSession, service: ServiceOf, user: User) ->
         display_name=body.display_name, end_reason=None,
     )  # fmt: skip
     await asyncio.to_thread(service.registry.add, session)
-    service.heartbeats[session.id] = time.monotonic()
+    service.heartbeats[user, session.id] = time.monotonic()
     about: dict[str, Any] = {"type": "create_session", "session_id": session.id}
     if _version(body.sdk_version) < OLDEST_SDK:
         about["warning_message"] = f"tinker {body.sdk_version} is older than this server knows: use 0.25 or newer"
@@ -63,13 +63,13 @@ async def create_session(body: CreateSession, service: ServiceOf, user: User) ->
 @router.post("/session_heartbeat")
 async def heartbeat(body: SessionHeartbeat, service: ServiceOf, user: User) -> dict[str, Any]:
     """Note that a client is alive."""
-    if body.session_id not in service.heartbeats:
+    if (user, body.session_id) not in service.heartbeats:
         session = await asyncio.to_thread(service.registry.session, user, body.session_id)
         if session is None:
             raise Rejected(404, f"there is no session {body.session_id[:200]!r}")
         if session.end_reason is not None:
             raise Rejected(410, "the session was finished")
-    service.heartbeats[body.session_id] = time.monotonic()
+    service.heartbeats[user, body.session_id] = time.monotonic()
     return {"type": "session_heartbeat"}
 
 
@@ -79,14 +79,14 @@ async def finish_session(session_id: str, body: FinishSession, service: ServiceO
     if await asyncio.to_thread(service.registry.session, user, session_id) is None:
         raise Rejected(404, f"there is no session {session_id[:200]!r}")
     await asyncio.to_thread(service.registry.end_session, session_id, body.reason.type)
-    service.end_session(session_id)
+    service.end_session(user, session_id)
     return {}
 
 
 @router.get("/sessions")
 async def sessions(service: ServiceOf, user: User, limit: int = 20, offset: int = 0) -> dict[str, Any]:
     """The user's sessions, the newest first."""
-    page = await asyncio.to_thread(service.registry.sessions, user, min(limit, 1000), offset)
+    page = await asyncio.to_thread(service.registry.sessions, user, min(max(limit, 0), 1000), max(offset, 0))
     return {"sessions": [row.id for row in page.rows]}
 
 

@@ -10,7 +10,7 @@ from fastapi.concurrency import run_in_threadpool
 
 from rl.serve.errors import Rejected
 from rl.serve.futures import Answer
-from rl.serve.routes.common import ServiceOf, User, read_body, require_room, sent
+from rl.serve.routes.common import ServiceOf, User, read_body, require_room, require_session, sent
 from rl.serve.service import Service
 from rl.wire.bodies import CreateModel, LoadWeights, ModelRequest
 from rl.wire.gradients import read_request
@@ -23,7 +23,7 @@ Work = Callable[[], Coroutine[Any, Any, Answer]]
 @router.post("/create_model")
 async def create_model(body: CreateModel, service: ServiceOf, user: User) -> Json:
     """Make a model."""
-    await _require_session(service, user, body.session_id)
+    await require_session(service, user, body.session_id)
     key = "model", body.session_id, body.model_seq_id
     request_id = _once(service, user, key, lambda: service.operations.create_model(user, body))
     return sent(request_id, f"{body.session_id}:train:{body.model_seq_id}")
@@ -33,10 +33,10 @@ async def create_model(body: CreateModel, service: ServiceOf, user: User) -> Jso
 async def load_weights(body: LoadWeights, service: ServiceOf, user: User) -> Json:
     """Make a model of saved weights."""
     if body.model_id is not None:
-        key: tuple[Any, ...] = "request", body.model_id, body.seq_id
+        key: Any = None if body.seq_id is None else ("request", body.model_id, body.seq_id)
         model_id = body.model_id
     else:
-        await _require_session(service, user, body.session_id or "")
+        await require_session(service, user, body.session_id or "")
         key = "model", body.session_id, body.model_seq_id
         model_id = f"{body.session_id}:train:{body.model_seq_id}"
     return sent(_once(service, user, key, lambda: service.operations.load_weights(user, body)), model_id)
@@ -123,8 +123,3 @@ def _once(service: Service, user: str, key: Any, work: Work, *, request_bytes: i
     key = None if key is None else (user, *key)
     known = None if key is None else service.futures.known(key)
     return known or service.futures.begin(user, work(), key, request_bytes=request_bytes)
-
-
-async def _require_session(service: Service, user: str, session_id: str) -> None:
-    if await asyncio.to_thread(service.registry.session, user, session_id) is None:
-        raise Rejected(404, f"there is no session {session_id[:200]!r}: make a ServiceClient first")
