@@ -54,6 +54,7 @@ MARKS = {
     ),
     "browser": ("rl/monitoring/test_browser", "rl/monitoring/test_prometheus"),
     "slow": (
+        "rl/remote/test_remote",
         "rl/serve/test_numbers", "rl/serve/test_state", "rl/serve/test_order", "rl/serve/test_refusals",
         "rl/serve/test_sampling", "rl/serve/test_openai", "rl/serve/test_restart", "rl/serve/test_registry",
         "rl/cli/test_damage", "rl/cli/test_bad_input", "rl/cli/test_command", "rewards/test_cli", "rl/launch/test_sft",

@@ -1,0 +1,96 @@
+"""A run whose learner and engines are a server's makes the run that it would make here."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from helpers.serving import Served, serving
+
+from rl import train
+from rl.config import RunConfig, replaced
+from rl.remote.learner import check_config, summed
+from rl.run.directory import RunDirectory
+from rl.settings.toml import load_config
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "tiny.toml"
+LOSSES = {"importance": "cispo", "cispo": "cispo", "ppo": "ppo", "gspo": "gspo", "reinforce": "cross_entropy"}
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    settings = ("runtime=local", "model.dtype=float32", "model.max_length=64")
+    with serving(tmp_path_factory.mktemp("serve"), *settings) as server:
+        yield server
+
+
+@pytest.fixture
+def small(served: Served, monkeypatch: pytest.MonkeyPatch) -> RunConfig:
+    monkeypatch.setenv("RANKONE_API_KEY", served.key)
+    config = load_config(EXAMPLE)
+    data = replaced(config.data, train=str(EXAMPLE.parent / "tiny.jsonl"))
+    return replaced(
+        config, num_steps=4, problems_per_step=8, sampling={"group_size": 8}, data=data, evaluate={"every": 2}
+    )
+
+
+def metrics(path: Path) -> list[dict[str, float]]:
+    return RunDirectory(path).metrics()  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("objective", LOSSES)
+def test_it_makes_the_run_that_it_would_make_here(
+    served: Served, small: RunConfig, tmp_path: Path, objective: str
+) -> None:
+    config = replaced(small, learner={"objective": objective})
+    train(config, out=tmp_path / "here", quiet=True)
+    train(replaced(config, server=served.url), out=tmp_path / "there", quiet=True)
+    here, there = metrics(tmp_path / "here"), metrics(tmp_path / "there")
+    assert len(here) == len(there) == 5
+    for own, remote in zip(here, there, strict=True):
+        for name in ("reward/mean", "eval/accuracy", "update/tokens", "completion/length_mean"):
+            assert remote.get(name) == pytest.approx(own.get(name)), name
+        if "update/grad_norm" in own:
+            assert remote["update/grad_norm"] == pytest.approx(own["update/grad_norm"], rel=1e-3)
+            assert remote["update/kl_sampler_learner"] < 1e-4
+    assert (tmp_path / "there" / "adapters" / "last" / "adapter_model.safetensors").exists()
+
+
+def test_it_goes_on_from_its_newest_checkpoint(served: Served, small: RunConfig, tmp_path: Path) -> None:
+    config = replaced(small, server=served.url)
+    train(config, out=tmp_path / "whole", quiet=True)
+    train(config, out=tmp_path / "parts", quiet=True, on_step=lambda step, _: step == 1)
+    train(config, out=tmp_path / "parts", quiet=True, resume=True)
+    whole, parts = metrics(tmp_path / "whole"), metrics(tmp_path / "parts")
+    assert [row["reward/mean"] for row in whole[:-1]] == [row["reward/mean"] for row in parts[:-1]]
+    norms = [[row.get("update/grad_norm", 0.0) for row in rows] for rows in (whole, parts)]
+    assert norms[1] == pytest.approx(norms[0], rel=1e-5)
+    assert any(norms[0][1:])  # something was learned after the stop
+
+
+def test_every_objective_has_a_loss_of_the_protocols() -> None:
+    for objective, loss in LOSSES.items():
+        assert summed(replaced(RunConfig(), learner={"objective": objective}).learner)[0] == loss
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"sampling": {"temperature": 0.7}}, "temperature"),
+        ({"lora": {"alpha": 16.0}}, "alpha"),
+        ({"lora": {"targets": ("q_proj",)}}, "targets"),
+    ],
+)
+def test_what_a_server_cannot_train_is_refused(changes: dict[str, object], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        check_config(replaced(RunConfig(), **changes))
+
+
+def test_a_server_that_is_not_there_and_a_key_that_is_not_are_one_line(
+    small: RunConfig, served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANKONE_API_KEY", "tml-no")
+    with pytest.raises(ValueError, match="key is not known"):
+        train(replaced(small, server=served.url), out=tmp_path / "a", quiet=True)
+    monkeypatch.delenv("RANKONE_API_KEY")
+    with pytest.raises(ValueError, match="RANKONE_API_KEY"):
+        train(replaced(small, server=served.url), out=tmp_path / "b", quiet=True)
