@@ -50,8 +50,8 @@ class LearnerSpec:
     """The largest of the adapters."""
     budget: Budget = field(default_factory=Budget)
     mix_policies: bool = True
-    """Let rows of several policies share a microbatch, which takes less time. Where they do not, a policy gets the
-    update that it would get alone to the last bit."""
+    """Let rows of several policies share a microbatch, which reads the model's weights less often. Where they do not, a
+    policy gets the update that it would get alone to the last bit."""
 
 
 class PolicyHost:
