@@ -228,7 +228,10 @@ class Trainer:
         for backward in (True, False):
             if group := [request for request in ready if request.backward is backward]:
                 await self._pass_together(group, backward=backward)
-        self._requests = [request for request in self._requests if not request.future.done()]
+        served = {id(request) for request in requests}
+        waiting = [request for request in self._requests if not request.future.done()]
+        # Those that were served go to the end: with more of them than have room in a pass, each has its turn.
+        self._requests = sorted(waiting, key=lambda request: id(request) in served)
 
     async def _ready(self, request: _Request) -> bool:
         """Bring a request's policy in; where that fails, so does the request."""
