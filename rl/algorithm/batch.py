@@ -108,6 +108,7 @@ def _unpacked(row: Row) -> Iterator[Row]:
             sequence_ids=torch.zeros_like(row.targets[targets]),
             rollout_logprobs=row.rollout_logprobs[targets],
             advantages=row.advantages[targets],
+            in_ratio=None if row.in_ratio is None else row.in_ratio[targets],
         )
 
 
