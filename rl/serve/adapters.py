@@ -1,5 +1,6 @@
 """Adapters that are sampled from: the newest in memory, all of them in files, so that there may be any number."""
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,21 +24,26 @@ class AdapterSource:
 
 
 class AdapterCache:
-    """The adapters used last, in at most so many bytes; one at least."""
+    """The adapters used last, in at most so many bytes; one at least. Threads may share it."""
 
     def __init__(self, most_bytes: int = 2**30) -> None:
         self._most_bytes = most_bytes
         self._adapters: OrderedDict[tuple[str, int], Adapter] = OrderedDict()
+        self._lock = threading.Lock()
 
     def get(self, source: AdapterSource) -> Adapter:
         """Return an adapter, read if it is not here."""
         key = source.run, source.version
-        if key not in self._adapters:
-            self._adapters[key] = Adapter(source.run, source.version, source.read())
-        self._adapters.move_to_end(key)
-        while len(self._adapters) > 1 and self._bytes() > self._most_bytes:
-            self._adapters.popitem(last=False)
-        return self._adapters[key]
+        with self._lock:
+            adapter = self._adapters.get(key)
+        if adapter is None:  # nobody waits for another's file
+            adapter = Adapter(source.run, source.version, source.read())
+        with self._lock:
+            self._adapters[key] = adapter
+            self._adapters.move_to_end(key)
+            while len(self._adapters) > 1 and self._bytes() > self._most_bytes:
+                self._adapters.popitem(last=False)
+        return adapter
 
     def _bytes(self) -> int:
         return sum(len(adapter.payload) for adapter in self._adapters.values())

@@ -5,7 +5,7 @@ import itertools
 import logging
 import secrets
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Coroutine, Hashable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 JSON, PROTOBUF = "application/json", "application/x-protobuf"
 HOUR_S = 3600.0
+OVERHEAD = 2048
+"""Bytes of memory that a result takes beside its payload."""
 Category = Literal["user", "server", "unknown"]
 
 
@@ -41,9 +43,11 @@ class Failure:
 
 @dataclass(slots=True)
 class _Future:
+    id: str
     owner: str
     task: "asyncio.Task[Answer | Failure]"
     request_bytes: int
+    stoppable: bool
     finished: float = 0.0
     size: int = 0
 
@@ -69,6 +73,8 @@ class Futures:
         self._by_key: dict[Hashable, str] = {}
         self._keys: dict[str, Hashable] = {}
         self._pending: defaultdict[str, Pending] = defaultdict(Pending)
+        self._done: deque[_Future] = deque()
+        """Those whose results are kept, the first to be done first."""
 
     def __len__(self) -> int:
         return sum(pending.requests for pending in self._pending.values())
@@ -82,12 +88,13 @@ class Futures:
         return self._by_key.get(key)
 
     def begin(
-        self, owner: str, work: Coroutine[Any, Any, Answer], key: Hashable = None, *, request_bytes: int = 0
-    ) -> str:
-        """Start the work, and return the id of its result."""
+        self, owner: str, work: Coroutine[Any, Any, Answer], key: Hashable = None, *, request_bytes: int = 0,
+        stoppable: bool = False,
+    ) -> str:  # fmt: skip
+        """Start the work, and return the id of its result. Its client may stop only work that leaves nothing behind."""
         request_id = f"{self._boot}-{next(self._numbers)}"
         task = asyncio.get_running_loop().create_task(_outcome(work))
-        future = self._futures[request_id] = _Future(owner, task, request_bytes)
+        future = self._futures[request_id] = _Future(request_id, owner, task, request_bytes, stoppable)
         self._count(future, 1)
         task.add_done_callback(lambda _: self._finish(future))
         if key is not None:
@@ -103,12 +110,14 @@ class Futures:
         if future is None or future.owner != owner:
             return self._missing(request_id)
         done, _ = await asyncio.wait([future.task], timeout=seconds)
+        if future.task.cancelled():  # before it began
+            return Failure("the request was cancelled", "user")
         return future.task.result() if done else None
 
     def cancel(self, owner: str, request_id: str) -> None:
-        """Stop work that its client no longer waits for."""
+        """Stop work that its client no longer waits for, if that can be done halfway."""
         future = self._futures.get(request_id)
-        if future is not None and future.owner == owner:
+        if future is not None and future.owner == owner and future.stoppable:
             future.task.cancel()
 
     async def close(self) -> None:
@@ -139,20 +148,19 @@ class Futures:
         future.finished = time.monotonic()
         if not future.task.cancelled() and isinstance(outcome := future.task.result(), Answer):
             future.size = len(outcome.payload)
+        future.size += OVERHEAD
         self._kept_bytes += future.size
+        self._done.append(future)
         self._let_go()
 
     def _let_go(self) -> None:
         """Forget what was done long ago, and the oldest results if they are too large together."""
         limit = time.monotonic() - self._keep_s
-        for request_id, future in list(self._futures.items()):
-            if not future.finished:
-                continue
-            if future.finished > limit and self._kept_bytes <= self._keep_bytes:
-                break
+        while self._done and (self._done[0].finished <= limit or self._kept_bytes > self._keep_bytes):
+            future = self._done.popleft()
             self._kept_bytes -= future.size
-            del self._futures[request_id]
-            if (key := self._keys.pop(request_id, None)) is not None:
+            del self._futures[future.id]
+            if (key := self._keys.pop(future.id, None)) is not None:
                 del self._by_key[key]
 
 

@@ -48,10 +48,10 @@ class ServedLiveness:
             task.add_done_callback(self._tasks.discard)
         self._previous[model.id] = adapter
 
-    def forget(self, model_id: str) -> None:
+    def forget(self, model: Model) -> None:
         """Let go of what is known of a model that is gone."""
-        self._checkers.pop(model_id, None)
-        self._previous.pop(model_id, None)
+        self._checkers.pop(model.id, None)
+        self._previous.pop(model.id, None)
 
     async def check_restarted(self, engine: Engine) -> None:
         """Raises StalePolicyError if an engine that was started again does not serve what it is given."""

@@ -1,6 +1,7 @@
 """Tokens and metrics of users and models: counted, limited by the minute, and shown to Prometheus."""
 
 import asyncio
+import contextlib
 import time
 from collections import defaultdict
 from collections.abc import Mapping
@@ -82,6 +83,13 @@ class Meter:
         """Return the newest figures of a model."""
         return self._seen.get(model_id, Seen())
 
+    def forget(self, model: Model) -> None:
+        """Let go of the figures of a model that is gone."""
+        self._seen.pop(model.id, None)
+        for metric in (self._loss, self._gap, self._norm, self._steps):
+            with contextlib.suppress(KeyError):
+                metric.remove(model.user, model.id)
+
     def totals(self) -> Mapping[str, int]:
         """Return all tokens of this start of the server, by kind."""
         return self._totals
@@ -90,3 +98,8 @@ class Meter:
         """Return the tokens since this was asked last, by user and kind."""
         counts, self._uncounted = dict(self._uncounted), defaultdict(int)
         return counts
+
+    def count_again(self, counts: Mapping[tuple[str, str], int]) -> None:
+        """Take back tokens that could not be written down."""
+        for key, tokens in counts.items():
+            self._uncounted[key] += tokens

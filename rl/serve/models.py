@@ -1,8 +1,10 @@
 """The models that clients train, by the ids that they make up: made, loaded, and handed their requests in turn."""
 
 import asyncio
+import contextlib
 import secrets
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,6 +57,10 @@ class Models:
         self._most_of_user = most_of_user
         self._models: dict[str, Model] = {}
         self._in_making: dict[str, asyncio.Event] = {}
+        self._makers: Counter[str] = Counter()
+        """By user: models that are being made."""
+        self.on_end: list[Callable[[Model], None]] = []
+        """Called with each model that ends."""
 
     def all(self) -> list[Model]:
         """Return all models that there are now."""
@@ -72,7 +78,8 @@ class Models:
         row = self._row(user, body.session_id, body.model_seq_id, lora, body.user_metadata)
         config = self._lora_config(lora)
         seed = secrets.randbits(32) if lora.seed is None else lora.seed % 2**63
-        return await self._make(row, lambda name: _spec(name, config, seed), state=None)
+        with self._making(user, row.id):
+            return await self._make(row, lambda name: _spec(name, config, seed), state=None)
 
     async def load(self, user: str, body: LoadWeights) -> Model:
         """Make a new model of saved weights.
@@ -86,10 +93,11 @@ class Models:
             self._facts.require(body.base_model)
         if body.optimizer_config is not None:
             _require_adamw(body.optimizer_config.type)
-        lora, state = await self.saved_state(user, body.path, optimizer=body.optimizer)
-        row = self._row(user, body.session_id, body.model_seq_id, lora, body.user_metadata)
-        config = self._lora_config(lora)
-        return await self._make(row, lambda name: _spec(name, config, 0), state=state)
+        with self._making(user, model_id(body.session_id, body.model_seq_id)):
+            lora, state = await self.saved_state(user, body.path, optimizer=body.optimizer)
+            row = self._row(user, body.session_id, body.model_seq_id, lora, body.user_metadata)
+            config = self._lora_config(lora)
+            return await self._make(row, lambda name: _spec(name, config, 0), state=state)
 
     async def saved_state(self, user: str, path: str, *, optimizer: bool) -> tuple[LoraRequest, bytes]:
         """Return the shape of a checkpoint's adapter and its state. Raises ValueError if there is none."""
@@ -131,26 +139,51 @@ class Models:
         """End a model; what it saved stays."""
         model = self._models.pop(model_id, None)
         if model is not None:
+            for tell in self.on_end:
+                tell(model)
             await self._trainer.remove(model.policy)
 
-    async def _make(self, row: TrainingRun, spec: Callable[[str], PolicySpec], state: bytes | None) -> Model:
-        making = self._in_making[row.id] = asyncio.Event()
+    @contextlib.contextmanager
+    def _making(self, user: str, model: str) -> Generator[None]:
+        """Let requests to a model wait while the block makes it."""
+        making = self._in_making[model] = asyncio.Event()
+        self._makers[user] += 1
         try:
-            await self._make_room(row.user)
-            name = f"{row.id.replace(':', '-')}-{secrets.token_hex(3)}"
-            policy = await self._trainer.create(spec(name), state)
-            await asyncio.to_thread(self._registry.add, row)
-            model = self._models[row.id] = Model(row.id, row.user, row, policy, Turns(self._patience_s))
+            yield
         finally:
             making.set()
-            del self._in_making[row.id]
+            del self._in_making[model]
+            self._makers[user] -= 1
+
+    async def _make(self, row: TrainingRun, spec: Callable[[str], PolicySpec], state: bytes | None) -> Model:
+        if (model := self._models.get(row.id)) is not None:  # sent again, so late that its first result is forgotten
+            return model
+        await self._make_room(row.user)
+        name = f"{row.id.replace(':', '-')}-{secrets.token_hex(3)}"
+        policy = await self._trainer.create(spec(name), state)
+        try:
+            await asyncio.to_thread(self._registry.add, row)
+        except BaseException:
+            await self._trainer.remove(policy)
+            raise
+        model = self._models[row.id] = Model(row.id, row.user, row, policy, Turns(self._patience_s))
         return model
 
     async def _make_room(self, user: str) -> None:
-        """End the user's model that was not used for longest, if there are as many as one may have."""
-        own = sorted((m for m in self._models.values() if m.user == user and m.turns.idle), key=lambda m: m.policy.used)
-        count = sum(model.user == user for model in self._models.values())
-        for model in own[: max(0, count + 1 - self._most_of_user)]:
+        """End the user's model that was not used for longest, if there are as many as one may have.
+
+        Raises:
+            ValueError: all of them are in use.
+        """
+        own = [model for model in self._models.values() if model.user == user]
+        excess = len(own) + self._makers[user] - self._most_of_user
+        idle = sorted((model for model in own if model.turns.idle), key=lambda model: model.policy.used)
+        if excess > len(idle):
+            raise ValueError(
+                f"{self._most_of_user} models of yours are in use, which is the most that this server trains for one "
+                "user (limits.models): wait until one is done, or end one"
+            )
+        for model in idle[: max(0, excess)]:
             await self.remove(model.id)
 
     def _lora_config(self, lora: LoraRequest) -> LoraConfig:
@@ -168,7 +201,7 @@ class Models:
     ) -> TrainingRun:
         moment = now()
         return TrainingRun(
-            id=f"{session_id}:train:{seq_id}",
+            id=model_id(session_id, seq_id),
             user=user,
             session_id=session_id,
             base_model=self._facts.name,
@@ -187,6 +220,11 @@ class Models:
             "it was never saved, so begin anew" if newest is None else f"load tinker://{row.id}/weights/{newest.name}"
         )
         return f"model {row.id} ended when the server was started anew, or made room for another: {place}"
+
+
+def model_id(session_id: str, seq_id: int) -> str:
+    """Return the id of a session's model, which clients make up themselves."""
+    return f"{session_id}:train:{seq_id}"
 
 
 def checked(kind: type[Any], body: dict[str, Any]) -> Any:

@@ -27,13 +27,17 @@ class ServedPolicy:
     """Some of these died with the learner, so the next step is refused."""
     lost: bool = False
     """Steps died with the learner that were nowhere else."""
+    ended: bool = False
+    """It is gone, and nothing that still waits for it may find a fresh one in its place."""
     checkpoint: str | None = None
     """The newest checkpoint's path, for messages."""
     on_learner: bool = False
     used: float = field(default_factory=time.monotonic)
 
     def require_whole(self) -> None:
-        """Raises ServerFault if steps of this policy were lost."""
+        """Raises ServerFault if this policy has ended, or steps of it were lost."""
+        if self.ended:
+            raise ServerFault("this model was ended, by its client or to make room for another: load what it saved")
         if self.lost:
             place = f"go on from {self.checkpoint}" if self.checkpoint else "it was never saved, so begin it anew"
             raise ServerFault(f"the learner died, and with it steps of this model that were not saved: {place}")
@@ -59,7 +63,7 @@ class Shelf:
         """Move a policy's state out of memory."""
         if policy.kept is not None:
             write_atomic(self._file(policy), policy.kept)
-            policy.kept, policy.current = None, True
+            policy.kept = None
 
     def take(self, policy: ServedPolicy) -> bytes | None:
         """Return a policy's state, from memory or its file; None for one that was not trained yet."""

@@ -135,12 +135,12 @@ class Samplers:
         return None
 
     def drop_session(self, session_id: str) -> None:
-        """Delete the snapshots of a session that ended."""
+        """Delete the snapshots of a session that ended, and forget its other samplers, which the database knows."""
         for row in [row for row in self._rows.values() if row.session_id == session_id]:
             if row.model_path is not None and row.model_path.startswith(SNAPSHOT):
                 self._snapshots.drop(row.model_path.removeprefix(SNAPSHOT))
-                self._sources.pop(row.id, None)
-                del self._rows[row.id]
+            self._sources.pop(row.id, None)
+            del self._rows[row.id]
 
     async def _remember(self, row: Sampler) -> None:
         self._rows[row.id] = row

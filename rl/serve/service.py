@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import AsyncGenerator, Coroutine
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import Any
 
 from lora.config import LoraConfig
 from lora.load import load_tokenizer
+from lora.messages import single_line
 from lora.types import Adapter
 from rl.config import LearnerConfig
 from rl.learner.policy import PolicySpec
@@ -31,6 +33,7 @@ from rl.serve.trainer import Trainer, TrainerLimits
 from rl.serve.weights import open_store
 from rollout.types import Engine
 
+log = logging.getLogger(__name__)
 HOUSEKEEPING_S = 20.0
 SESSION_DEAD_S = 3600.0
 """Silence after which a session's snapshots are deleted; its client beats every 10 s."""
@@ -61,16 +64,25 @@ class Service:
         """Write down usage, and delete what is over, now and then."""
         while True:
             await asyncio.sleep(HOUSEKEEPING_S)
-            await asyncio.to_thread(self.write_down)
+            try:
+                await self.write_down()
+            except Exception as error:  # a full disk, a database that is away: the next time may be better
+                log.warning("usage could not be written down: %s", single_line(error, 300))
             limit = time.monotonic() - SESSION_DEAD_S
             for user, session_id in [key for key, heard in self.heartbeats.items() if heard < limit]:
                 self.end_session(user, session_id)
 
-    def write_down(self) -> None:
+    async def write_down(self) -> None:
         """Bring into the database what is counted in memory, and delete weights whose time is over."""
-        self.registry.count_tokens(self.meter.uncounted())
-        self.registry.touch({model.id: model.run.last_request for model in self.models.all()})
-        self.checkpoints.delete_expired()
+        counts = self.meter.uncounted()
+        try:
+            await asyncio.to_thread(self.registry.count_tokens, counts)
+        except BaseException:
+            self.meter.count_again(counts)
+            raise
+        used = {model.id: model.run.last_request for model in self.models.all()}
+        await asyncio.to_thread(self.registry.touch, used)
+        await asyncio.to_thread(self.checkpoints.delete_expired)
 
     def end_session(self, user: str, session_id: str) -> None:
         """Let go of what a session alone had."""
@@ -109,6 +121,7 @@ async def open_service(config: ServeConfig, out: Path) -> AsyncGenerator[Service
         samplers = Samplers(backend.engine, registry, checkpoints, facts, Snapshots(out / "snapshots"), base)
         liveness = ServedLiveness(backend.engine, trainer, config.liveness)
         checks.append(liveness)
+        models.on_end += [liveness.forget, meter.forget]
         operations = Operations(models, samplers, trainer, checkpoints, facts, meter, liveness)
         service = Service(
             config, facts, registry, checkpoints, trainer, models, samplers, operations, meter, liveness,
@@ -116,8 +129,8 @@ async def open_service(config: ServeConfig, out: Path) -> AsyncGenerator[Service
         )  # fmt: skip
         await stack.enter_async_context(background(service.keep_house()))
         stack.push_async_callback(service.futures.close)
+        stack.push_async_callback(service.write_down)  # also where the server is interrupted
         yield service
-        await asyncio.to_thread(service.write_down)
 
 
 async def _base_adapter(trainer: Trainer) -> Adapter:

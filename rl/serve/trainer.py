@@ -7,7 +7,6 @@ with a part of every model's request that waits for one. A request that is longe
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -87,6 +86,8 @@ class Trainer:
         self._policies: dict[str, ServedPolicy] = {}
         self._errands: list[tuple[Work, asyncio.Future[Any]]] = []
         self._requests: list[_Request] = []
+        self._in_pass: set[str] = set()
+        """Policies of the pass that is under way."""
         self._wake = asyncio.Event()
 
     @property
@@ -140,7 +141,8 @@ class Trainer:
 
         async def load() -> None:
             await self._host.load_state(policy.name, state)
-            policy.kept, policy.current, policy.gradients = state, True, False
+            policy.kept, policy.current = state, True
+            policy.gradients = policy.gradients_lost = False
             self._shelf.drop(policy)
 
         await self._with(policy, load)
@@ -155,8 +157,11 @@ class Trainer:
         async def remove() -> None:
             if policy.on_learner:
                 await self._host.remove(policy.name)
+                policy.on_learner = False
+            policy.kept = None
             self._shelf.drop(policy)
 
+        policy.ended = True
         self._policies.pop(policy.name, None)
         await self._errand(remove)
 
@@ -168,7 +173,13 @@ class Trainer:
             while self._errands or self._requests:
                 while self._errands:
                     await self._do(*self._errands.pop(0))
-                await self._pass()
+                try:
+                    await self._pass()
+                except Exception as error:  # whatever it is, those who come later are served
+                    log.exception("a pass failed")
+                    for request in self._requests:
+                        self._fail(request, error)
+                    self._requests = []
 
     def _errand(self, work: Work) -> "asyncio.Future[Any]":
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -224,10 +235,12 @@ class Trainer:
         """Make one pass over the next part of each waiting request."""
         requests = [request for request in self._requests if not request.future.cancelled()]
         requests = requests[: max(1, self._limits.resident_policies // 2)]
+        self._in_pass = {request.policy.name for request in requests}
         ready = [request for request in requests if await self._ready(request)]
         for backward in (True, False):
             if group := [request for request in ready if request.backward is backward]:
                 await self._pass_together(group, backward=backward)
+        self._in_pass = set()
         served = {id(request) for request in requests}
         waiting = [request for request in self._requests if not request.future.done()]
         # Those that were served go to the end: with more of them than have room in a pass, each has its turn.
@@ -274,6 +287,9 @@ class Trainer:
                 await self._host.restore_gradients(request.policy.name)
             except LearnerDied as died:
                 await self._recover(died)
+            except Exception:
+                log.exception("gradients could not be taken back")
+                request.policy.gradients_lost = True
         self._fail(request, error)
 
     def _fail(self, request: _Request, error: Exception) -> None:
@@ -286,7 +302,7 @@ class Trainer:
         if not policy.on_learner:
             await self._make_room()
             await self._host.add(policy.spec)
-            if (state := self._shelf.take(policy)) is not None:
+            if (state := await asyncio.to_thread(self._shelf.take, policy)) is not None:
                 try:
                     await self._host.load_state(policy.name, state)
                 except ValueError:
@@ -296,17 +312,22 @@ class Trainer:
         policy.used = asyncio.get_running_loop().time()
 
     async def _make_room(self) -> None:
-        """Put the policy away that was not used for longest. One that has gradients stays."""
-        resident = sorted((p for p in self._policies.values() if p.on_learner), key=lambda p: p.used)
-        busy = {request.policy.name for request in self._requests}
-        for policy in resident[: max(0, len(resident) + 1 - self._limits.resident_policies)]:
-            if policy.gradients or policy.name in busy:
-                continue
-            if not policy.current:
-                policy.kept = await self._host.state(policy.name)
-            await self._host.remove(policy.name)
-            policy.on_learner = False
-            self._shelf.put(policy)
+        """Put policies away that were not used for longest. Those stay that have gradients, or a part in this pass."""
+        resident = [policy for policy in self._policies.values() if policy.on_learner]
+        free = [policy for policy in resident if not policy.gradients and policy.name not in self._in_pass]
+        excess = max(0, len(resident) + 1 - self._limits.resident_policies)
+        for policy in sorted(free, key=lambda policy: policy.used)[:excess]:
+            await self._put_away(policy)
+
+    async def _put_away(self, policy: ServedPolicy) -> None:
+        if not policy.current:
+            policy.kept, policy.current = await self._host.state(policy.name), True
+        await self._host.remove(policy.name)
+        policy.on_learner = False
+        try:
+            await asyncio.to_thread(self._shelf.put, policy)
+        except OSError as error:
+            log.warning("a policy that is put away stays in memory: %s", error)
 
     async def _recover(self, died: LearnerDied) -> ServerFault:
         """Start the learner again after its death; return what the client is told."""
@@ -316,8 +337,11 @@ class Trainer:
         log.warning("%s; it is started again", died)
         for pause in RESTARTS:
             await asyncio.sleep(pause)
-            with suppress(LearnerDied):
+            try:
                 await self._host.restart()
+            except Exception as error:  # no memory, no device, whatever: it may be there the next time
+                log.warning("the learner could not be started: %s", error)
+            else:
                 return ServerFault(f"{died}; it was started again, and this request was not carried out")
         return ServerFault(f"{died}, and could not be started again: tell the server's operator")
 

@@ -11,25 +11,27 @@ from rl.serve.futures import Answer
 from rl.serve.service import Service
 
 
-def service_of(request: Request) -> Service:
+async def service_of(request: Request) -> Service:
     """Return the server's parts."""
     return request.app.state.service
 
 
-def user_of(request: Request) -> str:
+async def user_of(request: Request) -> str:
     """Return whose key the request has. Raises Rejected if it has none that is known."""
     key = request.headers.get("x-api-key") or request.headers.get("authorization", "").removeprefix("Bearer ")
-    user = known_user(request, key) if key else None
+    user = await known_user(request, key) if key else None
     if user is None:
         raise Rejected(401, "the key is not known here: send the server's tml-... key as X-API-Key or as Bearer token")
     return user
 
 
-def known_user(request: Request, key: str) -> str | None:
+async def known_user(request: Request, key: str) -> str | None:
     """Return whose key it is. It is looked up once, because every request asks."""
     users: dict[str, str] = request.app.state.users
-    if key not in users and (user := service_of(request).registry.user_of(key)) is not None:
-        users[key] = user
+    if key not in users:
+        service = await service_of(request)
+        if (user := await asyncio.to_thread(service.registry.user_of, key)) is not None:
+            users[key] = user
     return users.get(key)
 
 

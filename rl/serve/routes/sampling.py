@@ -50,6 +50,6 @@ async def asample(request: Request, service: ServiceOf, user: User) -> Json:
     if request_id is None:
         require_room(service, user, len(content))
         work = service.operations.sample(user, body)
-        request_id = service.futures.begin(user, work, key, request_bytes=len(content))
+        request_id = service.futures.begin(user, work, key, request_bytes=len(content), stoppable=True)
     ids = [f"{request_id}-{index}" for index in range(body.num_samples)]
     return sent(request_id, sample_sequence_ids=ids)
