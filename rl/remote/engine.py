@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,29 +33,24 @@ class RemoteEngine(Engine):
         self, prompts: Sequence[Sequence[int]], adapter: Adapter, sampling: SamplingConfig, *, seeds: Sequence[int],
         top_logprobs: int = 0,
     ) -> list[list[Completion]]:  # fmt: skip
-        sampler = await self._policies.sampler(adapter)
+        sampler = await self._sampler(adapter)
         params = _params(sampling)
-        async with asyncio.TaskGroup() as tasks:
-            asked = [
-                tasks.create_task(
-                    self._ask(sampler, prompt, params | {"seed": seed}, sampling.group_size, top_logprobs)
-                )
-                for prompt, seed in zip(prompts, seeds, strict=True)
-            ]
-        return [self._completions(task.result(), sampling, adapter.version) for task in asked]
+        responses = await _together(
+            self._ask(sampler, prompt, params | {"seed": seed}, sampling.group_size, top_logprobs)
+            for prompt, seed in zip(prompts, seeds, strict=True)
+        )
+        return [self._completions(response, sampling, adapter.version) for response in responses]
 
     async def score(self, sequences: Sequence[Sequence[int]], adapter: Adapter) -> list[list[float]]:
         return await self.score_under(sequences, adapter)
 
     async def score_under(self, sequences: Sequence[Sequence[int]], adapter: Adapter | None) -> list[list[float]]:
         """Return logprobs of every token but the first, at temperature 1, under a policy or the base model."""
-        sampler = await self._policies.sampler(adapter)
-        async with asyncio.TaskGroup() as tasks:
-            asked = [
-                tasks.create_task(self._ask(sampler, sequence, {"max_tokens": 1}, 1, 0, prompt_logprobs=True))
-                for sequence in sequences
-            ]
-        return [np.frombuffer(task.result().prompt_logprobs, np.float32)[1:].tolist() for task in asked]
+        sampler = await self._sampler(adapter)
+        responses = await _together(
+            self._ask(sampler, sequence, {"max_tokens": 1}, 1, 0, prompt_logprobs=True) for sequence in sequences
+        )
+        return [np.frombuffer(response.prompt_logprobs, np.float32)[1:].tolist() for response in responses]
 
     async def score_prompts(
         self, prompts: Sequence[Sequence[int]], adapter: Adapter, queries: Sequence[PromptQuery]
@@ -67,6 +62,12 @@ class RemoteEngine(Engine):
 
     async def close(self) -> None:
         """Do nothing: the server's engines are not the run's."""
+
+    async def _sampler(self, adapter: Adapter | None) -> str:
+        try:
+            return await self._policies.sampler(adapter)
+        except LearnerDied as died:
+            raise EngineDied(str(died)) from died
 
     async def _ask(
         self, sampler: str, prompt: Sequence[int], params: dict[str, Any], count: int, top: int, **more: Any
@@ -94,6 +95,16 @@ class RemoteEngine(Engine):
         end = min((text.find(stop) for stop in sampling.stop if stop in text), default=len(text))
         reason = "stop" if sequence.stop_reason == pb.STOP_REASON_STOP else "length"
         return Completion(ids, logprobs, text[:end], reason, version)
+
+
+async def _together(requests: Iterable[Coroutine[Any, Any, pb.SampleResponse]]) -> list[pb.SampleResponse]:
+    """Return all answers, or raise the first error, as it is and not in a group, and stop the others."""
+    tasks = [asyncio.ensure_future(request) for request in requests]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 def _params(sampling: SamplingConfig) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from lora.types import Adapter
 from rl.remote.connection import Connection
+from rl.types import LearnerDied
 
 DAY_S = 24 * 3600
 
@@ -42,7 +43,11 @@ class RemotePolicies:
         if name not in self._samplers:
             what = {"base_model": self.base_model} if adapter is None else {"model_path": self._paths[name]}
             self._samplers[name] = asyncio.ensure_future(self._create(what))
-        return await asyncio.shield(self._samplers[name])
+        try:
+            return await asyncio.shield(self._samplers[name])
+        except (ValueError, LearnerDied):
+            self._samplers.pop(name, None)  # the next one asks again
+            raise
 
     async def _create(self, what: dict[str, str]) -> str:
         created = await self.connection.post(

@@ -15,6 +15,9 @@ from rl.wire.tinker_path import TinkerPath
 STATE = "state.safetensors"
 """A policy's weights and Adam's moments in float32, beside the adapter as PEFT has it."""
 
+LEFTOVER_S = 3600.0
+"""Longer than any save takes, also another server's with the same database."""
+
 
 @dataclass(frozen=True, slots=True)
 class SaveOptions:
@@ -44,14 +47,15 @@ class Checkpoints:
         row = self._row(user, path, files, options)
         if not options.overwrite and self._registry.checkpoint(user, path) is not None:
             raise taken(path)
+        self._registry.add_leftover(row.location)  # until its row is there, also where the server is killed
         self._store.save(row.location, files)
         try:
             replaced = self._registry.add_checkpoint(row, overwrite=options.overwrite)
-        except BaseException:
-            self._store.delete(row.location)
+        except ValueError:  # after anything else the row may be there: `delete_leftovers` knows
+            self._delete(row.location)
             raise
         if replaced is not None:
-            self._store.delete(replaced.location)
+            self._delete(replaced.location)
         return row
 
     def find(self, user: str, path: TinkerPath) -> Checkpoint:
@@ -65,7 +69,10 @@ class Checkpoints:
         """Return a training checkpoint's state. Raises ValueError for one of a sampler's, which has none."""
         if row.kind != "weights":
             raise ValueError(f"{path_of(row)} was saved for a sampler: load weights that save_state saved")
-        return self._store.load(row.location, STATE)
+        try:
+            return self._store.load(row.location, STATE)
+        except FileNotFoundError:
+            raise ValueError(f"{path_of(row)} was deleted or written anew while it was read: load it again") from None
 
     def payload(self, row: Checkpoint) -> bytes:
         """Return the adapter of a checkpoint as a file."""
@@ -81,15 +88,26 @@ class Checkpoints:
         """Delete a user's checkpoint; return False if there is none."""
         row = self._registry.remove_checkpoint(user, path)
         if row is not None:
-            self._store.delete(row.location)
+            self._delete(row.location)
         return row is not None
 
     def delete_expired(self) -> int:
         """Delete those whose time is over; return how many they were."""
         rows = self._registry.remove_expired()
         for row in rows:
-            self._store.delete(row.location)
+            self._delete(row.location)
         return len(rows)
+
+    def delete_leftovers(self, age_seconds: float = LEFTOVER_S) -> int:
+        """Delete files of saves and deletions that came to no end so long ago; return how many there were."""
+        locations = self._registry.leftovers(age_seconds)
+        for location in locations:
+            self._delete(location)
+        return len(locations)
+
+    def _delete(self, location: str) -> None:
+        self._store.delete(location)
+        self._registry.remove_leftover(location)
 
     def _row(self, user: str, path: TinkerPath, files: Files, options: SaveOptions) -> Checkpoint:
         created: datetime = now()
@@ -104,7 +122,7 @@ class Checkpoints:
             size_bytes=sum(map(len, files.values())),
             sha256=digest(files),
             # A name of its own for every save: one that is overwritten stays whole until the new one is there.
-            location=f"{path.run.replace(':', '-')}/{path.kind}/{path.name}-{secrets.token_hex(4)}",
+            location=f"{path.run.replace(':', '-')}/{path.kind}/{path.name[:100]}-{secrets.token_hex(8)}",
             user_metadata=options.user_metadata,
         )
 

@@ -108,6 +108,15 @@ class Checkpoint(Base):
     user_metadata: Mapped[dict[str, Any] | None]
 
 
+class Leftover(Base):
+    """Files that no checkpoint has: not yet, while they are written, or no more, until they are deleted."""
+
+    __tablename__ = "leftovers"
+
+    location: Mapped[str] = mapped_column(String(500), primary_key=True)
+    since: Mapped[datetime]
+
+
 class Usage(Base):
     """Tokens of a user on a day."""
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from sqlalchemy import Engine, Select, func, or_, select, update
+from sqlalchemy import Engine, Select, delete, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import sessionmaker
+from sqlalchemy.orm import Session, sessionmaker
 
-from rl.serve.database import ApiKey, Base, Checkpoint, ClientSession, Sampler, TrainingRun, Usage
+from rl.serve.database import ApiKey, Base, Checkpoint, ClientSession, Leftover, Sampler, TrainingRun, Usage
 from rl.wire.tinker_path import TinkerPath, checked_kind
 
 Row = TypeVar("Row", bound=Base)
@@ -132,9 +132,10 @@ class Registry:
             if earlier is not None:
                 if not overwrite and not _is_over(earlier):
                     raise taken(path)
-                session.delete(earlier)
+                _discard(session, earlier)
                 session.flush()
             session.add(checkpoint)
+            session.execute(delete(Leftover).where(Leftover.location == checkpoint.location))
             return earlier
 
     def change_checkpoint(self, user: str, path: TinkerPath, **values: Any) -> bool:
@@ -148,7 +149,7 @@ class Registry:
         with self._open.begin() as session:
             row = session.scalar(select(Checkpoint).where(_is(path), Checkpoint.user == user))
             if row is not None:
-                session.delete(row)
+                _discard(session, row)
             return row
 
     def remove_expired(self) -> list[Checkpoint]:
@@ -156,13 +157,23 @@ class Registry:
         with self._open.begin() as session:
             rows = list(session.scalars(select(Checkpoint).where(Checkpoint.expires <= now())))
             for row in rows:
-                session.delete(row)
+                _discard(session, row)
             return rows
 
-    def locations(self) -> set[str]:
-        """Return where all saved weights are."""
+    def add_leftover(self, location: str) -> None:
+        """Remember where files are about to be written; `add_checkpoint` makes them a checkpoint's."""
+        self.add(Leftover(location=location, since=now()))
+
+    def remove_leftover(self, location: str) -> None:
+        """Forget files that are gone."""
+        with self._open.begin() as session:
+            session.execute(delete(Leftover).where(Leftover.location == location))
+
+    def leftovers(self, age_seconds: float) -> list[str]:
+        """Return where files are that have been without a checkpoint for so long."""
         with self._open() as session:
-            return set(session.scalars(select(Checkpoint.location)))
+            query = select(Leftover.location).where(Leftover.since <= now() - timedelta(seconds=age_seconds))
+            return list(session.scalars(query))
 
     def count_tokens(self, counts: Mapping[tuple[str, str], int]) -> None:
         """Add tokens, by user and kind, to those of today."""
@@ -211,6 +222,12 @@ def sha256(text: str) -> str:
 
 def _is(path: TinkerPath) -> Any:
     return (Checkpoint.run_id == path.run) & (Checkpoint.kind == path.kind) & (Checkpoint.name == path.name)
+
+
+def _discard(session: Session, row: Checkpoint) -> None:
+    """Forget a checkpoint, and remember its files until they are gone."""
+    session.delete(row)
+    session.merge(Leftover(location=row.location, since=now()))
 
 
 def _alive() -> Any:

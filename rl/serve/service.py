@@ -83,6 +83,7 @@ class Service:
         used = {model.id: model.run.last_request for model in self.models.all()}
         await asyncio.to_thread(self.registry.touch, used)
         await asyncio.to_thread(self.checkpoints.delete_expired)
+        await asyncio.to_thread(self.checkpoints.delete_leftovers)
 
     def end_session(self, user: str, session_id: str) -> None:
         """Let go of what a session alone had."""

@@ -54,7 +54,10 @@ class LocalStore:
         return sorted(file.name for file in (self._root / location).iterdir())
 
     def delete(self, location: str) -> None:
-        shutil.rmtree(self._root / location, ignore_errors=True)
+        directory = self._root / location
+        for scratch in directory.parent.glob(f".{directory.name[:100]}-*"):  # of a save that was killed
+            shutil.rmtree(scratch, ignore_errors=True)
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 class RemoteStore:

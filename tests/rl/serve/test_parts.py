@@ -12,6 +12,8 @@ import pytest
 import torch
 
 from lora.config import LoraConfig, ModelConfig
+from lora.files import Description, pack
+from lora.types import Adapter
 from rl.algorithm.datum import Datum
 from rl.algorithm.summed_loss import SummedLoss
 from rl.config import LearnerConfig
@@ -19,12 +21,17 @@ from rl.learner.policy import AdamConfig, PolicySpec
 from rl.learner.policy_host import LearnerSpec, LocalHost, PolicyUpdate
 from rl.learner.policy_loss import ForwardBackward
 from rl.serve.adapters import AdapterCache, AdapterSource
+from rl.serve.checkpoints import Checkpoints, SaveOptions
+from rl.serve.database import ClientSession, TrainingRun, open_database
 from rl.serve.errors import ServerFault
 from rl.serve.futures import Answer, Failure, Futures
 from rl.serve.policies import ServedPolicy, Shelf
+from rl.serve.registry import Registry, now
 from rl.serve.service import background
 from rl.serve.trainer import Trainer, TrainerLimits
+from rl.serve.weights import Files, LocalStore
 from rl.types import LearnerDied
+from rl.wire.tinker_path import TinkerPath
 
 SPEC = LearnerSpec(ModelConfig(name="tiny-random", dtype="float32", max_length=64), mix_policies=False)
 LOSS = SummedLoss.of("cross_entropy", {})
@@ -199,3 +206,54 @@ def test_many_threads_read_adapters_at_once() -> None:
             list(threads.map(read, range(20_000)))
     finally:
         sys.setswitchinterval(interval)
+
+
+class KilledStore(LocalStore):
+    """A directory whose writer is killed while it writes, or before it deletes."""
+
+    killed = False
+
+    def save(self, location: str, files: Files) -> None:
+        if self.killed:
+            (self._root / location).parent.mkdir(parents=True, exist_ok=True)
+            (self._root / location).with_name(f".{Path(location).name[:100]}-scratch").mkdir()
+            raise KeyboardInterrupt
+        super().save(location, files)
+
+    def delete(self, location: str) -> None:
+        if self.killed:
+            raise KeyboardInterrupt
+        super().delete(location)
+
+
+def test_files_of_saves_and_deletions_that_were_killed_are_deleted_later(tmp_path: Path) -> None:
+    registry, store = Registry(open_database(f"sqlite:///{tmp_path / 'db'}")), KilledStore(tmp_path / "weights")
+    registry.add(
+        ClientSession(
+            id="s", user="ann", created=now(), tags=[], user_metadata=None, display_name=None, end_reason=None
+        )
+    )
+    shape = {"rank": 1, "train_unembed": False, "train_mlp": True, "train_attn": True}
+    times = {"created": now(), "last_request": now()}
+    registry.add(TrainingRun(id="r", user="ann", session_id="s", base_model="m", user_metadata=None, **shape, **times))
+    checkpoints, adapter = (
+        Checkpoints(registry, store),
+        Adapter("r", 1, pack({}, Description("m", 1, 32.0, ("q_proj",)))),
+    )
+
+    def save(name: str) -> None:
+        checkpoints.save("ann", TinkerPath("r", "weights", name), adapter, b"state", SaveOptions())
+
+    for name in ("kept", "deleted", "n" * 255):
+        save(name)
+    store.killed = True
+    with pytest.raises(KeyboardInterrupt):
+        save("halfway")
+    with pytest.raises(KeyboardInterrupt):
+        checkpoints.delete("ann", TinkerPath("r", "weights", "deleted"))
+    store.killed = False
+    assert checkpoints.delete_leftovers() == 0  # they may be another server's, which is at it
+    assert checkpoints.delete_leftovers(0.0) == 2
+    left = {path.name.partition("-")[0] for path in (tmp_path / "weights/r/weights").iterdir()}
+    assert left == {"kept", "n" * 100}
+    assert checkpoints.state(checkpoints.find("ann", TinkerPath("r", "weights", "kept"))) == b"state"
