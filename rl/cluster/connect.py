@@ -60,6 +60,8 @@ def start(**options: Any) -> None:
         ClusterStartError: Ray says no, or does not come up in its time.
     """
     os.environ.setdefault("RAY_worker_niceness", "0")  # the run is what the user is waiting for
+    # Ray would start an idle process a core, which serves nobody: each of our actors has variables of its own.
+    os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
     # If this process is killed, Ray's agents look for the head that died with it for a minute, by Ray's own setting.
     os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
     try:

@@ -21,8 +21,6 @@ from rl.monitoring.dashboard.host import NAMESPACE, start_host
 
 log = logging.getLogger(__name__)
 
-AGENT_PORT = 52365
-"""Ray's own choice."""
 TRIES = 2
 """Attempts at a start. A second one need not read from the disk again what the first one read."""
 QUIET: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": "ERROR"}
@@ -126,7 +124,9 @@ def _try_ray_start(arguments: Sequence[str], environment: Mapping[str, str], tem
     beside = Path(sys.executable).parent
     # Jobs run `rankone` and `python` from the path that the node was started with.
     path = os.pathsep.join([str(beside), os.environ.get("PATH", "")])
-    command = [str(beside / "ray"), "start", *arguments, f"--dashboard-agent-listen-port={_agent_port()}"]
+    # The agent takes the jobs. Where another node of this machine has taken Ray's own choice of a port, perhaps in this
+    # moment, Ray would say nothing and start no job.
+    command = [str(beside / "ray"), "start", *arguments, f"--dashboard-agent-listen-port={_free_port()}"]
     command.append("--disable-usage-stats")
     command.append(f"--temp-dir={session_directory() if temp_dir is None else temp_dir}")
     result = subprocess.run(
@@ -155,14 +155,6 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
     return True
-
-
-def _agent_port() -> int:
-    """Return the port on which the node's agent takes jobs.
-
-    Where another node of this machine has it already, Ray would say nothing and start no job.
-    """
-    return AGENT_PORT if _is_free(AGENT_PORT) else _free_port()
 
 
 def _free_port() -> int:
