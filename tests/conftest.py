@@ -9,6 +9,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin steal t
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # what a test needs is on this machine or made on the fly
 
+os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # idle processes that no actor of ours ever uses
+
 import secrets
 
 # The first cluster that a process starts with `ray.init` has a token, and from then on so has all that the process
@@ -16,14 +18,14 @@ import secrets
 os.environ["RAY_AUTH_MODE"] = "token"
 os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
-import shutil
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from helpers.shared_cluster import SharedCluster
 from hypothesis import settings
 
 from lora.config import LoraConfig, ModelConfig
@@ -42,9 +44,10 @@ CLUSTERS = {"ray_cluster", "head", "gpu_cluster"}
 """Fixtures that start Ray."""
 MARKS = {
     "ray": (
-        "rl/jobs/test_kubernetes", "rl/cluster/test_connect", "rl/cluster/test_reservation", "rl/cluster/test_two_nodes",
-        "rl/cluster/test_gpu_placement", "rl/cluster/test_watchdog", "rl/cluster/test_interrupts",
-        "rl/serve/test_deaths", "rl/cluster/test_ray_directory", "rl/cluster/test_ray_private", "rl/launch/test_reliability",
+        "rl/cluster/test_watchdog", "rl/jobs/test_kubernetes", "rl/cluster/test_reservation",
+        "rl/cluster/test_gpu_placement", "rl/launch/test_reliability", "rl/cluster/test_interrupts",
+        "rl/cluster/test_two_nodes", "rl/cluster/test_ray_directory", "rl/cluster/test_ray_private",
+        "rl/cluster/test_connect", "rl/serve/test_deaths",
     ),
     "vllm": (
         "rollout/test_vllm_dies", "rollout/test_vllm_serves_the_policy", "rollout/test_vllm_mixes_adapters",
@@ -54,30 +57,74 @@ MARKS = {
     ),
     "browser": ("rl/monitoring/test_browser", "rl/monitoring/test_prometheus"),
     "slow": (
+        "rl/cli/test_damage", "rl/cli/test_command", "rl/cli/test_bad_input", "rewards/test_cli", "rl/test_train",
+        "rl/launch/test_session", "rl/sweep/test_sweep", "rl/test_api", "rewards/test_hostile", "rewards/test_pool",
+        "rl/monitoring/test_trackers", "rl/launch/test_sft", "rl/test_collapse", "rl/test_shadowing",
+        "rl/learner/test_finite_policies", "rl/learner/test_hybrids", "rl/learner/test_learner_memory",
         "rl/remote/test_remote",
-        "rl/serve/test_numbers", "rl/serve/test_state", "rl/serve/test_order", "rl/serve/test_refusals",
-        "rl/serve/test_sampling", "rl/serve/test_openai", "rl/serve/test_restart", "rl/serve/test_registry",
-        "rl/cli/test_damage", "rl/cli/test_bad_input", "rl/cli/test_command", "rewards/test_cli", "rl/launch/test_sft",
-        "rl/launch/test_session", "rl/monitoring/test_trackers", "rl/test_train", "rl/test_collapse", "rl/test_api",
-        "rl/test_shadowing", "rl/test_notebook", "rl/learner/test_finite_policies", "rl/learner/test_hybrids",
-        "rl/learner/test_learner_memory", "rl/sweep/test_sweep", "rewards/test_pool", "rewards/test_hostile",
         "rewards/test_attack_suites", "rl/run/test_directory_lock", "benchmarks/test_speed", "lora/test_architecture",
     ),
 }  # fmt: skip
-"""Files of tests by what they need."""
+"""Files of tests by what they need, those that take longest first."""
+ORDER = {path: place for place, path in enumerate(path for paths in MARKS.values() for path in paths)}
+ON_THE_HEAD = {
+    "rl/jobs/test_cluster_jobs", "rl/cluster/test_cluster_token", "rl/cluster/test_ray_private",
+    "rl/monitoring/test_prometheus", "rl/monitoring/test_browser",
+}  # fmt: skip
+"""Files whose tests share one head. They are tested one after another, by one process."""
+SERVER = "rl/serve/"
+"""Files whose tests share one server; the same."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by what they need. Those of the common cluster come last, so that it is not there while others measure
-    and count, and are one group for pytest-xdist, because a session has one such cluster."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark tests by what they need, and put them in order.
+
+    In one process the tests of the common clusters come last, so that these are not there while others measure and
+    count. Among several processes what takes longest comes first, so that none is left alone with it.
+    """
     for item in items:
-        path = str(item.path.relative_to(TESTS).with_suffix(""))
-        fixtures = set(getattr(item, "fixturenames", ())) - set(getattr(getattr(item, "callspec", None), "params", ()))
+        path, fixtures = _path(item), _fixtures(item)
         for mark, paths in MARKS.items():
-            if path in paths or (mark == "ray" and fixtures & CLUSTERS):
+            if path in paths or (mark == "ray" and fixtures & CLUSTERS) or (mark == "slow" and path.startswith(SERVER)):
                 item.add_marker(mark)
-        item.add_marker(pytest.mark.xdist_group("head" if "head" in fixtures else path))
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group").args[0] == "head")  # type: ignore[union-attr]
+        if "head" in fixtures and path not in ON_THE_HEAD:
+            raise pytest.UsageError(f"{path} asks for the head: add it to ON_THE_HEAD in tests/conftest.py")
+    alone = not hasattr(config, "workerinput")
+    items.sort(key=lambda item: (0 if alone else _place(_path(item)), _clusters(item)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """Give each file to one process, and those on the head to the same, and those on the server.
+
+    The plugin's own marks of groups are lost on pytest 9.2, which keeps a test's name elsewhere."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path = nodeid.partition("::")[0].removeprefix("tests/").removesuffix(".py")
+            return "head" if path in ON_THE_HEAD else SERVER if path.startswith(SERVER) else path
+
+    return ByFile(config, log)
+
+
+def _path(item: pytest.Item) -> str:
+    return str(item.path.relative_to(TESTS).with_suffix(""))
+
+
+def _fixtures(item: pytest.Item) -> set[str]:
+    return set(getattr(item, "fixturenames", ())) - set(getattr(getattr(item, "callspec", None), "params", ()))
+
+
+def _place(path: str) -> int:
+    """Return the place of a file among all."""
+    return -2 if path in ON_THE_HEAD else -1 if path.startswith(SERVER) else ORDER.get(path, len(ORDER))
+
+
+def _clusters(item: pytest.Item) -> int:
+    """Return a number that is larger for a cluster that more tests share."""
+    fixtures = _fixtures(item)
+    return 2 if "head" in fixtures else 1 if "ray_cluster" in fixtures else 0
 
 
 @pytest.fixture(scope="session")
@@ -106,31 +153,25 @@ def make_adapter() -> AdapterMaker:
     return make
 
 
-@pytest.fixture(scope="module")
-def ray_cluster() -> Iterator[None]:
-    """A cluster of this module's own, gone with everything in it when the module's tests are done."""
-    import ray
+CLUSTER = SharedCluster()
 
-    directory = tempfile.mkdtemp(prefix="ray-")  # short, because sockets below it may have only 107 characters
-    ray.init(
-        "local",
-        num_cpus=2,
-        include_dashboard=False,
-        object_store_memory=256 * 2**20,
-        log_to_driver=False,
-        logging_level="ERROR",
-        namespace="rankone",
-        _temp_dir=directory,
-    )
-    try:
-        yield
-    finally:
-        ray.shutdown()
-        shutil.rmtree(directory, ignore_errors=True)
+
+@pytest.fixture(scope="module")
+def ray_cluster() -> None:
+    """A cluster that this process has joined. It goes on until a test comes that does not ask for it."""
+    CLUSTER.start()
+
+
+@pytest.hookimpl(trylast=True)  # when the fixtures are gone that live on it
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """End the shared cluster behind the last test that asks for it."""
+    if "ray_cluster" not in getattr(nextitem, "fixturenames", ()):
+        CLUSTER.end()
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Note how the tests ended, for `pytest_unconfigure`."""
+    """Note how the tests ended, for `pytest_unconfigure`. Where they were stopped, the cluster may still be there."""
+    CLUSTER.end()
     session.config.stash[EXIT_STATUS] = int(exitstatus)
 
 

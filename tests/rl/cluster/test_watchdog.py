@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from helpers.cluster import RANKONE, ROOT, SMALL, free_port
+from helpers.cluster import RANKONE, ROOT, SMALL, free_port, rankone
 
 from lora.files import read_peft
 from rl.cluster import watchdog
@@ -129,14 +129,11 @@ def test_a_run_whose_cluster_loses_its_head_ends_and_is_resumed_without_it(tmp_p
     assert (run.returncode, len(lines)) == (1, 1), said
     assert "Ray's head at" in lines[0]
     assert "Traceback" not in said
-    _, left = psutil.wait_procs(family, timeout=150)  # Ray's agent for environments looks for its head for a minute
-    assert not left, "what a run had started ends with it"
     done = steps(out)
     assert done == list(range(len(done)))
     assert read_peft(out / "adapters" / "last")
-    resumed = subprocess.run(
-        command(out, "--resume", num_steps=str(len(done) + 2), runtime="local"),
-        capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
+    resumed = rankone(*command(out, "--resume", num_steps=str(len(done) + 2), runtime="local")[1:])
     assert resumed.returncode == 0, resumed.stderr
     assert steps(out) == list(range(len(done) + 3))
+    _, left = psutil.wait_procs(family, timeout=150)  # Ray's agent for environments looks for its head for a minute
+    assert not left, "what a run had started ends with it"

@@ -1,6 +1,7 @@
 """A real head with its dashboard and real jobs: from `rankone submit` to the curve."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -98,19 +99,6 @@ def test_ray_itself_works_through_the_page_host_and_without_it(head: Head, finis
     assert head.rankone("status", finished).returncode == 0
     run = until(lambda: quietly(lambda: head.run_of(finished)))
     assert [point[0] for point in run["curve"]] == [0, 2, 4], "a restarted page host has the runs again"
-
-
-def test_a_stopped_job_ends_in_order_and_its_processes_are_gone(head: Head) -> None:
-    job = head.submit(num_steps="5000")
-    until(lambda: (head.run_of(job) or {"step": 0})["step"] >= 2, 240)
-    ended = head.rankone("stop", job)
-    assert (ended.returncode, "STOPPED" in ended.stdout) == (0, True), ended.stdout + ended.stderr
-    assert head.rankone("status", job).returncode == 130
-    assert until(lambda: (head.run_of(job) or {}).get("state") == "stopped")
-    until(lambda: not actors(head.directory, "EngineActor") and not actors(head.directory, "LearnerActor"))
-    kept = Path(head.directory, ".rankone", "runs", job)
-    assert unpack(read_peft(kept / "adapters" / "last").payload)[1].rank == 8
-    assert sorted((kept / "checkpoints").glob("step-*"))
 
 
 def test_a_job_that_fails_gives_its_own_exit_status(head: Head, tmp_path: Path) -> None:
@@ -245,12 +233,12 @@ def test_a_head_that_goes_away_while_it_is_followed_is_one_line(tmp_path: Path) 
     assert "is gone" in line
 
 
-def test_a_run_goes_on_when_its_second_node_is_taken_away(head: Head) -> None:
+def test_a_run_goes_on_when_its_second_node_is_taken_away_and_ends_in_order_when_it_is_stopped(head: Head) -> None:
     second = tempfile.mkdtemp(prefix="ro2-", dir="/tmp")
     try:
-        joined = rankone("up", "--join", head.address, "--temp-dir", second, **head.environment)
+        joined = run_as(os.environ | head.environment, "up", "--join", head.address, "--temp-dir", second)
         assert joined.returncode == 0, joined.stderr
-        job = head.submit(**{"num_steps": "400", "rollout.num_workers": "4", "sampling.max_tokens": "3"})
+        job = head.submit(**{"num_steps": "5000", "rollout.num_workers": "4", "sampling.max_tokens": "3"})
         until(lambda: (head.run_of(job) or {"step": 0})["step"] >= 2, 240)
         raylets = [p for p in processes_of(second) if "raylet" in p.name()]
         assert raylets
@@ -259,8 +247,15 @@ def test_a_run_goes_on_when_its_second_node_is_taken_away(head: Head) -> None:
             process.send_signal(signal.SIGKILL)
         assert before is not None
         until(lambda: (head.run_of(job) or {"step": 0})["step"] >= before["step"] + 20, 240)
-        assert head.rankone("stop", job).returncode == 0
+        ended = head.rankone("stop", job)
+        assert (ended.returncode, "STOPPED" in ended.stdout) == (0, True), ended.stdout + ended.stderr
     finally:
         for process in processes_of(second):
             process.kill()
         shutil.rmtree(second, ignore_errors=True)
+    assert head.rankone("status", job).returncode == 130
+    assert until(lambda: (head.run_of(job) or {}).get("state") == "stopped")
+    until(lambda: not actors(head.directory, "EngineActor") and not actors(head.directory, "LearnerActor"))
+    kept = Path(head.directory, ".rankone", "runs", job)
+    assert unpack(read_peft(kept / "adapters" / "last").payload)[1].rank == 8
+    assert sorted((kept / "checkpoints").glob("step-*"))

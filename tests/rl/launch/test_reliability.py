@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.small_disk import small_disk
+from helpers.zygote import LOADED_BY_RUNS
 
 from lora.files import read_peft, unpack
 from rl.cli.app import app
@@ -75,19 +76,14 @@ def children_of(pid: int) -> list[int]:
     return [int(word) for word in listed.stdout.split()]
 
 
-IMPORTED_BY_A_RUN = (
-    "rl.launch.recipes", "rl.cli.run_command", "torch", "transformers.models.auto.modeling_auto",
-    "transformers.models.auto.tokenization_auto", "transformers.models.llama.modeling_llama", "accelerate",
-    "torch.utils.tensorboard", "matplotlib.figure", "matplotlib.backends.backend_agg",
-)  # fmt: skip
-"""A start spends most of its time on these, and a kill could hit nothing in them: the processes are forked with it."""
+KILLS = 12
 
 
-def test_a_run_killed_at_twenty_random_points_ends_as_one_that_never_was(tmp_path: Path) -> None:
+def test_a_run_killed_at_random_points_ends_as_one_that_never_was(tmp_path: Path) -> None:
     """Bit for bit, on a CPU with the torch engine; the processes that grade end with it. Every fourth kill is a SIGTERM,
-    which ends a run in order."""
+    which ends a run in order. A kill could hit nothing while modules load: the processes are forked with them."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(IMPORTED_BY_A_RUN))
+    context.set_forkserver_preload(list(LOADED_BY_RUNS))
     settings = overrides(num_steps="80")
 
     def start(out: Path) -> Any:
@@ -99,7 +95,7 @@ def test_a_run_killed_at_twenty_random_points_ends_as_one_that_never_was(tmp_pat
     whole.join(300)
     assert whole.exitcode == 0
     rng, out, kills, reached = random.Random(0), tmp_path / "killed", 0, set[int]()
-    while kills < 20:
+    while kills < KILLS:
         process, before = start(out), written(out)
         more, moment = rng.randrange(5), rng.uniform(0, 0.3)
         while process.is_alive() and written(out) < before + more:

@@ -56,8 +56,9 @@ def prometheus(head: Head, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 @pytest.fixture(scope="module")
-def job(head: Head, prometheus: Prometheus) -> Iterator[str]:
-    """A job that runs for as long as it is looked at. It evaluates at the start and then not for a long time."""
+def job(head: Head, prometheus: Prometheus, lesson: str) -> Iterator[str]:
+    """A job that runs for as long as it is looked at. It evaluates at the start and then not for a long time. The other
+    one starts beside it."""
     job = head.submit(num_steps="100000", **{"evaluate.every": "100000"})
     until(lambda: (head.run_of(job) or {"step": 0})["step"] >= 2, 240)
     until(lambda: prometheus.query("ray_rankone_step > 2"))
