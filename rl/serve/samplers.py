@@ -34,14 +34,17 @@ class Samplers:
 
     def __init__(
         self, engine: Engine, registry: Registry, checkpoints: Checkpoints, facts: ModelFacts, snapshots: Snapshots,
-        base: Adapter,
+        base: Adapter, *, places: int,
     ) -> None:  # fmt: skip
+        """`places` requests are with the engines at a time."""
         self._engine = engine
         self._registry = registry
         self._checkpoints = checkpoints
         self._facts = facts
         self._snapshots = snapshots
         self._base = base
+        self._places = asyncio.Semaphore(places)
+        self._door = asyncio.Lock()
         self._cache = AdapterCache()
         self._rows: dict[str, Sampler] = {}
         self._sources: dict[str, AdapterSource] = {}
@@ -117,14 +120,23 @@ class Samplers:
         seed = body.sampling_params.seed
         query = _prompt_query(body, prompt)
         adapter = await self.adapter(user, body)
-        drawn = self._engine.sample(
-            [prompt], adapter, sampling, seeds=[secrets.randbits(63) if seed is None else seed],
-            top_logprobs=body.topk_sample_logprobs,
-        )  # fmt: skip
-        if query is None:
-            return Sampled((await drawn)[0], None)
-        (completions,), (scores,) = await asyncio.gather(drawn, self._engine.score_prompts([prompt], adapter, [query]))
-        return Sampled(completions, scores)
+        seeds = [secrets.randbits(63) if seed is None else seed]
+        async with self._places:
+            await self._in_turn()
+            drawn = self._engine.sample(
+                [prompt], adapter, sampling, seeds=seeds, top_logprobs=body.topk_sample_logprobs
+            )
+            if query is None:
+                return Sampled((await drawn)[0], None)
+            scored = self._engine.score_prompts([prompt], adapter, [query])
+            (completions,), (scores,) = await asyncio.gather(drawn, scored)
+            return Sampled(completions, scores)
+
+    async def _in_turn(self) -> None:
+        """Let the event loop do something else between two requests' beginnings: it takes milliseconds to hand one to
+        an engine, and thousands of them would keep heartbeats waiting."""
+        async with self._door:
+            await asyncio.sleep(0)
 
     def snapshot(self, user: str, run: str, version: str) -> AdapterSource | None:
         """Return where the weights are that a run saved for sampling after so many steps, without a name."""
