@@ -238,7 +238,7 @@ def test_a_run_goes_on_when_its_second_node_is_taken_away_and_ends_in_order_when
     try:
         joined = run_as(os.environ | head.environment, "up", "--join", head.address, "--temp-dir", second)
         assert joined.returncode == 0, joined.stderr
-        job = head.submit(**{"num_steps": "5000", "rollout.num_workers": "4", "sampling.max_tokens": "3"})
+        job = head.submit(**{"num_steps": "5000", "rollout.num_workers": "3", "sampling.max_tokens": "3"})
         until(lambda: (head.run_of(job) or {"step": 0})["step"] >= 2, 240)
         raylets = [p for p in processes_of(second) if "raylet" in p.name()]
         assert raylets
