@@ -84,8 +84,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """
     for item in items:
         path, fixtures = _path(item), _fixtures(item)
+        more = ["ray"] * bool(fixtures & CLUSTERS or path in ON_THE_HEAD) + ["slow"] * path.startswith(SERVER)
         for mark, paths in MARKS.items():
-            if path in paths or (mark == "ray" and fixtures & CLUSTERS) or (mark == "slow" and path.startswith(SERVER)):
+            if path in paths or mark in more:
                 item.add_marker(mark)
         if "head" in fixtures and path not in ON_THE_HEAD:
             raise pytest.UsageError(f"{path} asks for the head: add it to ON_THE_HEAD in tests/conftest.py")
