@@ -61,7 +61,7 @@ MARKS = {
         "rl/launch/test_session", "rl/sweep/test_sweep", "rl/test_api", "rewards/test_hostile", "rewards/test_pool",
         "rl/monitoring/test_trackers", "rl/launch/test_sft", "rl/test_collapse", "rl/test_shadowing",
         "rl/learner/test_finite_policies", "rl/learner/test_hybrids", "rl/learner/test_learner_memory",
-        "rl/remote/test_remote",
+        "rl/remote/test_remote", "rl/learner/test_forward", "rl/learner/test_microbatch_threads",
         "rewards/test_attack_suites", "rl/run/test_directory_lock", "benchmarks/test_speed", "lora/test_architecture",
     ),
 }  # fmt: skip
