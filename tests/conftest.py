@@ -165,8 +165,9 @@ def ray_cluster() -> None:
 
 @pytest.hookimpl(trylast=True)  # when the fixtures are gone that live on it
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    """End the shared cluster behind the last test that asks for it."""
-    if "ray_cluster" not in getattr(nextitem, "fixturenames", ()):
+    """End the shared cluster behind the last file that asks for it: what a file opened on it lives as long as the file."""
+    same_file = nextitem is not None and nextitem.path == item.path
+    if not same_file and "ray_cluster" not in getattr(nextitem, "fixturenames", ()):
         CLUSTER.end()
 
 

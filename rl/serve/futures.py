@@ -74,7 +74,7 @@ class Futures:
         self._keys: dict[str, Hashable] = {}
         self._pending: defaultdict[str, Pending] = defaultdict(Pending)
         self._done: deque[_Future] = deque()
-        """Those whose results are kept, the first to be done first."""
+        """Futures whose results are kept, the first to be done first."""
 
     def __len__(self) -> int:
         return sum(pending.requests for pending in self._pending.values())

@@ -1,5 +1,6 @@
 """A server in a process of its own, as a user starts it, and the official client against it."""
 
+import logging
 import os
 import re
 import signal
@@ -15,6 +16,8 @@ from typing import Any
 import tinker
 
 TIMEOUT_S = 120.0
+# A client that is left behind beats on when its server is gone, and would warn in the middle of other tests.
+logging.getLogger("tinker").setLevel(logging.CRITICAL)
 LOCAL = ("runtime=local", "model.dtype=float32", "model.max_length=128", "placement.wait_for_nodes=no")
 
 

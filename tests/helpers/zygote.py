@@ -31,7 +31,7 @@ LOADED_BY_OTHERS = (
     "rl.monitoring.dashboard.report", "rl.jobs.spec", "rl.jobs.submit", "rl.jobs.fetch", "rl.jobs.watch",
     "rl.jobs.sweep_package", "ray.dashboard.modules.job.sdk",
 )  # fmt: skip
-"""What the other commands load. Named as strings, because an import that nobody uses is soon tidied away."""
+"""Modules that the other commands load. Named as strings, because an import that nobody uses is soon tidied away."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What a hostile or broken client sends: nobody else is harmed, and whatever is final is no 5xx, which is asked again."""
+"""Requests of a hostile or broken client: nobody else is harmed, and whatever is final is no 5xx, which is asked again."""
 
 import time
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What a server remembers, in SQLite and in PostgreSQL alike."""
+"""A server's memory, in SQLite and in PostgreSQL alike."""
 
 import threading
 from collections.abc import Iterator
