@@ -8,7 +8,7 @@ from typing import Any
 from rl.algorithm.datum import Datum, check_datum
 from rl.algorithm.liveness import NUM_SEQUENCES
 from rl.algorithm.summed_loss import SummedLoss
-from rl.learner.policy import AdamConfig
+from rl.learner.adam import AdamConfig, check_adam
 from rl.serve.checkpoints import Checkpoints, SaveOptions, path_of
 from rl.serve.database import Checkpoint
 from rl.serve.facts import ModelFacts
@@ -180,13 +180,9 @@ def _adam(body: bodies.OptimStep) -> AdamConfig:
     if body.optimizer_params is not None or body.adam_params is None:
         kind = (body.optimizer_params or {}).get("type", "none")
         raise ValueError(f"optimizer {kind!r} is not served: send adam_params")
-    adam = body.adam_params
-    bounds = {
-        "learning_rate": (adam.learning_rate, 0.0, 1e6), "beta1": (adam.beta1, 0.0, 1 - 1e-9),
-        "beta2": (adam.beta2, 0.0, 1 - 1e-9), "eps": (adam.eps, 1e-18, 1e18),
-        "weight_decay": (adam.weight_decay, 0.0, 1e6), "grad_clip_norm": (adam.grad_clip_norm, 0.0, 1e18),
-    }  # fmt: skip
-    for name, (value, low, high) in bounds.items():
-        if not low <= value <= high:
-            raise ValueError(f"adam_params.{name} must be from {low:g} to {high:g}, and is {value:g}")
-    return AdamConfig(adam.learning_rate, adam.beta1, adam.beta2, adam.eps, adam.weight_decay, adam.grad_clip_norm)
+    sent = body.adam_params
+    adam = AdamConfig(
+        sent.learning_rate, sent.beta1, sent.beta2, sent.eps, sent.weight_decay, max_grad_norm=sent.grad_clip_norm
+    )
+    check_adam(adam)
+    return adam

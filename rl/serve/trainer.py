@@ -223,11 +223,17 @@ class Trainer:
         return metrics
 
     async def _note_step(self, policy: ServedPolicy) -> None:
-        """Count a step, and fetch the state after it if it is small. If that fails, the step never was."""
+        """Count a step, and fetch the state after it if it is small. If the learner dies here, the step never was."""
         facts = await self._host.facts(policy.name)
         small = 3 * 4 * facts["trained_parameters"] <= self._limits.kept_state_bytes  # float32, with Adam's two moments
-        policy.kept = await self._host.state(policy.name) if small else None
-        policy.current = small
+        try:
+            policy.kept = await self._host.state(policy.name) if small else None
+        except LearnerDied:
+            raise
+        except Exception:  # what was kept before is of another step
+            log.exception("a policy's state could not be fetched")
+            policy.kept = None
+        policy.current = policy.kept is not None
         policy.steps += 1
         self._shelf.drop(policy)
 
@@ -237,6 +243,7 @@ class Trainer:
         requests = requests[: max(1, self._limits.resident_policies // 2)]
         self._in_pass = {request.policy.name for request in requests}
         ready = [request for request in requests if await self._ready(request)]
+        ready = [request for request in ready if request.policy.on_learner]  # it may have died under the first of them
         for backward in (True, False):
             if group := [request for request in ready if request.backward is backward]:
                 await self._pass_together(group, backward=backward)
