@@ -1,13 +1,18 @@
 """A frozen linear layer with trainable low-rank additions: y = W x + (alpha / rank) B A x (Hu et al. 2021, eq. 3)."""
 
+import functools
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from lora.routing import Routing
+
+
+FEW = 8
+"""Ranks up to it are computed as outer products in compiled graphs."""
 
 
 class LowRank(nn.Module):
@@ -49,6 +54,8 @@ class LoraLinear(nn.Module):
         self.slots = nn.ModuleDict()
         self.routing = routing
         self.target = target
+        self._chosen: list[LowRank] = []
+        """The adapter of `choose`, if there is one on this layer; in a list, where no module looks for its parts."""
 
     def __getattr__(self, name: str) -> Any:
         if name in ("weight", "bias"):
@@ -63,7 +70,13 @@ class LoraLinear(nn.Module):
         """True if the running batch goes through an adapter of this layer."""
         return any(str(slot) in self.slots for slot, _ in self.routing.route.segments)
 
+    def choose(self, slot: int) -> None:
+        """Take that adapter in what is compiled from here on, which cannot look at a route."""
+        self._chosen[:] = [cast(LowRank, self.slots[str(slot)])] if str(slot) in self.slots else []
+
     def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
+        if torch.compiler.is_compiling():
+            return self._traced(x)
         used = self.routing.used(self.slots, x.shape[:-1].numel())
         if not used:
             return self.base(x)
@@ -83,6 +96,23 @@ class LoraLinear(nn.Module):
         A, B = low_rank.cast(x.dtype)
         y = _AdaptedProduct.apply(x.flatten(0, -2), self.base.weight, self.base.bias, A, B)  # pyright: ignore[reportGeneralTypeIssues]
         return y.unflatten(0, x.shape[:-1]) if x.dim() != 2 else y
+
+
+    def _traced(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
+        """Compute all positions with the chosen adapter, in operations that a compiler joins with their neighbours."""
+        y = self.base(x)
+        for low_rank in self._chosen:
+            A, B = low_rank.cast(x.dtype)
+            y = y + _outer(nn.functional.linear(x, A), B)
+        return y
+
+
+def _outer(inner: Float[Tensor, "*batch rank"], B: Float[Tensor, "d_out rank"]) -> Float[Tensor, "*batch d_out"]:
+    """Return inner B^T. A few outer products cost no pass over memory of their own where a compiler sees them."""
+    if B.shape[1] > FEW:
+        return nn.functional.linear(inner, B)
+    parts = [inner[..., k, None] * B[:, k] for k in range(B.shape[1])]
+    return functools.reduce(torch.add, parts)
 
 
 class _AdaptedProduct(torch.autograd.Function):

@@ -35,15 +35,19 @@ def load_adapted(model: ModelConfig, lora: LoraConfig, *, device: str = "cpu", s
     Raises:
         ValueError: there is no such model, or it lacks a target layer.
     """
-    base: Any = load_base(model)
+    base: Any = load_base(model, device)
     layers = inject(base, lora, seed=seed)
     targets = lora.all_targets
     description = Description(model.name, lora.rank, lora.alpha, targets, layers.expert_rank)
     return AdaptedModel(base.to(device).eval(), layers, description)
 
 
-def load_base(model: ModelConfig) -> nn.Module:
-    """Return the base model alone. Raises ValueError, in one line, if it cannot be had."""
+def load_base(model: ModelConfig, device: str = "cpu") -> nn.Module:
+    """Return the base model alone, read onto a device tensor by tensor: the host never holds all of it for a GPU.
+
+    Raises:
+        ValueError: it cannot be had; in one line.
+    """
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
@@ -56,6 +60,7 @@ def load_base(model: ModelConfig) -> nn.Module:
             resolve_model(model.name),
             dtype=getattr(torch, model.dtype),
             attn_implementation="eager" if capped else None,
+            device_map=None if device == "cpu" else {"": device},
             output_loading_info=True,
         )
     except Exception as error:  # it is the family's own code that fails, in any way

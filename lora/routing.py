@@ -71,6 +71,12 @@ class Routing:
         """
         return nullcontext(), self.under(self.route)
 
+    @property
+    def only_slot(self) -> int | None:
+        """The one adapter that everything goes through; None where there are several, or none."""
+        segments = self.route.segments
+        return segments[0][0] if len(segments) == 1 and segments[0][1] is None else None
+
     def used(self, slots: nn.ModuleDict, positions: int) -> list[tuple[Any, slice | None]]:
         """Return those of a layer's adapters that the route leads to, with their parts of the layer's `positions`.
 

@@ -19,7 +19,8 @@ def torch_environment(*, on_gpu: bool) -> dict[str, str]:
     # Threads share one arena: a large tensor fits into none of those that they would have of their own.
     tunables = {"hugetlb": 1, "mmap_threshold": 4 * 2**30, "trim_threshold": 8 * 2**30, "arena_max": 1}
     kept = ":".join(f"glibc.malloc.{name}={value}" for name, value in tunables.items())
-    return shared if on_gpu else shared | {"GLIBC_TUNABLES": kept}
+    # Rows differ in length from step to step: memory in segments that grow leaves no gaps between them.
+    return shared | ({"PYTORCH_ALLOC_CONF": "expandable_segments:True"} if on_gpu else {"GLIBC_TUNABLES": kept})
 
 
 def worker_environment(config: RolloutConfig, *, threads: int, on_gpu: bool) -> dict[str, str]:

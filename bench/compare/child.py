@@ -51,10 +51,10 @@ class Child:
         self._errors.close()
         self._scratch.cleanup()
 
-    def go(self) -> dict[str, Any]:
-        """Give it a turn, and wait for the answer."""
+    def go(self, what: str = "") -> dict[str, Any]:
+        """Give it a turn, of several that it may know by name, and wait for the answer."""
         assert self._process.stdin is not None
-        self._process.stdin.write("\n")
+        self._process.stdin.write(what + "\n")
         self._process.stdin.flush()
         return self.answer()
 

@@ -11,7 +11,6 @@ from typing import Any
 from torch import nn
 
 from lora.config import LoraConfig
-from rl.algorithm.batch import attention_mask
 from rl.types import Row
 
 
@@ -59,10 +58,16 @@ def count(model: nn.Module, lora: LoraConfig, rows: Sequence[Row]) -> Flops:
     head = causal_lm.get_output_embeddings()
     head_size = head.in_features * head.out_features
     width = config.num_attention_heads * getattr(config, "head_dim", config.hidden_size // config.num_attention_heads)
-    seen = sum(int(attention_mask(row.segment_ids).sum()) for row in rows)
+    seen = sum(map(_visible_pairs, rows))
     # Two products a query and key it sees, each with two gradients.
     attention = config.num_hidden_layers * 2 * 2 * seen * width * 3
     return Flops(linears, adapters, attention, 2 * targets * head_size * 2, weights + 2 * targets * head_size)
+
+
+def _visible_pairs(row: Row) -> int:
+    """Count the pairs of a query and a key that it sees."""
+    prompt, *completions = (int(length) for length in row.segment_ids.unique_consecutive(return_counts=True)[1])
+    return prompt * (prompt + 1) // 2 + sum(length * prompt + length * (length + 1) // 2 for length in completions)
 
 
 def _no_input_gradient(model: Any) -> set[str]:

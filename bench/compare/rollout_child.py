@@ -8,6 +8,8 @@ what is measured:
     operators   our engine with vLLM's own CPU operators and sampler
     raw         vLLM without LoRA, asked for the same: seeded, with the logprob of each token
     bare        vLLM without LoRA, asked for tokens alone: no seeds, no logprobs
+
+A line `publish` is answered with the seconds from a new policy's bytes to its first token, by our engine.
 """
 
 import asyncio
@@ -22,10 +24,12 @@ from typing import Any
 import torch
 
 from lora.files import Description, pack
-from lora.load import load_adapted
+from lora.inject import inject
+from lora.load import load_skeleton
 from lora.types import Adapter
 from rl.config import RunConfig, replaced
 from rollout import cpu_lora, cpu_ops, cpu_prompts, cpu_sampler, vllm_engine, vllm_requests, vllm_start
+from rollout.config import SamplingConfig
 from rollout.types import Completion
 
 Job = dict[str, Any]
@@ -42,16 +46,18 @@ def main() -> None:
     if job["kind"] not in ("ours", "several"):
         for module in (cpu_lora, cpu_ops, cpu_prompts, cpu_sampler):
             module.install = lambda: None
-    turn = (_raw if job["kind"] in ("raw", "bare") else _ours)(job, config)
-    turn(0)
+    turns = (_raw if job["kind"] in ("raw", "bare") else _ours)(job, config)
+    for turn in turns.values():
+        turn(0)
     _answer(ready=True)
-    for seed, _ in enumerate(sys.stdin, start=1):
+    for seed, line in enumerate(sys.stdin, start=1):
+        turn = turns[line.strip()]
         start, used = time.perf_counter(), time.process_time()
         tokens = turn(seed)
         _answer(seconds=time.perf_counter() - start, cpu_seconds=time.process_time() - used, tokens=tokens)
 
 
-def _ours(job: Job, config: RunConfig) -> Turn:
+def _ours(job: Job, config: RunConfig) -> dict[str, Turn]:
     rollout = replaced(config.rollout, adapters_in_flight=max(2, job["adapters"]))
     engine = vllm_engine.VllmEngine(job["model"], config.model, config.lora, rollout, seed=0)
     adapters = policies(config, job["adapters"])
@@ -68,10 +74,15 @@ def _ours(job: Job, config: RunConfig) -> Turn:
             raise RuntimeError("what is measured as one batch was sampled in several, one after another")
         return tokens
 
-    return lambda seed: asyncio.run(sample(seed))
+    async def first_token(seed: int) -> int:
+        newer = replace(adapters[0], version=1 + seed)
+        one_token = SamplingConfig(group_size=1, max_tokens=1)
+        return _tokens(await engine.sample(job["prompts"][:1], newer, one_token, seeds=[0]))
+
+    return {"": lambda seed: asyncio.run(sample(seed)), "publish": lambda seed: asyncio.run(first_token(seed))}
 
 
-def _raw(job: Job, config: RunConfig) -> Turn:
+def _raw(job: Job, config: RunConfig) -> dict[str, Turn]:
     arguments = vllm_start.engine_args(job["model"], config.model, config.lora, config.rollout, 0)
     engine = vllm_start.start_vllm(replace(arguments, enable_lora=False))
 
@@ -86,7 +97,7 @@ def _raw(job: Job, config: RunConfig) -> Turn:
             tokens += sum(len(o.token_ids) for output in engine.step() if output.finished for o in output.outputs)
         return tokens
 
-    return sample
+    return {"": sample}
 
 
 def policies(config: RunConfig, count: int) -> list[Adapter]:
@@ -96,13 +107,14 @@ def policies(config: RunConfig, count: int) -> list[Adapter]:
 
 def _adapter(config: RunConfig, seed: int) -> Adapter:
     """A run's adapter that moves every layer."""
-    adapted = load_adapted(config.model, config.lora, seed=seed)
+    layers = inject(load_skeleton(config.model), config.lora)
     generator = torch.Generator().manual_seed(seed)
     tensors = {
-        name: torch.randn(tensor.shape, generator=generator) * 0.002 if name.endswith("lora_B") else tensor.detach()
-        for name, tensor in adapted.layers.tensors().items()
+        name: torch.randn(tensor.shape, generator=generator)
+        * (0.002 if name.endswith("lora_B") else tensor.shape[1] ** -0.5)
+        for name, tensor in layers.tensors().items()
     }
-    description = Description(config.model.name, config.lora.rank, config.lora.alpha, adapted.description.targets)
+    description = Description(config.model.name, config.lora.rank, config.lora.alpha, config.lora.all_targets)
     return Adapter(f"speed-{seed}", 0, pack({n: t.bfloat16() for n, t in tensors.items()}, description))
 
 

@@ -19,28 +19,39 @@ from torch import Tensor, nn
 from lora.architecture import KNOWN, UnsupportedModel, language_model
 from lora.inject import LoraLayers, routed
 from rl.algorithm.batch import attention_mask
-from rl.learner.microbatch import Microbatch, Segment, pad
+from rl.learner.block_mask import Runs, block_mask
+from rl.learner.microbatch import Microbatch, Segment, join, pad
 from rl.learner.output_layer import Scores, adapts_head, head_logprobs, output_logits, shared_head_logprobs
 from rl.learner.policy import TrainableWeights
 from rl.types import Row
 
 
 def microbatches(
-    rows: Sequence[Row], tokens: int, device: str, policy_indices: Sequence[int] | None = None
+    rows: Sequence[Row],
+    tokens: int,
+    device: str,
+    policy_indices: Sequence[int] | None = None,
+    *,
+    joined: bool = False,
 ) -> list[Microbatch]:
-    """Return microbatches of at most `tokens` padded inputs, or of one row; a policy's longest rows come first.
+    """Return microbatches of at most `tokens` inputs, or of one row; a policy's longest rows come first.
 
+    Rows are padded to one length, and the padding counts; `joined` puts them one behind the other in one line instead.
     Rows of several policies share a microbatch only where the end of one leaves room in it.
     """
     indexed = list(zip(policy_indices or [0] * len(rows), rows, strict=True))
     groups: list[list[tuple[int, Row]]] = []
+    inputs = 0
     for policy_index, row in sorted(indexed, key=lambda pair: (pair[0], -len(pair[1].token_ids))):
-        width = max([len(row.token_ids), *(len(member.token_ids) for _, member in groups[-1])]) if groups else 0
-        if groups and (len(groups[-1]) + 1) * width <= tokens:
+        members = [*(groups[-1] if groups else ()), (policy_index, row)]
+        lengths = [len(member.token_ids) for _, member in members]
+        inputs = inputs + len(row.token_ids) if joined else len(members) * max(lengths)
+        if groups and inputs <= tokens:
             groups[-1].append((policy_index, row))
         else:
             groups.append([(policy_index, row)])
-    return [pad(members, device) for members in groups]
+            inputs = len(row.token_ids)
+    return [join(members, device) if joined else pad(members, device) for members in groups]
 
 
 def target_logprobs(
@@ -145,13 +156,21 @@ def _part_logprobs(
 
 def _masks(config: Any, batch: Microbatch) -> Any:
     """The rows' mask in the form the model takes: one of its own for layers that see a sliding window."""
-    mask = attention_mask(batch.segment_ids)[:, None]
     config = config.get_text_config()
     kinds: set[str] = set(getattr(config, "layer_types", None) or ())
     window = getattr(config, "sliding_window", None)
     if window is None or (kinds and "sliding_attention" not in kinds):
+        return _mask(batch)
+    if not kinds:  # such a model, Mistral for one, slides in all of its layers
+        return _mask(batch, window)
+    return {"full_attention": _mask(batch), "sliding_attention": _mask(batch, window)}
+
+
+def _mask(batch: Microbatch, window: int | None = None) -> Any:
+    """The pairs of inputs that see each other: by blocks of joined rows, else bool, [rows, 1, inputs, inputs]."""
+    if batch.row_ids is not None:
+        return block_mask(Runs.of(batch.row_ids[0], batch.segment_ids[0], batch.position_ids[0]), window)
+    mask = attention_mask(batch.segment_ids)[:, None]
+    if window is None:
         return mask
-    distance = batch.position_ids[:, None, :, None] - batch.position_ids[:, None, None, :]
-    sliding = mask & (distance < window)
-    # A model without kinds of layers, such as Mistral, slides in all of them.
-    return {"full_attention": mask, "sliding_attention": sliding} if kinds else sliding
+    return mask & (batch.position_ids[:, None, :, None] - batch.position_ids[:, None, None, :] < window)

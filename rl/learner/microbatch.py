@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from rl.learner.block_mask import BLOCK
 from rl.types import Row
 
 
@@ -23,7 +24,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Microbatch:
-    """Rows of similar length, padded to one shape; those of one policy stand together."""
+    """Rows of similar length, padded to one shape, or all in one line; those of one policy stand together."""
 
     token_ids: Int[Tensor, "rows inputs"]
     position_ids: Int[Tensor, "rows inputs"]
@@ -36,6 +37,8 @@ class Microbatch:
     advantages: Float[Tensor, " targets"]
     in_ratio: Bool[Tensor, " targets"]
     segments: tuple[Segment, ...]
+    row_ids: Int[Tensor, "1 inputs"] | None = None
+    """The row of each input where all stand in one line; None where each has a line of its own."""
     shares_predictors: bool = False
     """True if most targets follow another one of the same predictor, whose distribution is theirs, too."""
     is_padding: bool = False
@@ -55,23 +58,64 @@ def pad(members: Sequence[tuple[int, Row]], device: str) -> Microbatch:
         ]
         return torch.stack(padded).to(device)
 
-    def join(name: str) -> Tensor:
-        return torch.cat([getattr(row, name) for row in rows]).to(device)
-
-    ends = torch.tensor([0, *(int(row.sequence_ids[-1]) + 1 for row in rows)]).cumsum(0)
-    predictors = torch.cat([row.predictors + i * width for i, row in enumerate(rows)])
-    return Microbatch(
+    return _microbatch(
+        members,
+        [width] * len(rows),
+        device,
         token_ids=stack("token_ids"),  # a row's own last token: from a zero embedding some families' gradient is NaN
         position_ids=stack("position_ids", 0),
         segment_ids=stack("segment_ids", -1),
+    )
+
+
+def join(members: Sequence[tuple[int, Row]], device: str) -> Microbatch:
+    """Return a microbatch of rows one behind the other in one line, which is filled up to whole blocks of a mask.
+
+    Nothing is padded but the line's end, whatever the rows' lengths. The filling is a row of its own.
+    """
+    rows = [row for _, row in members]
+    lengths = [len(row.token_ids) for row in rows]
+    filling = -sum(lengths) % BLOCK
+
+    def line(name: str) -> Tensor:
+        return torch.cat([getattr(row, name) for row in rows])
+
+    def filled(values: Tensor, value: int) -> Tensor:
+        return nn.functional.pad(values, (0, filling), value=value)[None].to(device)
+
+    token_ids = line("token_ids")
+    row_ids = torch.arange(len(rows)).repeat_interleave(torch.tensor(lengths))
+    return _microbatch(
+        members,
+        lengths,
+        device,
+        token_ids=filled(token_ids, int(token_ids[-1])),  # as above
+        position_ids=filled(line("position_ids"), 0),
+        segment_ids=filled(line("segment_ids"), 0),
+        row_ids=filled(row_ids, len(rows)),
+    )
+
+
+def _microbatch(members: Sequence[tuple[int, Row]], places: Sequence[int], device: str, **inputs: Tensor) -> Microbatch:
+    """Return a microbatch of those inputs, in which each row has so many places."""
+    rows = [row for _, row in members]
+
+    def join_targets(name: str) -> Tensor:
+        return torch.cat([getattr(row, name) for row in rows]).to(device)
+
+    starts = list(itertools.accumulate(places, initial=0))
+    ends = torch.tensor([0, *(int(row.sequence_ids[-1]) + 1 for row in rows)]).cumsum(0)
+    predictors = torch.cat([row.predictors + start for row, start in zip(rows, starts, strict=False)])
+    return Microbatch(
         predictors=predictors.to(device),
-        targets=join("targets"),
+        targets=join_targets("targets"),
         sequence_ids=torch.cat([row.sequence_ids + ends[i] for i, row in enumerate(rows)]).to(device),
-        rollout_logprobs=join("rollout_logprobs"),
-        advantages=join("advantages"),
+        rollout_logprobs=join_targets("rollout_logprobs"),
+        advantages=join_targets("advantages"),
         in_ratio=torch.cat([_in_ratio(row) for row in rows]).to(device),
-        segments=_segments(members, width),
+        segments=_segments(members, starts),
         shares_predictors=2 * int((predictors.diff() == 0).sum()) >= len(predictors),
+        **inputs,
     )
 
 
@@ -79,12 +123,13 @@ def _in_ratio(row: Row) -> Bool[Tensor, " targets"]:
     return torch.ones_like(row.targets, dtype=torch.bool) if row.in_ratio is None else row.in_ratio
 
 
-def _segments(members: Sequence[tuple[int, Row]], width: int) -> tuple[Segment, ...]:
+def _segments(members: Sequence[tuple[int, Row]], starts: Sequence[int]) -> tuple[Segment, ...]:
+    """Return each policy's part; `starts` are the places at which rows begin, and the end of the last one."""
     segments: list[Segment] = []
     row = target = 0
     for policy_index, rows_of_policy in itertools.groupby(members, key=lambda pair: pair[0]):
         lengths = [len(r.targets) for _, r in rows_of_policy]
         rows, targets = row + len(lengths), target + sum(lengths)
-        segments.append(Segment(policy_index, slice(row * width, rows * width), slice(target, targets)))
+        segments.append(Segment(policy_index, slice(starts[row], starts[rows]), slice(target, targets)))
         row, target = rows, targets
     return tuple(segments)

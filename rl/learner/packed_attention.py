@@ -2,7 +2,7 @@
 
 In a packed row a completion sees the prompt and itself, so most of a row's scores are hidden ones, and most of those
 are never made. torch's own CPU kernel makes them all, which takes two to five times as long. What is kept for the
-gradient is queries, keys and values, as there. On a GPU torch's kernel is used, unless there is a soft cap.
+gradient is queries, keys and values, as there. On a GPU the rows are joined, and `rl.learner.flex_attention` attends.
 """
 
 from collections.abc import Iterator
@@ -12,6 +12,9 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask
+
+from rl.learner.flex_attention import flex_attention
 
 NAME = "rankone_packed"
 QUERIES = 64
@@ -38,15 +41,18 @@ def packed_attention(
     query: Float[Tensor, "rows heads inputs width"],
     key: Float[Tensor, "rows kv_heads inputs width"],
     value: Float[Tensor, "rows kv_heads inputs width"],
-    attention_mask: Tensor | None,
+    attention_mask: Tensor | BlockMask | None,
     scaling: float | None = None,
     dropout: float = 0.0,
     softcap: float | None = None,
     **more: Any,
 ) -> tuple[Float[Tensor, "rows inputs heads width"], None]:
-    """Attend as transformers asks it of an attention; `attention_mask` is bool, [rows, 1, inputs, inputs]."""
+    """Attend as transformers asks it of an attention; `attention_mask` is bool, [rows, 1, inputs, inputs], or by blocks
+    where rows are joined."""
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+    if isinstance(attention_mask, BlockMask):
+        return flex_attention(query, key, value, attention_mask, scaling, softcap), None
     if softcap is None and (attention_mask is None or query.device.type != "cpu"):
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **more

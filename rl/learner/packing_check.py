@@ -43,15 +43,17 @@ def read_alone(model: nn.Module, device: str) -> list[Distribution]:
 
 
 @torch.no_grad()
-def check_rows(model: nn.Module, alone: Sequence[Distribution], device: str, *, packed: bool) -> None:
-    """Compare that with what the learner makes of them in rows, several to each if `packed`.
+def check_rows(
+    model: nn.Module, alone: Sequence[Distribution], device: str, *, packed: bool, joined: bool = False
+) -> None:
+    """Compare that with what the learner makes of them in rows, several to each if `packed`, in one line if `joined`.
 
     Raises:
         UnsupportedModel: they differ.
     """
     causal_lm: Any = model
     groups = _groups(causal_lm.config.get_text_config().vocab_size)
-    packed_logprobs = _in_rows(model, groups, device, packed=packed)
+    packed_logprobs = _in_rows(model, groups, device, packed=packed, joined=joined)
     divergence = max(_kl(single, packed_row) for single, packed_row in zip(alone, packed_logprobs, strict=True))
     if not divergence <= TOLERANCE[next(model.parameters()).dtype]:
         kind = causal_lm.config.model_type
@@ -75,7 +77,7 @@ def _alone(model: Any, sequence: list[int], length: int, device: str) -> Distrib
 
 
 def _in_rows(
-    model: nn.Module, groups: list[tuple[list[int], list[list[int]]]], device: str, *, packed: bool
+    model: nn.Module, groups: list[tuple[list[int], list[list[int]]]], device: str, *, packed: bool, joined: bool
 ) -> list[Distribution]:
     """The same by the learner's way. A completion's number goes along as its advantage."""
     rows, count = [], 0
@@ -86,7 +88,7 @@ def _in_rows(
         ]
         rows += pack_rows(prompt, numbered, tokens_per_row=1024)
         count += len(written)
-    (batch,) = microbatches(rows if packed else unpack_rows(rows), 1024, device)
+    (batch,) = microbatches(rows if packed else unpack_rows(rows), 1024, device, joined=joined)
     logprobs = output_logits(model, hidden_states(model, batch, packed=packed)).log_softmax(-1)
     return [logprobs[batch.advantages == number] for number in range(count)]
 

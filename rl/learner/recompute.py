@@ -6,7 +6,7 @@ route that it went by at first.
 
 from collections.abc import Callable
 from functools import partial, wraps
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 from torch.utils.checkpoint import checkpoint
@@ -22,7 +22,7 @@ def recomputed(model: nn.Module, function: Callable[..., Any], *arguments: Any, 
 
 
 def recompute_blocks(model: nn.Module) -> None:
-    """Keep only the inputs of each of the model's blocks, those that transformers would checkpoint.
+    """Keep only the inputs of each of the model's blocks.
 
     transformers' own switch works in training mode alone, which also turns on dropout and a router's noise, and those
     of its attributes and functions that read it. Here the model stays in evaluation mode.
@@ -30,17 +30,23 @@ def recompute_blocks(model: nn.Module) -> None:
     Raises:
         ValueError: the model has no such blocks.
     """
-    from transformers.modeling_layers import GradientCheckpointingLayer
-
-    causal_lm: Any = model
-    blocks = [module for module in causal_lm.get_decoder().modules() if isinstance(module, GradientCheckpointingLayer)]
+    blocks = blocks_of(model)
     if not blocks:
+        kind = cast(Any, model).config.model_type
         raise ValueError(
-            f"models of type {causal_lm.config.model_type!r} have no blocks that can be computed again; set "
+            f"models of type {kind!r} have no blocks that can be computed again; set "
             "learner.gradient_checkpointing = false"
         )
     for block in blocks:
         block.forward = _recomputing(model, block.forward)
+
+
+def blocks_of(model: nn.Module) -> list[nn.Module]:
+    """Return the model's blocks, those that transformers would checkpoint; none if it does not say which they are."""
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    decoder = cast(Any, model).get_decoder()
+    return [module for module in decoder.modules() if isinstance(module, GradientCheckpointingLayer)]
 
 
 def _recomputing(model: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:

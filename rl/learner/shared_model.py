@@ -62,16 +62,18 @@ class SharedModel:
         self.device = device
         self.dtype: torch.dtype = getattr(torch, model.dtype)
         self._tokens = tokens_per_microbatch
+        self._on_gpu = torch.device(device).type == "cuda"
         self._group = group or SingleProcess()
         # Parts of a sharded model are fetched together: all learners must differentiate the same blocks at a time.
         self._mix_policies = mix_policies and not self._group.lockstep
-        loaded: Any = load_base(model)
+        loaded: Any = load_base(model, "cpu" if self._group.lockstep else device)
         if self._group.lockstep:
             shard_blocks(loaded, device)
         self.model: nn.Module = loaded.to(device).eval()
         with in_one_line(loaded.config.model_type):
             self.packs = self._prepare()
             """Whether several completions may share a row; else each is read alone."""
+        self._joined = self.packs and self._on_gpu
         # Attention and what is around it keep nothing from one pass to the next; of other layers that is not known.
         one_device = device == "cpu" and not self._group.lockstep
         self._side_by_side = one_device and self.packs and not changes_itself(self.model)
@@ -87,7 +89,7 @@ class SharedModel:
         if packs:
             use_packed_attention(self.model)
         check_head(self.model)
-        check_rows(self.model, alone, self.device, packed=packs)
+        check_rows(self.model, alone, self.device, packed=packs, joined=packs and self._on_gpu)
         return packs
 
     @property
@@ -164,7 +166,9 @@ class SharedModel:
     @torch.no_grad()
     def _score(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
         by_length = sorted(range(len(sequences)), key=lambda i: -len(sequences[i]))  # the microbatches' own order
-        parts = microbatches([row_to_score(sequences[i]) for i in by_length], self._tokens, self.device)
+        parts = microbatches(
+            [row_to_score(sequences[i]) for i in by_length], self._tokens, self.device, joined=self._joined
+        )
         logprobs = torch.cat([target_logprobs(self.model, part, packed=self.packs)[0] for part in parts])
         scores = logprobs.split([len(sequences[i]) - 1 for i in by_length])
         return [scores[by_length.index(i)].tolist() for i in range(len(sequences))]
@@ -224,10 +228,10 @@ class SharedModel:
         rows_of = [self._readable(batch.batch.rows) for batch in active]
         rows = list(itertools.chain.from_iterable(rows_of))
         policy_indices = [index for index, rows in enumerate(rows_of) for _ in rows]
-        parts = microbatches(rows, tokens, self.device, policy_indices)
+        parts = microbatches(rows, tokens, self.device, policy_indices, joined=self._joined)
         if self._group.lockstep and active:
             missing = self._group.max(len(parts)) - len(parts)
-            (padding,) = microbatches([_padding_row()], 1, self.device)
+            (padding,) = microbatches([_padding_row()], 1, self.device, joined=self._joined)
             parts += [replace(padding, is_padding=True)] * missing
         return parts
 

@@ -1,0 +1,48 @@
+"""A model's blocks, compiled: their many small operations become few, each one pass over memory.
+
+Norms, rotations, activations and the adapters' additions move more bytes than they compute numbers: on a GPU they take
+as long as all of a block's products, and a small model's launches take longer than its work. All blocks of a kind share
+one compiled graph, for rows of all lengths and adapters of one rank. A batch that several adapters divide goes through
+the blocks as they are.
+"""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import torch
+from torch import nn
+
+from lora.experts import is_experts
+from lora.layer import LoraLinear
+from lora.routing import Routing, routing_of
+from rl.learner.recompute import blocks_of
+
+
+def compile_blocks(model: nn.Module, backend: str = "inductor") -> None:
+    """Compile the blocks in place, but for those with experts, whose tokens choose their own way."""
+    routing = routing_of(model)
+    compiled: dict[type, Callable[..., Any]] = {}
+    for block in blocks_of(model):
+        if any(is_experts(module) for module in block.modules()):
+            continue
+        kind = type(block)
+        if kind not in compiled:
+            compiled[kind] = torch.compile(kind.forward, dynamic=True, backend=backend)
+        block.forward = _compiled(block, compiled[kind], routing)
+
+
+def _compiled(block: nn.Module, compiled: Callable[..., Any], routing: Routing) -> Callable[..., Any]:
+    plain = block.forward
+
+    @wraps(plain)
+    def forward(*arguments: Any, **named: Any) -> Any:
+        slot = routing.only_slot
+        if slot is None:
+            return plain(*arguments, **named)
+        for module in block.modules():
+            if isinstance(module, LoraLinear):
+                module.choose(slot)
+        return compiled(block, *arguments, **named)
+
+    return forward
