@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from lora.routing import Routing
 
-
 FEW = 8
 """Ranks up to it are computed as outer products in compiled graphs."""
 
@@ -96,7 +95,6 @@ class LoraLinear(nn.Module):
         A, B = low_rank.cast(x.dtype)
         y = _AdaptedProduct.apply(x.flatten(0, -2), self.base.weight, self.base.bias, A, B)  # pyright: ignore[reportGeneralTypeIssues]
         return y.unflatten(0, x.shape[:-1]) if x.dim() != 2 else y
-
 
     def _traced(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
         """Compute all positions with the chosen adapter, in operations that a compiler joins with their neighbours."""

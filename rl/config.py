@@ -179,8 +179,12 @@ class LearnerConfig(Strict):
     advantage: Literal["mean", "mean_std", "leave_one_out"] = "mean"
     """A reward minus its group's mean; `mean_std` also divides by the standard deviation (GRPO), `leave_one_out`
     takes the mean of the others (RLOO)."""
-    tokens_per_microbatch: int = Field(default=4096, ge=1)
-    """Most tokens that are under way at a time; it changes memory, never the update."""
+    tokens_per_microbatch: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    """Most tokens that are under way at a time; it changes memory, never the update. `auto` is 4096 on a CPU, and on a
+    GPU as many as its memory is planned to hold, up to 32,768."""
+    compile: bool = True
+    """Compile the model's blocks on a GPU, which fuses their small operations; the first update takes up to a minute
+    longer. Mixtures' blocks and sharded models stay as they are."""
     tokens_per_row: int = Field(default=1024, ge=1)
     """Completions of a group share one copy of their prompt in rows of at most this many tokens."""
     gradient_checkpointing: bool | Literal["auto"] = "auto"

@@ -24,6 +24,7 @@ from rl.algorithm.advantage import advantages
 from rl.algorithm.batch import build_batch
 from rl.config import RunConfig
 from rl.learner import microbatch_threads
+from rl.learner.memory import MICROBATCH
 from rl.learner.policy import PolicySpec
 from rl.learner.policy_host import LearnerSpec, PolicyHost, PolicyUpdate
 from rl.types import Group, TrainBatch
@@ -44,7 +45,7 @@ def main() -> None:
     batch = make_batch(job["prompts"], config, skeleton.config.vocab_size)
     flops = count(skeleton, config.lora, batch.rows)
     tokens = sum(len(row.token_ids) for row in batch.rows)
-    products = plain_products(config, min(tokens, config.learner.tokens_per_microbatch))
+    products = plain_products(config, min(tokens, MICROBATCH))
     products()
     host.update([PolicyUpdate(RUN, batch)])
     peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10

@@ -1,5 +1,11 @@
 """The card that figures are of."""
 
+import fcntl
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
 import torch
 
 BF16_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
@@ -19,6 +25,14 @@ def name() -> str:
 def peak_flops() -> float | None:
     """Return its bf16 operations a second, where they are known."""
     return next((flops for card, flops in BF16_FLOPS.items() if card in name()), None)
+
+
+@contextmanager
+def turn() -> Generator[None]:
+    """Have the card alone among the measuring processes, inside the block: others may load and compile meanwhile."""
+    with (Path(tempfile.gettempdir()) / "rankone-bench.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def wait() -> None:

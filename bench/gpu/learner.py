@@ -8,6 +8,7 @@ computed again is not counted. The first update at a length compiles and is not 
 import argparse
 import json
 import time
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -40,10 +41,13 @@ def main() -> None:
     start = time.perf_counter()
     host = open_host(arguments.model, max(arguments.lengths))
     card.wait()
-    print(json.dumps({"load_s": time.perf_counter() - start, "card": card.name()}), flush=True)
+    loaded = time.perf_counter() - start
+    first = timed(host, rows(2 * PROMPT, 1, host.model.vocab_size))
+    print(json.dumps({"load_s": loaded, "first_update_s": first, "card": card.name()}), flush=True)
     for length in arguments.lengths:
         try:
-            figures = measure(host, length, max(arguments.lengths), arguments.tokens, arguments.repeats)
+            with card.turn():
+                figures = measure(host, length, max(arguments.lengths), arguments.tokens, arguments.repeats)
         except torch.OutOfMemoryError as error:
             figures = {"length": length, "error": str(error).split("\n")[0]}
         print(json.dumps({"model": arguments.model, "card": card.name()} | figures), flush=True)
@@ -71,25 +75,25 @@ def measure(host: PolicyHost, length: int, longest: int, tokens: int, repeats: i
     spec = settings(host.model.config.name, longest)
     skeleton: Any = load_skeleton(spec.model)
     batch = rows(length, max(1, tokens // length), skeleton.config.vocab_size)
-    first = timed(host, batch)
+    timed(host, batch)
     card.free()
     seconds = sorted(timed(host, batch) for _ in range(repeats))[repeats // 2]
     inputs = sum(len(row.token_ids) for row in batch.rows)
     flops = count(skeleton, spec.lora, batch.rows).lora
     peak = card.peak_flops()
-    budget = Budget(longest_row=length)
-    planned = LearnerMemory.of(skeleton, spec.model, spec.lora, spec.learner, budget)
+    plan = LearnerMemory.of(skeleton, spec.model, spec.lora, spec.learner, Budget(longest_row=length))
+    microbatch = min(inputs, max(length, host.model.tokens_per_microbatch))
     return {
         "length": length,
         "tokens": inputs,
         "checkpointing": host.checkpointing,
-        "first_update_s": first,
+        "tokens_per_microbatch": host.model.tokens_per_microbatch,
         "update_s": seconds,
         "tokens_per_s": inputs / seconds,
         "flops": flops,
         "mfu": flops / seconds / peak if peak else None,
         "peak_gib": card.peak_bytes() / 2**30,
-        "planned_gib": planned.bytes(checkpointing=host.checkpointing) / 2**30,
+        "planned_gib": replace(plan, tokens=microbatch).bytes(checkpointing=host.checkpointing) / 2**30,
     }
 
 

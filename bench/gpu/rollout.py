@@ -51,11 +51,12 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     ):
         for child in (ours, raw):
             child.answer()
-        published = [ours.go("publish")["seconds"] for _ in range(5)]
-        for _ in range(arguments.repeats):
-            for kind, child in (("ours", ours), ("raw", raw)):
-                answer = child.go()
-                speeds[kind].append(answer["tokens"] / answer["seconds"])
+        with card.turn():
+            published = [ours.go("publish")["seconds"] for _ in range(5)]
+            for _ in range(arguments.repeats):
+                for kind, child in (("ours", ours), ("raw", raw)):
+                    answer = child.go()
+                    speeds[kind].append(answer["tokens"] / answer["seconds"])
     return {
         "model": arguments.model,
         "card": card.name(),

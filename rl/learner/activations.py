@@ -4,8 +4,8 @@ Counted on the path that a GPU takes, for the largest microbatch that a step can
 
 * a norm keeps its input, in float32;
 * adapted linear layers keep their input, for the gradient of A; those that read the same keep it once;
-* attention keeps queries, keys and values, these repeated for every query head, its output, and the mask in the
-  activations' type, [width, width] for a row of that width;
+* attention keeps queries, keys, values and its output; where rows are not joined it keeps keys and values repeated for
+  every query head, and the mask in the activations' type, [width, width] for a row of that width;
 * a gated MLP keeps its gate, the activated gate and what that is multiplied with;
 * with gradient checkpointing, a layer's input is kept, and one layer at a time holds the rest.
 """
@@ -48,13 +48,17 @@ class Activations:
     """Of the output layer's chunk, whatever the microbatch."""
 
     @classmethod
-    def of(cls, model: nn.Module, dtype: str, targets: Collection[str] | None = None) -> Self:
+    def of(cls, model: nn.Module, dtype: str, targets: Collection[str] | None = None, *, joined: bool = False) -> Self:
         """Count a model's; it may be on the meta device. Adapters are on `targets`, or on every layer."""
         size = DTYPE_BYTES[dtype]
         config: Any = cast(Any, model).config.get_text_config()
         hidden = config.hidden_size
         inner = max((width for _, width in _mlps(model)), default=hidden)
-        kept = _inputs(model, targets) + 4 * _attention_widths(model) + _mlp_widths(model) + _experts(model)
+        groups = config.num_attention_heads // (
+            getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        )
+        attention = (2 + 2 / groups if joined else 4) * _attention_widths(model)
+        kept = _inputs(model, targets) + attention + _mlp_widths(model) + _experts(model)
         softmax = _attentions(model) * config.num_attention_heads
         return cls(
             layers=config.num_hidden_layers,
@@ -62,8 +66,8 @@ class Activations:
             layer_input=size * hidden,
             outside=3 * size * hidden,
             passing=max((4 * FLOAT32 + size) * hidden, 2 * size * inner),  # in a norm, or in an MLP
-            layer_mask=size,
-            shared_mask=2,
+            layer_mask=0 if joined else size,
+            shared_mask=0 if joined else 2,
             logits=CHUNK * config.vocab_size * (size + (5 if targets and "lm_head" in targets else 2) * FLOAT32),
         )
 

@@ -6,21 +6,30 @@ one compiled graph, for rows of all lengths and adapters of one rank. A batch th
 the blocks as they are.
 """
 
+import logging
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
 import torch
 from torch import nn
+from torch._dynamo.exc import TorchDynamoException as CannotCompile
 
 from lora.experts import is_experts
 from lora.layer import LoraLinear
+from lora.messages import first_line
 from lora.routing import Routing, routing_of
 from rl.learner.recompute import blocks_of
+
+log = logging.getLogger(__name__)
+
+MOST_GRAPHS = 64
+"""Of a kind of block: one for each rank, with and without gradients, and of each form that its masks have."""
 
 
 def compile_blocks(model: nn.Module, backend: str = "inductor") -> None:
     """Compile the blocks in place, but for those with experts, whose tokens choose their own way."""
+    torch._dynamo.config.recompile_limit = MOST_GRAPHS  # pyright: ignore[reportPrivateUsage]
     routing = routing_of(model)
     compiled: dict[type, Callable[..., Any]] = {}
     for block in blocks_of(model):
@@ -43,6 +52,14 @@ def _compiled(block: nn.Module, compiled: Callable[..., Any], routing: Routing) 
         for module in block.modules():
             if isinstance(module, LoraLinear):
                 module.choose(slot)
-        return compiled(block, *arguments, **named)
+        try:
+            return compiled(block, *arguments, **named)
+        except CannotCompile as error:
+            log.warning(
+                "a block cannot be compiled, and is computed as it is (learner.compile = false tries no more): %s",
+                first_line(error),
+            )
+            block.forward = plain
+            return plain(*arguments, **named)
 
     return forward

@@ -1,12 +1,13 @@
-"""A plan of the memory on a learner's device, which decides on gradient checkpointing."""
+"""A plan of the memory on a learner's device, which decides on gradient checkpointing and the size of microbatches."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Self
 
 import torch
 from torch import nn
 
 from lora.accounting import linear_kinds, model_parameters
+from lora.architecture import attends_only
 from lora.config import LoraConfig, ModelConfig
 from lora.load import load_skeleton
 from rl.config import LearnerConfig
@@ -16,6 +17,8 @@ ADAPTER_BYTES, FULL_BYTES = 4 + 4 + 8, 2 + 4 + 4 + 8
 """A trained number's: fp32 master, gradient and Adam's two moments; full fine-tuning keeps a bf16 copy besides."""
 FILL = 0.9
 """Share of the memory that is planned with: the rest is CUDA's own, and lost between allocations."""
+MICROBATCH, LARGEST_MICROBATCH = 4096, 32_768
+"""Tokens of a microbatch: enough that a large model's products keep a GPU busy, and that a small one's do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,7 @@ class LearnerMemory:
         adapted = sum(kind.trained(lora.rank) for kind in linear_kinds(skeleton, lora))
         weights = float(parameters * size)
         targets = None if full or budget.policies > 1 else (*lora.targets, *(("lm_head",) if lora.lm_head else ()))
-        activations = Activations.of(skeleton, model.dtype, targets)
+        activations = Activations.of(skeleton, model.dtype, targets, joined=attends_only(skeleton))
         if learner.shard:  # its part of every block, and two whole ones: the one that works, and the next
             weights = weights / learner.num_learners + 2 * weights / activations.layers
         width = budget.longest_row or max(learner.tokens_per_row, model.max_length)
@@ -58,7 +61,7 @@ class LearnerMemory:
             weights=weights,
             trained=float(parameters * FULL_BYTES if full else adapted * budget.policies * ADAPTER_BYTES),
             activations=activations,
-            tokens=max(width, learner.tokens_per_microbatch),
+            tokens=max(width, MICROBATCH if learner.tokens_per_microbatch == "auto" else learner.tokens_per_microbatch),
             width=width,
         )
 
@@ -67,6 +70,13 @@ class LearnerMemory:
         return (
             self.weights + self.trained + self.activations.bytes(self.tokens, self.width, checkpointing=checkpointing)
         )
+
+    def largest_microbatch(self, memory: float, *, checkpointing: bool) -> int:
+        """Return the most tokens, of `self.tokens` times a power of two, that a device with so many bytes holds."""
+        larger = replace(self, tokens=2 * self.tokens)
+        if larger.tokens > LARGEST_MICROBATCH or larger.bytes(checkpointing=checkpointing) > FILL * memory:
+            return self.tokens
+        return larger.largest_microbatch(memory, checkpointing=checkpointing)
 
     def fits(self, memory: float) -> bool:
         """Return True if a device with so many bytes holds it without gradient checkpointing."""
@@ -80,7 +90,26 @@ def resolve_checkpointing(
     setting: bool | Literal["auto"] = learner.gradient_checkpointing
     if setting != "auto":
         return setting
-    if torch.device(device).type != "cuda" or not torch.cuda.is_available():
-        return False  # where there is no CUDA after all, loading the model says so
+    if not _has_gpu(device):
+        return False
     _, total = torch.cuda.mem_get_info(device)
     return not LearnerMemory.of(load_skeleton(model), model, lora, learner, budget).fits(budget.share * total)
+
+
+def resolve_microbatch(
+    model: ModelConfig, lora: LoraConfig, learner: LearnerConfig, device: str, budget: Budget, *, checkpointing: bool
+) -> int:
+    """Say what `learner.tokens_per_microbatch` comes to on this device: "auto" is what a GPU's free memory holds."""
+    setting: int | Literal["auto"] = learner.tokens_per_microbatch
+    if setting != "auto":
+        return setting
+    if not _has_gpu(device):
+        return MICROBATCH
+    free, total = torch.cuda.mem_get_info(device)
+    memory = LearnerMemory.of(load_skeleton(model), model, lora, learner, budget)
+    return memory.largest_microbatch(min(free, budget.share * total), checkpointing=checkpointing)
+
+
+def _has_gpu(device: str) -> bool:
+    """Return True if it is a GPU, and there; where there is none after all, loading the model says so."""
+    return torch.device(device).type == "cuda" and torch.cuda.is_available()

@@ -75,7 +75,7 @@ def join(members: Sequence[tuple[int, Row]], device: str) -> Microbatch:
     """
     rows = [row for _, row in members]
     lengths = [len(row.token_ids) for row in rows]
-    filling = -sum(lengths) % BLOCK
+    filling = max(-sum(lengths) % BLOCK, 2 * BLOCK - sum(lengths))  # one block alone would be compiled apart
 
     def line(name: str) -> Tensor:
         return torch.cat([getattr(row, name) for row in rows])

@@ -15,7 +15,7 @@ from lora.types import Adapter
 from rl.algorithm.summed_loss import SummedLoss
 from rl.config import LearnerConfig
 from rl.learner.collectives import ProcessGroup, SingleProcess
-from rl.learner.memory import Budget, resolve_checkpointing
+from rl.learner.memory import Budget, resolve_checkpointing, resolve_microbatch
 from rl.learner.policy import AdamConfig, Policy, PolicySpec
 from rl.learner.policy_loss import ForwardBackward, PolicyBatch
 from rl.learner.shared_model import SharedModel
@@ -62,11 +62,15 @@ class PolicyHost:
         group = group or SingleProcess()
         checkpointing = resolve_checkpointing(spec.model, spec.lora, spec.learner, spec.device, spec.budget)
         self.checkpointing = bool(group.max(int(checkpointing)))  # those of a sharded model go through it in lockstep
+        tokens = resolve_microbatch(
+            spec.model, spec.lora, spec.learner, spec.device, spec.budget, checkpointing=self.checkpointing
+        )
         self.model = SharedModel(
             spec.model,
             device=spec.device,
-            tokens_per_microbatch=spec.learner.tokens_per_microbatch,
+            tokens_per_microbatch=tokens,
             gradient_checkpointing=self.checkpointing,
+            compiled=spec.learner.compile,
             group=group,
             mix_policies=spec.mix_policies,
         )

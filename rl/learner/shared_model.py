@@ -25,6 +25,7 @@ from lora.load import load_base
 from lora.types import Adapter
 from rl.algorithm.batch import unpack_rows
 from rl.learner.collectives import ProcessGroup, SingleProcess
+from rl.learner.compiled_blocks import compile_blocks
 from rl.learner.forward import check_head, microbatches, target_logprobs
 from rl.learner.microbatch import Microbatch
 from rl.learner.microbatch_threads import Schedule, changes_itself, in_order, schedule
@@ -50,10 +51,12 @@ class SharedModel:
         device: str = "cpu",
         tokens_per_microbatch: int = 4096,
         gradient_checkpointing: bool = False,
+        compiled: bool = True,
         group: ProcessGroup | None = None,
         mix_policies: bool = True,
     ) -> None:
-        """Load the model. With `mix_policies` one microbatch may hold rows of several policies.
+        """Load the model. With `mix_policies` one microbatch may hold rows of several policies; `compiled` blocks are
+        for a GPU alone.
 
         Raises:
             ValueError: there is no such model, or it would not be trained on right numbers.
@@ -61,7 +64,7 @@ class SharedModel:
         self.config = model
         self.device = device
         self.dtype: torch.dtype = getattr(torch, model.dtype)
-        self._tokens = tokens_per_microbatch
+        self.tokens_per_microbatch = tokens_per_microbatch
         self._on_gpu = torch.device(device).type == "cuda"
         self._group = group or SingleProcess()
         # Parts of a sharded model are fetched together: all learners must differentiate the same blocks at a time.
@@ -79,6 +82,8 @@ class SharedModel:
         self._side_by_side = one_device and self.packs and not changes_itself(self.model)
         if not mix_policies:  # an adapter on the experts would change how those compute that have none
             compute_experts_in_turn(self.model)
+        if compiled and self._joined and not self._group.lockstep:
+            compile_blocks(self.model)
         if gradient_checkpointing:
             recompute_blocks(self.model)
 
@@ -167,7 +172,10 @@ class SharedModel:
     def _score(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
         by_length = sorted(range(len(sequences)), key=lambda i: -len(sequences[i]))  # the microbatches' own order
         parts = microbatches(
-            [row_to_score(sequences[i]) for i in by_length], self._tokens, self.device, joined=self._joined
+            [row_to_score(sequences[i]) for i in by_length],
+            self.tokens_per_microbatch,
+            self.device,
+            joined=self._joined,
         )
         logprobs = torch.cat([target_logprobs(self.model, part, packed=self.packs)[0] for part in parts])
         scores = logprobs.split([len(sequences[i]) - 1 for i in by_length])
@@ -220,9 +228,9 @@ class SharedModel:
     def _schedule(self, active: Sequence[PolicyBatch]) -> Schedule:
         cores = torch.get_num_threads()
         if not self._side_by_side:
-            return Schedule(1, cores, self._tokens)
+            return Schedule(1, cores, self.tokens_per_microbatch)
         lengths = [len(row.token_ids) for batch in active for row in self._readable(batch.batch.rows)]
-        return schedule(lengths, self._tokens, cores)
+        return schedule(lengths, self.tokens_per_microbatch, cores)
 
     def _microbatches(self, active: Sequence[PolicyBatch], tokens: int) -> list[Microbatch]:
         rows_of = [self._readable(batch.batch.rows) for batch in active]

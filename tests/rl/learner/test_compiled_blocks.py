@@ -1,0 +1,130 @@
+"""Compiled blocks compute what the blocks as they are compute, for every adapter; what they cannot compute goes around.
+
+Their graphs run as traced here: what a CPU's compiler would make of them is another matter than what a GPU's does.
+"""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.fakes import made_groups
+from helpers.reference import save_tiny
+from torch._dynamo.utils import counters
+from transformers import AutoModelForCausalLM
+
+from lora.config import LoraConfig
+from lora.inject import LoraLayers, inject, routed
+from rl.algorithm.advantage import advantages
+from rl.algorithm.batch import build_batch
+from rl.learner.compiled_blocks import compile_blocks
+from rl.learner.forward import microbatches, target_logprobs
+from rl.learner.packed_attention import use_packed_attention
+from rl.learner.recompute import recompute_blocks
+from rl.types import Row
+
+pytestmark = pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+
+
+@pytest.fixture(autouse=True)
+def fresh_compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr("torch.nn.attention.flex_attention._validate_device", lambda *_: None)
+    torch._dynamo.reset()
+    counters.clear()
+    yield
+    torch._dynamo.reset()
+
+
+def load(family: str) -> Any:
+    with tempfile.TemporaryDirectory() as directory:
+        save_tiny(family, Path(directory))
+        model: Any = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager")
+    return model.eval()
+
+
+def adapter(model: Any, rank: int, seed: int) -> LoraLayers:
+    layers = inject(model, LoraConfig(rank=rank, allow_large_rank=rank > 8), seed=seed)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for layer in layers.values():
+            layer.lora_B.normal_(std=0.02, generator=generator)
+    return layers
+
+
+def rows() -> list[Row]:
+    groups = made_groups(1, groups=4, size=6, prompt=(2, 40), length=(3, 30))
+    return build_batch(groups, [advantages(group.rewards) for group in groups], 64).rows
+
+
+def learned(model: Any, layers: LoraLayers, tokens: int = 10**6) -> list[torch.Tensor]:
+    """Logprobs, and the adapter's gradients."""
+    parts = []
+    for microbatch in microbatches(rows(), tokens, "cpu", joined=True):
+        with layers.exclusively():
+            parts.append(target_logprobs(model, microbatch, 0.7)[0])
+    logprobs = torch.cat(parts)
+    weights = torch.randn(len(logprobs), generator=torch.Generator().manual_seed(0))
+    model.zero_grad()
+    (logprobs * weights).sum().backward()
+    return [logprobs.detach(), *(tensor.grad.clone() for tensor in layers.tensors().values())]  # pyright: ignore[reportOptionalMemberAccess]
+
+
+def assert_close(got: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]) -> None:
+    for mine, theirs in zip(got, expected, strict=True):
+        assert (mine - theirs).norm() <= 1e-5 * theirs.norm()
+
+
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["", "checkpointing"])
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gemma2-sliding-softcap"])
+def test_each_adapter_learns_what_it_learns_without(family: str, checkpointing: bool) -> None:
+    model = load(family)
+    policies = [adapter(model, rank=1, seed=0), adapter(model, rank=1, seed=1), adapter(model, rank=12, seed=2)]
+    use_packed_attention(model)
+    expected = [learned(model, layers) for layers in policies]
+    compile_blocks(model, backend="aot_eager")
+    if checkpointing:
+        recompute_blocks(model)
+    for layers, values in zip(policies, expected, strict=True):
+        assert_close(learned(model, layers), values)
+        assert_close(learned(model, layers, tokens=300), values)
+    assert counters["stats"]["unique_graphs"], "something was compiled"
+    assert not counters["graph_break"]
+
+
+def test_another_adapter_of_a_shape_and_other_lengths_compile_nothing() -> None:
+    model = load("llama")
+    policies = [adapter(model, rank=1, seed=seed) for seed in range(3)]
+    use_packed_attention(model)
+    compile_blocks(model, backend="aot_eager")
+    learned(model, policies[0])
+    learned(model, policies[0], tokens=300)
+    graphs = counters["stats"]["unique_graphs"]
+    for layers in policies:
+        for tokens in (10**6, 500, 300):
+            learned(model, layers, tokens)
+    assert counters["stats"]["unique_graphs"] == graphs
+
+
+def test_a_batch_of_several_adapters_and_the_base_alone_go_through_the_blocks_as_they_are() -> None:
+    model = load("llama")
+    policies = [adapter(model, rank=1, seed=seed) for seed in range(2)]
+    use_packed_attention(model)
+    (microbatch,) = microbatches(rows(), 10**6, "cpu", joined=True)
+    half = microbatch.token_ids.numel() // 2
+    parts = [(policies[0], slice(0, half)), (policies[1], slice(half, 2 * half))]
+
+    def scores(route: AbstractContextManager[None]) -> torch.Tensor:
+        with route, torch.no_grad():
+            return target_logprobs(model, microbatch)[0]
+
+    def routes() -> list[AbstractContextManager[None]]:
+        return [routed(parts, 2 * half), policies[0].disabled()]
+
+    expected = [scores(route) for route in routes()]
+    compile_blocks(model, backend="aot_eager")
+    learned(model, policies[1])  # the blocks have an adapter from before, which must not be taken for these
+    for route, values in zip(routes(), expected, strict=True):
+        assert torch.equal(scores(route), values)
