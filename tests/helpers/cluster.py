@@ -25,6 +25,14 @@ SMALL = {
     "runtime": "ray", "problems_per_step": "8", "sampling.group_size": "4", "evaluate.every": "2",
     "evaluate.num_problems": "8", "reward.workers": "1",
 }  # fmt: skip
+UNHURRIED = """
+import time
+
+def digits(problem, completion):
+    time.sleep(0.005)
+    return sum(character.isdigit() for character in completion) / max(1, len(completion))
+"""
+"""The reward of runs that go on while others are looked at: they wait for it most of the time, and take no core."""
 
 
 def without_ray_auth(**more: str) -> dict[str, str]:
@@ -34,7 +42,14 @@ def without_ray_auth(**more: str) -> dict[str, str]:
 
 def rankone(*arguments: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command that leaves nothing behind, in a copy of a process that has loaded what it needs."""
-    ended = shared_zygote().rankone(*arguments, cwd=cwd, seconds=240, environment={**os.environ, **environment})
+    return rankone_as({**os.environ, **environment}, *arguments, cwd=cwd)
+
+
+def rankone_as(
+    environment: dict[str, str], *arguments: object, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run it so with these variables alone."""
+    ended = shared_zygote().rankone(*arguments, cwd=cwd, seconds=240, environment=environment)
     assert ended.status is not None, ended
     return subprocess.CompletedProcess(arguments, ended.status, ended.stdout, ended.stderr)
 
@@ -54,17 +69,21 @@ def free_port() -> int:
 
 
 def processes_of(directory: str) -> list[psutil.Process]:
-    """Return all of a cluster's processes: Ray passes the directory to each of them."""
-    found: list[psutil.Process] = []
+    """Return all of a cluster's processes: Ray passes the directory to each of them.
+
+    Its agents write their titles over what they were passed, and are known by their parents. Left behind, they would
+    look for their head for a minute, and take a core for it.
+    """
+    family: dict[int, psutil.Process] = {}
     for process in psutil.process_iter():
         try:
             known = process.environ()  # Ray's client server is told the directory in no other way
             places = (*process.cmdline(), known.get("RAY_TMPDIR", ""), known.get("HOME", ""))
             if any(directory in place for place in places):
-                found.append(process)
+                family |= {member.pid: member for member in (process, *process.children(recursive=True))}
         except psutil.Error:
             continue
-    return [process for process in found if process.pid != os.getpid()]
+    return [process for process in family.values() if process.pid != os.getpid()]
 
 
 def actors(directory: str, title: str) -> list[psutil.Process]:
@@ -114,6 +133,12 @@ class Head:
         ended = self.rankone("submit", ROOT / "examples" / "tiny.toml", "--no-follow", *sets, *arguments)
         assert ended.returncode == 0, ended.stderr
         return ended.stdout.split()[1]
+
+    def submit_endless(self, **settings: str) -> str:
+        """Submit a run that goes on until it is stopped, at some steps a second; the job's id."""
+        reward = Path(self.directory, "unhurried.py")
+        reward.write_text(UNHURRIED)
+        return self.submit(num_steps="100000", **{"reward.function": f"{reward}:digits"} | settings)
 
     def run_of(self, job: str) -> dict[str, Any] | None:
         return next((run for run in self.runs() if run["submission_id"] == job), None)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import ray
-from helpers.cluster import RANKONE, ROOT, SMALL, Head, rankone, run_as, without_ray_auth
+from helpers.cluster import RANKONE, ROOT, SMALL, Head, rankone, rankone_as, run_as, without_ray_auth
 
 from rl.cluster.token import settle_token, token_headers
 
@@ -31,27 +31,27 @@ def test_the_token_is_made_for_its_user_alone(head: Head) -> None:
     "command", [["jobs"], ["logs", "x"], ["watch", "--once"], ["submit", str(ROOT / "examples" / "tiny.toml")]]
 )
 def test_whoever_has_no_token_is_told_what_to_do(head: Head, tmp_path: Path, command: list[str]) -> None:
-    ended = run_as(without_ray_auth(HOME=str(tmp_path)), *command, "--address", head.dashboard)
+    ended = rankone_as(without_ray_auth(HOME=str(tmp_path)), *command, "--address", head.dashboard)
     assert WANTED in said(ended)
 
 
 def test_nor_is_a_driver_or_a_node_let_in(head: Head, tmp_path: Path) -> None:
     train = ["train", ROOT / "examples" / "tiny.toml", "--set", "runtime=ray", "--out", tmp_path / "run"]
     for command in (["up", "--join", head.address], ["page"], train):
-        ended = run_as(without_ray_auth(HOME=str(tmp_path), RAY_ADDRESS=head.address), *command)
+        ended = rankone_as(without_ray_auth(HOME=str(tmp_path), RAY_ADDRESS=head.address), *command)
         assert WANTED in ended.stderr.splitlines()[-1]
         assert (ended.returncode, "Traceback" in ended.stderr) == (2, False)
 
 
 def test_another_clusters_token_is_called_that(head: Head) -> None:
     assert OTHER in said(rankone("jobs", "--address", head.dashboard))
-    assert OTHER in said(run_as(dict(os.environ), "up", "--join", head.address))
+    assert OTHER in said(rankone("up", "--join", head.address))
 
 
 def test_its_own_user_need_not_know_of_it(head: Head) -> None:
     """Nothing is set, as after `rankone up` in another shell."""
     environment = without_ray_auth(HOME=head.directory)
-    assert run_as(environment, "jobs", "--address", head.dashboard).returncode == 0
+    assert rankone_as(environment, "jobs", "--address", head.dashboard).returncode == 0
     page = run_as({**environment, "RAY_ADDRESS": head.address}, "page")
     assert (page.returncode, "/rankone" in page.stdout) == (0, True), page.stderr
 

@@ -91,8 +91,8 @@ def look(browser: Any) -> Iterator[Callable[..., Seen]]:
 @pytest.fixture(scope="module")
 def job(head: Head) -> str:
     """A run that goes on all through this file."""
-    job = head.submit(num_steps="100000", **{"evaluate.every": "20"})
-    until(lambda: (head.run_of(job) or {"step": 0})["step"] >= 20, 240)
+    job = head.submit_endless(**{"evaluate.every": "5"})
+    until(lambda: (head.run_of(job) or {"step": 0})["step"] >= 10, 240)
     return job
 
 

@@ -59,7 +59,7 @@ def prometheus(head: Head, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def job(head: Head, prometheus: Prometheus, lesson: str) -> Iterator[str]:
     """A job that runs for as long as it is looked at. It evaluates at the start and then not for a long time. The other
     one starts beside it."""
-    job = head.submit(num_steps="100000", **{"evaluate.every": "100000"})
+    job = head.submit_endless(**{"evaluate.every": "100000"})
     until(lambda: (head.run_of(job) or {"step": 0})["step"] >= 2, 240)
     until(lambda: prometheus.query("ray_rankone_step > 2"))
     yield job
@@ -108,6 +108,16 @@ def test_every_variable_of_the_dashboard_has_values(prometheus: Prometheus, job:
     assert (found["policy"], found["model"]) == (["0"], ["tiny-random"])
 
 
+def test_a_supervised_job_that_is_stopped_leaves_its_adapter(head: Head, lesson: str, tmp_path: Path) -> None:
+    until(lambda: (head.run_of(lesson) or {"step": 0})["step"] >= 2)
+    ended = head.rankone("stop", lesson)
+    assert (ended.returncode, "STOPPED" in ended.stdout) == (0, True), ended.stdout + ended.stderr
+    assert head.rankone("fetch", lesson, "--out", tmp_path).returncode == 0
+    assert unpack(read_peft(tmp_path / "adapter").payload)[1].rank == 8
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(len(rows)))
+
+
 def test_an_accuracy_that_is_measured_seldom_has_no_gaps(prometheus: Prometheus, job: str) -> None:
     """The job's only evaluation is older than the time after which Ray forgets a gauge that is not set again."""
     until(lambda: prometheus.query(f'time() - min_over_time(timestamp(ray_rankone_eval_accuracy{{run="{job}"}})[5m:1s]) > 45'), 90)  # fmt: skip
@@ -120,16 +130,6 @@ def test_the_counters_agree_with_the_runs_own_numbers(head: Head, prometheus: Pr
     (outcomes,) = prometheus.query(f'sum(ray_rankone_outcomes_total{{run="{job}"}})')
     assert float(completions["value"][1]) == float(outcomes["value"][1]) > 0
     assert float(completions["value"][1]) % 32 == 0, "8 problems of 4 completions a step"
-
-
-def test_a_supervised_job_that_is_stopped_leaves_its_adapter(head: Head, lesson: str, tmp_path: Path) -> None:
-    until(lambda: (head.run_of(lesson) or {"step": 0})["step"] >= 2)
-    ended = head.rankone("stop", lesson)
-    assert (ended.returncode, "STOPPED" in ended.stdout) == (0, True), ended.stdout + ended.stderr
-    assert head.rankone("fetch", lesson, "--out", tmp_path).returncode == 0
-    assert unpack(read_peft(tmp_path / "adapter").payload)[1].rank == 8
-    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows] == list(range(len(rows)))
 
 
 def test_the_dashboard_is_written_beside_rays_own(head: Head, tmp_path: Path) -> None:
