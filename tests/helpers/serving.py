@@ -28,6 +28,8 @@ class Served:
     url: str
     key: str
     process: "subprocess.Popen[str]"
+    out: Path
+    """Its directory."""
 
     def client(self, **more: Any) -> tinker.ServiceClient:
         """Return the official client of this server."""
@@ -60,7 +62,7 @@ def start(out: Path, *settings: str, model: str = "tiny-random", port: int = 0) 
     for line in process.stdout:
         lines.append(line)
         if match := re.search(r"TINKER_BASE_URL=(\S+) TINKER_API_KEY=(\S+)", line):
-            return Served(match[1], match[2], process)
+            return Served(match[1], match[2], process, out)
     raise AssertionError(f"the server ended with {process.wait()}: {''.join(lines)}")
 
 

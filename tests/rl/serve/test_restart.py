@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import tinker
-from helpers.serving import LOCAL, start, stop
+from helpers.serving import LOCAL, Served, start, stop
 from helpers.tinker_client import MODEL, TIMEOUT, gap, lessons, logprobs, step, trainer
 from tinker import types
 
@@ -41,22 +41,14 @@ def test_a_killed_server_knows_what_it_had_saved(out: Path) -> None:
         assert stop(again) == 130
 
 
-def test_two_servers_do_not_share_a_directory(out: Path) -> None:
-    served = start(out, *LOCAL)
-    try:
-        with pytest.raises(AssertionError, match="ended with 2"):
-            start(out, *LOCAL)
-    finally:
-        stop(served)
+def test_two_servers_do_not_share_a_directory(served: Served) -> None:
+    with pytest.raises(AssertionError, match="ended with 2"):
+        start(served.out, *LOCAL)
 
 
-def test_the_key_is_for_its_owners_eyes(out: Path) -> None:
-    served = start(out, *LOCAL)
-    try:
-        assert (out / "api_key").stat().st_mode & 0o777 == 0o600
-        assert served.key.startswith("tml-")
-        assert (out / "serve.sqlite3").stat().st_size > 0
-        assert served.key.encode() not in (out / "serve.sqlite3").read_bytes()
-        served.client().create_sampling_client(base_model=MODEL).result(TIMEOUT)
-    finally:
-        stop(served)
+def test_the_key_is_for_its_owners_eyes(served: Served) -> None:
+    assert (served.out / "api_key").stat().st_mode & 0o777 == 0o600
+    assert served.key.startswith("tml-")
+    assert (served.out / "serve.sqlite3").stat().st_size > 0
+    assert served.key.encode() not in (served.out / "serve.sqlite3").read_bytes()
+    served.client().create_sampling_client(base_model=MODEL).result(TIMEOUT)
