@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -40,24 +40,41 @@ def arguments(
     return {"run": "run", "model": model, "lora": lora, "config": config, "temperature": 1.0, "seed": 3}
 
 
+KINDS = {
+    "whole models": (False, False), "sharded models": (True, False),
+    "whole models, recomputed": (False, True), "sharded models, recomputed": (True, True),
+}  # fmt: skip
+"""Pairs of learners by name: whether they are sharded, and whether they have gradient checkpointing."""
+RECOMPUTED = [kind for kind, (_, again) in KINDS.items() if again]
+
+
+def start(model: ModelConfig, *, shard: bool = False, again: bool = False) -> RayHost:
+    """Start two learners."""
+    config = LearnerConfig(lr=1e-2, tokens_per_microbatch=64, num_learners=2, shard=shard, gradient_checkpointing=again)
+    return asyncio.run(RayHost.start(LearnerSpec(model, "cpu", config), lambda rank: ActorPlacement(threads=1)))
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def pair(request: pytest.FixtureRequest, ray_cluster: None, tiny_model: ModelConfig) -> Iterator[RayHost]:
+    """Two learners for all tests of their kind, which have policies of their own."""
+    shard, again = KINDS[request.param]
+    host = start(tiny_model, shard=shard, again=again)
+    yield host
+    asyncio.run(host.close())
+
+
 @asynccontextmanager
-async def learners(made_of: dict[str, Any], count: int, *, shard: bool = False) -> AsyncGenerator[PolicyLearner]:
-    config = made_of["config"].model_copy(update={"num_learners": count, "shard": shard})
-    host = await RayHost.start(
-        LearnerSpec(made_of["model"], "cpu", config, made_of["lora"]), lambda rank: ActorPlacement(threads=1)
-    )
+async def policy_on(host: RayHost, made_of: dict[str, Any]) -> AsyncGenerator[PolicyLearner]:
+    learner = await JointUpdates(host).register(spec_of(made_of))
     try:
-        yield await JointUpdates(host).register(
-            PolicySpec("run", made_of["lora"], config, made_of["temperature"], made_of["seed"])
-        )
+        yield learner
     finally:
-        await host.close()
+        await learner.close()
+        await host.remove(made_of["run"])
 
 
-def host_of(learner: PolicyLearner) -> RayHost:
-    host = learner._host  # pyright: ignore[reportPrivateUsage]
-    assert isinstance(host, RayHost)
-    return host
+def spec_of(made_of: dict[str, Any]) -> PolicySpec:
+    return PolicySpec(made_of["run"], made_of["lora"], made_of["config"], made_of["temperature"], made_of["seed"])
 
 
 async def assert_same_policy(one: Learner, other: Learner) -> None:
@@ -75,13 +92,11 @@ def test_rows_are_divided_whole_and_about_equally() -> None:
     assert split_rows(rows[:1], 2) == [[rows[0]], []]
 
 
-@pytest.mark.usefixtures("ray_cluster")
-@pytest.mark.parametrize("shard", [False, True], ids=["whole models", "sharded models"])
-@pytest.mark.parametrize("again", [False, True], ids=["kept", "recomputed, adapted head"])
-async def test_two_learners_make_the_update_of_one(tiny_model: ModelConfig, shard: bool, again: bool) -> None:
-    alone = TorchLearner(**arguments(tiny_model, lm_head=again))
-    made_of = arguments(tiny_model, lm_head=again, gradient_checkpointing=again)
-    async with learners(made_of, 2, shard=shard) as two:
+@pytest.mark.parametrize(("pair", "lm_head"), [(kind, again) for kind, (_, again) in KINDS.items()], indirect=["pair"])
+async def test_two_learners_make_the_update_of_one(pair: RayHost, tiny_model: ModelConfig, lm_head: bool) -> None:
+    """Where activations are computed again, the policy adapts the head, too."""
+    alone = TorchLearner(**arguments(tiny_model, lm_head=lm_head))
+    async with policy_on(pair, arguments(tiny_model, lm_head=lm_head)) as two:
         for step, groups in enumerate((5, 1, 4)):  # with one group, one learner has no rows
             mine, theirs = await two.update(batch(step, groups)), await alone.update(batch(step, groups))
             assert mine == pytest.approx(theirs, rel=1e-4, abs=1e-6)
@@ -93,23 +108,17 @@ async def test_two_learners_make_the_update_of_one(tiny_model: ModelConfig, shar
             assert [s == pytest.approx(e, abs=1e-4) for s, e in zip(scored, expected, strict=True)] == [True, True]
 
 
-@pytest.mark.usefixtures("ray_cluster")
-@pytest.mark.parametrize("shard", [False, True], ids=["whole models", "sharded models"])
+@pytest.mark.parametrize("pair", RECOMPUTED, indirect=True)
 async def test_policies_together_on_two_learners_learn_what_each_learns_alone(
-    tiny_model: ModelConfig, shard: bool
+    pair: RayHost, tiny_model: ModelConfig
 ) -> None:
     """One of them adapts the head, and one ends before the others; passes and steps by themselves add up, too."""
     names = ("a", "b", "c")
     made_of = [arguments(tiny_model, lm_head=i == 1) | {"run": run, "seed": i} for i, run in enumerate(names)]
     alone = [TorchLearner(**options) for options in made_of]
-    settings = made_of[0]["config"].model_copy(
-        update={"num_learners": 2, "shard": shard, "gradient_checkpointing": True}
-    )
-    host = await RayHost.start(LearnerSpec(tiny_model, "cpu", settings), lambda rank: ActorPlacement(threads=1))
+    joint = JointUpdates(pair)
+    together = [await joint.register(spec_of(options)) for options in made_of]
     try:
-        joint = JointUpdates(host)
-        specs = [PolicySpec(o["run"], o["lora"], o["config"], o["temperature"], o["seed"]) for o in made_of]
-        together = [await joint.register(spec) for spec in specs]
         for step in range(3):
             if step == 2:
                 await together.pop().close()
@@ -119,45 +128,54 @@ async def test_policies_together_on_two_learners_learn_what_each_learns_alone(
                 assert got == pytest.approx(await expected.update(policys), rel=1e-4, abs=1e-6)
                 await assert_same_policy(learner, expected)
         step = batch(50)
-        (output,) = await host.forward_backward([PolicyUpdate("a", step)])
+        (output,) = await pair.forward_backward([PolicyUpdate("a", step)])
         (expected_output,) = alone[0].host.forward_backward([PolicyUpdate("a", step)])
         for got, wanted in zip(output.logprobs, expected_output.logprobs, strict=True):
             assert got.tolist() == pytest.approx(wanted.tolist(), abs=1e-4)
-        adam = AdamConfig.of(settings)
-        assert await host.optim_step("a", adam) == pytest.approx(alone[0].host.optim_step("a", adam), rel=1e-4)
+        adam = AdamConfig.of(made_of[0]["config"])
+        assert await pair.optim_step("a", adam) == pytest.approx(alone[0].host.optim_step("a", adam), rel=1e-4)
         await assert_same_policy(together[0], alone[0])
     finally:
-        await host.close()
+        for name in names:
+            await pair.remove(name)
 
 
 @pytest.mark.usefixtures("ray_cluster")
-async def test_two_learners_of_a_sharded_hybrid_make_the_update_of_one(tmp_path: Path) -> None:
+def test_two_learners_of_a_sharded_hybrid_make_the_update_of_one(tmp_path: Path) -> None:
     """Each reads its completions one a row, so they have unequal numbers of microbatches to go through together."""
     targets = save_hybrid("qwen3.5", tmp_path)
     model = ModelConfig(name=str(tmp_path), dtype="float32", max_length=64)
     options = arguments(model, targets=targets)
     alone = TorchLearner(**options)
-    async with learners(options, 2, shard=True) as two:
-        mine, theirs = await two.update(batch(0, 3)), await alone.update(batch(0, 3))
-        assert mine == pytest.approx(theirs, rel=1e-4, abs=1e-6)
-        await assert_same_policy(two, alone)
+
+    host = start(model, shard=True)
+
+    async def compare() -> None:
+        async with policy_on(host, options) as two:
+            mine, theirs = await two.update(batch(0, 3)), await alone.update(batch(0, 3))
+            assert mine == pytest.approx(theirs, rel=1e-4, abs=1e-6)
+            await assert_same_policy(two, alone)
+
+    try:
+        asyncio.run(compare())
+    finally:
+        asyncio.run(host.close())
 
 
-@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize("pair", ["whole models"], indirect=True)
 async def test_the_death_of_one_is_the_death_of_both_and_they_go_on_from_what_was_saved(
-    tiny_model: ModelConfig,
+    pair: RayHost, tiny_model: ModelConfig
 ) -> None:
     alone = TorchLearner(**arguments(tiny_model))
-    async with learners(arguments(tiny_model), 2) as two:
+    async with policy_on(pair, arguments(tiny_model)) as two:
         await two.update(batch(0))
         await alone.update(batch(0))
         saved = await two.state()
-        host = host_of(two)
-        os.kill(await host.pid(1), signal.SIGKILL)
+        os.kill(await pair.pid(1), signal.SIGKILL)
         with pytest.raises(LearnerDied):
             async with asyncio.timeout(60):
                 await two.update(batch(1))
-        for late in (two.update(batch(1)), two.score([[5, 6, 7]]), two.state(), host.pid()):
+        for late in (two.update(batch(1)), two.score([[5, 6, 7]]), two.state(), pair.pid()):
             with pytest.raises(LearnerDied, match="not been started again"):  # whoever asks next hears of it, too
                 await late
         await two.restart()
