@@ -10,7 +10,6 @@ from bench.compare import COMPARISONS, results
 from bench.compare.flops import count
 from bench.compare.learner_child import executed, make_batch, one_policy
 from bench.compare.neighbour import busy_core
-from bench.compare.rollout_child import policies
 from bench.compare.table import Row
 from lora.config import ModelConfig
 from lora.load import load_skeleton
@@ -21,6 +20,8 @@ from rollout.vllm_engine import _Call
 
 def test_policies_of_a_sweep_are_sampled_together() -> None:
     """Four versions of one run are not: they are sampled one after another, at half the speed."""
+    from bench.compare.rollout_child import policies  # it loads vLLM, which other tests need not wait for
+
     config = RunConfig(model=ModelConfig(name="tiny-random", dtype="float32"))
     waiting: OldestPolicyQueue[_Call] = OldestPolicyQueue()
     calls = [_Call([[1]], [], adapter) for adapter in policies(config, 4)]

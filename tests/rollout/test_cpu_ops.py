@@ -1,23 +1,29 @@
 """vLLM's fused CPU kernels, as they are plugged in, against vLLM's own plain formulas."""
 
+from collections.abc import Iterator
+from importlib.util import find_spec
+from typing import Any
+
 import pytest
 import torch
 
-pytest.importorskip("vllm")
+if find_spec("vllm") is None:
+    pytest.skip("needs vLLM", allow_module_level=True)
 if torch.cuda.is_available():
     pytest.skip("these operators are for vLLM's CPU build", allow_module_level=True)
 
-from vllm.config import VllmConfig, set_current_vllm_config
-from vllm.platforms import current_platform
-
-from rollout import cpu_ops
-
 
 @pytest.fixture(autouse=True)
-def vllm_config() -> object:
+def cpu_ops() -> Iterator[Any]:
+    """Return the module inside a configuration of vLLM, which takes ten seconds to load and whose collecting need not."""
+    from vllm.config import VllmConfig, set_current_vllm_config
+    from vllm.platforms import current_platform
+
+    from rollout import cpu_ops
+
     current_platform.import_kernels()
     with set_current_vllm_config(VllmConfig()):
-        yield
+        yield cpu_ops
 
 
 def close(seen: torch.Tensor, expected: torch.Tensor) -> None:
@@ -26,7 +32,7 @@ def close(seen: torch.Tensor, expected: torch.Tensor) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_swiglu(dtype: torch.dtype) -> None:
+def test_swiglu(cpu_ops: Any, dtype: torch.dtype) -> None:
     operator = cpu_ops.FusedSiluAndMul(compile_native=False)
     x = torch.randn(7, 64).to(dtype)
     close(operator.forward_cpu(x), operator.forward_native(x))
@@ -35,7 +41,7 @@ def test_swiglu(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_rms_norm(dtype: torch.dtype) -> None:
+def test_rms_norm(cpu_ops: Any, dtype: torch.dtype) -> None:
     norm = cpu_ops.FusedRMSNorm(48, eps=1e-5, dtype=dtype)
     norm.weight.data.copy_(torch.randn(48))
     x, residual = torch.randn(7, 48).to(dtype), torch.randn(7, 48).to(dtype)
@@ -47,7 +53,7 @@ def test_rms_norm(dtype: torch.dtype) -> None:
         close(one, other)
 
 
-def test_models_get_the_fused_operators() -> None:
+def test_models_get_the_fused_operators(cpu_ops: Any) -> None:
     from vllm.model_executor.layers.activation import SiluAndMul
     from vllm.model_executor.layers.layernorm import RMSNorm
 
