@@ -1,12 +1,11 @@
 """Where there is no cluster, or another one than ours."""
 
 import os
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
-from helpers.cluster import RANKONE, ROOT, free_port
+from helpers.cluster import ROOT, free_port, rankone_as
 
 from rl.cluster.connect import join, mismatch
 
@@ -38,9 +37,9 @@ def test_where_nothing_listens_it_is_said_at_once() -> None:
 def test_where_ray_cannot_start_it_is_said_in_one_line(tmp_path: Path) -> None:
     """Its files would lie below another file, which nothing can make a directory."""
     (tmp_path / "file").write_text("")
-    command = [str(RANKONE), "train", str(ROOT / "examples" / "tiny.toml"), "--out", str(tmp_path / "run"), "--set", "runtime=ray"]  # fmt: skip
+    command = ["train", ROOT / "examples" / "tiny.toml", "--out", tmp_path / "run", "--set", "runtime=ray"]
     environment = {**os.environ, "RAY_TMPDIR": str(tmp_path / "file")}
     environment.pop("RAY_ADDRESS", None)
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    ended = rankone_as(environment, *command)
     (line,) = [line for line in ended.stderr.splitlines() if line.startswith("rankone: ")]
     assert (ended.returncode, "Ray would not start: " in line, "Traceback" in ended.stderr) == (1, True, False), line

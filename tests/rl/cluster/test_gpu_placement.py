@@ -22,6 +22,8 @@ from rl.cluster.workers import open_engine
 from rl.config import RunConfig
 from rl.launch.session import open_alone
 from rl.launch.sft_recipe import SFT
+from rl.learner.policy import PolicySpec
+from rl.learner.policy_host import LearnerSpec
 from rl.settings.toml import load_config
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
@@ -55,6 +57,8 @@ def seats(monkeypatch: pytest.MonkeyPatch) -> None:
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # an actor cannot import a test
     for name in ("rollout.actor.EngineActor", "rl.cluster.ray_host.LearnerActor"):
         monkeypatch.setattr(name, Seat)
+    for unread in (LearnerSpec, PolicySpec):  # or each seat would load torch, to read what it leaves out
+        monkeypatch.setattr(unread, "__reduce__", lambda _: (str, ()))
 
 
 class GpuCluster:

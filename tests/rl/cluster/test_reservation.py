@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.cluster import RANKONE, ROOT, SMALL, free_port, processes_of
+from helpers.cluster import RANKONE, ROOT, SMALL, free_port, processes_of, rankone_as
 
 TINY = ROOT / "examples" / "tiny.toml"
 HEAD_NODE = "f" * 51 + "00000"
@@ -38,11 +38,21 @@ class Cluster:
         assert ended.returncode == 0, ended.stdout + ended.stderr
 
     def train(self, **settings: str) -> "subprocess.Popen[str]":
+        command = [str(RANKONE), *self._training(settings)]
+        return subprocess.Popen(
+            command, env=self._environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    def trained(self, **settings: str) -> "subprocess.CompletedProcess[str]":
+        """Run the same to its end, in a copy of a process that has loaded what it needs."""
+        return rankone_as(self._environment(), *self._training(settings))
+
+    def _training(self, settings: dict[str, str]) -> list[str]:
         sets = [part for name, value in (SMALL | settings).items() for part in ("--set", f"{name}={value}")]
-        out = str(Path(self.directory, f"run-{free_port()}"))
-        command = [str(RANKONE), "train", str(TINY), "--out", out, *sets]
-        env = {**os.environ, "RAY_ADDRESS": self.address, "HOME": self.directory, "COLUMNS": "400"}
-        return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        return ["train", str(TINY), "--out", str(Path(self.directory, f"run-{free_port()}")), *sets]
+
+    def _environment(self) -> dict[str, str]:
+        return {**os.environ, "RAY_ADDRESS": self.address, "HOME": self.directory, "COLUMNS": "400"}
 
     def end(self) -> None:
         for process in processes_of(self.directory):
@@ -72,10 +82,9 @@ def said_so_far(process: "subprocess.Popen[str]", pattern: str) -> str:
 
 
 def test_a_run_that_can_never_be_held_ends_at_once_and_says_what_there_is(cluster: Cluster) -> None:
-    ended = cluster.train(**{"placement.learner_resources": '{"huge" = 1}'})
-    said, _ = ended.communicate(timeout=60)
-    assert ended.returncode == 2, said
-    (line,) = [line for line in said.splitlines() if line.startswith("rankone:")]
+    ended = cluster.trained(**{"placement.learner_resources": '{"huge" = 1}'})
+    assert ended.returncode == 2, ended.stdout + ended.stderr
+    (line,) = [line for line in ended.stderr.splitlines() if line.startswith("rankone:")]
     assert "asks for 0.1 CPU + 1 huge for the learner and 0.1 CPU for 1 rollout worker" in line
     assert "1 node(s) have 2 CPU" in line
 
