@@ -10,6 +10,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # what a test needs is on this machine or made on the fly
 
 os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # idle processes that no actor of ours ever uses
+os.environ.setdefault("RAY_worker_niceness", "0")  # as in our runs, beside which other actors would else stand still
 
 import secrets
 
@@ -19,10 +20,12 @@ os.environ["RAY_AUTH_MODE"] = "token"
 os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from helpers.shared_cluster import SharedCluster
@@ -63,10 +66,19 @@ MARKS = {
         "rl/learner/test_finite_policies", "rl/learner/test_hybrids", "rl/learner/test_learner_memory",
         "rl/remote/test_remote", "rl/learner/test_forward", "rl/learner/test_microbatch_threads",
         "rewards/test_attack_suites", "rl/run/test_directory_lock", "benchmarks/test_speed", "lora/test_architecture",
+        "rl/learner/test_policies_together", "rl/learner/test_unmixed_policies",
     ),
 }  # fmt: skip
-"""Files of tests by what they need, those that take longest first."""
-ORDER = {path: place for place, path in enumerate(path for paths in MARKS.values() for path in paths)}
+"""Files of tests by what they need."""
+LONGEST = (
+    "rl/cluster/test_gpu_placement", "rollout/test_vllm_dies", "rl/jobs/test_kubernetes", "rl/cluster/test_components",
+    "rl/cluster/test_reservation", "rl/launch/test_reliability", "rl/learner/test_data_parallel",
+    "rl/learner/test_requests", "rollout/test_sampling_features", "rl/cluster/test_two_nodes",
+    "rollout/test_cancelled_calls", "rollout/test_vllm_serves_the_policy", "rl/launch/test_session",
+)  # fmt: skip
+"""Files that take longest, which begin first; the rest of the marked ones follow, and then all others."""
+MARKED = (path for paths in MARKS.values() for path in paths)
+ORDER = {path: place for place, path in enumerate(dict.fromkeys((*LONGEST, *MARKED)))}
 ON_THE_HEAD = {
     "rl/jobs/test_cluster_jobs", "rl/cluster/test_cluster_token", "rl/cluster/test_ray_private",
     "rl/monitoring/test_prometheus", "rl/monitoring/test_browser",
@@ -152,6 +164,22 @@ def make_adapter() -> AdapterMaker:
         return Adapter(run, version, pack({name: tensor.to(dtype) for name, tensor in tensors.items()}, description))
 
     return make
+
+
+SoonGone = Callable[[Sequence[psutil.Process], float], object]
+
+
+@pytest.fixture(scope="session")
+def soon_gone() -> Iterator[SoonGone]:
+    """Takes processes that must end within so many seconds, and watches them while other tests run.
+
+    For those of Ray that look for their head for a minute when it is gone."""
+    watches: list[Future[tuple[list[psutil.Process], list[psutil.Process]]]] = []
+    with ThreadPoolExecutor() as threads:
+        yield lambda processes, seconds: watches.append(threads.submit(psutil.wait_procs, processes, seconds))
+        for watch in watches:
+            _, left = watch.result()
+            assert not left, "what a run had started ends with it"
 
 
 CLUSTER = SharedCluster()

@@ -141,7 +141,7 @@ def is_actor(process: psutil.Process) -> bool:
 
 
 def test_a_run_on_vllm_that_is_killed_has_every_step_once_when_it_is_resumed(
-    tmp_path: Path, on_the_cluster: dict[str, str]
+    tmp_path: Path, on_the_cluster: dict[str, str], soon_gone: Callable[..., object]
 ) -> None:
     """On another cluster than it began on. Nothing of either stays behind, in memory or as a process."""
     before = set(SHARED_MEMORY.iterdir())
@@ -169,8 +169,7 @@ def test_a_run_on_vllm_that_is_killed_has_every_step_once_when_it_is_resumed(
     assert second.returncode == 0, said
     assert steps(tmp_path / "run") == list(range(13))
     assert new_files(before, pids) == set()
-    _, left = psutil.wait_procs(family, timeout=90)  # Ray's agent for environments tries for a minute to report it
-    assert not left, "what a killed run had started ends with it"
+    soon_gone(family, 90)
 
 
 def test_a_cache_that_does_not_fit_is_refused_in_one_line(tmp_path: Path, on_the_cluster: dict[str, str]) -> None:
