@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -96,7 +97,7 @@ def join(members: Sequence[tuple[int, Row]], device: str) -> Microbatch:
     )
 
 
-def _microbatch(members: Sequence[tuple[int, Row]], places: Sequence[int], device: str, **inputs: Tensor) -> Microbatch:
+def _microbatch(members: Sequence[tuple[int, Row]], places: Sequence[int], device: str, **inputs: Any) -> Microbatch:
     """Return a microbatch of those inputs, in which each row has so many places."""
     rows = [row for _, row in members]
 
