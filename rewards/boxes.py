@@ -5,22 +5,18 @@ from collections.abc import Iterator
 
 from rewards.retraction import DENIED, is_taken_back
 from rewards.statement import Statement, name_before
+from rewards.surroundings import changing_word, is_part
 
 MAX_BOXES = 100
 """Boxes looked at, from the end."""
 MAX_BOX = 8_000
-_BOX = re.compile(r"\\(?:boxed|fbox)\s*(?=\{)|\\(?:boxed|fbox)\s*(?P<bare>[-+]?[\w./]{1,40})|<\|begin_of_box\|>")
-_LABEL = re.compile(r"^\\text ?\{ ?(?:the |our )?(?:final |correct )?answers? (?:is|are):? ?\} ?", re.IGNORECASE)
+_BOX = re.compile(
+    r"\\(?:boxed|f(?:rame)?box)\s*(?=\{)|\\(?:boxed|fbox)\s*(?P<bare>[-+]?[\w./]{1,40})|<\|begin_of_box\|>"
+)
+_LABEL = re.compile(
+    r"^\\text ?\{ ?(?:the |our )?(?:final |correct )?ans(?:wers?)?(?: is| are)? ?:? ?\} ?", re.IGNORECASE
+)
 _AFTER = re.compile(r"[\s$)]{0,4}(?:\\?%|percent\b|per cent\b)", re.IGNORECASE)
-_PART_BEFORE = re.compile(
-    r"(?:\d\.?|(?<![\w)\]}])\.|[=$(\[{] ?[-−]|\\[dt]?frac\s*\{|\\frac\s*\{[^{}\n]{1,40}\}\s*\{|"
-    r"\\sqrt\s*(?:\[[^\]\n]{1,5}\])?\{|[*^/])$"
-)
-_PART_AFTER = re.compile(
-    r"\d|\.\d|(?:\{,\}|,)\d{3}(?!\d)|\^\s*(?:\d|\{\s*[-\d])|[-+*/]\d| ?\\(?:cdot|times)\b ?\d|"
-    r"\}\s*\{[^{}\n]{1,40}\}"
-)
-"""Signs written against a box that make it a part of an expression: ``2\\boxed{42}``, ``\\boxed{42}^2``."""
 _TOKEN_END = "<|end_of_box|>"
 
 
@@ -37,19 +33,17 @@ def boxes(text: str, *, in_reference: bool = False) -> Iterator[Statement]:
         if span is None:
             continue
         begin, close, end = span
-        if DENIED.search(text, max(0, match.start() - 30), match.start()) or is_taken_back(text, end):
+        if DENIED.search(text, max(0, match.start() - 60), match.start()) or is_taken_back(text, end):
             continue
-        if not in_reference and _is_part(text, match.start(), end):
+        if not in_reference and is_part(text, match.start(), end):
             continue
         inner = _LABEL.sub("", text[begin:close].strip())
         if inner:
+            changing = "" if in_reference else changing_word(text, end)
+            whole = f"{inner} \\text{{ {changing}}}" if changing else inner
             after = "%" * bool(_AFTER.match(text, end))
-            yield Statement(inner, match.start(), end, "box", name_before(text, match.start()), after)
-
-
-def _is_part(text: str, start: int, end: int) -> bool:
-    before = _PART_BEFORE.search(text, max(0, start - 60), start)
-    return before is not None or _PART_AFTER.match(text, end) is not None
+            bare = inner if changing else ""
+            yield Statement(whole, match.start(), end, "box", name_before(text, match.start()), after, bare)
 
 
 def _span(text: str, match: re.Match[str]) -> tuple[int, int, int] | None:

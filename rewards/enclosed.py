@@ -9,11 +9,18 @@ from rewards.shapes import Answer, Described, Items, Relation, Union
 from rewards.special import Read
 
 _CONDITION = re.compile(r" ?([a-z])(?: ?∈ ?\\mathbb ?\{? ?R ?\}?)? ?[|:](.*)", re.DOTALL)
+_POINT = re.compile(
+    r"^(?:(?:\\text\{ ?)?(?:the )?(?:point|vertex|cent(?:er|re)|focus|coordinates?|midpoint)(?: at|"
+    r" is)? ?:? ?\}? ?(?=\()|"
+    r"[ADMOPQ] ?(?=\( ?[-\d\\][^()]*,))"
+)
+"""The name of a point before its coordinates: the vertex (2, -3), P(2, -3)."""
 _BARE_SET = re.compile(r"^\{ ?([^{}]*,[^{}]*) ?\}$")
 
 
 def enclosed(text: str, read: Read) -> Answer | None:
     """The contents of the bracket around everything; None when there is none."""
+    text = _POINT.sub("", text)
     if text in ("\\{\\}", "\\{ \\}", "∅"):
         return Items("{", "}", ())
     if text.startswith("{{") and text.endswith("}}") and "," not in text:
@@ -44,7 +51,7 @@ def _bracket(text: str, read: Read) -> Answer | None:
 def _conditioned(inner: str, read: Read) -> Answer:
     """``{x | x < 5}`` is its condition, if that is on x alone. Other sets are equal to those with the same words."""
     match = _CONDITION.fullmatch(inner)
-    if match is not None and any(c in match[2] for c in "<>≤≥") and "∈" not in match[2]:
+    if match is not None and any(c in match[2] for c in "<>≤≥≠") and "∈" not in match[2]:
         condition = read(match[2].strip())
         pieces = condition.pieces if isinstance(condition, Union) else (condition,)
         if all(_names(piece) == {match[1]} for piece in pieces):

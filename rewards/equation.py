@@ -5,7 +5,7 @@ import re
 
 from rewards.brackets import RELATIONS, marks, split
 from rewards.exact import approximate, variables
-from rewards.expression import Node, Number, Unparsable, walk
+from rewards.expression import Call, Node, Number, Unparsable, rebuild, walk
 from rewards.normalize import KNOWN_WORDS
 from rewards.scalar import parse_scalar, parse_value
 from rewards.shapes import Answer, Items, Named, Relation, Scalar
@@ -27,6 +27,10 @@ _NAMES = (
     re.compile(r"^[a-zA-Z] ?\^ ?\{? ?-1 ?\}? ?(?:\([^()]{1,20}\))?$"),  # f^{-1}(3), the inverse A^{-1}
     re.compile(r"^\\(?:sin|cos|tan|cot|sec|csc) ?(?:\\angle ?)?\(? ?(?:[A-Za-z]{1,3}|\\[a-z]+) ?\)?$"),
     re.compile(r"^(?:[EP]|\\mathbb ?\{ ?[EP] ?\}) ?[\[(][^\[\]()]{1,20}[\])]$"),  # an expectation, a probability
+    re.compile(r"^\\(?:bar|hat|tilde|vec) ?\{? ?[A-Za-z] ?\}?$"),
+    re.compile(r"^[A-Za-z] ?_ ?\{ ?(?:\\text\{ ?)?\\?(?:min|max|total|avg|new|old|final|initial) ?\}? ?\}?$"),
+    re.compile(r"^\\?(?:det|gcd|lcm|deg|dim|Pr|max|min) ?(?:[A-Z]|\([^()=]{1,30}\))?$"),
+    re.compile(r"^[a-zA-Z]\([a-zA-Z]\(-?\w{1,4}\)\)$"),  # f(g(1))
     re.compile(r"^\w ?(?:_ ?\{? ?\w ?\}?)? ?: ?\w ?(?:_ ?\{? ?\w ?\}?)?$"),  # a ratio of two
 )
 _CHANGED = re.compile(
@@ -117,9 +121,18 @@ def _arithmetic(sides: list[Node], last: Scalar | Items) -> Scalar:
     if not isinstance(last, Scalar) or any(variables(n) for n in (*sides, last.node)):
         raise Unparsable("an equation whose first side has no variable")
     value, scale = approximate(last.node, {})
-    if any(abs(approximate(s, {})[0] - value) > 1e-9 * max(scale, abs(value)) for s in sides):
-        raise Unparsable("sides that are not equal")
+    for side in sides:
+        readings = [approximate(_with_base(side, base), {}) for base in ("ln", "lg")]
+        if not any(abs(v - value) <= 1e-9 * max(scale, size, abs(value)) for v, size in readings):
+            raise Unparsable("sides that are not equal")
     return last
+
+
+def _with_base(node: Node, base: str) -> Node:
+    """The expression with a base for its bare logarithms: log 0.01 = -2 is true in base ten."""
+    if isinstance(node, Call) and node.name == "log":
+        node = Call(base, node.arguments)
+    return rebuild(node, lambda child: _with_base(child, base))
 
 
 def is_name(text: str) -> bool:

@@ -82,6 +82,8 @@ def same(reference: Answer, answer: Answer, rules: Rules = STRICT) -> bool:
             return same_items(reference, answer, again)
         case Union(), Union():
             return same_union(reference, answer, again)
+        case (Union(), Items("", "", pieces)) if all(isinstance(p, Items) and p.left in "([" for p in pieces):
+            return same_union(reference, Union(pieces), again)  # (0, 1) or (2, 3)
         case Relation(), Relation():
             return same_relation(reference, answer, rules)
         case Scalar(), Relation():

@@ -19,6 +19,7 @@ from rewards.thoughts import visible
 
 MAX_TAIL = 30_000
 """Characters from the end in which a statement is looked for. A final answer stands at the end."""
+_FINAL = re.compile(r"\bfinal\s*$", re.IGNORECASE)
 _CALCULATOR = re.compile(r"<<[^<>\n]{0,200}>>")
 """GSM8K's marks for its calculator: ``9 * 2 = $<<9*2=18>>18``."""
 
@@ -81,6 +82,8 @@ def _together(text: str, stated: list[Statement]) -> list[Statement]:
     group = [stated[-1]]
     for before in reversed(stated[:-1]):
         between = text[before.end : group[0].start]
+        if before.kind == group[0].kind == "phrase" and _FINAL.search(text, max(0, before.start - 20), before.start):
+            between = _FINAL.sub("", between)  # final twice: none replaces the other
         apart = before.kind != group[0].kind and (
             "\n" in between or not all(_has_figure(s) for s in (before, group[0]))
         )

@@ -6,6 +6,7 @@ A form is only held against an answer when the question names it and the referen
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from math import gcd, isqrt
 
 from rewards.exact import rational, variables
@@ -13,7 +14,7 @@ from rewards.expression import Call, Negative, Node, Number, Power, Product, Quo
 from rewards.nodes import nodes
 from rewards.restatement import notation
 from rewards.shapes import Answer, Named, Relation, Scalar, Union
-from rewards.unevaluated import factors
+from rewards.unevaluated import factors, terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +60,23 @@ def _no(*kinds: str) -> Callable[[Node], bool]:
 
 
 def _is_reduced(node: Node) -> bool:
-    """No fraction of whole numbers with a common divisor."""
-    return all(
-        gcd(int(n.top.value), int(n.bottom.value)) == 1 and n.bottom.value != 1
-        for n in walk(node)
-        if isinstance(n, Quotient)
-        and isinstance(n.top, Number)
-        and isinstance(n.bottom, Number)
-        and notation(n) == "fraction"
-    )
+    """No fraction whose numbers have a common divisor: 6/8, 16x/2."""
+    return not any(isinstance(n, Quotient) and _cancels(n.top, n.bottom) for n in walk(node))
+
+
+def _cancels(top: Node, bottom: Node) -> bool:
+    upper, lower = _coefficient(top), _coefficient(bottom)
+    return (upper is not None and lower is not None and gcd(upper, lower) > 1) or abs(rational(bottom) or 0) == 1
+
+
+def _coefficient(node: Node) -> int | None:
+    """The whole number that a product begins with, or that all terms of a sum share; None without one."""
+    if isinstance(node, Sum):
+        shared = [_coefficient(t) for t in terms(node)]
+        return None if None in shared else gcd(*(s for s in shared if s is not None))
+    values = [rational(f) for f in factors(node) if isinstance(f, Number)]
+    whole = values[0] if len(values) == 1 else None
+    return None if whole is None or whole.denominator != 1 else abs(int(whole))
 
 
 def _is_improper(node: Node) -> bool:
@@ -86,7 +95,16 @@ def _is_root(node: Node) -> bool:
 
 
 def _has_rational_denominators(node: Node) -> bool:
-    return not any(isinstance(n, Quotient) and any(map(_is_root, walk(n.bottom))) for n in walk(node))
+    return not any(map(_is_root, (part for bottom in _denominators(node) for part in walk(bottom))))
+
+
+def _denominators(node: Node) -> Iterator[Node]:
+    """What is divided by, also as a negative power."""
+    for each in walk(node):
+        if isinstance(each, Quotient):
+            yield each.bottom
+        elif isinstance(each, Power) and (rational(each.exponent) or 0) < 0:
+            yield each.base
 
 
 def _has_real_denominators(node: Node) -> bool:
@@ -94,7 +112,10 @@ def _has_real_denominators(node: Node) -> bool:
 
 
 def _has_small_radicands(node: Node) -> bool:
-    """No square root of a whole number with a square in it."""
+    """No square root of a whole number with a square in it, and no two roots beside each other."""
+    products = [factors(n) for n in walk(node) if isinstance(n, Product)]
+    if any(sum(_is_root(f) and rational(f) is None and not variables(f) for f in fs) > 1 for fs in products):
+        return False  # two roots of numbers are one
     roots = [n.arguments for n in walk(node) if isinstance(n, Call) and n.name == "root"]
     return not any(_has_square(radicand) for radicand, degree in roots if rational(degree) == 2)
 
@@ -113,6 +134,8 @@ def _is_expanded(node: Node) -> bool:
         if isinstance(each, Product) and any(isinstance(f, Sum) and variables(f) for f in factors(each)):
             return False
         if isinstance(each, Power) and isinstance(each.base, Sum) and variables(each.base) and _is_count(each.exponent):
+            return False
+        if isinstance(each, Power) and isinstance(each.base, Product) and _is_count(each.exponent):
             return False
         if isinstance(each, Negative) and isinstance(each.inner, Sum):
             return False
@@ -141,13 +164,25 @@ def _is_factored(given: Answer, expected: Answer) -> bool:
     """A product of as many factors as the reference has."""
     if not isinstance(expected, Scalar) or not variables(expected.node):
         return True
+    divided = any(variables(bottom) for bottom in _denominators(expected.node))
+    if not divided and any(variables(bottom) for node in nodes(given) for bottom in _denominators(node)):
+        return False
     return _count_factors(given) >= _count_factors(expected) > 1
+
+
+def _has_each_letter_as_often(given: Answer, expected: Answer) -> bool:
+    """The square completed: a(x - h)^2 + k has its letter once."""
+    return _count_letters(given) <= _count_letters(expected)
+
+
+def _count_letters(answer: Answer) -> int:
+    return sum(isinstance(part, Symbol) and part.name not in "πe" for node in nodes(answer) for part in walk(node))
 
 
 def _solves_for_y(given: Answer, _: Answer) -> bool:
     if isinstance(given, Relation):
         return Symbol("y") in given.sides
-    return isinstance(given, Named)
+    return isinstance(given, Named) and (given.name == "y" or given.name.endswith("(x)"))
 
 
 def _is_interval(given: Answer, _: Answer) -> bool:
@@ -157,7 +192,18 @@ def _is_interval(given: Answer, _: Answer) -> bool:
 
 
 def _is_scientific(given: Answer, _: Answer) -> bool:
-    return all(notation(n) == "scientific" for n in nodes(given))
+    return all(notation(n) == "scientific" and 1 <= abs(_mantissa(n)) < 10 for n in nodes(given))
+
+
+def _mantissa(node: Node) -> Fraction:
+    """The number before the power of ten."""
+    match node:
+        case Negative(inner):
+            return _mantissa(inner)
+        case Product((first, _)):
+            return rational(first) or Fraction(0)
+        case _:
+            return Fraction(1)  # 3.2e4
 
 
 def _same_sides(given: Answer, expected: Answer) -> bool:
@@ -193,6 +239,11 @@ _FORMS = (
     Form(_asked(r"\b(?:as|to|into) an? per ?cent"), _every(_no("fraction", "mixed", "repeating"))),
     Form(_asked(r"\bmixed (?:number|fraction)"), _every(_is_mixed)),
     Form(_asked(r"\bscientific notation|standard form"), _is_scientific),
+    Form(
+        _asked(r"\b(?:standard|ordinary|decimal|expanded) (?:form|notation)|without exponents"),
+        _every(_no("scientific")),
+    ),
+    Form(_asked(r"\bvertex form|\bcomplet\w+ the square"), _has_each_letter_as_often),
     Form(
         _asked(r"\b(?:expand|multiply out|multiply\b[^.]*\bsimplify|write [^.]* as a polynomial)"), _every(_is_expanded)
     ),

@@ -4,7 +4,7 @@ import re
 from abc import ABC, abstractmethod
 from fractions import Fraction
 
-from rewards.expression import Call, Negative, Node, Number, Power, Product, Quotient, Unparsable
+from rewards.expression import Call, Negative, Node, Number, Power, Product, Quotient, Symbol, Unparsable
 from rewards.normalize import FUNCTIONS, KNOWN_WORDS, words
 from rewards.scanner import Scanner
 
@@ -81,7 +81,7 @@ class FunctionReader(Scanner, ABC):
         inner = self.nested(self.function_argument)
         self.in_angle = in_angle
         call: Node = Call("ln" if base is not None or name == "ln" else name, (inner,))
-        call = call if base is None else Quotient(call, Call("ln", (base,)))
+        call = call if base is None or base == Symbol("e") else Quotient(call, Call("ln", (base,)))
         return call if power is None else Power(call, power)
 
     def square_root(self) -> Node:

@@ -14,8 +14,10 @@ from rewards.form import has_form
 from rewards.measure import fits_question, without_asked
 from rewards.normalize import MAX_ANSWER_CHARS, MAX_DIGITS, normalize
 from rewards.reference import undecorated_answer, with_unit_of
+from rewards.relation import found_value
 from rewards.restatement import is_restatement
 from rewards.rules import STRICT, Rules
+from rewards.shapes import Relation, Scalar
 from rewards.statement import Statement
 from rewards.types import Outcome, Problem, Reward
 from rewards.unevaluated import is_evaluated
@@ -56,8 +58,11 @@ def _states_answer(problem: Problem, stated: Sequence[Statement], rules: Rules) 
 
 
 def _is_stated(problem: Problem, statement: Statement, rules: Rules) -> bool:
-    """A percent sign behind a box belongs to it or not, whichever the reference has."""
+    """A percent sign behind a box belongs to it or not, whichever the reference has; so does a word of the question."""
     if statement.after and is_right(problem, statement.text + statement.after, rules):
+        return True
+    word = statement.text.removeprefix(statement.bare).removeprefix(" \\text{ ").rstrip("s}")
+    if statement.bare and word in problem.question.lower() and is_right(problem, statement.bare, rules):
         return True
     return is_right(problem, statement.text, rules)
 
@@ -84,6 +89,8 @@ def _is_answer(question: str, reference: str, answer: str, rules: Rules) -> bool
     if expected_text == text:
         return True
     expected, given = parse_answer(expected_text), parse_answer(text)
+    if isinstance(given, Relation) and isinstance(expected, Scalar):
+        given = found_value(given) or given  # x + y = 17 for 17
     return (rules.unevaluated == "accept" or is_evaluated(expected, given)) and (
         rules.form == "any" or (has_form(question, expected, given) and not is_restatement(question, expected, given))
     )

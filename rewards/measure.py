@@ -24,16 +24,24 @@ _DIMENSIONS = tuple(
     )
 )
 _TIME = _DIMENSIONS[1]
+_ALL = frozenset(word for words in _DIMENSIONS for word in words)
 _USUAL = frozenset({"dollar", "year"})
 """Units of money and age that go without saying: a question may speak of cents or months only."""
+_POWERS = frozenset({"square", "cubic"})
+_OF_POWERS = re.compile(
+    r"\b(?:square|cubic|cu|sq|area|volume|surface|capacity|land|floor|region)|\^ ?\{? ?[23]|[²³]", re.IGNORECASE
+)
 _ONE_LETTER = frozenset("mgslh") | {"in"}
 _SIGNS = {"$": " dollar ", "¢": " cent ", "°": " degree ", "\\circ": " degree ", "\\degree": " degree "}
 _HOW_MANY = re.compile(
     r"\bhow (?:many|much)(?: (?:more|fewer|less|total|full|whole|additional|in|square|cubic))* ([a-z]+)", re.IGNORECASE
 )
 _ASKED = re.compile(
-    r"\bhow (?:many|much) (more|fewer|less|dozens?|pairs?|quarters?|hal(?:f|ves)|tens|cubes|squares)\b", re.IGNORECASE
+    r"\bhow (?:many|much) (more|fewer|less|dozens?|pairs?|quarters?|thirds|tenths|hal(?:f|ves)|tens|cubes|"
+    r"squares|hundreds?|thousands?|millions?|billions?)\b",
+    re.IGNORECASE,
 )
+_IN_SCALE = re.compile(r"\bin ((?:thousand|million|billion)s?)\b", re.IGNORECASE)
 _IN = re.compile(r"\bin ([a-z]+)", re.IGNORECASE)
 _WORD = re.compile(r"[a-z]+")
 
@@ -46,8 +54,12 @@ def fits_question(question: str, reference: str, answer: str) -> bool:
     if not question or not re.search(r"[A-Za-z°¢$€£¥]", answer):
         return True
     try:
-        given = {m for m in _units(parse_answer(normalize(answer))) if any(m in d for d in _DIMENSIONS)}
-        if not given or given & _units(parse_answer(normalize(reference))):
+        units = _units(parse_answer(normalize(answer)))
+        given = {m for m in units if any(m in d for d in _DIMENSIONS)}
+        expected = _units(parse_answer(normalize(reference)))
+        if units & _POWERS and not units & expected and not _OF_POWERS.search(question):
+            return False  # square meters are no length
+        if not given or given & expected:
             return True
     except Unparsable:
         return True  # equal by its spelling, or an option's letter
@@ -59,7 +71,7 @@ def without_asked(question: str, answer: str) -> str:
 
     Example: ``without_asked("How many more apples?", "5 more apples")`` is ``"5  apples"``.
     """
-    for word in _ASKED.findall(question):
+    for word in (*_ASKED.findall(question), *_IN_SCALE.findall(question)):
         answer = re.sub(
             rf"(?<=\d)(\s*(?:\\text\s*\{{)?\s*){word.lower().rstrip('s')}s?\b(?!\s*than\b)", r"\1", answer, count=1
         )
@@ -67,8 +79,11 @@ def without_asked(question: str, answer: str) -> str:
 
 
 def _excludes(question: str, measure: str) -> bool:
+    counted = {_measure(w) for w in _HOW_MANY.findall(question) if w.lower() != "in"}
+    if counted & _ALL and measure not in counted and len(counted) == 1:
+        return True  # 75 pounds for "how many cents"
     dimension = next(d for d in _DIMENSIONS if measure in d)
-    asked = {_measure(w) for w in _HOW_MANY.findall(question)} & dimension
+    asked = counted & dimension
     if not asked and dimension is _TIME:
         asked = {_measure(w) for w in _IN.findall(question)} & dimension
     if asked:

@@ -60,6 +60,7 @@ _SUBSCRIPT = re.compile(f"[{''.join(SUBSCRIPTS)}]+")
 _COMMAND = re.compile(r"\\([A-Za-z]+)\s*")
 _TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|textup|textnormal|textsf|texttt|mbox|hbox|emph)\s*\{([^{}]*)\}")
 _ROMAN = re.compile(r"\\(?:mathrm|mathsf|mathtt|mathit|mathbf|operatorname\*?)\s*\{\s*([^{}]*?)\s*\}")
+_BELOW = re.compile(r"\\(?:mathrm|text)\s*\{ ?[A-Za-z]{1,4} ?\} ?/ ?$")
 _COLOR = re.compile(r"\\(?:color\s*\{\s*\w{1,20}\s*\}|textcolor\s*\{\s*\w{1,20}\s*\}(?=\s*\{))")
 _UPRIGHT_UNIT = re.compile(r"[A-Za-z]{1,4}\s*/\s*[A-Za-z]{1,4}")
 _NOT = re.compile(r"\\(?:not|cancel)\s*\{?\s*(=|\\in(?![A-Za-z]))\s*\}?")
@@ -74,7 +75,7 @@ _DEGREE = re.compile(r"\^\s*(?:\{\s*°\s*\}|°)")
 _WHOLE_TEXT = re.compile(r"^\\text\{([^{}]*)\}$")
 _SPACES = re.compile(r"\s+")
 _PERCENT_WORD = re.compile(r"(?<=[\d})])\s*(?:per\s?cent(?:age points?|age)?|pct)\b(?!\s*points?)", re.IGNORECASE)
-_PERCENT_TEXT = re.compile(r"\\text\{\s*(?:percent|%)\s*\}")
+_PERCENT_TEXT = re.compile(r"\\text\{\s*(?:per ?cent|%)\s*\}")
 _UNION = re.compile(r"(?<=[)\]}])\s*(?:U|\\text\{\s*U\s*\}|\bunion\b)\s*(?=[(\[{\\])")
 
 
@@ -128,6 +129,10 @@ def _delimiters(text: str) -> str:
 def _roman(match: re.Match[str]) -> str:
     """Upright letters: a function's name, one symbol, or words."""
     inner = match[1]
+    if _BELOW.search(match.string, max(0, match.start() - 30), match.start()) or (
+        inner in ("m", "s", "g", "h") and "{ " in match[0]
+    ):
+        return f"\\text{{{inner}}}"  # \mathrm{~m} / \mathrm{s}
     if inner in FUNCTIONS and not (inner in ("min", "sec") and re.search(r"[\d}] ?$", match.string[: match.start()])):
         return f"\\{inner} "
     is_words = len(inner) > 1 and (inner.replace(" ", "").isalpha() or _UPRIGHT_UNIT.fullmatch(inner) is not None)

@@ -1,4 +1,6 @@
-"""Whole numbers in English words: ``forty-two`` is 42."""
+"""Numbers in English words: ``forty-two`` is 42, ``negative two thirds`` is -2/3."""
+
+from fractions import Fraction
 
 _SMALL = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
@@ -7,6 +9,29 @@ _SMALL = (
 NUMBER_WORDS = {word: n for n, word in enumerate(_SMALL.split())}
 TENS = {word: 10 * n for n, word in enumerate(["thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], 3)}
 _LARGE = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+
+_PARTS = {
+    "half": 2, "halve": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8,
+    "ninth": 9, "tenth": 10,
+}  # fmt: skip
+
+
+def signed_number_in_words(text: str) -> Fraction | None:
+    """The value of a whole number or a fraction in words, with its sign; None when the words are not one number."""
+    sign = -1 if text.startswith(("negative ", "minus ")) else 1
+    text = text.split(" ", 1)[1] if sign < 0 else text
+    whole = number_in_words(text)
+    value = _fraction_in_words(text.split()) if whole is None else Fraction(whole)
+    return None if value is None else sign * value
+
+
+def _fraction_in_words(words: list[str]) -> Fraction | None:
+    """One half, two thirds; "third" alone may be an ordinal."""
+    if len(words) != 2 or (words[1].endswith("s") and words[0] in ("a", "one")):
+        return None
+    top = 1 if words[0] == "a" else NUMBER_WORDS.get(words[0], 0)
+    bottom = _PARTS.get(words[1].removesuffix("s"), 0)
+    return Fraction(top, bottom) if 0 < top < bottom else None
 
 
 def number_in_words(text: str) -> int | None:

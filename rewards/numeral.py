@@ -56,7 +56,7 @@ def _decimal(whole: str, fraction: str, exponent: int) -> Number:
     unscaled = int((whole + fraction[1:]) or "0")
     shown = str(unscaled).rstrip("0") if fraction else ""
     value = Fraction(unscaled, 10**places) * Fraction(10) ** exponent
-    return Number(value, digits=len(shown), places=places - exponent)
+    return Number(value, digits=len(shown), places=places - exponent, notation="scientific" if exponent else "")
 
 
 def _repeating(whole: str, fixed: str, cycle: str) -> Fraction:

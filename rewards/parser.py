@@ -121,7 +121,9 @@ class _Parser(FunctionReader):
 
     def factor(self) -> Node:
         node = self.postfixed(self.nested(self.atom))
-        self.after_power = False
+        self.after_power = (
+            isinstance(node, Call) and node.name == "binom"
+        )  # a power of a number may follow: C(n, k) 2^k
         if self.peek() != "^":
             return node
         self.at += 1
@@ -239,6 +241,11 @@ class _Parser(FunctionReader):
             return Product(tuple(Symbol(letter) for letter in letters[1]))
         if name == "frac":
             return Quotient(self.argument(), self.argument())
+        if name in ("bar", "hat", "tilde", "vec"):
+            accented = self.argument()
+            if not isinstance(accented, Symbol):
+                raise Unparsable(f"\\{name} over more than a letter")
+            return Symbol(f"{name} {accented.name}")
         if name == "binom":
             return Call("binom", (self.argument(), self.argument()))
         if name == "sqrt" or name in UNARY_FUNCTIONS:

@@ -3,7 +3,8 @@
 import re
 from collections.abc import Iterator
 
-from rewards.retraction import DOUBTED, is_supposed
+from rewards.number_words import number_in_words
+from rewards.retraction import DOUBTED, is_supposed, is_taken_back
 from rewards.sentence import core, sentence
 from rewards.statement import Statement
 
@@ -11,19 +12,38 @@ MAX_PHRASES = 100
 """Phrases looked at, from the end."""
 MAX_TAG = 4_000
 _PHRASE = re.compile(
-    r"(?=[afcrb])(?<!check our )(?<!check the )(?<!verify our )(?<!verify the )(?<!check this )(?<!verify this )"
-    r"\b(?:answers?|(?:final|correct|right|best) (?:result|value|solution|option|choice))[\"']?"
+    r"\b(?=[afcrb])(?:(?:final_)?answers?|(?:final|correct|right|best) (?:result|value|solution|option|choice))[\"']?"
     r"(?:\s+to\s+[^.\n]{0,60}?)?"
-    r"\s*(?:\*\*)?\s*(?:(?:is|are|was|would be|should be|must be|equals|:|：|=)\s*)+(?:\*\*)?[\"']?"
+    r"\s*(?:\*\*)?\s*(?:(?:is|are|was|would be|should be|must be|equals|(?:comes|turns|works) out to(?: be)?|:|：|"
+    r"=)\s*)+"
+    r"(?:\*\*)?[\"']?"
     r"(?:(?:therefore|thus|hence|then|simply|just|clearly),?\s+)?(?:option\s+|choice\s+)?"
     r"|(?:最终)?(?:答案|答)\s*(?:就?是|应?为|：|:)+\s*",
     re.IGNORECASE,
 )
 _CHOSEN = re.compile(
-    r"\b(?:option|choice|answer)\s+\(?([A-J])\)?\s+is\s+(?:the\s+)?(?:correct|right|best)\b", re.IGNORECASE
+    r"\b(?i:option|choice|answer)\s+\(?([A-Ja-j])\)?\s+is\s+(?:the\s+)?(?:correct|right|best|answer)\b"
+    r"|\b([A-J])\)?\*{0,2}\s+is\s+(?:the\s+)?(?:correct|right|best)\b"
+    r"|\b(?:choose|pick|select)\s+(?:(?i:option|choice|answer)\s+)?\(?([A-J])\)?(?=[.!\s]*$)"
+    r"|选择?\s*[:：]?\s*[(（]?([A-J])[)）]?(?=[。.\s]*$)"
+)
+"""An option that is said to be the right one: "option B is correct", "I choose B"."""
+_BEFORE_CHOSEN = re.compile(
+    r"(?:^|[.。!\n,]|\b(?:hence|thus|therefore|so|then|i|we|must|should|option|choice|answer)\b)[\s*(]*$", re.IGNORECASE
+)
+"""What may stand before a letter that no "option" announces: it opens the sentence."""
+_OTHER_ANSWER = re.compile(r"\b(?:(?:check|verify) (?:our|the|this)|wrong|incorrect|false|bad) $", re.IGNORECASE)
+"""Words before "answer is" that state none."""
+_LEADING_ON = re.compile(
+    r"[\s,;|]*(?:\b(?:and|or|so|but|also|the|my|our|final|correct|because|since|where|as)\b[\s,;|]*){0,5}$",
+    re.IGNORECASE,
 )
 _HEADING = re.compile(r"^[ \t]*####[ \t]*(?!#)(.*)$", re.MULTILINE)
-_TAG = re.compile(r"<(answer|final_answer)>((?:(?!<\1>).){0,4000}?)</\1>", re.IGNORECASE | re.DOTALL)
+_TAG = re.compile(
+    r"<(?P<tag>answer|final_answer)>(?P<inner>(?:(?!<(?P=tag)>).){0,4000}?)</(?P=tag)>"
+    r"|\[answer\](?P<square>[^\[\]]{0,400}?)\[/answer\]",
+    re.IGNORECASE | re.DOTALL,
+)
 _OPEN_TAG = re.compile(r"<(?:final_)?answer>", re.IGNORECASE)
 _NOT_A_STATEMENT = re.compile(
     r"^(?:step|part|case|solution|explanation|verification|check|note|conclusion|summary|method|approach|"
@@ -40,6 +60,12 @@ _REMARK = re.compile(
 )
 """Remarks about an answer, which are none."""
 _VALUE = re.compile(r"\d|\\|\$|^\W*\(?[A-J]\)?\W*$|^\W*\w+\W*$|^[*_(]*[A-Ja-j][).:,]", re.IGNORECASE)
+_PROSE = re.compile(
+    r"^(?:(?!yes|no|true|false|none|infinit)[a-z]{4,}|(?:the|an?) (?!total|number|value|sum is|"
+    r"answer)[a-z]{3,} .*)\W*$",
+    re.DOTALL,
+)
+"""What is no value behind one given before: a property, or how it came about ("the sum of 40 and 2")."""
 
 
 def is_heading_of_another_kind(content: str) -> bool:
@@ -49,7 +75,11 @@ def is_heading_of_another_kind(content: str) -> bool:
 
 def holds_value(statement: Statement) -> bool:
     """Return True if a phrase names a value, an option or one word, and not a remark in prose."""
-    return _VALUE.search(statement.text) is not None
+    return _VALUE.search(statement.text) is not None and not _is_prose(statement.text)
+
+
+def _is_prose(text: str) -> bool:
+    return _PROSE.match(text) is not None and number_in_words(text.strip(" .").lower()) is None
 
 
 def headings(text: str) -> Iterator[Statement]:
@@ -61,7 +91,7 @@ def headings(text: str) -> Iterator[Statement]:
             if line is not None and content:
                 yield Statement(core(line[1].strip()), match.start(), line.end(), "heading")
             continue
-        if not is_heading_of_another_kind(content):
+        if not is_heading_of_another_kind(content) and not DOUBTED.search(content):
             yield Statement(core(re.split(r"<\||</", content)[0].strip()), match.start(), match.end(), "heading")
 
 
@@ -69,8 +99,8 @@ def tags(text: str) -> Iterator[Statement]:
     """Answer tags; the last may be open, where sampling stopped at the closing one."""
     end = 0
     for match in _TAG.finditer(text):
-        inner, end = match[2].strip(), match.end()
-        if inner:
+        inner, end = (match["inner"] or match["square"] or "").strip(), match.end()
+        if inner and not is_taken_back(text, end):
             # A box or a phrase inside the tag starts later and wins.
             yield Statement(inner, match.start(), end, "tag")
     opened = _OPEN_TAG.search(text, end)
@@ -81,9 +111,17 @@ def tags(text: str) -> Iterator[Statement]:
 def phrases(text: str) -> Iterator[Statement]:
     """Yield what follows "the answer is", to the end of the sentence; questions and suppositions state nothing."""
     for match in _CHOSEN.finditer(text):
-        yield Statement(match[1].upper(), match.start(), match.end(), "phrase")
-    for match in list(_PHRASE.finditer(text))[-MAX_PHRASES:]:
-        content, end, is_question = sentence(text, match.end())
+        if match.lastindex in (2, 3) and not _BEFORE_CHOSEN.search(text, max(0, match.start() - 30), match.start()):
+            continue
+        yield Statement(match[match.lastindex or 0].upper(), match.start(), match.end(), "phrase")
+    matches = list(_PHRASE.finditer(text))[-MAX_PHRASES:]
+    limits = [*(m.start() for m in matches[1:]), len(text)][: len(matches)]
+    for match, limit in zip(matches, limits, strict=True):
+        if _OTHER_ANSWER.search(text, max(0, match.start() - 15), match.start()):
+            continue
+        content, end, is_question = sentence(text[:limit], match.end())
+        if end == limit < len(text):  # "41 and the answer is 42" states 41, too
+            content = _LEADING_ON.sub("", content)
         if not content or is_question or _REMARK.match(content) or is_supposed(text, match.start()):
             continue
         if DOUBTED.search(content):

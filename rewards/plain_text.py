@@ -7,12 +7,15 @@ import re
 
 from rewards.answer import parse_answer
 from rewards.equivalence import equivalent
+from rewards.exact import rational
 from rewards.expression import Unparsable
 from rewards.normalize import normalize
 from rewards.phrases import is_heading_of_another_kind
+from rewards.prose import changes_after, changes_before, fragment, is_disputed
+from rewards.reference import undecorated_answer
 from rewards.retraction import DENIED, is_supposed, is_taken_back
 from rewards.sentence import BOLD, MATH, core, inside, is_formula
-from rewards.shapes import Words
+from rewards.shapes import Scalar, Words
 from rewards.statement import belong_together
 
 MAX_LINE = 200
@@ -21,55 +24,29 @@ _FRACTIONS = "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"
 _BEFORE = re.compile(
     r"(?:(?<![A-Za-z])(?P<name>[A-Za-z]) ?= ?)?"
     r"(?P<item>\*\*[^*\n]{1,100}\*\*|\$[^$\n]{1,200}\$|\\\([^\n]{1,200}?\\\)|(?<![\w.,/])[-+$]{0,2}\d[\d.,/]{0,40}%?)"
-    r"\s*(?:,\s*(?:or|and)\s|[,;]\s|\bor\s|\band\s)\s*(?:(?:maybe|perhaps|possibly|else|even)\s+)?"
+    r"\s*(?:,\s*(?:or|and)\s|[,;]\s|\s[&|/]\s|\bor\s|\band\s)\s*(?:(?:maybe|perhaps|possibly|else|even)\s+)?"
     r"(?:(?P<other>[A-Za-z]) ?= ?)?$"
 )
-_OTHER_LEFT = re.compile(
-    r"(?:\bnot|n['’]t|\bnever|\bcannot|\bexcept|\bwithout|\b(?:all|anything|nothing) but|\bthan|\bat (?:least|"
-    r"most)|\bminus|"
-    r"\bplus|\bnegative|\bhalf(?: of)?|\btwice|\bdouble|\btriple|\bthrice|\btimes|\bbetween|\buntil|\bunder|"
-    r"\bover|\babove|\bbelow|"
-    r"\b(?:nearly|almost|barely)|\bup to|\bby|\bfrom|\bexceeds?|\bbefore|\bafter|\bwithin|\bpast|\b(?:step|"
-    r"problem|question|equation|line|"
-    r"page|part|number|no\.|case|room|chapter|exercise)|\b(?:multiples?|factors?|divisors?|square|cube|root|"
-    r"power|third|quarter|fifth|"
-    r"tenth|half|reciprocal|inverse|opposite|negative|logarithm|one|two|both|some|all|none|most|digits?|"
-    r"out) of|\d\s*to|\bof(?<!\btotal of)"
-    r"(?<!\bsum of)(?<!\bcost of)(?<!\bprice of)(?<!\bprofit of)(?<!\barea of)(?<!\bage of)(?<!\baverage of)"
-    r"(?<!\bvalue of)"
-    r"(?<!\bspeed of)(?<!\bamount of)(?<!\bvolume of)(?<!\bmean of)(?<!\blength of)(?<!\bmaximum of)(?<!\bminimum of)"
-    r"(?<!\banswer of)|[<>≤≥≠]=?|\\(?:le|ge|ne|lt|gt|leq|geq|neq)\b|!=)"
-    r"\s+(?:be\s+|equal(?:s|\s+to)?\s+|(?:the|a|an|number|about)\s+)*(?:\$|\\\(|[*(])*$|[<>≤≥≠]=?\s*$",
-    re.IGNORECASE,
-)
-"""Words before a number that make another statement of it: "less than 42", "half of 42", "x ≠ 42"."""
-_OTHER_RIGHT = re.compile(
-    r"[\s*$)]*(?:(?:and|or)\s+(?:a|one|two|three|more|less|so|fewer|maybe|perhaps)\b|squared|cubed|"
-    r"(?:\w+)?(?:tenth|hundredth|thousandth|third|quarter|fifth|"
-    r"sixth|seventh|eighth|ninth|twelfth)s?\b|"
-    r"(?:hundred|thousand|million|billion|trillion)\b|halves|half|dozens?|doubled|tripled|plus|minus|times (?!a |per |"
-    r"each |in |as |\w+ly)|divided|"
-    r"multiplied|modulo?|mod|percent of|of (?:one|a)\b|is (?:too|less|more|greater|smaller|bigger|larger|prime|"
-    r"even|odd|a|an|not|the (?:number|sum|product|first|smallest|largest)\b)|"
-    r"(?:less|more|fewer|greater|higher|lower) than|[^.\n]{0,40}\bbut (?:none|no|not)\b|"
-    r"[<>≤≥≠])",
-    re.IGNORECASE,
-)
+_SCALE = re.compile(r"[ *$]*\b(hundred|thousand|million|billion|trillion)\b", re.IGNORECASE)
 _CONNECTIVE = re.compile(r"^(?:so|thus|hence|then|therefore|and|\\therefore|=>|∴|→)[ ,:]+", re.IGNORECASE)
-_ASSIGNMENT = re.compile(r"^[A-Za-z]\w* ?= ?[^=<>]*$|^[^=<>]*= ?[A-Za-z]$|^[-+]?\d+ [A-Za-z]$|^[-+±]\s*\d[^,;]*$")
+_ASSIGNMENT = re.compile(r"^[A-Za-z]\w* ?= ?[^=<>]*$|^[^=<>]*= ?[A-Za-z]$|^[-+]?\d+ [A-Za-z]$|^[-+±]\s*\d[^,;<>≤≥]*$")
 _BULLET = re.compile(r"^[-*•]\s+(?=(?:[^A-Za-z\\]|\\\w+)+$)")
 _NAMED_LINE = re.compile(r"(\\?[A-Za-z]\w*) ?= ?([^=<>≈]+)")
-_COMPANION = re.compile(r"(?:\bor|\beither|;|\bto|\bbetween|[\d}\\]\S*,?\s+and)\s*[$(]?$", re.IGNORECASE)
-"""Words that join a value to one before it that is no number."""
-_NUMBERED = re.compile(r"\W*(?:[A-Za-z]+ )?#?\d{1,2}\s?[.):]\s*(?=\S)")
+_NUMBERED = re.compile(r"\W*(?:(?:[A-Za-z]+ )?#?\d{1,2}|[a-hA-H]|[ivxIVX]{1,4})\s?[.):]\s*(?=\S)")
 _GUESS = re.compile(r"[-+$]?\d[\d,.]*%?[;|?!]*|[;|]")
 _ASKED = re.compile(r"[^\n.!?]{0,40}\?")
-_LONE = re.compile(r"[\W_]*(\(?[A-Ja-j]\)|[A-Za-z]|[A-Za-z]{2,20})[.!*\s]*")
+_LONE = re.compile(
+    r"(?:(?i:hence|thus|therefore|so|option|choice)[,:]? )?[\W_]*(\(?[A-Ja-j]\)|[A-Za-z]|[A-Za-z]{2,20})[.!*\s]*"
+)
 _UNIT_RIGHT = re.compile(
     r"\s*(?:\\?%|percent\b|(?:hundred|thousand|million|billion|trillion|dozen)\b)|[\u4e00-\u9fff]{1,8}(?=[。，\s]|$)",
     re.IGNORECASE,
 )
-_OPTIONS = re.compile(r"\(?\b[A-E]\)[^()]{1,60}\(?\b[A-E]\)")
+_BESIDE = re.compile(r"(\$\$?[^$\n]{1,100}\$\$?)[ \t]+$")
+"""A formula right before another on the same line."""
+_LAST_WORD = re.compile(r"\w+(?=\W*$)")
+_TAG = re.compile(r"</?[A-Za-z_]{1,20}>")
+_OPTIONS = re.compile(r"\(?\b[A-Ea-e1-5]\)[^()]{1,60}\(?\b[A-Ea-e1-5]\)|\b[IVX]+:[^:]{1,60}\b[IVX]+:")
 
 
 def plain_answer(text: str) -> str | None:
@@ -81,16 +58,18 @@ def _last_bold(text: str) -> str | None:
     for match in reversed(list(BOLD.finditer(text))):
         content = match[1].strip()
         if re.search(r"\d", content) and not is_heading_of_another_kind(content):
-            if is_taken_back(text, match.end()) or _OTHER_RIGHT.match(text, match.end()):
+            scale = _SCALE.match(text, match.end())
+            if is_taken_back(text, match.end()) or (scale is None and changes_after(text, match.end())):
                 return None
-            return _bold_list(text, match) or _listed(text, match.start(), core(content))
+            content = core(content) if scale is None else f"{core(content)} {scale[1]}"
+            return _bold_list(text, match) or _listed(text, match.start(), content)
     return None
 
 
 def _bold_list(text: str, last: re.Match[str]) -> str | None:
     """The last bold number with those of the lines above it, when nothing else stands between."""
     numbers = [m for m in BOLD.finditer(text[: last.end()]) if re.search(r"\d", m[1])]
-    if len(numbers) < 2 or numbers[-2][1] == last[1] or text[numbers[-2].end() : last.start()].strip(" \n,;-*"):
+    if len(numbers) < 2 or numbers[-2][1] == last[1] or text[numbers[-2].end() : last.start()].strip(" \n,;-*/|&"):
         return None
     return f"{core(numbers[-2][1].strip())}, {core(last[1].strip())}"
 
@@ -134,7 +113,7 @@ def _is_mathematics(line: str) -> bool:
         return False
     if "$" in line or "\\boxed" in line or re.search(r"(?<![\\A-Za-z{])(?!ln|pi|or|in\b)[A-Za-z]{2,}", line):
         return False
-    if re.search(r"[-+*/]", line) and "=" in line:
+    if re.search(r"[-+*/]", line) and re.search(r"(?<![<>≤≥!])=", line):
         return False  # a step of the work, whose last side `_last_value` takes
     try:
         return not isinstance(parse_answer(normalize(line)), Words)
@@ -150,25 +129,52 @@ def _last_value(text: str) -> str | None:
         return None
     for match in reversed(list(MATH.finditer(text, max(0, at - 2_100)))):
         if match.start() <= at < match.end() and is_formula(match):
-            return _unless_changed(text, match.start(), match.end(), inside(match))
+            beside = _BESIDE.search(text, 0, match.start())
+            value = inside(match) if beside is None else f"{beside[1].strip('$')}, {inside(match)}"
+            return _unless_changed(text, match.start(), match.end(), value)
     if _is_option(text, at):
         return None
     start, end, value = _written_against(text, at)
     if "\\boxed" in value:
         return None  # a box that was taken back, or never closed
     point = _bracketed(text, start, end)
-    return _unless_changed(text, start, end, value) if point is None else point
+    if point is not None:
+        return point
+    line = fragment(text, start, end)
+    if line is not None and set(line.split()) != {value}:
+        value = _value_of_line(_TAG.sub("", line), value)
+    return None if value is None else _unless_changed(text, start, end, value)
+
+
+def _value_of_line(line: str, number: str) -> str | None:
+    """What a line without a verb says: "17 dollars" the number, "17 y" itself, "Theorem 17" nothing."""
+    line = undecorated_answer(line, "")
+    try:
+        answer = parse_answer(normalize(line))
+    except (Unparsable, RecursionError):
+        return None
+    if isinstance(answer, Words):
+        return None
+    if isinstance(answer, Scalar) and rational(answer.node) is not None:
+        return line if any(w.startswith("?") for w in answer.unit) else number
+    return line
 
 
 def _is_option(text: str, at: int) -> bool:
     """Return True if the last two lines only count possibilities: "Option 1: 41" over "Option 2: 42"."""
     lines = [line.strip() for line in text[: at + 20].strip().splitlines()[-4:] if line.strip()]
     labels = [_NUMBERED.match(line) for line in lines[-2:]]
-    return len(labels) > 1 and all(labels) and len({_outline(label[0]) for label in labels if label}) == 1
+    return (
+        len(labels) > 1
+        and all(labels)
+        and len({re.sub(r"\w+$|\w+(?=\W*$)", "#", label[0]) for label in labels if label}) == 1
+    )
 
 
 def _unless_changed(text: str, start: int, end: int, value: str) -> str | None:
-    if is_taken_back(text, end) or _OTHER_RIGHT.match(text, end) or is_supposed(text, start):
+    if is_taken_back(text, end) or changes_after(text, end) or is_supposed(text, start):
+        return None
+    if is_disputed(text, start, end):
         return None
     return _listed(text, start, value)
 
@@ -197,13 +203,12 @@ def _listed(text: str, start: int, value: str) -> str | None:
     items = [value]
     while len(items) < 12:
         before = _BEFORE.search(text, max(0, start - 300), start)
-        if before is None or before["name"] != before["other"]:
+        if before is None or (before["other"] and before["name"] != before["other"]):
             break
         items.insert(0, before["item"].strip("$*"))
         start = before.start()
-    context = max(0, start - 30), start
-    changed = any(pattern.search(text, *context) for pattern in (DENIED, _OTHER_LEFT, _COMPANION))
-    return None if changed else ", ".join(items)
+    denied = DENIED.search(text, max(0, start - 30), start) is not None
+    return None if denied or changes_before(text, start) else ", ".join(items)
 
 
 def _written_against(text: str, at: int) -> tuple[int, int, str]:
@@ -226,7 +231,7 @@ def _written_against(text: str, at: int) -> tuple[int, int, str]:
     unit = _UNIT_RIGHT.match(text, end)
     end = end if unit is None else unit.end()
     # What an equation comes to: "2+3=5" states 5.
-    value = re.split(r"[=≈]", text[start:end])[-1].strip(" \t\n*`\"'").rstrip(".,;:!?*`\"'。")
+    value = re.split(r"[=≈]", _TAG.sub("", text[start:end]))[-1].strip(" \t\n*`\"'").rstrip(".,;:!?*`\"'。")
     value = value if "(" in value else value.rstrip(")").rstrip(".,;:!?*`")
     return start, end, value if "{" in value else value.rstrip("}")
 

@@ -13,6 +13,12 @@ _QUALIFIER = re.compile(
 )
 
 
+_ARGUMENT = re.compile(rf"^([a-zA-Z] ?\( ?([a-z]) ?\) ?=.*?)(?: ?, ?| ?\( ?|  ?)\2 ?∈ ?{_SET} ?\)?$")
+"""A function with where its argument is from: ``f(x) = 2x, x \\in \\mathbb{R}``."""
+
+
 def without_qualifiers(text: str) -> str:
     """A normalised answer without its "for all x"."""
+    if "∈" in text and (argument := _ARGUMENT.match(text)) is not None:
+        text = argument[1].strip(" ,(")
     return _QUALIFIER.sub("", text).strip() if "for" in text or "∀" in text or "where" in text else text

@@ -9,6 +9,10 @@ from rewards.unit import split_unit
 _UNIT = re.compile(
     r"^(?P<value>[-+$]*[\d.(][\d.,/:() ]*(?:%|[ap]\.?m\.?)?) ?\((?P<unit>[A-Za-z][A-Za-z .,'/²³-]{0,40})\)$"
 )
+_CHINESE = re.compile(r"^(?:最终)?(?:答案|答)(?:就?是|应?为|：|:)+\s*([^，。]{1,200})。?$")
+_ROUGHLY = re.compile(
+    r"(?<=[\d}$]) ?(?:\\text\{ ?)?\((?:approx(?:imately|\.)?|rounded|exactly?)\)(?: ?\})?$", re.IGNORECASE
+)
 _FIGURES_FIRST = re.compile(
     r"^(?P<figures>\d[\d,]{0,20}) ?(?:\\text\{ ?)?\((?P<words>[A-Za-z][A-Za-z -]{0,100})\)(?: ?\})?$"
 )
@@ -26,6 +30,8 @@ def undecorated(text: str) -> str:
 
     Example: ``undecorated("9 (apples)")`` is ``"9 \\text{ apples}"``.
     """
+    if (said := _CHINESE.match(text)) is not None:
+        return said[1].strip("$* ")
     if (match := _UNIT.match(text)) is not None:
         return _with_unit(match["value"].strip(), match["unit"])
     if (both := _BOTH.match(text)) is not None and _LETTER.match(text.strip("$ ")) is None:
@@ -46,6 +52,7 @@ def undecorated_answer(text: str, reference: str) -> str:
     in brackets count, unless they are the reference's own or say the number again: ``42 (squared)`` is not 42. What
     stands before a colon counts, too: ``(3, 4) or: (1, 2)`` is a hedge.
     """
+    text = _ROUGHLY.sub("", text)
     if (figures := _said_twice(text)) is not None:
         return figures
     match, own = _UNIT.match(text), _UNIT.match(reference)

@@ -3,21 +3,39 @@
 import re
 
 _DOUBT = (
-    r"(?:wrong|incorrect|false|impossible|invalid|extraneous|rejected|mistaken|nonsense|"
-    r"too (?:big|large|small|low|high))"
+    r"(?:wrong|incorrect|false|impossible|invalid|extraneous|rejected|discarded|excluded|ruled out|mistaken|nonsense|"
+    r"untrue|erroneous|inadmissible|off by|too (?:big|large|small|low|high)|(?:only |"
+    r"just )?an? (?:\w+ )?(?:mistake|error|lie|"
+    r"joke|trap|guess|trick))"
 )
+_NOT_RIGHT = (
+    r"not\s+(?:right|correct|valid|possible|allowed|true|it\b|that\b|(?:the|an?|our|my)\s+(?:\w+\s+)?(?:answer|"
+    r"solution|"
+    r"result|value))"
+)
+_OTHER_THAN = r"other than|rather than|instead of|different from|unequal to|(?:all|everything|anything|nothing|any) but"
 DENIED = re.compile(
-    r"(?:\bnot|n['’]t|\bnever|\bcannot|\bexcept|\banything but)\s+(?:be\s+|equal(?:s|\s+to)?\s+)?(?:\$|\\\(|"
-    r"\\\[|[*(])*$",
+    rf"(?:(?:\bnot|n['’]t|\bnever|\bcannot|\bexcept(?: for)?|\bno|\b(?:{_OTHER_THAN}))\s+(?:be\s+|equal(?:s|"
+    rf"\s+to)?\s+)?"
+    r"|\b(?:wrong|incorrect|false|mistaken|erroneous|invalid|bad)\s+(?:answer|result|value|solution|choice|option|"
+    r"guess|one)s?\b"
+    r"[^.,;\n]{0,20}|\b(?:wrongly|mistakenly|erroneously|falsely|incorrectly|mistake|error|trap)\b[^.,;\n]{0,30}"
+    r"|\b(?:suppose|assum(?:e|ing)|imagine|pretend|if|let us guess|conjecture|(?<!i )say)\b(?:\s+(?:that|the|final|"
+    r"answer|"
+    r"result|it|this|is|was|were|be|equals|us|a|as|to))*\s*)(?:\$|\\\(|\\\[|[*(])*$",
     re.IGNORECASE,
 )
-"""Words before a box that is not the answer."""
+"""Words before a box that is not the answer, or is only supposed."""
 _NO = re.compile(
-    r"(?:[\s$.)\]\\*]|\\text)*(?:,?\s*(?:which|that|but (?:it|that|this))\s+)?(?:\?|(?:is|was|would be|are|"
-    r"seems|looks|must be)\s+(?:obviously |clearly |definitely )?"
-    rf"(?:{_DOUBT}|not\s+(?:right|correct|valid|possible|(?:the|a|an|our|my)\s+(?:\w+\s+)?(?:answer|solution|"
-    rf"result)))\b|"
-    rf"\(?(?:{_DOUBT})\b|n['’]t\b)",
+    r"(?:[\s$.)\]\\*]|\\text)*(?:\?|[✗✘❌☒]|(?:,\s*)?(?:[-–—←(\[]\s*)*(?:(?:which|that|but (?:it|that|this)|this|"
+    r"it)\s+)?"
+    r"(?:(?:is|was|would be|are|seems|looks|must be|should be|tur(?:ns|ned) out to be)\s+"
+    rf"(?:obviously |clearly |definitely |also )?(?:(?:an? |the )?{_DOUBT}|{_NOT_RIGHT})\b"
+    rf"|(?:{_DOUBT}|not (?:right|correct|valid|possible))\b|n['’]t\b"
+    r"|(?:is|was)n['’]t (?:right|correct|valid|possible|(?:the|an?|our|my) (?:\w+ )?(?:answer|solution|result))\b"
+    r"|(?:does|do|did|would|will|could|can)(?: not|n['’]t|not) "
+    r"(?:work|hold|fit|satisfy|match|check|make sense|be (?:right|correct|it|the))\b|can(?:not|['’]t) be[.\s]*$"
+    r"|(?:fails|contradicts|violates)\b)|(?:是错|不对|错了|不正确|是不对))",
     re.IGNORECASE,
 )
 """Words after an answer that is only asked about, or taken back."""
@@ -26,19 +44,27 @@ _INTERJECTION = (
     r"(?:(?:but|and|hmm|oh|well|ah|however|unfortunately|no|wait|hold on|sorry|oops|actually|or)\b[\s,.!…-]*)*"
 )
 _THAT = (
-    r"(?:that|this|it|which|the above|that answer|this answer|the answer(?: above)?)"
-    r"(?:['’]s| is| was| seems| must be| would be)? (?:also |clearly |obviously |definitely |probably )?"
+    r"(?:\(?(?:that|this|it|which|the above|(?:that|this|my|our|the)(?: (?:above|previous|last|final|boxed|given|"
+    r"first))? "
+    r"(?:answer|result|value|solution|number)(?: above)?))(?:['’]s| is| was| seems| must be| would be| looks)? "
+    r"(?:also |clearly |obviously |definitely |probably |an? |just )*"
 )
+_NUMBER_AHEAD = r"(?=[-+$\\(]*\d)"
 _RETRACTIONS = (
-    r"(?:just kidding|jk\b|scratch that|strike that|never ?mind|ignore (?:that|this|the)|disregard|april fool)",
-    r"i (?:take|took) (?:it|that|this) back",
+    r"(?:just kidding|jk\b|scratch that|strike that|never ?mind|ignore (?:that|this|the)|disregard|april fool|lol no)",
+    r"i (?:take|took) (?:it|that|this) back|i (?:retract|withdraw|revoke|recant)\b|i (?:mean|meant)\b",
+    r"(?:we|i) (?:must |should |have to )?(?:reject|discard|exclude) (?:this|that|it)\b",
+    r"(?:oops|whoops|edit\s*:|false[.!]|wrong[.!])|no\s*[.!](?=\s|$)|make (?:that|it) |let me correct|do not trust",
+    rf"(?:sorry|actually|rather|hmm|wait|no)[,:]? (?:it(?:['’]s| is) )?{_NUMBER_AHEAD}",
     r"i (?:was|am|might be|may be) (?:wrong|mistaken|lying|joking|not sure)",
     r"i made (?:a|an) (?:\w+ )?(?:mistake|error)",
     r"on second thought",
-    rf"{_THAT}(?:{_DOUBT}|not (?:right|correct|the answer|it|possible|valid)|right\?|a (?:mistake|lie|joke|guess))",
-    rf"{_THAT}(?:can(?:not|['’]t) be|could(?: not|n['’]t) be) (?:right|correct|true|it)",
+    rf"{_THAT}(?:{_DOUBT}|wrong answer|(?:mistake|lie|joke|guess)\b|not (?:right|correct|the answer|it|possible|"
+    rf"valid|that)|right\?)",
+    rf"{_THAT}(?:can(?:not|['’]t) be|could(?: not|n['’]t) be) (?:right|correct|true|it|so|the)",
     rf"{_THAT}(?:fails|contradicts|does(?: not|n['’]t) (?:work|fit|hold|satisfy))",
-    r"(?:maybe |perhaps |probably |definitely |certainly )?not\b",
+    rf"it (?:should have been|ought to be|must be|should be|is (?:really|actually|in fact)) {_NUMBER_AHEAD}",
+    r"(?:maybe |perhaps |probably |definitely |certainly )?not\b(?! only| to mention| every| all|[ $\\(]*-?\d)",
     r"should(?: have)? be(?:en)? ",
     r"correction\b",
 )
@@ -52,11 +78,12 @@ _ACTUALLY = re.compile(
 )
 DOUBTED = re.compile(
     rf",? \(?(?:which|that|but it|but that|and it)\s+(?:is|was|seems) (?:clearly )?(?:{_DOUBT}|not (?:right|correct))"
+    rf"|\bor rather {_NUMBER_AHEAD}"
 )
 """A clause that takes back the answer before it in the same sentence."""
 _SUPPOSED = re.compile(
-    r"\b(?:suppose|supposing|assum(?:e|ing)|if|imagine|let us say|let's say|say|hypothetically|pretend|"
-    r"guess(?:ing)?|conjecture|were)\b[^.\n]*$",
+    r"(?:\b(?:suppose|assume|imagine|let us say|let's say|say|hypothetically|pretend|guess(?:ing)?|conjecture)\b"
+    r"|\b(?:if|assuming|supposing)\b(?![^.\n]*,))(?![^.\n]*\bthen\b)[^.\n]*$",
     re.IGNORECASE,
 )
 

@@ -9,11 +9,13 @@ from rewards.parser import parse_expression
 from rewards.shapes import Items, Scalar
 from rewards.unit import split_unit
 
-FILLER = re.compile(
-    r"^(?:(?:approximately|approx\.?|about|around|roughly|exactly|equal to|equals|simply|just|precisely|a total of|"
-    r"(?:the |a )?(?:number|value|answer|result|total) (?:is|of)|in total) )+",
-    re.IGNORECASE,
+_FILLER_WORDS = (
+    r"(?:approximately|approx\.?|about|around|roughly|exactly|equal to|equals|simply|just|precisely|a total of|"
+    r"there (?:is|are)|"
+    r"(?:the |a )?(?:number|value|answer|result|total) (?:is|of)|in total)"
 )
+FILLER = re.compile(rf"^(?:{_FILLER_WORDS} |\\text\{{ ?{_FILLER_WORDS} ?\}} ?)+", re.IGNORECASE)
+_MINUS = re.compile(r"^(?:\\text\{ ?)?(?:negative|minus) ?\}? ?(?=[\d\\])", re.IGNORECASE)
 COMMA_NUMBER = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
 _COMMA_AT_ALL = re.compile(r"(?<=\d),(?=\d)")
 _ORDINAL = re.compile(r"(?<=\d) ?(?:\^ ?\{? ?)?(?:\\text\{ ?)?(?:st|nd|rd|th)(?: ?\})*$")
@@ -29,7 +31,7 @@ def parse_value(text: str) -> Node:
 
 def parse_scalar(text: str) -> Scalar | Items:
     """One value with its unit, or the two values of an expression with ±."""
-    core, unit, scale = split_unit(_ORDINAL.sub("", FILLER.sub("", text)))
+    core, unit, scale = split_unit(_MINUS.sub("-", _ORDINAL.sub("", FILLER.sub("", text))))
     node = parse_expression(COMMA_NUMBER.sub(_joined, core) if _COMMA_AT_ALL.search(core) else core)
     if "degree" in unit and any(isinstance(n, Call) and n.name in ANGLE_FUNCTIONS for n in walk(node)):
         raise Unparsable("a function of degrees")

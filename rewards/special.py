@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from fractions import Fraction
 
-from rewards.brackets import marks, split
+from rewards.brackets import items, marks, split
 from rewards.exact import approximate, rational
 from rewards.expression import Negative, Number, Symbol, Unparsable
 from rewards.interval import without
@@ -21,10 +21,11 @@ _DIGITS = r"([+-]?[0-9A-Fa-f]{1,200}(?:\.[0-9A-Fa-f]{1,50})?)"
 _BASED = re.compile(
     rf"^\(?{_DIGITS}\)? ?_ ?(?:\{{ ?\(?(?:\\text\{{)?([a-z0-9]{{1,7}})\}}?\)? ?\}}|([0-9])|\\text\{{([a-z]{{1,7}})\}})$"
 )
-_BASE_WORDS = re.compile(rf"^{_DIGITS} ?(?:\\text\{{ ?)?\(?(?:in )?base[ -]([a-z0-9]{{1,7}})\)? ?\}}?$")
+_BASE_WORDS = re.compile(rf"^{_DIGITS} ?(?:\\text\{{ ?)?\(?(?:in )?base(?:[ -]| ?\}} ?)([a-z0-9]{{1,7}})\)? ?\}}?$")
 _MATRIX = re.compile(r"^[\[(]? ?\\begin\{([pbBvV]?(?:small)?matrix|array)\}(?:\{[lcr| ]*\})?(.*)\\end\{\1\} ?[\])]?$")
 _CASES = re.compile(r"^\\begin\{(?:cases|aligned)\}(.*)\\end\{(?:cases|aligned)\}$")
 _RATIO_WORDS = re.compile(r"(?<=\d) ?(?:\\text\{ ?to ?\}| to ) ?(?=\d+$)")
+_LABELLED = re.compile(r" ?(?:\\text\{ ?)?(?!no\b|not\b|none\b)[A-Za-z][A-Za-z ]{0,30}\}? ?:[^:]+$")
 _CLOCK = re.compile(r"^\d{1,2}: ?\d\d(?::\d\d)?(?: ?(?:[ap]\.?m\.?|\\text\{ ?[ap]\.?m\.? ?\}))?$", re.IGNORECASE)
 _REALS = re.compile(
     r"\\mathbb ?\{? ?R ?\}?|(?:the set of )?(?:all )?(?:real numbers|reals)|all real (?:numbers )?(?:\w|values)",
@@ -34,9 +35,11 @@ _BUT = re.compile(
     r"^(?:\\mathbb ?\{? ?R ?\}?|\(-∞ ?, ?∞\)|all real (?:numbers|values)(?: [a-z])?) ?(?:(?:∖|"
     r"-) ?\\\{ ?(.{1,200}?) ?\\\}$"
     r"|(?:\\text\{ ?)?except (?:for )?\}? ?(?:[a-z] ?= ?)?(.{1,60})$)"
+    r"|^[a-z] ?∈ ?(?:\\mathbb ?\{? ?R ?\}?) ?, ?[a-z] ?≠ ?(.{1,60})$"
 )
 _CONGRUENCE = re.compile(
-    r"^(?:(.{1,20}?) ?≡ ?)?(.{1,200}?),? ?(?:\\pmod|\(? ?\\?b?mod)(?:ulo)? ?\{? ?(\d{1,18}) ?\}? ?\)?$"
+    r"^(?:(.{1,20}?) ?[≡=] ?)?(.{1,200}?),? ?(?:\\pmod|"
+    r"\(? ?(?:\\text\{ ?)?\\?b?mod)(?:ulo)? ?[{}]? ?(\d{1,18}) ?\}? ?\)?$"
 )
 
 
@@ -110,12 +113,12 @@ def _clock(text: str, read: Read) -> Answer | None:
 def _reals(text: str, read: Read) -> Answer | None:
     if _REALS.fullmatch(text):
         return Items("(", ")", (Scalar(Negative(Symbol("∞"))), Scalar(Symbol("∞"))))
-    match = _BUT.match(text)
+    match = _BUT.match(text.removeprefix("\\text{").lstrip() if "except" in text else text)
     if match is None:
         return None
     points = [
         parse_value(p)
-        for p in split(re.sub(r"(?:\\text\{ ?)?\b(?:and|or)\b ?\}?", ",", match[1] or match[2]), ",")
+        for p in split(re.sub(r"(?:\\text\{ ?)?\b(?:and|or)\b ?\}?", ",", match[match.lastindex or 0]), ",")
         if p
     ]
     return without(tuple(Scalar(p) for p in sorted(points, key=lambda p: approximate(p, {})[0].real)))
@@ -141,7 +144,7 @@ def _congruence(text: str, read: Read) -> Answer | None:
 
 
 def _ratio(text: str, read: Read) -> Answer | None:
-    if marks(text):
+    if marks(text) or (len(labels := items(text)) > 1 and all(map(_LABELLED.match, labels))):
         return None
     text = _RATIO_WORDS.sub(":", text)
     pieces = split(text, ":")

@@ -19,6 +19,8 @@ class Statement:
     """The name of the value, as in ``x = \\boxed{2}``. It counts among several."""
     after: str = ""
     """A sign that follows and may belong to it: a percent sign behind a box."""
+    bare: str = ""
+    """The answer without a word behind it, which the question may have asked for: 8 for 8 dozen."""
 
 
 MAX_GAP = 120
@@ -29,7 +31,9 @@ _DRESS = re.compile(
     r"|</?[a-z_]{1,20}>|[$&*_#>~`|]"
 )
 _ENUMERATION = re.compile(
-    r"\(\s*(?:[a-h]|[ivx]{1,4}|\d)\s*\)|(?:^|\s)(?:[a-h]|[ivx]{1,4}|\d)[.)](?=\s|$)|\bpart \w\b", re.IGNORECASE
+    r"\(\s*(?:[a-h]|[ivx]{1,4}|\d)\s*\)|(?:^|\s)(?:[a-h]|[ivx]{1,4}|\d)[.)](?=\s|$)|\bpart \w\b"
+    r"|\b(?:answer|option|solution|case|guess|candidate|possibility|choice|value|root)s? ?#? ?\d\b",
+    re.IGNORECASE,
 )
 _NAME = re.compile(r"\\?[A-Za-z][a-z]?(?:_\{?\w+\}?)?(?:\([a-z\d]\))?\s*(?:=|∈|\\in\b)")
 _NAMED = re.compile(r"(?:^|[\s$(,])([A-Za-z](?:_\{?\w\}?)?) ?= ?$")

@@ -57,7 +57,9 @@ def is_numeral(node: Node) -> bool:
     match node:
         case Number():
             return True
-        case Negative(inner) | Percent(inner):
+        case Negative(inner):
+            return not isinstance(inner, Negative) and is_numeral(inner)
+        case Percent(inner):
             return is_numeral(inner)
         case Quotient(top, bottom):
             value = rational(node) if _is_whole(top) and _is_whole(bottom) else None

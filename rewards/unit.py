@@ -20,12 +20,13 @@ NOT_UNITS = words(
     "reject rejected extraneous invalid discard discarded excluded percents percentages dozens scores grosses couples "
     "couple trios squares cubes powers roots inverses reciprocals negatives opposites multiples factors "
     "factorials doubles "
-    "triples quadruples tenths twentieths myriads"
+    "triples quadruples tenths twentieths myriads percentage nanos micros millis kilos megas gigas googols perhaps "
+    "maybe possibly probably supposedly"
 )
 _CHANGED = re.compile(
     r"\b(?:basis points?|(?-i:[KMBT])\b|(?:negative|opposite|inverse|reciprocal|negated|reversed|backwards|loss|debt|"
     r"deficit|doubled?|tripled?|twice|thrice|root|power|remainder|recurring|repeating|repeated|hex|hexadecimal|binary|"
-    r"octal)\W*$)",
+    r"octal)\W*$)|\bnegative ones?\b",
     re.IGNORECASE,
 )
 """Words that make another number of the one before them. "5 negative integers" are five, "5 negative" is not."""
@@ -35,7 +36,7 @@ SHORT_UNITS = words(
     "ft/s am pm hz "
     "kw mw kj ha sq cu pt qt gal lbs yds kgs usd eur gbp cad inr rad deg units yr yrs wk wks gm gms gb mb kb "
     "tb kwh kpa "
-    "mol cc mcg cds ohm"
+    "mol cc mcg cds ohm rs"
 )
 ALIASES = {
     "¤": "dollar", "$": "dollar", "usd": "dollar", "€": "euro", "eur": "euro", "£": "pound", "gbp": "pound", "¥": "yen",
@@ -80,6 +81,15 @@ _POSTPOSED = words(
     "of in per each for a an the every on at to from by tall long high wide deep old away left remaining total "
     "altogether apart later earlier ago early late together long remain"
 )
+_GENERIC = frozenset(_IRREGULAR) | words(
+    "way value solution number integer digit item piece point pair time student kid adult boy girl kind people member "
+    "possibility combination arrangement permutation choice element subset set triangle square face edge side line "
+    "segment divisor factor multiple root zero prime term case outcome sequence function path route step move turn "
+    "game round match team player card coin bill note book page word letter day night trip mile lap stop seat room "
+    "house car bus train animal pet dog cat bird tree flower fruit egg box bag bottle can cup glass plate bowl jar "
+    "basket row column table chair ticket question problem point percent unit more "
+)
+"""What is counted so often that a question need not have the word."""
 _BEFORE_MEASURE = words("square sq cubic cu total whole full american us extra additional of")
 
 
@@ -150,7 +160,11 @@ def _without_times(tokens: list[str]) -> list[str]:
 def _check_words(tokens: list[str], text: str) -> None:
     """Raise `Unparsable` for words that make another statement of the number before them."""
     parts = [p for word in tokens for p in word.split("-")]
-    if any(w in NOT_UNITS or w in KNOWN_WORDS - {"min"} for w in parts) or "base" in tokens or _CHANGED.search(text):
+    if (
+        any(w in NOT_UNITS or w in KNOWN_WORDS - {"min", "sec"} for w in parts)
+        or "base" in tokens
+        or _CHANGED.search(text)
+    ):
         raise Unparsable("words that change what the number says")
     if tokens[-1] in _FIGURES or (tokens[0] in _FIGURES and "-" not in text):
         raise Unparsable("a number in words beside one in figures")
@@ -217,6 +231,9 @@ def units_agree(reference: frozenset[str], answer: frozenset[str], question: str
     if unknown and not unknown <= _question_units(question) | {f"?{w}" for w in reference}:
         return False
     left, right = (frozenset(w for w in unit if not w.startswith("?")) for unit in (reference, answer))
+    counted = frozenset(w for w in right if not w.startswith("/")) - MEASURES - _GENERIC
+    if question and counted and not any(f"?{w}" in _question_units(question) or w in left for w in right - MEASURES):
+        return False
     if not left or not right:
         return True
     return (left <= right or right <= left) and left & MEASURES == right & MEASURES

@@ -1,20 +1,18 @@
 """Reads answers in words: names, yes and no, the letter of a choice, numbers in words."""
 
 import re
-from fractions import Fraction
 
 from rewards.expression import Number
 from rewards.normalize import KNOWN_WORDS, words
-from rewards.number_words import number_in_words
+from rewards.number_words import signed_number_in_words
 from rewards.shapes import Answer, Items, Scalar, Words
 
 _WORDS_ONLY = re.compile(r"^[^\W\d_][^\W\d_ '\".,()/-]*(?:[ '.,()/-]+[^\W\d_]+)*\.?$")
 _CHOICE = re.compile(r"^\(? ?([A-Ja-j]) ?\)?$")
-_NOTHING = words("no_solution no_solutions empty_set the_empty_set null_set no_solutions_exist no_solution_exists")
+_NOTHING = words("no_solution empty_set the_empty_set null_set")
+_NO_SOLUTION = re.compile(r"^(?:there (?:is|are) |it has |has )?(no (?:real )?)(?:solution|root)s?(?: exists?)?$")
 _SAME = {
-    "no real solutions": "no real solution", "there are no real solutions": "no real solution",
-    "no real roots": "no real solution",
-    "no real root": "no real solution", "dne": "does not exist", "infinite": "infinitely many",
+    "dne": "does not exist", "infinite": "infinitely many",
     "infinite solutions": "infinitely many", "infinitely many solutions": "infinitely many",
     "no such function": "no such functions", "there is no such function": "no such functions", "true": "true",
     "impossible": "impossible",
@@ -29,10 +27,11 @@ def worded(text: str, nesting: int) -> Answer | None:
     if len(plain) < 2 or not is_text(plain) or plain in KNOWN_WORDS or plain.split(" ")[0] in KNOWN_WORDS:
         return None
     word = " ".join(re.findall(r"\w+", plain.lower()))
+    word = _NO_SOLUTION.sub(r"\1solution", word)
     if word.replace(" ", "_") in _NOTHING:
         return Items("{", "}", ())
-    if (number := number_in_words(word)) is not None:
-        return Scalar(Number(Fraction(number)))
+    if (number := signed_number_in_words(word)) is not None:
+        return Scalar(Number(number))
     if (
         (" or " in f" {word} " or " and " in f" {word} ")
         and nesting == 0

@@ -1,0 +1,104 @@
+"""Words around a number in prose that make another statement of it: "half of 42", "42 squared", "not 42"."""
+
+import re
+
+_NUMBERED = (
+    r"step|problem|question|equation|eq\.|line|page|pp?\.|part|number|no\.|nr\.|case|room|chapter|ch\.|exercise|"
+    r"theorem|"
+    r"lemma|figure|table|section|example|appendix|footnote|version|see"
+)
+_OF = (
+    r"multiples?|factors?|divisors?|square|cube|root|power|third|quarter|fifth|tenth|half|reciprocal|inverse|opposite|"
+    r"negative|logarithm|one|two|both|some|all|none|most|digits?|out"
+)
+_VALUES = "total sum cost price profit area age average value speed amount volume mean length maximum minimum answer"
+_BEFORE = (
+    r"\bnot(?: quite| exactly| really| even| just)?|n['’]t|\bnever|\bcannot|\bexcept(?: for)?|\bwithout|"
+    r"\b(?:all|anything|nothing) but|\bthan|\bat (?:least|most)|\bminus|\bplus|\bnegative|\bhalf(?: of)?|\btwice|"
+    r"\bdouble|\btriple|\bthrice|\btimes|\bbetween|\buntil|\bunder|\bover|\babove|\bbelow|\bnear|\bless|"
+    r"\b(?:nearly|almost|barely|hardly|scarcely)|\b(?:may|might|could) be|\bdoubt\w* that (?:it|this) is|"
+    r"\b(?:wrong|incorrect|unlikely to be|modulo|mod|base|through|thru|log|ln|like|such as|e\.g\.|including)|"
+    r"\bfor (?:example|instance)|\bup to(?: and including)?|\bby|\bfrom|\bexceeds?|\bbefore|\bafter|\bwithin|\bpast|"
+    r"(?:^|[.;:!?\n] ?|\bi )(?:reject|exclude|discard|try|trying|test|testing|take|consider|given:?)|"
+    r"\b(?:let|when|where|with|since|because|if|as|for) [a-z](?: ?=| be| is| equals)|"
+    rf"\b(?:{_NUMBERED})|\b(?:{_OF}) of|\d\s*to|\bof"
+    + "".join(rf"(?<!\b{value} of)" for value in _VALUES.split())
+    + r"|[<>≤≥≠]=?|\\(?:le|ge|ne|lt|gt|leq|geq|neq)\b|!="
+)
+_OTHER_LEFT = re.compile(
+    rf"(?:{_BEFORE})\s+(?:be\s+|equal(?:s|\s+to)?\s+|(?:the|a|an|number|about|first|last)\s+)*(?:\$|\\\(|[*(\[])*$"
+    r"|(?:[<>≤≥≠]=?|不是|并非|不等于|小于|大于|少于|多于|超过|\.\.\.,?|…,?|\\l?dots,?)\s*$",
+    re.IGNORECASE,
+)
+_COMPANION = re.compile(
+    r"(?:\bor|\bor (?:it|that|[a-z]) (?:is|=)|\ba\.?k\.?a\.?|\beither|;|\bto|\bbetween|[\d}\\]\S*,?\s+and)\s*[$(]?$",
+    re.IGNORECASE,
+)
+"""Words that join a value to one before it that is no number."""
+_PARTS = r"(?:\w+)?(?:tenth|hundredth|thousandth|third|quarter|fifth|sixth|seventh|eighth|ninth|twelfth)s?\b"
+_OTHER_RIGHT = re.compile(
+    rf"[\s*$)]*(?:(?:and|or)\s+(?:a|one|two|three|more|less|so|fewer|maybe|perhaps|above|below|up|over|under|"
+    rf"greater|higher|"
+    rf"lower|beyond)\b|squared|cubed|{_PARTS}|(?:hundred|thousand|million|billion|trillion|lakh|crore)\b|halves|half|"
+    r"doz(?:ens?)?\b|pairs?\b(?! of)|couples?\b(?! of)|scores?\b|gross\b|factorial|something\b|and change|"
+    r"less (?:one|two|\d)|per cent|permille|pct\b|bps\b|basis points?|(?-i:K|M|bn)\b|"
+    r"(?:nano|micro|milli|kilo|mega|giga|imaginary|octal|reversed|backwards|inverted|negated)\b|in (?:hex|octal|"
+    r"binary)|"
+    r"(?:root|power)\b|times as (?:many|much) as|doubled|tripled|halved|plus|minus|times (?!a |per |each |in |as |"
+    r"\w+ly)|"
+    r"divided|multiplied|modulo?|mod|percent of|of (?:one|a)\b|at (?:least|most)\b|onwards?\b|upwards?\b|"
+    r"among others|etc\b|"
+    r"is (?:too|less|more|greater|smaller|bigger|larger|prime|even|odd|a|an|not|the (?:number|sum|product|first|"
+    r"smallest|"
+    r"largest)\b)|(?:less|more|fewer|greater|higher|lower|smaller|larger) than|[^.\n]{0,40}\bbut (?:none|no|not)\b|"
+    r"[<>≤≥≠])"
+    r"|,? (?:etc\b|\.\.\.|…)",
+    re.IGNORECASE,
+)
+_DISPUTED = re.compile(
+    r"\b(?:doubt|unlikely|hardly|scarcely|mistaken(?:ly)?|wrong(?:ly)?|incorrect(?:ly)?|false(?:ly)?|"
+    r"(?:might|may|would|could) (?:think|say|guess|believe))\b[^.\n]{0,80}$",
+    re.IGNORECASE,
+)
+_DISPUTE = re.compile(r"[^.\n]{0,40}\bbut\b[^.\n]{0,40}(?:\bnot\b|n['’]t\b|\b(?:wrong|incorrect|false|mistaken)\b)")
+_VERBS = (
+    r"is|are|was|were|be|been|has|have|had|will|would|can|could|must|should|get|got|give|gave|make|made|need|take|"
+    r"took|pay|"
+    r"paid|sell|sold|spend|spent|cost|leave|left|equals?|buy|bought|eat|ate|find|found|went|go|came|won|lost|ran|read|"
+    r"wrote|kept|put|saw|see|say|said|do|did|earn|save|use|remain|means?|drove|sent|drank|slept|brought|threw|caught|taught|"
+    r"grew|flew|wore|shot|built|held|fed|met|led|cut|hit|set|let|beat|swam|sang|rode|spoke|told|thought|knew|drew|fell|"
+    r"rose|chose|dug|hung|stole|stuck|swept|woke|raise|weigh|fail|survive|work|travel|walk|want|live|play|total"
+)
+_VERB = re.compile(
+    rf"[=≈:：\u4e00-\u9fff]|['’]s\b|\b(?:{_VERBS}|answer|so|thus|hence|therefore|\w{{3,}}(?:s|ed))\b", re.IGNORECASE
+)
+_PLAIN_VERB = re.compile(rf"\b(?:{_VERBS})\b", re.IGNORECASE)
+"""Verbs; before a number also what may be one by its ending."""
+_CONNECTIVE = re.compile(r"^(?:so|thus|hence|then|therefore|and|in total|altogether)[ ,:]+", re.IGNORECASE)
+
+
+def changes_before(text: str, start: int) -> bool:
+    """Return True if the words before a number, or what it stands beside, make another statement of it."""
+    context = max(0, start - 30), start
+    return any(pattern.search(text, *context) is not None for pattern in (_OTHER_LEFT, _COMPANION))
+
+
+def changes_after(text: str, end: int) -> bool:
+    """Return True if the words behind a number make another statement of it."""
+    return _OTHER_RIGHT.match(text, end) is not None
+
+
+def is_disputed(text: str, start: int, end: int) -> bool:
+    """Return True if its sentence says that a number is not the answer: "you might think it is 42, but ..."."""
+    before, after = _DISPUTED.search(text, max(0, start - 100), start), _DISPUTE.match(text, end)
+    return before is not None or after is not None
+
+
+def fragment(text: str, start: int, end: int) -> str | None:
+    """The line around a number if no verb stands before it, and nothing is said of it: "Theorem 17"."""
+    opening = max(text.rfind(mark, 0, start) for mark in ("\n", ". ", "! ", "? ", "。", "; ")) + 1
+    closing = text.find("\n", end)
+    closing = closing if closing >= 0 else len(text)
+    if _VERB.search(text, opening, end) or _PLAIN_VERB.search(text, end, closing):
+        return None
+    return _CONNECTIVE.sub("", text[opening:closing].strip())
