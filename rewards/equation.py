@@ -39,6 +39,11 @@ _CHANGED = re.compile(
     re.IGNORECASE,
 )
 """Words of a name that make another number of its value: "answer minus one = 42", "dozens = 42"."""
+_CALCULATION = re.compile(r"\\(?:int|sum|prod|lim|det|begin|max|min|gcd|lcm|cdots|ldots)\b|…")
+_NO_CALCULATION = re.compile(
+    r"\\text|\\\\|[;,?{]\s*$|->|\\(?:[Rr]ightarrow|to|iff|implies|oplus)\b|[∨∧⊕;?]|\b(?:or|xor|and)\b"
+)
+"""What the middle of a chain of equals may be that the grammar does not know, and what it may not."""
 _COORDINATES = re.compile(r"^\( ?([a-zA-Z](?: ?, ?[a-zA-Z]){1,3}|r ?, ?\\theta) ?\)$")
 
 
@@ -71,11 +76,24 @@ def _equation(pieces: list[str], signs: list[str], read: Read) -> Answer:
     if _COORDINATES.match(pieces[0]):
         return _coordinates(pieces, read)
     if is_name(pieces[0]):
+        for piece in pieces[1:-1]:
+            _check_step(pieces[0].strip(), piece)
         _agree(pieces[1:], ROUGH if rough else CLOSE)
         return Named(re.sub(r"\\text\{|[} ]", "", pieces[0]), read(pieces[-1]))
     if len(pieces) == 2 and len(pieces[1]) == 1 and is_name(pieces[1]):
         return Named(pieces[1], read(pieces[0]))
     return _sides(pieces)
+
+
+def _check_step(name: str, piece: str) -> None:
+    """Raise `Unparsable` for the middle of a chain that is no calculation: ``x = 17 \\iff x = 18`` has two values."""
+    if piece.lstrip().startswith("\\text") or re.search(rf"(?<![A-Za-z\\]){re.escape(name)}(?![A-Za-z])", piece):
+        raise Unparsable("a chain of several equations")
+    try:
+        parse_scalar(piece)
+    except Unparsable:
+        if not _CALCULATION.search(piece) or _NO_CALCULATION.search(piece):
+            raise
 
 
 def _sides(pieces: list[str]) -> Answer:

@@ -7,6 +7,8 @@ answer. One that the next sentence takes back states nothing. A text without a s
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import zip_longest
 
 from rewards.boxes import boxes
 from rewards.phrases import headings, holds_value, phrases, tags
@@ -20,6 +22,8 @@ from rewards.thoughts import visible
 MAX_TAIL = 30_000
 """Characters from the end in which a statement is looked for. A final answer stands at the end."""
 _FINAL = re.compile(r"\bfinal\s*$", re.IGNORECASE)
+_NUMERAL = re.compile(r"[-+$\d.,/% ]*\d[\d.,/% ]*")
+_LEAD = re.compile(r"(?<![\w.,+*/^=-])(\d[\d.,]*)(?<![,.])[\s$]*(?:[,;/]|\bor\b|\band\b|\s)[\s$]*$")
 _CALCULATOR = re.compile(r"<<[^<>\n]{0,200}>>")
 """GSM8K's marks for its calculator: ``9 * 2 = $<<9*2=18>>18``."""
 
@@ -75,7 +79,15 @@ def _statements(text: str) -> list[Statement]:
         if not any(b.start < p.start < b.end for b in boxed) and (first is None or p.start < first or holds_value(p))
     ]
     stated = sorted([*marked, *phrased], key=lambda s: s.start)
-    return [s for at, s in enumerate(stated) if at + 1 == len(stated) or stated[at + 1].start >= s.end]
+    return [s for holder, inner in zip_longest(stated, stated[1:]) for s in _outer(text, holder, inner)]
+
+
+def _outer(text: str, holder: Statement, inner: Statement | None) -> list[Statement]:
+    """A statement, unless it holds the next one; then a number before that: ``#### 41 \\boxed{42}``."""
+    if inner is None or inner.start >= holder.end:
+        return [holder]
+    lead = _LEAD.search(text, holder.start, inner.start)
+    return [] if lead is None else [replace(holder, text=lead[1], end=lead.end(1), kind=inner.kind)]
 
 
 def _together(text: str, stated: list[Statement]) -> list[Statement]:
@@ -84,14 +96,19 @@ def _together(text: str, stated: list[Statement]) -> list[Statement]:
         between = text[before.end : group[0].start]
         if before.kind == group[0].kind == "phrase" and _FINAL.search(text, max(0, before.start - 20), before.start):
             between = _FINAL.sub("", between)  # final twice: none replaces the other
-        apart = before.kind != group[0].kind and (
-            "\n" in between or not all(_has_figure(s) for s in (before, group[0]))
-        )
-        if apart or not belong_together(between):
+        if _are_apart(before, group[0], between) or not belong_together(between):
             break
         group.insert(0, before)
     return group
 
 
-def _has_figure(statement: Statement) -> bool:
-    return re.search(r"\d", statement.text) is not None
+def _are_apart(before: Statement, last: Statement, between: str) -> bool:
+    """Return True if statements of two kinds are two: a phrase, and lines below it a box.
+
+    Two bare numbers one below the other are a hedge.
+    """
+    if before.kind == last.kind:
+        return False
+    if "\n" not in between:
+        return not all(re.search(r"\d", s.text) for s in (before, last))
+    return re.search(r"\w", between) is not None or not all(_NUMERAL.fullmatch(s.text) for s in (before, last))

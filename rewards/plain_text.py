@@ -24,7 +24,7 @@ _FRACTIONS = "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"
 _BEFORE = re.compile(
     r"(?:(?<![A-Za-z])(?P<name>[A-Za-z]) ?= ?)?"
     r"(?P<item>\*\*[^*\n]{1,100}\*\*|\$[^$\n]{1,200}\$|\\\([^\n]{1,200}?\\\)|(?<![\w.,/])[-+$]{0,2}\d[\d.,/]{0,40}%?)"
-    r"\s*(?:,\s*(?:or|and)\s|[,;]\s|\s[&|/]\s|\bor\s|\band\s)\s*(?:(?:maybe|perhaps|possibly|else|even)\s+)?"
+    r"\s*(?:,\s*(?:or|and)\s|[,;]\s|\s(?:[&|/∨]|\|\|)\s|或者?|、|\bor\s|\band\s)\s*(?:(?:maybe|perhaps|possibly|else|even)\s+)?"
     r"(?:(?P<other>[A-Za-z]) ?= ?)?$"
 )
 _SCALE = re.compile(r"[ *$]*\b(hundred|thousand|million|billion|trillion)\b", re.IGNORECASE)

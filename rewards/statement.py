@@ -37,6 +37,7 @@ _ENUMERATION = re.compile(
 )
 _NAME = re.compile(r"\\?[A-Za-z][a-z]?(?:_\{?\w+\}?)?(?:\([a-z\d]\))?\s*(?:=|∈|\\in\b)")
 _NAMED = re.compile(r"(?:^|[\s$(,])([A-Za-z](?:_\{?\w\}?)?) ?= ?$")
+_OPERATOR = re.compile(r"[\s$]*(?:[-+*/=<>:^≠]|\\(?:cdot|times|neq?|leq?|geq?|lt|gt)\b)[\s$]*")
 _WORD = re.compile(r"[^\W\d_]+(?:'[a-z]+)?")
 _HEDGES = words(
     "or and maybe perhaps possibly also could might may be it alternatively otherwise else either another "
@@ -57,6 +58,8 @@ def belong_together(between: str) -> bool:
     """
     if len(between) > MAX_GAP:
         return False
+    if _OPERATOR.fullmatch(between):
+        return True  # \\boxed{17} + \\boxed{18}
     plain = _ENUMERATION.sub(" ", _DRESS.sub(lambda m: f" {m[1] or ''} ", _NAME.sub(" ", between)))
     if re.search(r"[\d=+]", plain):
         return False

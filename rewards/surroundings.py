@@ -8,7 +8,7 @@ import re
 
 _FUNCTION = r"\\(?:sin|cos|tan|cot|sec|csc|log|ln|lg|exp|pi|theta|alpha|phi|sigma|tau|Gamma)(?:_\{?\w{1,3}\}?)?"
 _PART_BEFORE = re.compile(
-    r"(?:\d\.?|(?<![\w)\]}])\.|[=$(\[{] ?[-−]|\\[dt]?frac\s*\{|\\frac\s*\{[^{}\n]{1,40}\}\s*\{|"
+    r"(?:\d\.?|(?<![\w)\]}])\.|[=$(\[{] ?[-−]|\\[dt]?frac\s*\{|\\frac\s*\{(?:[^{}\n]|\\boxed\{[^{}\n]*\}){1,40}\}\s*\{|"
     r"\\sqrt\s*(?:\[[^\]\n]{1,5}\])?\{|[*^/]|[_^]\s*\{|(?<![A-Za-z\\])[A-Za-z]|(?<![A-Za-z])(?:[A-Za-z]|\\[a-z]+)\(|"
     rf"{_FUNCTION}\s*)$"
 )
