@@ -2,7 +2,7 @@
 
 Counted on the path that a GPU takes, for the largest microbatch that a step can have:
 
-* a norm keeps its input, in float32;
+* a norm keeps its input, in float32, unless its block is compiled: then that is computed again;
 * adapted linear layers keep their input, for the gradient of A; those that read the same keep it once;
 * attention keeps queries, keys, values and its output; where rows are not joined it keeps keys and values repeated for
   every query head, and the mask in the activations' type, [width, width] for a row of that width;
@@ -48,7 +48,15 @@ class Activations:
     """Of the output layer's chunk, whatever the microbatch."""
 
     @classmethod
-    def of(cls, model: nn.Module, dtype: str, targets: Collection[str] | None = None, *, joined: bool = False) -> Self:
+    def of(
+        cls,
+        model: nn.Module,
+        dtype: str,
+        targets: Collection[str] | None = None,
+        *,
+        joined: bool = False,
+        compiled: bool = False,
+    ) -> Self:
         """Count a model's; it may be on the meta device. Adapters are on `targets`, or on every layer."""
         size = DTYPE_BYTES[dtype]
         config: Any = cast(Any, model).config.get_text_config()
@@ -62,7 +70,7 @@ class Activations:
         softmax = _attentions(model) * config.num_attention_heads
         return cls(
             layers=config.num_hidden_layers,
-            in_layers=size * kept + FLOAT32 * (_norms(model) + softmax),
+            in_layers=size * kept + FLOAT32 * ((0 if compiled else _norms(model)) + softmax),
             layer_input=size * hidden,
             outside=3 * size * hidden,
             passing=max((4 * FLOAT32 + size) * hidden, 2 * size * inner),  # in a norm, or in an MLP

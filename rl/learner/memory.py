@@ -53,7 +53,9 @@ class LearnerMemory:
         adapted = sum(kind.trained(lora.rank) for kind in linear_kinds(skeleton, lora))
         weights = float(parameters * size)
         targets = None if full or budget.policies > 1 else (*lora.targets, *(("lm_head",) if lora.lm_head else ()))
-        activations = Activations.of(skeleton, model.dtype, targets, joined=attends_only(skeleton))
+        joined = attends_only(skeleton)
+        compiled = joined and learner.compile and not (learner.shard or full) and budget.policies == 1
+        activations = Activations.of(skeleton, model.dtype, targets, joined=joined, compiled=compiled)
         if learner.shard:  # its part of every block, and two whole ones: the one that works, and the next
             weights = weights / learner.num_learners + 2 * weights / activations.layers
         width = budget.longest_row or max(learner.tokens_per_row, model.max_length)

@@ -80,20 +80,20 @@ def test_memory_is_the_weights_the_adapter_and_what_the_largest_microbatch_keeps
     small = planned()
     assert small.weight_bytes == 2 * small.model_parameters
     assert small.full_bytes - small.learner_bytes == pytest.approx(16 * small.model_parameters, rel=0.05)
-    assert planned(learner=LearnerConfig(gradient_checkpointing=True)).learner_bytes < small.learner_bytes / 4
+    assert planned(learner=LearnerConfig(gradient_checkpointing=True)).learner_bytes < small.learner_bytes / 3.9
     assert small.kv_bytes_per_token == 2 * 30 * 3 * 64 * 2, "30 layers, 3 heads of 64 for keys and values, bf16"
-    # 51.3 x 576 for each of 30 layers; the inner width is 2.67 times the hidden one.
+    # For each of 30 layers of width 576; the inner width is 2.67 times that, and three query heads share a key head.
     kept = small.learner_bytes - small.weight_bytes - 16 * small.trained
-    # In units of the hidden size, a token and layer keeps 8 for norms, 4 for adapters, 8 for attention and 8 x 2.67 for
-    # the MLP, together 41.3; masks, the output layer and passing gradients are an eighth of that here.
-    assert kept == pytest.approx(4096 * 30 * 576 * 41.3 * 9 / 8, rel=0.05)
+    # In units of the hidden size, a token and layer keeps 4 for adapters, 5.33 for attention and 8 x 2.67 for the MLP,
+    # together 30.7; the output layer and passing gradients are an eighth of that here.
+    assert kept == pytest.approx(4096 * 30 * 576 * 30.7 * 9 / 8, rel=0.05)
     half = planned(learner=LearnerConfig(tokens_per_microbatch=2048))
     assert half.learner_bytes < small.learner_bytes * 0.6
     longer = planned(longest_row=8192)
     assert longer.memory.tokens == 8192, "a row that is longer than a microbatch is one"
-    masks = 30 * 2 * (8192**2 - 4096 * 400)
-    grown = longer.learner_bytes - masks - small.learner_bytes
-    assert grown == pytest.approx(small.learner_bytes - small.weight_bytes, rel=0.1)
+    grown = longer.learner_bytes - small.learner_bytes  # in proportion: no pair of tokens costs anything
+    whatever_the_length = small.weight_bytes + small.memory.activations.logits
+    assert grown == pytest.approx(small.learner_bytes - whatever_the_length, rel=0.01)
 
 
 def test_a_hybrids_prompts_are_counted_once_a_completion_and_its_cache_by_its_attention(tmp_path: Path) -> None:

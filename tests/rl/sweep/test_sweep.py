@@ -187,7 +187,7 @@ def test_a_sweep_goes_on_faster_or_elsewhere_but_not_as_another(tmp_path: Path) 
     assert {file: file.read_bytes() for file in before} == before
     changed = opened("rollout.max_concurrent=7", "learner.tokens_per_microbatch=99", "reward.workers=2")
     assert changed == [
-        "learner.tokens_per_microbatch is 99 from now on, and was auto",
+        'learner.tokens_per_microbatch is 99 from now on, and was "auto"',
         "rollout.max_concurrent is 7 from now on, and was 256",
         "reward.workers is 2 from now on, and was 1",
     ]
