@@ -291,6 +291,14 @@ def sweep_once(file: str, out: str, settings: list[str]) -> None:
     app(["sweep", file, "--out", out, *resume, *settings], standalone_mode=False)
 
 
+def stop(pid: int) -> None:
+    """Hold all threads of a process; on a busy machine one may write on for a while."""
+    os.kill(pid, signal.SIGSTOP)
+    tasks = Path(f"/proc/{pid}/task")
+    while {(task / "stat").read_text().rpartition(")")[2].split()[0] for task in tasks.iterdir()} != {"T"}:
+        time.sleep(0.01)
+
+
 def test_a_killed_sweep_ends_as_one_that_never_was(tmp_path: Path) -> None:
     """Two at a time of four: at least one is done and one is under way when it is killed."""
     (tmp_path / "eager.py").write_text(EAGER)
@@ -310,7 +318,7 @@ def test_a_killed_sweep_ends_as_one_that_never_was(tmp_path: Path) -> None:
         assert time.monotonic() < deadline
         assert killed.is_alive()
         time.sleep(0.02)
-    os.kill(killed.pid, signal.SIGSTOP)
+    stop(killed.pid)
     before = {file: file.read_bytes() for file in (tmp_path / "killed").rglob("*") if file.is_file()}
     (under_way,) = (tmp_path / "killed").glob("p002*")
     refused = [
