@@ -66,7 +66,7 @@ MARKS = {
         "rl/learner/test_finite_policies", "rl/learner/test_hybrids", "rl/learner/test_learner_memory",
         "rl/remote/test_remote", "rl/learner/test_forward", "rl/learner/test_microbatch_threads",
         "rewards/test_attack_suites", "rl/run/test_directory_lock", "benchmarks/test_speed", "lora/test_architecture",
-        "rl/learner/test_policies_together", "rl/learner/test_unmixed_policies",
+        "rl/learner/test_policies_together", "rl/learner/test_unmixed_policies", "rl/learner/test_learner",
     ),
 }  # fmt: skip
 """Files of tests by what they need."""
