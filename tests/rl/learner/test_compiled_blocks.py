@@ -77,11 +77,13 @@ def assert_close(got: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]) 
         assert (mine - theirs).norm() <= 1e-5 * theirs.norm()
 
 
-@pytest.mark.parametrize("checkpointing", [False, True], ids=["", "checkpointing"])
-@pytest.mark.parametrize("family", ["llama", "qwen3", "gemma2-sliding-softcap"])
-def test_each_adapter_learns_what_it_learns_without(family: str, checkpointing: bool) -> None:
+@pytest.mark.parametrize(
+    ("family", "ranks", "checkpointing"),
+    [("qwen3", (1,), False), ("llama", (1, 1), True), ("gemma2-sliding-softcap", (12,), False)],
+)
+def test_each_adapter_learns_what_it_learns_without(family: str, ranks: Sequence[int], checkpointing: bool) -> None:
     model = load(family)
-    policies = [adapter(model, rank=1, seed=0), adapter(model, rank=1, seed=1), adapter(model, rank=12, seed=2)]
+    policies = [adapter(model, rank, seed) for seed, rank in enumerate(ranks)]
     use_packed_attention(model)
     expected = [learned(model, layers) for layers in policies]
     compile_blocks(model, backend="aot_eager")
@@ -89,7 +91,7 @@ def test_each_adapter_learns_what_it_learns_without(family: str, checkpointing: 
         recompute_blocks(model)
     for layers, values in zip(policies, expected, strict=True):
         assert_close(learned(model, layers), values)
-        assert_close(learned(model, layers, tokens=300), values)
+    assert_close(learned(model, policies[0], tokens=300), expected[0])
     assert counters["stats"]["unique_graphs"], "something was compiled"
     assert not counters["graph_break"]
 
@@ -103,8 +105,7 @@ def test_another_adapter_of_a_shape_and_other_lengths_compile_nothing() -> None:
     learned(model, policies[0], tokens=300)
     graphs = counters["stats"]["unique_graphs"]
     for layers in policies:
-        for tokens in (10**6, 500, 300):
-            learned(model, layers, tokens)
+        learned(model, layers, tokens=500)
     assert counters["stats"]["unique_graphs"] == graphs
 
 

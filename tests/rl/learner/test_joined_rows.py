@@ -26,13 +26,14 @@ from rl.types import Row
 
 pytestmark = pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 
-LENGTHS = st.lists(st.tuples(st.integers(1, 300), st.lists(st.integers(1, 200), max_size=6)), min_size=1, max_size=8)
+LENGTHS = st.lists(st.tuples(st.integers(1, 200), st.lists(st.integers(1, 150), max_size=4)), min_size=1, max_size=4)
 """Of rows: a prompt's, and those of its completions."""
 
 
 @pytest.fixture(autouse=True)
 def backward_on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Torch has it, for graphs that are compiled, and refuses it for those that are not."""
+    """Torch has it, for graphs that are compiled, and refuses it for those that are not. Nothing is compiled here."""
+    monkeypatch.setattr("torch.nn.attention.flex_attention._FLEX_ATTENTION_DISABLE_COMPILE_DEBUG", True)
     monkeypatch.setattr("torch.nn.attention.flex_attention._validate_device", lambda *_: None)
 
 
@@ -56,7 +57,7 @@ def dense(rows: torch.Tensor, segments: torch.Tensor, positions: torch.Tensor, w
 
 
 @given(LENGTHS, st.sampled_from([None, 1, 40, 128, 300]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_a_block_mask_shows_what_the_whole_mask_shows(lengths: list[tuple[int, list[int]]], window: int | None) -> None:
     rows, segments, positions = line(lengths)
     runs = Runs.of(rows, segments, positions)
@@ -108,8 +109,10 @@ def rows_of(seed: int, groups: int, tokens_per_row: int) -> list[Row]:
     return build_batch(made, [advantages(group.rewards) for group in made], tokens_per_row).rows
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("tokens", [10**6, 150, 1], ids=["one line", "several lines", "a row a line"])
+@pytest.mark.parametrize(
+    ("family", "tokens"),
+    [*((family, 150) for family in FAMILIES), *(("qwen2-sliding", tokens) for tokens in (1, 10**6))],
+)
 def test_a_model_reads_and_learns_from_joined_rows_as_from_padded_ones(
     family: str, tokens: int, tmp_path: Path
 ) -> None:
@@ -142,13 +145,12 @@ def test_joined_microbatches_hold_every_row_once_and_fill_their_tokens() -> None
     rows = rows_of(3, 12, 64)
     for tokens in (1, 50, 300, 10**6):
         made = microbatches(rows, tokens, "cpu", [0] * 8 + [1] * (len(rows) - 8), joined=True)
-        ids = [batch.row_ids for batch in made]
-        counts = [int(each.max()) + int((each == each.max()).sum() >= BLOCK or 0) for each in ids if each is not None]
-        assert len(counts) == len(made)
         assert sorted(t for b in made for t in b.targets.tolist()) == sorted(
             t for r in rows for t in r.targets.tolist()
         )
         for batch in made:
             inputs = sum(segment.inputs.stop - segment.inputs.start for segment in batch.segments)
-            assert inputs <= tokens or batch.sequence_ids.max() == len(batch.sequence_ids.unique()) - 1
-            assert batch.token_ids.numel() == -(-inputs // BLOCK) * BLOCK
+            assert batch.row_ids is not None
+            rows_here = len(batch.row_ids[0, :inputs].unique())
+            assert inputs <= tokens or rows_here == 1
+            assert batch.token_ids.numel() == max(2, -(-inputs // BLOCK)) * BLOCK
