@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lora.architecture import KNOWN, UnsupportedModel, check_linears, is_linear, reads_text
 from lora.config import LoraConfig
-from lora.experts import PROJECTIONS, ExpertsLowRank, LoraExperts, active_experts, expert_rank, is_experts
+from lora.experts import PROJECTIONS, ExpertsLowRank, ExpertsPair, LoraExperts, active_experts, expert_rank, is_experts
 from lora.gradients import add_gradients
 from lora.layer import LoraLinear, LowRank, NotCalled
 from lora.routing import BASE, Route, Routing, routing_of
@@ -107,6 +107,27 @@ def inject(model: nn.Module, config: LoraConfig, *, seed: int = 0) -> LoraLayers
     Raises:
         ValueError: a target names no linear layer of the model, or one that is more than linear.
     """
+    matched, matched_experts = _match_targets(model, config)
+    taken = _taken_slots(model)
+    if not taken:
+        model.requires_grad_(False)
+    layers = LoraLayers(next(slot for slot in range(len(taken) + 1) if slot not in taken), routing_of(model))
+    generator = torch.Generator().manual_seed(seed)
+    for name, layer in matched.items():
+        layers[name] = _adapt(model, name, layer, layers, config, generator)
+    if matched_experts:
+        layers.expert_rank = expert_rank(config.rank, active_experts(cast(Any, model).config))
+        for name, module in matched_experts.items():
+            pair = _adapt_experts(model, name, module, layers, config, generator)
+            layers[f"{name}.base_layer"], layers[name] = pair.gate_up, pair.down  # PEFT's names
+    layers.routing.reset(None if taken else Route(((layers.slot, None),)))
+    return layers
+
+
+def _match_targets(
+    model: nn.Module, config: LoraConfig
+) -> tuple[dict[str, nn.Linear | LoraLinear], dict[str, nn.Module]]:
+    """Return the linear layers and the experts that the configuration adapts, by name. Raises as `inject` does."""
     linears, experts = _linears(model), _experts(model)
     targets = config.all_targets
     check_linears(model, targets)
@@ -116,26 +137,43 @@ def inject(model: nn.Module, config: LoraConfig, *, seed: int = 0) -> LoraLayers
     if unmatched := [target for target in targets if target not in leaves]:
         present = ", ".join(sorted({name.rpartition(".")[2] for name in linears}))
         raise ValueError(f"lora.targets names {', '.join(unmatched)}, but the model's linear layers are: {present}")
-    adapted = [layer for layer in (*linears.values(), *experts.values()) if isinstance(layer, LoraLinear | LoraExperts)]
-    if not adapted:
-        model.requires_grad_(False)
-    routing = routing_of(model)
-    taken = {int(slot) for layer in adapted for slot in layer.slots}
-    layers = LoraLayers(next(slot for slot in range(len(taken) + 1) if slot not in taken), routing)
-    generator = torch.Generator().manual_seed(seed)
-    for name, layer in matched.items():
-        if not isinstance(layer, LoraLinear):
-            layer = _wrap(model, name, layer, routing)
-        layers[name] = LowRank(layer.base, config.rank, config.alpha, generator)
-        layer.slots[str(layers.slot)] = layers[name]
-    if matched_experts:
-        layers.expert_rank = expert_rank(config.rank, active_experts(cast(Any, model).config))
-        for name, module in matched_experts.items():
-            wrapped = module if isinstance(module, LoraExperts) else _wrap_experts(model, name, module, routing)
-            pair = wrapped.new_slot(layers.slot, layers.expert_rank, config.alpha, generator)
-            layers[f"{name}.base_layer"], layers[name] = pair.gate_up, pair.down  # PEFT's names
-    routing.reset(None if taken else Route(((layers.slot, None),)))
-    return layers
+    return matched, matched_experts
+
+
+def _taken_slots(model: nn.Module) -> set[int]:
+    """Return the slots of the adapters that are on the model; wrapped layers stay when their last adapter goes."""
+    wrapped = (module for module in model.modules() if isinstance(module, LoraLinear | LoraExperts))
+    return {int(slot) for module in wrapped for slot in module.slots}
+
+
+def _adapt(
+    model: nn.Module,
+    name: str,
+    layer: nn.Linear | LoraLinear,
+    layers: LoraLayers,
+    config: LoraConfig,
+    generator: torch.Generator,
+) -> LowRank:
+    """Give a linear layer the new adapter's part."""
+    if not isinstance(layer, LoraLinear):
+        layer = _wrap(model, name, layer, layers.routing)
+    low_rank = LowRank(layer.base, config.rank, config.alpha, generator)
+    layer.slots[str(layers.slot)] = low_rank
+    return low_rank
+
+
+def _adapt_experts(
+    model: nn.Module,
+    name: str,
+    module: nn.Module,
+    layers: LoraLayers,
+    config: LoraConfig,
+    generator: torch.Generator,
+) -> ExpertsPair:
+    """Give a layer's experts the new adapter's part."""
+    assert layers.expert_rank is not None
+    wrapped = module if isinstance(module, LoraExperts) else _wrap_experts(model, name, module, layers.routing)
+    return wrapped.new_slot(layers.slot, layers.expert_rank, config.alpha, generator)
 
 
 def eject(model: nn.Module, layers: LoraLayers) -> None:

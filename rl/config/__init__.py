@@ -1,0 +1,52 @@
+"""Settings of a run, a table of its file each: `RunConfig` composes the configurations of the four packages."""
+
+from rl.config.data import (
+    MOST_PROBLEMS,
+    Addition,
+    DataConfig,
+    Gsm8k,
+    Hub,
+    JsonLines,
+    Math,
+    PromptConfig,
+    ReasoningGym,
+    Shot,
+)
+from rl.config.learner import SMALLEST_EPS, LearnerConfig
+from rl.config.run import (
+    MAX_COMPLETIONS,
+    EvaluateConfig,
+    GuardConfig,
+    LivenessConfig,
+    PlacementConfig,
+    RunConfig,
+    SftConfig,
+    replaced,
+)
+from rl.config.strict import MOST_PROCESSES, WEEK_S, Strict
+
+__all__ = [
+    "MAX_COMPLETIONS",
+    "MOST_PROBLEMS",
+    "MOST_PROCESSES",
+    "SMALLEST_EPS",
+    "WEEK_S",
+    "Addition",
+    "DataConfig",
+    "EvaluateConfig",
+    "Gsm8k",
+    "GuardConfig",
+    "Hub",
+    "JsonLines",
+    "LearnerConfig",
+    "LivenessConfig",
+    "Math",
+    "PlacementConfig",
+    "PromptConfig",
+    "ReasoningGym",
+    "RunConfig",
+    "SftConfig",
+    "Shot",
+    "Strict",
+    "replaced",
+]

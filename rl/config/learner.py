@@ -1,0 +1,77 @@
+"""Settings of the update."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from rl.config.strict import MOST_PROCESSES, WEEK_S, Strict
+
+SMALLEST_EPS = 1e-18
+"""Smallest eps of Adam: float32 has 0 for squares of smaller gradients, so a smaller one would bound no quotient."""
+
+
+class LearnerConfig(Strict):
+    """The update that graded groups become."""
+
+    weights: Literal["lora", "full"] = "lora"
+    """Trained weights: the adapter's, or every weight of the model in float32, for comparison."""
+    lr: float = Field(default=5e-5, gt=0, le=100)
+    """Adam's learning rate. LoRA wants about ten times full fine-tuning's."""
+    lr_schedule: Literal["constant", "linear"] = "constant"
+    """`linear` falls to 0 at `num_steps`: the last policy swings less, but a longer run has another curve."""
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    """Adam's decay of the mean of gradients."""
+    beta2: float = Field(default=0.95, ge=0, lt=1)
+    """Adam's decay of the mean of their squares."""
+    eps: float = 1e-8
+    """Adam's, added to the root of the second moment; at least 1e-18."""
+    max_grad_norm: float | None = Field(default=1.0, gt=0)
+    """Gradients whose norm is larger are scaled down to it; `"none"` leaves them."""
+    objective: Literal["importance", "reinforce", "ppo", "cispo", "gspo", "cross_entropy"] = "importance"
+    """`importance` is truncated importance sampling per token; `cross_entropy` is `rankone sft`'s, which sets it."""
+    max_ratio: float = Field(default=2.0, gt=0)
+    """Truncation C of `importance` and upper clip of `cispo`."""
+    clip_low: float = Field(default=0.2, gt=0, lt=1)
+    """Lower clip of `ppo`, and of `cispo`: ratios below 1 minus this."""
+    clip_high: float = Field(default=0.28, gt=0)
+    """Upper clip of `ppo`: ratios above 1 plus this. A wider upper side keeps exploration alive (DAPO, 2025)."""
+    gspo_clip_low: float = Field(default=3e-4, gt=0, lt=1)
+    """Lower clip of `gspo`: ratios below 1 minus this."""
+    gspo_clip_high: float = Field(default=4e-4, gt=0)
+    """Upper clip of `gspo`. A completion's ratio is the geometric mean of its tokens', so it stays near 1 (Zheng et al.
+    2025)."""
+    advantage: Literal["mean", "mean_std", "leave_one_out"] = "mean"
+    """A reward minus its group's mean; `mean_std` also divides by the standard deviation (GRPO), `leave_one_out`
+    takes the mean of the others (RLOO)."""
+    tokens_per_microbatch: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    """Most tokens that are under way at a time; it changes memory, never the update. `auto` is 4096 on a CPU, and on a
+    GPU as many as its memory is planned to hold, up to 32,768."""
+    compile: bool = True
+    """Compile the model's blocks on a GPU, which fuses their small operations; the first update takes up to a minute
+    longer. Mixtures' blocks and sharded models stay as they are."""
+    tokens_per_row: int = Field(default=1024, ge=1)
+    """Completions of a group share one copy of their prompt in rows of at most this many tokens."""
+    gradient_checkpointing: bool | Literal["auto"] = "auto"
+    """Keep each layer's input alone and compute the rest again in the backward pass. `auto` does on a GPU whose memory
+    would not hold the longest row otherwise, as `rankone plan` counts it."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Device that the learner computes on; `auto` is a GPU if there is one."""
+    num_learners: int = Field(default=1, ge=1, le=MOST_PROCESSES)
+    """Learners that share a step's rows; of the model they exchange the adapter's gradients alone."""
+    shard: bool = False
+    """Each learner keeps a part of every block's base weights and fetches the rest as it needs it: for models that do
+    not fit one device."""
+    max_restarts: int = Field(default=3, ge=0)
+    """Times in a row, with no step done in between, that a learner that died is started again."""
+    stall_timeout: float = Field(default=1800.0, gt=0, le=WEEK_S)
+    """Seconds without an answer after which the learner counts as dead."""
+
+    @field_validator("eps")
+    @classmethod
+    def _is_seen_beside_zero(cls, eps: float) -> float:
+        if not eps >= SMALLEST_EPS:
+            raise ValueError(
+                f"learner.eps must be at least {SMALLEST_EPS:g}, and is {eps:g}: where a gradient is 0, as that of "
+                "every lora_A is at the first step, Adam divides 0 by it; leave it at 1e-8"
+            )
+        return eps

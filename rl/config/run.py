@@ -1,0 +1,250 @@
+"""Settings of a run. `RunConfig` composes the configurations of the four packages."""
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+
+from lora.config import LoraConfig, ModelConfig
+from rewards.config import RewardConfig
+from rl.config.data import Addition, DataConfig, PromptConfig
+from rl.config.learner import LearnerConfig
+from rl.config.strict import Strict
+from rollout.config import MOST_OF_A_PROBLEM, MinP, RolloutConfig, SamplingConfig, Temperature, TopK, TopP
+
+MAX_COMPLETIONS = 2**32
+"""Random streams of a run: as many seeds as torch's generators on a CPU tell apart (see `rl.algorithm.seeds`)."""
+
+
+class SftConfig(Strict):
+    """Supervised fine-tuning (`rankone sft`): completions are given, not sampled."""
+
+    completion: str = Field(default="{answer}", min_length=1)
+    """Text that the policy is to write, with the problem's columns in it, such as `"{solution}\n#### {answer}"`, or
+    a column's name."""
+    accuracy: bool = False
+    """Also let the policy answer the held-out problems at every evaluation, which needs a rollout engine."""
+
+
+class EvaluateConfig(Strict):
+    """Accuracy on held-out problems."""
+
+    every: int = Field(default=10, ge=1)
+    """Steps between evaluations; the first and last policies are always evaluated."""
+    num_problems: int = Field(default=256, ge=1)
+    """Held-out problems that are answered, a random sample drawn once; all where there are fewer."""
+    samples_per_problem: int = Field(default=1, ge=1, le=MOST_OF_A_PROBLEM)
+    """Answers to each; above 1, `eval/pass_at_k` is measured."""
+    temperature: Temperature = 0.0
+    """Sampling temperature; 0 is greedy."""
+    top_p: TopP = 1.0
+    """Answer with the likeliest tokens alone that together have this probability."""
+    top_k: TopK = 0
+    """Answer with so many of the likeliest tokens alone; 0 is all of them."""
+    min_p: MinP = 0.0
+    """Answer with those tokens alone whose probability is at least this share of the likeliest one's."""
+
+
+class LivenessConfig(Strict):
+    """The check that the engines sample from the policy they were given, not from the base or an older one."""
+
+    every: int = Field(default=5, ge=1)
+    """Steps between checks; the first steps are always checked."""
+    tolerance: float = Field(default=0.2, gt=0)
+    """Largest mean absolute difference of logprobs, in nats a token, that rounding may make between an engine and the
+    learner."""
+
+
+class GuardConfig(Strict):
+    """Alarms on signs of a collapse, and what they do.
+
+    "Usual" is the median of the last `window` steps, and nothing is unusual before there are `window` of them.
+    """
+
+    action: Literal["off", "warn", "stop", "roll_back"] = "warn"
+    """`roll_back` goes on from the best checkpoint at `lr_factor` times the learning rate."""
+    patience: int = Field(default=3, ge=1)
+    """Steps in a row with an alarm before the run stops or rolls back: one bad step is no collapse. So many steps in a
+    row in which all completions fail alike are an alarm."""
+    window: int = Field(default=10, ge=2)
+    """Steps whose median is the usual value."""
+    max_kl: float = Field(default=0.1, gt=0)
+    """Highest `update/kl_sampler_learner`, in nats a token. On policy it is rounding, about 0.001, and what
+    `sampling.top_p`, `top_k` and `min_p` cut off."""
+    max_growth: float = Field(default=4.0, gt=1)
+    """Highest entropy, completion length and gradient norm, as multiples of their usual values; and the smallest
+    completion length is the usual one divided by it."""
+    min_entropy: float = Field(default=1e-4, ge=0)
+    """Lowest entropy, in nats a token: below it nothing is left to explore."""
+    max_truncated_rise: float = Field(default=0.3, gt=0)
+    """Largest rise of `completion/truncated_fraction` above its usual value."""
+    max_accuracy_drop: float = Field(default=0.3, gt=0)
+    """Largest fall of `eval/accuracy` below the run's best."""
+    lr_factor: float = Field(default=0.5, gt=0, le=1)
+    """Factor by which a roll-back multiplies the learning rate."""
+    max_roll_backs: int = Field(default=3, ge=1)
+    """The next collapse after that many stops the run."""
+
+
+Amount = Annotated[float, Field(ge=1e-4, allow_inf_nan=False)]
+"""An amount of one of Ray's resources, which are counted in ten-thousandths."""
+
+
+class PlacementConfig(Strict):
+    """The nodes of a cluster that learner and rollout workers run on, each in a bundle of a placement group."""
+
+    strategy: Literal["auto", "PACK", "SPREAD"] = "auto"
+    """`PACK` uses few nodes, `SPREAD` many; `auto` packs GPUs, and spreads over nodes that have none."""
+    learner_resources: dict[str, Amount] = Field(default_factory=dict)
+    """More that the learner's node must have, in Ray's words, such as `{ "accelerator_type:H100" = 0.001 }`."""
+    worker_resources: dict[str, Amount] = Field(default_factory=dict)
+    """The same for each rollout worker."""
+    wait_for_nodes: Literal["auto", "yes", "no"] = "auto"
+    """Wait for more nodes if a run is too large for those there are; `auto` does where Ray autoscales."""
+
+    @field_validator("learner_resources", "worker_resources")
+    @classmethod
+    def _not_counted_elsewhere(cls, resources: dict[str, float]) -> dict[str, float]:
+        if "GPU" in resources:
+            raise ValueError(
+                "GPU: a learner has one by itself and a rollout worker rollout.tensor_parallel_size; "
+                "set learner.num_learners, rollout.num_workers or rollout.tensor_parallel_size"
+            )
+        if "object_store_memory" in resources:
+            raise ValueError("object_store_memory: Ray cannot reserve it; set --object-store-memory of `ray start`")
+        return resources
+
+
+class RunConfig(Strict):
+    """One run, whole."""
+
+    name: str = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
+    """Begins the name of the run's directory, and names it on pages and in trackers."""
+    seed: int = Field(default=0, ge=0, lt=2**32)  # numpy takes no other, and vLLM seeds it
+    """Decides the adapter's beginning, the data, their order, and all that is sampled."""
+    num_steps: int = Field(default=100, ge=0, le=10_000_000)
+    """Optimizer steps of the whole run."""
+    problems_per_step: int = Field(default=16, ge=1, le=65_536)
+    """Problems drawn for each step; every one is answered `sampling.group_size` times."""
+    checkpoint_every: int = Field(default=1, ge=1)
+    """Steps between checkpoints; a rank-1 policy's is a few MB."""
+    max_off_policy_steps: int | None = Field(default=None, ge=0, le=8)
+    """Updates by which the policy that samples may be older than the learner's, so that both work at once. By default 1
+    where learner and rollout workers have devices of their own, else 0. A resumed run samples the steps that were in
+    flight anew, from the policy it resumes with: only 0 ends the same bit for bit."""
+    runtime: Literal["auto", "ray", "local"] = "auto"
+    """`local` runs everything in this process: for tiny models, and for debugging. By default a run is on a Ray
+    cluster, unless `rankone sft` has one learner and no use for a rollout engine."""
+    server: str | None = None
+    """URL of a `rankone serve` that trains and samples for this run; its key is read from `RANKONE_API_KEY`."""
+    tensorboard: bool = True
+    """Write TensorBoard's event files into the run's directory."""
+    wandb: str | None = None
+    """The project of Weights & Biases that the run is also told to, if any."""
+    mlflow: str | None = None
+    """The experiment of MLflow's that the run is also told to, if any; `MLFLOW_TRACKING_URI` says where."""
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = Addition()
+    prompt: PromptConfig = PromptConfig()
+    lora: LoraConfig = LoraConfig()
+    learner: LearnerConfig = LearnerConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    rollout: RolloutConfig = RolloutConfig()
+    reward: RewardConfig = RewardConfig()
+    sft: SftConfig = SftConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    liveness: LivenessConfig = LivenessConfig()
+    guard: GuardConfig = GuardConfig()
+    placement: PlacementConfig = PlacementConfig()
+
+    @property
+    def on_ray(self) -> bool:
+        """True if learner and workers are actors of its own; False if they are in this process or a server's."""
+        return self.runtime != "local" and self.server is None
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        for reason in self._misfits():
+            raise ValueError(reason)
+        return self
+
+    def _misfits(self) -> Iterator[str]:
+        """Yield what does not fit together, and what to set instead."""
+        yield from self._misfits_of_places()
+        yield from self._misfits_of_weights()
+        yield from self._misfits_of_samples()
+
+    def _misfits_of_places(self) -> Iterator[str]:
+        learner = self.learner
+        if self.runtime == "local" and self.rollout.engine == "vllm":
+            yield 'runtime = "local" runs the torch engine; set rollout.engine = "torch" or runtime = "ray"'
+        if self.runtime == "local" and learner.num_learners > 1:
+            yield 'learner.num_learners above 1 needs runtime = "ray", or set it to 1'
+        if learner.shard and (learner.num_learners == 1 or learner.weights == "full"):
+            yield 'learner.shard needs learner.num_learners above 1 and learner.weights = "lora"'
+
+    def _misfits_of_weights(self) -> Iterator[str]:
+        if self.learner.weights != "full":
+            return
+        if self.rollout.engine == "vllm":
+            yield (
+                'learner.weights = "full" is sampled by the torch engine, because vLLM serves adapters; '
+                'set rollout.engine = "torch"'
+            )
+        if self.lora.init is not None:
+            yield (
+                'lora.init names an adapter, and learner.weights = "full" trains none; merge it into a model with '
+                "`rankone export --merge` and name that as model.name"
+            )
+
+    def _misfits_of_samples(self) -> Iterator[str]:
+        sampling = self.sampling
+        if sampling.temperature == 0:
+            yield "sampling.temperature 0 makes a group's completions equal, so nothing is learned; use 1.0"
+        if sampling.top_k == 1:
+            yield "sampling.top_k 1 makes a group's completions equal, so nothing is learned; use 0"
+        if sampling.group_size < 2:
+            yield "sampling.group_size must be at least 2: a group's mean reward is the baseline"
+        if sampling.max_tokens >= self.model.max_length:
+            yield "sampling.max_tokens must be below model.max_length, which holds the prompt too"
+        if self.num_completions > MAX_COMPLETIONS:
+            yield (
+                f"a run has at most {MAX_COMPLETIONS:,} random streams, one a completion, and num_steps x "
+                "problems_per_step x sampling.group_size + evaluate.num_problems x evaluate.samples_per_problem is "
+                f"{self.num_completions:,}: lower num_steps, or another of these"
+            )
+
+    @property
+    def num_completions(self) -> int:
+        """Completions that the whole run trains on, and those of one evaluation."""
+        trained = self.num_steps * self.problems_per_step * self.sampling.group_size
+        return trained + self.evaluate.num_problems * self.evaluate.samples_per_problem
+
+
+C = TypeVar("C", bound=BaseModel)
+
+
+def replaced(config: C, **changes: Any) -> C:
+    """Return a copy with these keys changed, checked as if it had been read from a file.
+
+    A dict changes some keys of a table, and anything else takes the place of what was there:
+    ``replaced(config, num_steps=3, rollout={"engine": "torch"})``.
+
+    Raises:
+        ValueError: a key or a value is none that the configuration may have.
+    """
+    values = {name: getattr(config, name) for name in type(config).model_fields}
+    for name, change in changes.items():
+        table = values.get(name)
+        values[name] = (
+            replaced(table, **change) if isinstance(table, BaseModel) and isinstance(change, dict) else change
+        )
+    try:
+        return type(config).model_validate(values)
+    except ValidationError as error:
+        raise ValueError("; ".join(map(_reason, error.errors(include_url=False)))) from None
+
+
+def _reason(detail: Mapping[str, Any]) -> str:
+    message = str(detail.get("ctx", {}).get("error") or detail["msg"])
+    return ": ".join([*([".".join(map(str, detail["loc"]))] if detail["loc"] else []), message])
