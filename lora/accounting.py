@@ -150,3 +150,15 @@ def supervised_advice(parameters: int, lora: LoraConfig, lr: float, completions_
     if completions_per_step > 128:
         warnings.append(f"{completions_per_step} completions a step: LoRA tolerates large batches worse; try up to 128")
     return warnings
+
+
+def kept_numbers(model: nn.Module) -> int:
+    """Return how many numbers of keys and values a token keeps. A recurrent layer has a state of one size instead."""
+    about: Any = cast(Any, model).config.get_text_config()
+    heads: int = getattr(about, "num_attention_heads", None) or 0
+    if heads == 0:
+        return 0
+    kinds: list[str] = getattr(about, "layer_types", None) or ["full_attention"] * about.num_hidden_layers
+    layers = sum((kind != "linear_attention" and "attention" in kind) or kind.startswith("hybrid") for kind in kinds)
+    width = getattr(about, "head_dim", None) or about.hidden_size // heads
+    return 2 * layers * (getattr(about, "num_key_value_heads", None) or heads) * width

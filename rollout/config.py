@@ -55,8 +55,9 @@ class RolloutConfig(BaseModel):
 
     engine: Literal["vllm", "torch"] = "vllm"
     """`torch` is the small reference engine: slow, plain, and repeatable bit for bit."""
-    num_workers: int = Field(default=1, ge=1, le=4096)
-    """Rollout workers, each with an engine of its own."""
+    num_workers: Annotated[int, Field(ge=1, le=4096)] | Literal["auto"] = "auto"
+    """Rollout workers, each with an engine of its own. `auto` is as many as keep the cluster's GPUs busy beside the
+    learners, and 1 where there are none."""
     max_concurrent: int = Field(default=256, ge=1, le=65_536)
     """Sequences one worker generates at once."""
     adapters_in_flight: int = Field(default=2, ge=1, le=1024)
@@ -76,3 +77,8 @@ class RolloutConfig(BaseModel):
     """Seconds a worker may take to load its model and be ready."""
     stall_timeout: float = Field(default=600.0, gt=0, le=7 * 24 * 3600)
     """Seconds without an answer, nor a step of its engine towards one, after which a worker counts as dead."""
+
+    @property
+    def worker_count(self) -> int:
+        """Workers that there are unless a cluster's GPUs say otherwise."""
+        return 1 if self.num_workers == "auto" else self.num_workers

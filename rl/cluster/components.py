@@ -127,12 +127,15 @@ async def open_shared_components(
         if first.on_ray:
             await in_daemon(connect)
             reservation = await stack.enter_async_context(reserve(first, learner=True, workers=workers))
+            first = reservation.config
         disjoint_devices = reservation is not None and reservation.request.shares.exclusive
         adapter = largest_adapter(configs)
         budget = Budget(longest_row, memory_share(reservation) if workers else 1.0, at_once)
         learner_host = open_learner_host(first, adapter, reservation, budget)
         if workers:
-            engines = open_workers(with_room(configs, at_once, disjoint_devices), reservation, adapter, admit)
+            engines = open_workers(
+                with_room([first, *configs[1:]], at_once, disjoint_devices), reservation, adapter, admit
+            )
             host, engine = await both(stack.enter_async_context(learner_host), stack.enter_async_context(engines))
         else:
             host, engine = await stack.enter_async_context(learner_host), None

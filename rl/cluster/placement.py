@@ -87,13 +87,13 @@ def request(
         PlacementError: it wants a GPU where there is none, or a GPU is too much shared.
     """
     gpus = int(sum(node.get("GPU", 0) for node in nodes))
-    on_gpu = config.learner.num_learners if learner and config.learner.device != "cpu" else 0
+    on_gpu = config.learner.learner_count if learner and config.learner.device != "cpu" else 0
     if config.learner.device == "cuda" and not gpus and not may_grow:
         raise PlacementError(
             'learner.device = "cuda", and the cluster has no GPU; start a node with one, or set "auto"'
         )
     uses_gpu = config.learner.device == "cuda" or gpus > 0
-    num_workers = config.rollout.num_workers if workers else 0
+    num_workers = config.rollout.worker_count if workers else 0
     may_grow = may_grow and uses_gpu
     shares = share_gpus(gpus, config.rollout, learners_on_gpu=on_gpu, num_workers=num_workers, may_grow=may_grow)
     strategy = config.placement.strategy
@@ -106,7 +106,7 @@ def request(
         num_workers,
         strategy,
         shares,
-        config.learner.num_learners,
+        config.learner.learner_count,
     )
 
 
@@ -119,7 +119,7 @@ def share_gpus(
     Raises:
         PlacementError: the cluster can never hold the run.
     """
-    num_workers = config.num_workers if num_workers is None else num_workers
+    num_workers = config.worker_count if num_workers is None else num_workers
     workers = num_workers * config.tensor_parallel_size
     needed = workers + learners_on_gpu
     if gpus >= needed or may_grow:

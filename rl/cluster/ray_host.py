@@ -152,7 +152,7 @@ class RayHost(LearnerHost):
         self._actors = []
 
     async def _start(self) -> None:
-        places = [self._place(rank) for rank in range(self._spec.learner.num_learners)]
+        places = [self._place(rank) for rank in range(self._spec.learner.learner_count)]
         self._actors = [_create(place) for place in places]
         try:
             meetings = await self._meetings()

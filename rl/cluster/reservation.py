@@ -5,7 +5,7 @@ import json
 import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
 
@@ -13,6 +13,7 @@ import ray
 from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from rl.cluster.division import divide_gpus
 from rl.cluster.placement import Request, Resources, refuse, request
 from rl.cluster.watchdog import Endpoint, cancel_when_gone
 from rl.config import RunConfig
@@ -37,6 +38,8 @@ class Reservation:
 
     request: Request
     _group: Any
+    config: RunConfig = field(default_factory=RunConfig)
+    """The run's, with as many learners and workers as this cluster's GPUs are divided among."""
 
     def learner(self, rank: int = 0) -> ActorPlacement:
         """A learner's place: all cores of its node, because it and the workers take turns."""
@@ -78,12 +81,13 @@ async def reserve(config: RunConfig, *, learner: bool, workers: bool = True) -> 
         ClusterLost: the cluster is gone.
     """
     async with cancel_when_gone(await asyncio.to_thread(_anchors)):
+        config = await asyncio.to_thread(_divided, config, learner=learner, workers=workers)
         ask = partial(_wanted, config, learner=learner, workers=workers)
         wish = await asyncio.to_thread(ask)
         group: Any = placement_group(wish.bundles(), strategy=wish.strategy)
         try:
             await _granted(group, ask, wish)
-            yield Reservation(wish, group)
+            yield Reservation(wish, group, config)
         finally:
             remove_placement_group(group)
 
@@ -111,10 +115,28 @@ async def _granted(group: Any, ask: Callable[[], Request], wish: Request) -> Non
     ready.result()
 
 
+def _divided(config: RunConfig, *, learner: bool, workers: bool) -> RunConfig:
+    """Settle how many learners and workers there are, and say so where the cluster decided."""
+    if _may_grow(config):
+        return config  # what is there now says little
+    settled = divide_gpus(config, [node["Resources"] for node in _alive()], learner=learner, workers=workers)
+    if settled != config:
+        learners, engines = settled.learner.learner_count, settled.rollout.worker_count
+        log.info(
+            "the cluster's GPUs are divided among %s (learner.num_learners and rollout.num_workers say otherwise)",
+            " and ".join([f"{learners} learner(s)"] * learner + [f"{engines} rollout worker(s)"] * workers),
+        )
+    return settled
+
+
+def _may_grow(config: RunConfig) -> bool:
+    wait = config.placement.wait_for_nodes
+    return autoscales() if wait == "auto" else wait == "yes"
+
+
 def _wanted(config: RunConfig, *, learner: bool, workers: bool) -> Request:
     nodes = [node["Resources"] for node in _alive()]
-    wait = config.placement.wait_for_nodes
-    may_grow = autoscales() if wait == "auto" else wait == "yes"
+    may_grow = _may_grow(config)
     wish = request(config, nodes, learner=learner, workers=workers, may_grow=may_grow)
     if not may_grow and not wish.fits(nodes):
         raise refuse(wish, nodes)

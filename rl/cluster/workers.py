@@ -61,5 +61,5 @@ async def _pool(config: RunConfig, reservation: Reservation, lora: LoraConfig, a
         place = reservation.worker(index)
         return await RayEngine.start(config.model, lora, rollout, store, seed=config.seed, place=place, index=index)
 
-    engines = await asyncio.gather(*(start(index) for index in range(config.rollout.num_workers)))
+    engines = await asyncio.gather(*(start(index) for index in range(reservation.request.workers)))
     return EnginePool(engines, start, admit, config.rollout.max_restarts)

@@ -56,8 +56,9 @@ class LearnerConfig(Strict):
     would not hold the longest row otherwise, as `rankone plan` counts it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device that the learner computes on; `auto` is a GPU if there is one."""
-    num_learners: int = Field(default=1, ge=1, le=MOST_PROCESSES)
-    """Learners that share a step's rows; of the model they exchange the adapter's gradients alone."""
+    num_learners: Annotated[int, Field(ge=1, le=MOST_PROCESSES)] | Literal["auto"] = "auto"
+    """Learners that share a step's rows; of the model they exchange the adapter's gradients alone. `auto` is as many of
+    the cluster's GPUs as let sampling and updates take about equally long, and 1 where there are fewer than two."""
     shard: bool = False
     """Each learner keeps a part of every block's base weights and fetches the rest as it needs it: for models that do
     not fit one device."""
@@ -65,6 +66,11 @@ class LearnerConfig(Strict):
     """Times in a row, with no step done in between, that a learner that died is started again."""
     stall_timeout: float = Field(default=1800.0, gt=0, le=WEEK_S)
     """Seconds without an answer after which the learner counts as dead."""
+
+    @property
+    def learner_count(self) -> int:
+        """Learners that there are unless a cluster's GPUs say otherwise."""
+        return 1 if self.num_learners == "auto" else self.num_learners
 
     @field_validator("eps")
     @classmethod

@@ -178,9 +178,9 @@ class RunConfig(Strict):
         learner = self.learner
         if self.runtime == "local" and self.rollout.engine == "vllm":
             yield 'runtime = "local" runs the torch engine; set rollout.engine = "torch" or runtime = "ray"'
-        if self.runtime == "local" and learner.num_learners > 1:
+        if self.runtime == "local" and learner.learner_count > 1:
             yield 'learner.num_learners above 1 needs runtime = "ray", or set it to 1'
-        if learner.shard and (learner.num_learners == 1 or learner.weights == "full"):
+        if learner.shard and (learner.learner_count == 1 or learner.weights == "full"):
             yield 'learner.shard needs learner.num_learners above 1 and learner.weights = "lora"'
 
     def _misfits_of_weights(self) -> Iterator[str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from lora.accounting import LinearKind, advice, linear_kinds, model_parameters
+from lora.accounting import LinearKind, advice, kept_numbers, linear_kinds, model_parameters
 from lora.architecture import attends_only
 from lora.load import load_skeleton
 from rl.config import RunConfig
@@ -161,24 +161,12 @@ def plan(config: RunConfig, prompt_lengths: list[int], longest_row: int) -> Plan
         ValueError: there is no such model, or a target names no layer of it.
     """
     skeleton: Any = load_skeleton(config.model)
-    about = skeleton.config.get_text_config()
     return Plan(
         config,
         linear_kinds(skeleton, config.lora),
         model_parameters(skeleton),
         LearnerMemory.of(skeleton, config.model, config.lora, config.learner, Budget(longest_row)),
-        kv_bytes_per_token=_kept_numbers(about) * DTYPE_BYTES[config.model.dtype],
+        kv_bytes_per_token=kept_numbers(skeleton) * DTYPE_BYTES[config.model.dtype],
         prompt_tokens=fmean(prompt_lengths),
         packs=attends_only(skeleton),
     )
-
-
-def _kept_numbers(about: Any) -> int:
-    """Return how many numbers of keys and values a token keeps. A recurrent layer has a state of one size instead."""
-    heads: int = getattr(about, "num_attention_heads", None) or 0
-    if heads == 0:
-        return 0
-    kinds: list[str] = getattr(about, "layer_types", None) or ["full_attention"] * about.num_hidden_layers
-    layers = sum((kind != "linear_attention" and "attention" in kind) or kind.startswith("hybrid") for kind in kinds)
-    width = getattr(about, "head_dim", None) or about.hidden_size // heads
-    return 2 * layers * (getattr(about, "num_key_value_heads", None) or heads) * width

@@ -137,7 +137,7 @@ def resolve_sft_runtime(config: RunConfig) -> RunConfig:
     """Say where the run is if the configuration does not: one learner that needs no rollout engine needs no cluster."""
     if config.runtime != "auto":
         return config
-    if config.sft.accuracy or config.learner.num_learners > 1:
+    if config.sft.accuracy or config.learner.learner_count > 1:
         return replaced(config, runtime="ray")
     return replaced(config, runtime="local", rollout={"engine": "torch"})
 

@@ -57,7 +57,7 @@ class LearnerMemory:
         compiled = joined and learner.compile and not (learner.shard or full) and budget.policies == 1
         activations = Activations.of(skeleton, model.dtype, targets, joined=joined, compiled=compiled)
         if learner.shard:  # its part of every block, and two whole ones: the one that works, and the next
-            weights = weights / learner.num_learners + 2 * weights / activations.layers
+            weights = weights / learner.learner_count + 2 * weights / activations.layers
         width = budget.longest_row or max(learner.tokens_per_row, model.max_length)
         return cls(
             weights=weights,

@@ -26,6 +26,7 @@ class Backend:
 
     host: LearnerHost
     engine: Engine
+    workers: int = 1
 
 
 @asynccontextmanager
@@ -48,10 +49,11 @@ async def _open_on_ray(config: ServeConfig, admit: Admit) -> AsyncGenerator[Back
     async with AsyncExitStack() as stack:
         await in_daemon(connect)
         reservation = await stack.enter_async_context(reserve(run, learner=True))
+        run = reservation.config
         budget = Budget(None, memory_share(reservation), config.resident_policies)
         host = stack.enter_async_context(open_learner_host(run, adapter, reservation, budget, mix_policies=False))
         engine = stack.enter_async_context(open_workers(run, reservation, adapter, admit))
-        yield Backend(*await both(host, engine))
+        yield Backend(*await both(host, engine), reservation.request.workers)
 
 
 @asynccontextmanager

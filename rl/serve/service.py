@@ -119,7 +119,7 @@ async def open_service(config: ServeConfig, out: Path) -> AsyncGenerator[Service
             trainer, registry, checkpoints, facts, patience_s=config.patience, most_of_user=config.limits.models
         )
         base = await _base_adapter(trainer)
-        places = config.rollout.num_workers * config.rollout.max_concurrent
+        places = backend.workers * config.rollout.max_concurrent
         samplers = Samplers(
             backend.engine, registry, checkpoints, facts, Snapshots(out / "snapshots"), base, places=places
         )

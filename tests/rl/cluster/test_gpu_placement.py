@@ -163,10 +163,10 @@ LAYOUTS: list[tuple[tuple[int, ...], dict[str, tuple[str, list[int]]]]] = [
     ((4, 4), {
         "train": ("learner.num_learners=2 rollout.num_workers=2 rollout.tensor_parallel_size=3", [1, 1, 3, 3]),
         "eval": ("rollout.num_workers=2 rollout.tensor_parallel_size=4", [4, 4]),
-        "sweep": ("rollout.num_workers=2 rollout.tensor_parallel_size=3", [1, 3, 3]), "sft": ("", [1]),
+        "sweep": ("rollout.num_workers=2 rollout.tensor_parallel_size=3", [1, 3, 3]), "sft": ("learner.num_learners=1", [1]),
     }),
     ((2,), {
-        "train": ("learner.device=cpu rollout.tensor_parallel_size=2", [0, 2]), "eval": ("", [1]),
+        "train": ("learner.device=cpu rollout.tensor_parallel_size=2", [0, 2]), "eval": ("rollout.num_workers=1", [1]),
         "sweep": ("", [1, 1]), "sft": ("learner.num_learners=2", [1, 1]),
     }),
 ]  # fmt: skip
@@ -186,6 +186,15 @@ async def test_every_kind_of_run_has_its_gpus(
             assert len(taken) == 1, f"{kind}: all share the one that there is"
         else:
             assert set(taken.values()) <= {1}, f"{kind}: nobody shares a GPU with another"
+
+
+@pytest.mark.usefixtures("seats")
+async def test_by_default_every_gpu_of_the_cluster_is_used(gpu_cluster: GpuCluster) -> None:
+    gpu_cluster.become(2, 2)
+    for kind, run in KINDS.items():
+        found = await run(load_config(TINY, ["runtime=ray"]))
+        assert [len(mine) for _, mine in found] == [1, 1, 1, 1], kind
+        assert len({(node, gpu) for node, mine in found for gpu in mine}) == 4, kind
 
 
 @pytest.mark.usefixtures("seats")

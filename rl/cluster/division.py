@@ -1,0 +1,125 @@
+"""The division of a cluster's GPUs among learners and rollout workers, by what a step is estimated to cost each.
+
+A rollout reads the model's weights and the sequences' keys and values once a token; an update multiplies with the
+weights. What of a GPU's rates is reached are public figures of vLLM and of dense training, as in `bench/scaling.py`.
+Only the ratio of the two times matters here.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import ceil
+from typing import Literal, Self
+
+from lora.accounting import kept_numbers, linear_kinds, model_parameters
+from lora.load import load_skeleton
+from rl.cluster.placement import PlacementError, Resources, request
+from rl.config import RunConfig, replaced
+from rl.learner.activations import DTYPE_BYTES
+
+FLOPS = 0.4 * 990e12
+"""Operations of a learner a second: an H100's, at the share that dense training reaches."""
+BANDWIDTH = 0.6 * 3.35e12
+"""Bytes that a decoding engine reads a second."""
+OVERHEAD_S = 2e-3
+"""Of a decoding step, whatever it computes."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepCosts:
+    """Costs of one step, every completion being as long as it may."""
+
+    update_flops: float
+    weight_bytes: float
+    sequence_bytes: float
+    """Keys and values of a sequence that is half done."""
+    sequences: int
+    tokens: int
+    """Of a sequence."""
+    concurrent: int
+    """Sequences that a worker generates at once."""
+    gpus_per_worker: int
+
+    @classmethod
+    def of(cls, config: RunConfig) -> Self:
+        """Count a run's, from its model's shapes. Raises ValueError if there is no such model."""
+        skeleton, size = load_skeleton(config.model), DTYPE_BYTES[config.model.dtype]
+        rank = None if config.learner.weights == "full" else config.lora.rank
+        sequences, tokens = config.problems_per_step * config.sampling.group_size, config.sampling.max_tokens
+        per_token = sum(kind.multiply_adds(rank) for kind in linear_kinds(skeleton, config.lora))
+        return cls(
+            update_flops=2.0 * sequences * tokens * per_token,
+            weight_bytes=float(size * model_parameters(skeleton)),
+            sequence_bytes=float(size * kept_numbers(skeleton)) * tokens / 2,
+            sequences=sequences,
+            tokens=tokens,
+            concurrent=config.rollout.max_concurrent,
+            gpus_per_worker=config.rollout.tensor_parallel_size,
+        )
+
+    def update_s(self, learners: int) -> float:
+        """Return the seconds of an update."""
+        return self.update_flops / FLOPS / learners
+
+    def rollout_s(self, workers: int) -> float:
+        """Return the seconds of sampling."""
+        share = ceil(self.sequences / workers)
+        rounds, together = ceil(share / self.concurrent), min(share, self.concurrent)
+        read = (self.weight_bytes + together * self.sequence_bytes) / self.gpus_per_worker
+        return rounds * self.tokens * (OVERHEAD_S + read / BANDWIDTH)
+
+
+def divide_gpus(config: RunConfig, nodes: Sequence[Resources], *, learner: bool, workers: bool) -> RunConfig:
+    """Return the configuration with every GPU of these nodes in use: what is "auto" becomes a number.
+
+    With fewer than two GPUs, or where nothing is "auto", or where no number fits the nodes, it is as it was.
+    """
+    gpus = int(sum(node.get("GPU", 0) for node in nodes))
+    undecided = (learner and config.learner.num_learners == "auto") or (
+        workers and config.rollout.num_workers == "auto"
+    )
+    if gpus < 2 or not undecided:
+        return config
+    learns = learner and config.learner.device != "cpu"
+
+    def fits(count: int, engines: int) -> bool:
+        settled = _with_counts(config, count, engines)
+        try:
+            return request(settled, nodes, learner=learner, workers=workers, may_grow=False).fits(nodes)
+        except PlacementError:
+            return False
+
+    divisions = [
+        (count, engines)
+        for count in _numbers(config.learner.num_learners, gpus if learns else 1)
+        if (engines := _most(_numbers(config.rollout.num_workers, gpus if workers else 1), partial(fits, count)))
+    ]
+    if not divisions:
+        return config
+    if not (learns and workers):
+        return _with_counts(config, *max(divisions))
+    costs = StepCosts.of(config)
+    return _with_counts(config, *min(divisions, key=lambda counts: _slower_s(costs, *counts)))
+
+
+def _numbers(setting: int | Literal["auto"], most: int) -> Sequence[int]:
+    """Return the numbers that there may be of something."""
+    return range(1, most + 1) if setting == "auto" else [setting]
+
+
+def _most(numbers: Sequence[int], fits: Callable[[int], bool]) -> int:
+    """Return the largest that fits, or 0: if one does, all smaller ones do."""
+    return numbers[count - 1] if (count := bisect_left(numbers, True, key=lambda number: not fits(number))) else 0
+
+
+def _slower_s(costs: StepCosts, learners: int, workers: int) -> float:
+    """Return what a step takes where both work at once."""
+    return max(costs.update_s(learners), costs.rollout_s(workers))
+
+
+def _with_counts(config: RunConfig, learners: int, workers: int) -> RunConfig:
+    """Put numbers in place of what is "auto"."""
+    learner = {"num_learners": learners} if config.learner.num_learners == "auto" else {}
+    rollout = {"num_workers": workers} if config.rollout.num_workers == "auto" else {}
+    return replaced(config, learner=learner, rollout=rollout)

@@ -1,0 +1,100 @@
+"""A cluster's GPUs are all used, divided so that sampling and updates take about equally long."""
+
+from typing import Any
+
+import pytest
+from transformers import Qwen3Config
+
+from rl.cluster.division import StepCosts, divide_gpus
+from rl.config import RunConfig
+
+
+@pytest.fixture(scope="module")
+def qwen3_8b(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The shapes, which are all that is read."""
+    directory = tmp_path_factory.mktemp("qwen3")
+    Qwen3Config(
+        vocab_size=151_936, hidden_size=4096, intermediate_size=12_288, num_hidden_layers=36, num_attention_heads=32,
+        num_key_value_heads=8, head_dim=128, tie_word_embeddings=False, architectures=["Qwen3ForCausalLM"],
+    ).save_pretrained(str(directory))  # fmt: skip
+    return str(directory)
+
+
+def config(model: str = "smollm2-135m", **settings: Any) -> RunConfig:
+    return RunConfig.model_validate({"model": {"name": model, "max_length": 8192}} | settings)
+
+
+def counts(config: RunConfig, gpus: int, *, learner: bool = True, workers: bool = True) -> tuple[int, int]:
+    nodes = [{"CPU": 16.0, "GPU": float(min(8, gpus - first))} for first in range(0, max(1, gpus), 8)]
+    settled = divide_gpus(config, nodes, learner=learner, workers=workers)
+    return settled.learner.learner_count, settled.rollout.worker_count
+
+
+@pytest.mark.parametrize("gpus", [2, 3, 8, 64])
+def test_every_gpu_is_used_and_neither_side_is_empty(gpus: int, qwen3_8b: str) -> None:
+    for max_tokens in (64, 512, 4096):
+        learners, workers = counts(config(qwen3_8b, sampling={"max_tokens": max_tokens}), gpus)
+        assert learners + workers == gpus
+        assert min(learners, workers) >= 1
+
+
+@pytest.mark.parametrize("gpus", [2, 8, 16])
+@pytest.mark.parametrize("problems", [4, 16, 128])
+def test_no_other_division_makes_a_shorter_step(gpus: int, problems: int, qwen3_8b: str) -> None:
+    run = config(qwen3_8b, problems_per_step=problems, sampling={"max_tokens": 2048})
+    costs = StepCosts.of(run)
+
+    def step_s(learners: int, workers: int) -> float:
+        return max(costs.update_s(learners), costs.rollout_s(workers))
+
+    shortest = min(step_s(learners, gpus - learners) for learners in range(1, gpus))
+    assert step_s(*counts(run, gpus)) == shortest
+
+
+def test_a_larger_batch_has_more_learners_for_it(qwen3_8b: str) -> None:
+    """A decoding step reads the weights, however many sequences it serves; an update's operations grow with them."""
+    small, large = (
+        counts(config(qwen3_8b, problems_per_step=problems, sampling={"max_tokens": 2048}), 8)[0]
+        for problems in (4, 256)
+    )
+    assert small < large
+
+
+def test_wide_engines_take_whole_shares() -> None:
+    learners, workers = counts(config(rollout={"tensor_parallel_size": 2}), 8)
+    assert learners + 2 * workers in (7, 8)
+    assert workers >= 1
+
+
+@pytest.mark.parametrize(
+    ("gpus", "settings", "expected"),
+    [
+        (0, {}, (1, 1)),
+        (1, {}, (1, 1)),
+        (8, {"learner": {"num_learners": 2}, "rollout": {"num_workers": 3}}, (2, 3)),
+        (8, {"learner": {"num_learners": 2}}, (2, 6)),
+        (8, {"learner": {"device": "cpu"}}, (1, 8)),
+    ],
+)
+def test_what_is_set_stays(gpus: int, settings: dict[str, Any], expected: tuple[int, int]) -> None:
+    assert counts(config(**settings), gpus) == expected
+
+
+def test_engines_that_are_wide_fit_into_nodes() -> None:
+    nodes = [{"CPU": 8.0, "GPU": 3.0}] * 3
+    settled = divide_gpus(config(rollout={"tensor_parallel_size": 2}), nodes, learner=True, workers=True)
+    assert settled.rollout.worker_count == 3, "nine GPUs would hold four, but three nodes do not"
+    two = divide_gpus(config(rollout={"tensor_parallel_size": 4}), nodes, learner=True, workers=True)
+    assert two.rollout.num_workers == "auto", "none fits, which is for the reservation to say"
+
+
+def test_only_learners_or_only_workers_take_all() -> None:
+    assert counts(config(), 8, workers=False) == (8, 1)
+    assert counts(config(), 8, learner=False) == (1, 8)
+
+
+def test_workers_that_are_set_leave_the_rest_to_learners() -> None:
+    """More learners than the update needs are idle GPUs otherwise."""
+    learners, workers = counts(config(rollout={"num_workers": 3}), 8)
+    assert workers == 3
+    assert learners <= 5
