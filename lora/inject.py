@@ -181,6 +181,8 @@ def eject(model: nn.Module, layers: LoraLayers) -> None:
     for layer in model.modules():
         if isinstance(layer, LoraLinear | LoraExperts) and str(layers.slot) in layer.slots:
             del layer.slots[str(layers.slot)]
+            if isinstance(layer, LoraLinear):
+                layer.choose(layers.slot)  # none now: or what is compiled would keep its numbers alive
 
 
 def check_adapted(model: nn.Module, layers: LoraLayers) -> None:
@@ -192,7 +194,7 @@ def check_adapted(model: nn.Module, layers: LoraLayers) -> None:
     ids = torch.tensor([[1, 2, 3, 4]], device=next(model.parameters()).device)
     try:
         with layers.exclusively(), torch.enable_grad():
-            if not model(input_ids=ids).logits.requires_grad:
+            if not model(input_ids=ids, use_cache=False).logits.requires_grad:
                 kind = cast(Any, model).config.model_type
                 raise UnsupportedModel(f"models of type {kind!r} pass no gradient on to an adapter; {KNOWN}")
     except (NotCalled, UnsupportedModel) as error:

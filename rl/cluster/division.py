@@ -45,9 +45,8 @@ class StepCosts:
     def of(cls, config: RunConfig) -> Self:
         """Count a run's, from its model's shapes. Raises ValueError if there is no such model."""
         skeleton, size = load_skeleton(config.model), DTYPE_BYTES[config.model.dtype]
-        rank = None if config.learner.weights == "full" else config.lora.rank
         sequences, tokens = config.problems_per_step * config.sampling.group_size, config.sampling.max_tokens
-        per_token = sum(kind.multiply_adds(rank) for kind in linear_kinds(skeleton, config.lora))
+        per_token = sum(kind.multiply_adds(config.lora.rank) for kind in linear_kinds(skeleton, config.lora))
         return cls(
             update_flops=2.0 * sequences * tokens * per_token,
             weight_bytes=float(size * model_parameters(skeleton)),
@@ -69,38 +68,60 @@ class StepCosts:
         read = (self.weight_bytes + together * self.sequence_bytes) / self.gpus_per_worker
         return rounds * self.tokens * (OVERHEAD_S + read / BANDWIDTH)
 
+    def step_s(self, learners: int, workers: int, *, in_turn: bool) -> tuple[float, float]:
+        """Return the seconds of a step, in which both work at once unless `in_turn`; then those of the shorter part."""
+        longer, shorter = sorted((self.update_s(learners), self.rollout_s(workers)), reverse=True)
+        return (longer + shorter if in_turn else longer), shorter
 
-def divide_gpus(config: RunConfig, nodes: Sequence[Resources], *, learner: bool, workers: bool) -> RunConfig:
-    """Return the configuration with every GPU of these nodes in use: what is "auto" becomes a number.
 
-    With fewer than two GPUs, or where nothing is "auto", or where no number fits the nodes, it is as it was.
+def divide_gpus(config: RunConfig, nodes: Sequence[Resources], free: int, *, learner: bool, workers: bool) -> RunConfig:
+    """Return the configuration with the nodes' `free` GPUs in use: what is "auto" becomes a number.
+
+    No learner is left without rows, and no worker without completions. With fewer than two free GPUs, or where nothing
+    is "auto", or where no number fits the nodes, it is as it was.
     """
-    gpus = int(sum(node.get("GPU", 0) for node in nodes))
     undecided = (learner and config.learner.num_learners == "auto") or (
         workers and config.rollout.num_workers == "auto"
     )
-    if gpus < 2 or not undecided:
+    if free < 2 or not undecided:
         return config
-    learns = learner and config.learner.device != "cpu"
+    most_learners = _most_learners(config, free) if learner else 1
+    most_workers = _most_workers(config, free, learner=learner) if workers else 1
 
     def fits(count: int, engines: int) -> bool:
-        settled = _with_counts(config, count, engines)
         try:
-            return request(settled, nodes, learner=learner, workers=workers, may_grow=False).fits(nodes)
+            settled = _with_counts(config, count, engines)
+            asked = request(settled, nodes, learner=learner, workers=workers, may_grow=False)
         except PlacementError:
             return False
+        return asked.gpus <= free and asked.fits(nodes)
 
     divisions = [
         (count, engines)
-        for count in _numbers(config.learner.num_learners, gpus if learns else 1)
-        if (engines := _most(_numbers(config.rollout.num_workers, gpus if workers else 1), partial(fits, count)))
+        for count in _numbers(config.learner.num_learners, most_learners)
+        if (engines := _most(_numbers(config.rollout.num_workers, most_workers), partial(fits, count)))
     ]
     if not divisions:
         return config
-    if not (learns and workers):
+    if max(most_learners, most_workers) == 1 or not (learner and workers) or config.learner.weights == "full":
         return _with_counts(config, *max(divisions))
-    costs = StepCosts.of(config)
-    return _with_counts(config, *min(divisions, key=lambda counts: _slower_s(costs, *counts)))
+    costs, in_turn = StepCosts.of(config), config.max_off_policy_steps == 0
+    return _with_counts(config, *min(divisions, key=lambda counts: costs.step_s(*counts, in_turn=in_turn)))
+
+
+def _most_learners(config: RunConfig, free: int) -> int:
+    """Return the most that have rows. All weights' gradients are too much to exchange without being asked."""
+    alone = config.learner.device == "cpu" or config.learner.weights == "full"
+    return 1 if alone else min(free, config.problems_per_step)
+
+
+def _most_workers(config: RunConfig, free: int, *, learner: bool) -> int:
+    """Return the most that have completions to write; a run that only evaluates with them has one."""
+    if learner:
+        supervised = config.learner.objective == "cross_entropy"
+        return 1 if supervised else min(free, config.problems_per_step * config.sampling.group_size)
+    answers = config.evaluate.num_problems * config.evaluate.samples_per_problem
+    return min(free, max(1, ceil(answers / config.rollout.max_concurrent)))
 
 
 def _numbers(setting: int | Literal["auto"], most: int) -> Sequence[int]:
@@ -111,11 +132,6 @@ def _numbers(setting: int | Literal["auto"], most: int) -> Sequence[int]:
 def _most(numbers: Sequence[int], fits: Callable[[int], bool]) -> int:
     """Return the largest that fits, or 0: if one does, all smaller ones do."""
     return numbers[count - 1] if (count := bisect_left(numbers, True, key=lambda number: not fits(number))) else 0
-
-
-def _slower_s(costs: StepCosts, learners: int, workers: int) -> float:
-    """Return what a step takes where both work at once."""
-    return max(costs.update_s(learners), costs.rollout_s(workers))
 
 
 def _with_counts(config: RunConfig, learners: int, workers: int) -> RunConfig:

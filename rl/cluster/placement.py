@@ -50,6 +50,11 @@ class Request:
         learners = [] if self.learner is None else [dict(self.learner) for _ in range(self.learners)]
         return learners + [dict(self.worker) for _ in range(self.workers)]
 
+    @property
+    def gpus(self) -> float:
+        """GPUs of all bundles together."""
+        return sum(bundle.get("GPU", 0) for bundle in self.bundles())
+
     def fits(self, nodes: Sequence[Resources]) -> bool:
         """Return True if nodes with these resources, all of them free, could hold it."""
         free = list(nodes)

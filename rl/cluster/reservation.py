@@ -14,13 +14,18 @@ from ray.util.placement_group import placement_group, placement_group_table, rem
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from rl.cluster.division import divide_gpus
-from rl.cluster.placement import Request, Resources, refuse, request
+from rl.cluster.placement import PlacementError, Request, Resources, refuse, request
 from rl.cluster.watchdog import Endpoint, cancel_when_gone
 from rl.config import RunConfig
 from rollout import ray_private
 from rollout.placement import ActorPlacement
 
 log = logging.getLogger(__name__)
+
+
+class _Shrunk(PlacementError):
+    """The cluster can no longer hold what was asked of it."""
+
 
 GONE_S, BACK_S = 4.0, 45.0
 """How long what does not come back may be silent, and a head that may be set up to. Ray's patience is a minute."""
@@ -81,15 +86,21 @@ async def reserve(config: RunConfig, *, learner: bool, workers: bool = True) -> 
         ClusterLost: the cluster is gone.
     """
     async with cancel_when_gone(await asyncio.to_thread(_anchors)):
-        config = await asyncio.to_thread(_divided, config, learner=learner, workers=workers)
-        ask = partial(_wanted, config, learner=learner, workers=workers)
-        wish = await asyncio.to_thread(ask)
-        group: Any = placement_group(wish.bundles(), strategy=wish.strategy)
-        try:
-            await _granted(group, ask, wish)
-            yield Reservation(wish, group, config)
-        finally:
-            remove_placement_group(group)
+        while True:
+            settled = await asyncio.to_thread(_divided, config, learner=learner, workers=workers)
+            ask = partial(_wanted, settled, learner=learner, workers=workers)
+            wish = await asyncio.to_thread(ask)
+            group: Any = placement_group(wish.bundles(), strategy=wish.strategy)
+            try:
+                await _granted(group, ask, wish)
+                yield Reservation(wish, group, settled)
+                return
+            except _Shrunk:
+                if settled == config:
+                    raise
+                log.warning("the cluster has lost a node: its GPUs are divided anew")
+            finally:
+                remove_placement_group(group)
 
 
 def _anchors() -> list[Endpoint]:
@@ -107,7 +118,10 @@ async def _granted(group: Any, ask: Callable[[], Request], wish: Request) -> Non
     ready = asyncio.ensure_future(asyncio.wrap_future(group.ready().future()))
     done, _ = await asyncio.wait([ready], timeout=2)
     while not done:
-        await asyncio.to_thread(ask)  # the cluster may have shrunk meanwhile
+        try:
+            await asyncio.to_thread(ask)
+        except PlacementError as error:
+            raise _Shrunk(str(error)) from error
         nodes = [node["Resources"] for node in _alive()]
         reason = "they are in use" if wish.fits(nodes) else "nodes that have them are to come"
         log.warning("waiting for %s: %s (ray status says more)", wish, reason)
@@ -119,7 +133,9 @@ def _divided(config: RunConfig, *, learner: bool, workers: bool) -> RunConfig:
     """Settle how many learners and workers there are, and say so where the cluster decided."""
     if _may_grow(config):
         return config  # what is there now says little
-    settled = divide_gpus(config, [node["Resources"] for node in _alive()], learner=learner, workers=workers)
+    nodes = [node["Resources"] for node in _alive()]
+    free = int(cast(Any, ray).available_resources().get("GPU", 0))
+    settled = divide_gpus(config, nodes, free, learner=learner, workers=workers)
     if settled != config:
         learners, engines = settled.learner.learner_count, settled.rollout.worker_count
         log.info(

@@ -29,7 +29,6 @@ MOST_GRAPHS = 64
 
 def compile_blocks(model: nn.Module, backend: str = "inductor") -> None:
     """Compile the blocks in place, but for those with experts, whose tokens choose their own way."""
-    torch._dynamo.config.recompile_limit = MOST_GRAPHS  # pyright: ignore[reportPrivateUsage]
     routing = routing_of(model)
     compiled: dict[type, Callable[..., Any]] = {}
     for block in blocks_of(model):
@@ -43,23 +42,27 @@ def compile_blocks(model: nn.Module, backend: str = "inductor") -> None:
 
 def _compiled(block: nn.Module, compiled: Callable[..., Any], routing: Routing) -> Callable[..., Any]:
     plain = block.forward
+    failed = False
 
     @wraps(plain)
     def forward(*arguments: Any, **named: Any) -> Any:
+        nonlocal failed
         slot = routing.only_slot
-        if slot is None:
+        if slot is None or failed:
             return plain(*arguments, **named)
         for module in block.modules():
             if isinstance(module, LoraLinear):
                 module.choose(slot)
         try:
-            return compiled(block, *arguments, **named)
+            # Here, not once for all: torch keeps such settings for each thread, and a backward pass has its own.
+            with torch._dynamo.config.patch(recompile_limit=MOST_GRAPHS):  # pyright: ignore[reportPrivateUsage]
+                return compiled(block, *arguments, **named)
         except CannotCompile as error:
+            failed = True
             log.warning(
                 "a block cannot be compiled, and is computed as it is (learner.compile = false tries no more): %s",
                 first_line(error),
             )
-            block.forward = plain
             return plain(*arguments, **named)
 
     return forward

@@ -9,6 +9,7 @@ from torch import nn
 from lora.accounting import linear_kinds, model_parameters
 from lora.architecture import attends_only
 from lora.config import LoraConfig, ModelConfig
+from lora.experts import is_experts
 from lora.load import load_skeleton
 from rl.config import LearnerConfig
 from rl.learner.activations import DTYPE_BYTES, Activations
@@ -54,7 +55,13 @@ class LearnerMemory:
         weights = float(parameters * size)
         targets = None if full or budget.policies > 1 else (*lora.targets, *(("lm_head",) if lora.lm_head else ()))
         joined = attends_only(skeleton)
-        compiled = joined and learner.compile and not (learner.shard or full) and budget.policies == 1
+        compiled = (
+            joined
+            and learner.compile
+            and not (learner.shard or full)
+            and budget.policies == 1
+            and not any(is_experts(module) for module in skeleton.modules())
+        )
         activations = Activations.of(skeleton, model.dtype, targets, joined=joined, compiled=compiled)
         if learner.shard:  # its part of every block, and two whole ones: the one that works, and the next
             weights = weights / learner.learner_count + 2 * weights / activations.layers
@@ -101,15 +108,15 @@ def resolve_checkpointing(
 def resolve_microbatch(
     model: ModelConfig, lora: LoraConfig, learner: LearnerConfig, device: str, budget: Budget, *, checkpointing: bool
 ) -> int:
-    """Say what `learner.tokens_per_microbatch` comes to on this device: "auto" is what a GPU's free memory holds."""
+    """Say what `learner.tokens_per_microbatch` comes to on this device: "auto" is what a GPU is planned to hold."""
     setting: int | Literal["auto"] = learner.tokens_per_microbatch
     if setting != "auto":
         return setting
     if not _has_gpu(device):
         return MICROBATCH
-    free, total = torch.cuda.mem_get_info(device)
+    _, total = torch.cuda.mem_get_info(device)  # not what is free now: a resumed run is to do the same
     memory = LearnerMemory.of(load_skeleton(model), model, lora, learner, budget)
-    return memory.largest_microbatch(min(free, budget.share * total), checkpointing=checkpointing)
+    return memory.largest_microbatch(budget.share * total, checkpointing=checkpointing)
 
 
 def _has_gpu(device: str) -> bool:

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 MAY_CHANGE = (
     "runtime", "placement.", "rollout.", "reward.workers", "learner.device", "learner.num_learners",
-    "learner.tokens_per_microbatch", "learner.tokens_per_row", "learner.gradient_checkpointing",
+    "learner.tokens_per_microbatch", "learner.tokens_per_row", "learner.gradient_checkpointing", "learner.compile",
     "learner.max_restarts", "learner.stall_timeout", "checkpoint_every", "liveness.", "tensorboard", "wandb", "mlflow",
 )  # fmt: skip
 """Settings that decide where, how fast and how safely a run is trained, and not what comes out of it."""

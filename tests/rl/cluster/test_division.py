@@ -26,7 +26,7 @@ def config(model: str = "smollm2-135m", **settings: Any) -> RunConfig:
 
 def counts(config: RunConfig, gpus: int, *, learner: bool = True, workers: bool = True) -> tuple[int, int]:
     nodes = [{"CPU": 16.0, "GPU": float(min(8, gpus - first))} for first in range(0, max(1, gpus), 8)]
-    settled = divide_gpus(config, nodes, learner=learner, workers=workers)
+    settled = divide_gpus(config, nodes, gpus, learner=learner, workers=workers)
     return settled.learner.learner_count, settled.rollout.worker_count
 
 
@@ -47,7 +47,7 @@ def test_no_other_division_makes_a_shorter_step(gpus: int, problems: int, qwen3_
     def step_s(learners: int, workers: int) -> float:
         return max(costs.update_s(learners), costs.rollout_s(workers))
 
-    shortest = min(step_s(learners, gpus - learners) for learners in range(1, gpus))
+    shortest = min(step_s(learners, gpus - learners) for learners in range(1, min(gpus, problems + 1)))
     assert step_s(*counts(run, gpus)) == shortest
 
 
@@ -82,15 +82,41 @@ def test_what_is_set_stays(gpus: int, settings: dict[str, Any], expected: tuple[
 
 def test_engines_that_are_wide_fit_into_nodes() -> None:
     nodes = [{"CPU": 8.0, "GPU": 3.0}] * 3
-    settled = divide_gpus(config(rollout={"tensor_parallel_size": 2}), nodes, learner=True, workers=True)
+    settled = divide_gpus(config(rollout={"tensor_parallel_size": 2}), nodes, 9, learner=True, workers=True)
     assert settled.rollout.worker_count == 3, "nine GPUs would hold four, but three nodes do not"
-    two = divide_gpus(config(rollout={"tensor_parallel_size": 4}), nodes, learner=True, workers=True)
+    two = divide_gpus(config(rollout={"tensor_parallel_size": 4}), nodes, 9, learner=True, workers=True)
     assert two.rollout.num_workers == "auto", "none fits, which is for the reservation to say"
 
 
 def test_only_learners_or_only_workers_take_all() -> None:
     assert counts(config(), 8, workers=False) == (8, 1)
-    assert counts(config(), 8, learner=False) == (1, 8)
+    many = {"num_problems": 4000}
+    assert counts(config(evaluate=many), 8, learner=False) == (1, 8)
+
+
+def test_nobody_is_without_work() -> None:
+    small = config(problems_per_step=2, sampling={"group_size": 2})
+    assert counts(small, 64, workers=False) == (2, 1)
+    learners, workers = counts(small, 64)
+    assert learners <= 2
+    assert workers <= 4
+    assert counts(config(evaluate={"num_problems": 100}), 8, learner=False) == (1, 1), "one batch"
+    assert counts(config(learner={"objective": "cross_entropy"}), 8) == (7, 1), "it answers at evaluations alone"
+
+
+def test_gpus_that_others_hold_are_left_to_them() -> None:
+    nodes = [{"CPU": 16.0, "GPU": 8.0}]
+    settled = divide_gpus(config(), nodes, 3, learner=True, workers=True)
+    assert settled.learner.learner_count + settled.rollout.worker_count == 3
+    unsettled = divide_gpus(config(), nodes, 1, learner=True, workers=True)
+    assert unsettled.rollout.num_workers == "auto", "it waits for two, as it always did"
+
+
+def test_a_run_on_policy_shortens_the_sum_of_both_parts(qwen3_8b: str) -> None:
+    run = config(qwen3_8b, max_off_policy_steps=0, problems_per_step=64)
+    costs = StepCosts.of(run)
+    sums = {learners: costs.update_s(learners) + costs.rollout_s(8 - learners) for learners in range(1, 8)}
+    assert sums[counts(run, 8)[0]] == min(sums.values())
 
 
 def test_workers_that_are_set_leave_the_rest_to_learners() -> None:

@@ -191,10 +191,11 @@ async def test_every_kind_of_run_has_its_gpus(
 @pytest.mark.usefixtures("seats")
 async def test_by_default_every_gpu_of_the_cluster_is_used(gpu_cluster: GpuCluster) -> None:
     gpu_cluster.become(2, 2)
-    for kind, run in KINDS.items():
-        found = await run(load_config(TINY, ["runtime=ray"]))
-        assert [len(mine) for _, mine in found] == [1, 1, 1, 1], kind
-        assert len({(node, gpu) for node, mine in found for gpu in mine}) == 4, kind
+    used = {"train": 4, "sweep": 4, "sft": 4, "eval": 1}  # thirty answers are one batch
+    for kind, count in used.items():
+        found = await KINDS[kind](load_config(TINY, ["runtime=ray"]))
+        assert [len(mine) for _, mine in found] == [1] * count, kind
+        assert len({(node, gpu) for node, mine in found for gpu in mine}) == count, kind
 
 
 @pytest.mark.usefixtures("seats")
