@@ -17,13 +17,13 @@ from torch._dynamo.utils import counters
 from transformers import AutoModelForCausalLM
 
 from lora.config import LoraConfig
-from lora.inject import LoraLayers, inject, routed
+from lora.inject import LoraLayers, check_adapted, inject, routed
 from rl.algorithm.advantage import advantages
 from rl.algorithm.batch import build_batch
 from rl.learner.compiled_blocks import compile_blocks
 from rl.learner.forward import microbatches, target_logprobs
 from rl.learner.packed_attention import use_packed_attention
-from rl.learner.recompute import recompute_blocks
+from rl.learner.recompute import blocks_of, recompute_blocks
 from rl.types import Row
 
 pytestmark = pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
@@ -129,3 +129,38 @@ def test_a_batch_of_several_adapters_and_the_base_alone_go_through_the_blocks_as
     learned(model, policies[1])  # the blocks have an adapter from before, which must not be taken for these
     for route, values in zip(routes(), expected, strict=True):
         assert torch.equal(scores(route), values)
+
+
+def test_looking_if_an_adapter_takes_part_compiles_no_graph_a_layer() -> None:
+    model = load("llama")
+    use_packed_attention(model)
+    compile_blocks(model, backend="aot_eager")
+    check_adapted(model, adapter(model, rank=1, seed=0))
+    graphs = counters["stats"]["unique_graphs"]
+    check_adapted(model, adapter(model, rank=1, seed=1))
+    assert graphs <= 2, "one for the first layer, whose input has no gradient, and one for all others"
+    assert counters["stats"]["unique_graphs"] == graphs
+
+
+def test_blocks_that_cannot_be_compiled_compute_as_they_are_and_stay_checkpointed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("no compiler")
+
+    model = load("llama")
+    layers = adapter(model, rank=1, seed=0)
+    use_packed_attention(model)
+    recompute_blocks(model)
+    expected = learned(model, layers)
+    model = load("llama")
+    layers = adapter(model, rank=1, seed=0)
+    use_packed_attention(model)
+    compile_blocks(model, backend=broken)  # pyright: ignore[reportArgumentType]
+    recompute_blocks(model)
+    outermost = [block.forward for block in blocks_of(model)]
+    for _ in range(2):
+        for mine, theirs in zip(learned(model, layers), expected, strict=True):
+            assert torch.equal(mine, theirs)
+    assert [block.forward for block in blocks_of(model)] == outermost
+    assert sum("cannot be compiled" in record.message for record in caplog.records) == len(outermost)
