@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ class _Shrunk(PlacementError):
 
 GONE_S, BACK_S = 4.0, 45.0
 """How long what does not come back may be silent, and a head that may be set up to. Ray's patience is a minute."""
+RETURN_S = 5.0
+"""How long GPUs may take to come back from a run that has ended."""
 REMIND_S = 60.0
 """How often a run that waits for a cluster says so."""
 OWN_OPTIONS = {"CPU": "num_cpus", "memory": "memory"}
@@ -134,8 +137,8 @@ def _divided(config: RunConfig, *, learner: bool, workers: bool) -> RunConfig:
     if _may_grow(config):
         return config  # what is there now says little
     nodes = [node["Resources"] for node in _alive()]
-    free = int(cast(Any, ray).available_resources().get("GPU", 0))
-    settled = divide_gpus(config, nodes, free, learner=learner, workers=workers)
+    gpus = int(sum(node.get("GPU", 0) for node in nodes))
+    settled = divide_gpus(config, nodes, _free_gpus(gpus), learner=learner, workers=workers) if gpus > 1 else config
     if settled != config:
         learners, engines = settled.learner.learner_count, settled.rollout.worker_count
         log.info(
@@ -143,6 +146,17 @@ def _divided(config: RunConfig, *, learner: bool, workers: bool) -> RunConfig:
             " and ".join([f"{learners} learner(s)"] * learner + [f"{engines} rollout worker(s)"] * workers),
         )
     return settled
+
+
+def _free_gpus(gpus: int) -> int:
+    """Return how many of them nobody holds. Those of a run that has just ended come back in a moment."""
+    free = 0
+    for _ in range(10):
+        free = int(cast(Any, ray).available_resources().get("GPU", 0))
+        if free >= gpus:
+            return free
+        time.sleep(RETURN_S / 10)
+    return free
 
 
 def _may_grow(config: RunConfig) -> bool:

@@ -25,6 +25,7 @@ async def open_engine(config: RunConfig, lora: LoraConfig) -> AsyncGenerator[Eng
         if config.on_ray:
             await in_daemon(connect)
             reservation = await stack.enter_async_context(reserve(config, learner=False))
+            config = reservation.config
         yield await stack.enter_async_context(open_workers(config, reservation, lora))
 
 
@@ -61,5 +62,5 @@ async def _pool(config: RunConfig, reservation: Reservation, lora: LoraConfig, a
         place = reservation.worker(index)
         return await RayEngine.start(config.model, lora, rollout, store, seed=config.seed, place=place, index=index)
 
-    engines = await asyncio.gather(*(start(index) for index in range(reservation.request.workers)))
+    engines = await asyncio.gather(*(start(index) for index in range(config.rollout.worker_count)))
     return EnginePool(engines, start, admit, config.rollout.max_restarts)

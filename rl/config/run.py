@@ -247,4 +247,6 @@ def replaced(config: C, **changes: Any) -> C:
 
 def _reason(detail: Mapping[str, Any]) -> str:
     message = str(detail.get("ctx", {}).get("error") or detail["msg"])
-    return ": ".join([*([".".join(map(str, detail["loc"]))] if detail["loc"] else []), message])
+    # Members of a union are marked too, as in `constrained-int`; no key has such characters.
+    names = [str(part) for part in detail["loc"] if not set(str(part)) & set("-[")]
+    return ": ".join([*([".".join(names)] if names else []), message])

@@ -163,7 +163,7 @@ LAYOUTS: list[tuple[tuple[int, ...], dict[str, tuple[str, list[int]]]]] = [
     ((4, 4), {
         "train": ("learner.num_learners=2 rollout.num_workers=2 rollout.tensor_parallel_size=3", [1, 1, 3, 3]),
         "eval": ("rollout.num_workers=2 rollout.tensor_parallel_size=4", [4, 4]),
-        "sweep": ("rollout.num_workers=2 rollout.tensor_parallel_size=3", [1, 3, 3]), "sft": ("learner.num_learners=1", [1]),
+        "sweep": ("rollout.num_workers=2 rollout.tensor_parallel_size=3", [1, 1, 3, 3]), "sft": ("learner.num_learners=1", [1]),
     }),
     ((2,), {
         "train": ("learner.device=cpu rollout.tensor_parallel_size=2", [0, 2]), "eval": ("rollout.num_workers=1", [1]),
