@@ -24,10 +24,6 @@ from rollout.placement import ActorPlacement
 log = logging.getLogger(__name__)
 
 
-class _Shrunk(PlacementError):
-    """The cluster can no longer hold what was asked of it."""
-
-
 GONE_S, BACK_S = 4.0, 45.0
 """How long what does not come back may be silent, and a head that may be set up to. Ray's patience is a minute."""
 RETURN_S = 5.0
@@ -38,6 +34,10 @@ OWN_OPTIONS = {"CPU": "num_cpus", "memory": "memory"}
 """Resources that Ray takes under a name of their own."""
 _STATIC = "node_"
 """How that report names the type of a node that the autoscaler did not make: `node_<its id>`."""
+
+
+class _Shrunk(PlacementError):
+    """The cluster can no longer hold what was asked of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,11 +62,8 @@ class Activations:
         config: Any = cast(Any, model).config.get_text_config()
         hidden = config.hidden_size
         inner = max((width for _, width in _mlps(model)), default=hidden)
-        groups = config.num_attention_heads // (
-            getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        )
-        attention = (2 + 2 / groups if joined else 4) * _attention_widths(model)
-        kept = _inputs(model, targets) + attention + _mlp_widths(model) + _experts(model)
+        tensors = 2 + 2 * _shared_heads(config) if joined else 4
+        kept = _inputs(model, targets) + tensors * _attention_widths(model) + _mlp_widths(model) + _experts(model)
         softmax = _attentions(model) * config.num_attention_heads
         return cls(
             layers=config.num_hidden_layers,
@@ -98,6 +95,11 @@ def longest_row(prompt: int, completion: int, group_size: int, tokens_per_row: i
     """
     packed = prompt + group_size * (completion - 1)
     return max(prompt + completion - 1, min(packed, tokens_per_row))
+
+
+def _shared_heads(config: Any) -> float:
+    """Return the key heads of each query head, of which several may share one."""
+    return (getattr(config, "num_key_value_heads", None) or config.num_attention_heads) / config.num_attention_heads
 
 
 def _norms(model: nn.Module) -> int:
