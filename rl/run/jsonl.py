@@ -74,7 +74,7 @@ def _values(file: Path) -> Iterator[tuple[int, object]]:
         return
     with with_filename(file), opened as lines:
         for number, line in _lines(lines):
-            value = _parsed(line)
+            value = parse_line(line)
             if value is not None or line.endswith(b"\n"):
                 yield number, value
 
@@ -91,7 +91,7 @@ def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
             yield number, line
 
 
-def _parsed(line: bytes) -> object:
+def parse_line(line: bytes) -> object:
     """Return the line's value; None where it is not UTF-8, was cut off, or has thousands of brackets or digits."""
     try:
         return json.loads(line)

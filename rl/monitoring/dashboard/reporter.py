@@ -1,13 +1,11 @@
 """Reports a run to the cluster's page host. Nothing here can slow a step down or stop a run."""
 
+import contextlib
 import logging
-import math
 import os
 import threading
-import time
 from collections import deque
-from collections.abc import Mapping, Sequence
-from itertools import islice
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -20,7 +18,7 @@ from rl.monitoring.dashboard.host import find_host
 from rl.monitoring.dashboard.types import Row, RunInfo, RunUpdate, State
 from rl.run.directory import RunDirectory
 from rl.run.journal import sample_rows
-from rl.run.jsonl import read_metrics
+from rl.run.metrics_tail import MetricsTail
 from rl.run.sinks import Ended, Sink
 from rl.types import Group
 
@@ -30,8 +28,6 @@ BEAT_S = 5.0
 """Updates are sent at least this often, even empty ones: a run that is silent for a minute is shown as silent."""
 PATIENCE_S = 10.0
 NUM_SAMPLES = 16
-ROWS_KEPT = 256
-"""Most rows that wait in memory to be sent; more are waiting only if the host has not answered for long."""
 NO_PAGE = "this cluster has no page of curves: start it with `rankone up`, or run `rankone page` on its head"
 
 
@@ -61,41 +57,29 @@ def store_on_page(job: str, results: bytes) -> None:
 
 
 class DashboardReporter(Sink):
-    """Keeps rows until a thread of its own has sent them. Rows that have to be sent again are in the run's files."""
+    """Sends the rows of the run's file of metrics from a thread of its own, again if the host has lost them."""
 
     def __init__(self, info: RunInfo, directory: RunDirectory) -> None:
         self._info = info
         self._best = directory.adapters / "best"
-        self._metrics_file = directory.metrics_file
-        self._unsent: deque[Row] = deque(maxlen=ROWS_KEPT)
-        self._last, self._count = self._written()
+        self._rows = MetricsTail(directory.metrics_file)
         self._no_page = False
         self._samples: deque[Row] = deque(maxlen=NUM_SAMPLES)
         self._state: State = "running"
-        self._sent = 0
-        """Rows that the host has."""
         self._adapter_sent = 0.0
         """When the adapter that the host has was written."""
         self._lock = threading.Lock()
+        """Held by whoever reads or adds samples."""
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._push_forever, name="dashboard-reporter", daemon=True)
         self._thread.start()
 
     def on_eval(self, step: int, evaluation: Evaluation) -> None:
-        with self._lock:
-            self._samples.extend(sample_rows(step, "held out", evaluation.groups)[: NUM_SAMPLES // 2])
+        self._add_samples(sample_rows(step, "held out", evaluation.groups)[: NUM_SAMPLES // 2])
 
     def on_step(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None:
-        if self._no_page:
-            return
-        with self._lock:
-            if step <= self._last:  # done again, after a restart of the learner
-                self._unsent.clear()
-                _, self._count = self._written(before=step)
-                self._sent = min(self._sent, self._count)
-            self._unsent.append({"step": step, "time": time.time(), **metrics})
-            self._last, self._count = step, self._count + 1
-            self._samples.extend(row for group in groups[:4] for row in sample_rows(step, "train", [group])[:2])
+        """Have what the run has written about the step sent."""
+        self._add_samples(row for group in groups[:4] for row in sample_rows(step, "train", [group])[:2])
         self._wake.set()
 
     def close(self, ended: Ended = "finished") -> None:
@@ -103,7 +87,16 @@ class DashboardReporter(Sink):
         self._wake.set()
         self._thread.join(PATIENCE_S)
 
+    def _add_samples(self, samples: Iterable[Row]) -> None:
+        if not self._no_page:
+            with self._lock:
+                self._samples.extend(samples)
+
     def _push_forever(self) -> None:
+        with contextlib.closing(self._rows):
+            self._push_until_closed()
+
+    def _push_until_closed(self) -> None:
         connection: tuple[Any, str] | None = None
         warned = False
         while True:
@@ -113,14 +106,13 @@ class DashboardReporter(Sink):
                 if connection is None:
                     _log_no_page()
                     self._no_page = True
-                    self._unsent.clear()
                     return
                 self._push(*connection)
                 warned = False
-            except (RayError, KeyError, TimeoutError) as error:
+            except (RayError, KeyError, TimeoutError, OSError) as error:
                 connection = None  # the host may come back, with or without the rows that it had
                 if not warned:
-                    log.warning("the page host does not answer; trying on: %s", first_line(error))
+                    log.warning("the page does not get this run's numbers; trying on: %s", first_line(error))
                     warned = True
             if last:
                 return
@@ -133,32 +125,23 @@ class DashboardReporter(Sink):
         if host is None:
             return None
         run, stored = ray.get(host.register.remote(self._info), timeout=PATIENCE_S)
-        with self._lock:
-            self._sent, self._adapter_sent = 0 if stored > self._count else min(stored, self._sent), 0.0
+        if stored < self._rows.first:
+            self._rows.rewind()
+        self._adapter_sent = 0.0
         return host, run
 
     def _push(self, host: Any, run: str) -> None:
+        rows = self._rows.unread()
+        changed, adapter = self._new_adapter()
         with self._lock:
-            first, rows = self._sent, self._since(self._sent)
-            changed, adapter = self._new_adapter()
-            update = RunUpdate(first, rows, list(self._samples), self._state, adapter)
+            samples = list(self._samples)
+        update = RunUpdate(self._rows.first, rows, samples, self._state, adapter)
         stored: int = ray.get(host.push.remote(run, update), timeout=PATIENCE_S)
-        with self._lock:
-            self._sent, self._adapter_sent = min(stored, first + len(rows), self._sent + len(rows)), changed
-            for _ in range(min(len(self._unsent), self._sent - (self._count - len(self._unsent)))):
-                self._unsent.popleft()
-
-    def _since(self, first: int) -> list[Row]:
-        """Return the rows from that one on."""
-        kept = self._count - len(self._unsent)
-        if first >= kept:
-            return list(self._unsent)[first - kept :]
-        return list(islice(read_metrics(self._metrics_file), first, self._count))
-
-    def _written(self, before: float = math.inf) -> tuple[int, int]:
-        """Return the last step before that one in the run's files, or -1, and how many there are."""
-        steps = [row["step"] for row in read_metrics(self._metrics_file) if row["step"] < before]
-        return max(steps, default=-1), len(steps)
+        if stored == update.first_row + len(rows):
+            self._rows.take(len(rows))
+            self._adapter_sent = changed
+        else:  # it has lost some of those before
+            self._rows.rewind()
 
     def _new_adapter(self) -> tuple[float, dict[str, bytes]]:
         """Return when the best adapter's files last changed, and the files if that is since they were sent."""

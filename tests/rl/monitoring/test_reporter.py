@@ -1,4 +1,4 @@
-"""A run's reports to the page, whatever happens to either: the store has every step once, and the run keeps few rows."""
+"""A run's reports to the page, whatever happens to either: the store has every step once."""
 
 import threading
 import time
@@ -7,16 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.fakes import RIGHT, problem
 from ray.exceptions import ActorDiedError
 
 from rl.config import RunConfig
 from rl.monitoring.dashboard import reporter
-from rl.monitoring.dashboard.reporter import NO_PAGE, ROWS_KEPT, DashboardReporter
+from rl.monitoring.dashboard.reporter import NO_PAGE, DashboardReporter
 from rl.monitoring.dashboard.store import RunStore
 from rl.monitoring.dashboard.types import RunInfo, RunUpdate
 from rl.run.directory import RunDirectory
 from rl.run.jsonl import append_objects
+from rl.types import Group
+from rollout.types import Completion
 
+GROUP = Group(problem("2 + 2?"), [1], [Completion((3,), (0.0,), "4", "stop", 0)], [RIGHT])
 INFO = RunInfo("run", "node:/runs/a", num_steps=10, settings={})
 
 
@@ -31,19 +35,22 @@ class Host:
     """The page host, without Ray."""
 
     def __init__(self, store: RunStore) -> None:
-        self._store = store
+        self.store = store
+        self.pushed: list[int] = []
+        """Steps of the rows that it was sent, and took."""
         self.gone = False
         self.register = Method(self._register)
         self.push = Method(self._push)
 
     def _register(self, info: RunInfo) -> tuple[str, int]:
-        run = self._store.register(info)
-        return run, self._store.known(run)
+        run = self.store.register(info)
+        return run, self.store.known(run)
 
     def _push(self, run: str, update: RunUpdate) -> int:
         if self.gone:
             raise ActorDiedError
-        return self._store.apply(run, update)
+        self.pushed += [row["step"] for row in update.rows]
+        return self.store.apply(run, update)
 
 
 class ReportingRun:
@@ -58,11 +65,7 @@ class ReportingRun:
 
     def step(self, step: int, reward: float = 0.0) -> None:
         append_objects(self.directory.metrics_file, [{"step": step, "time": 1.0, "reward": reward}])
-        self.reporter.on_step(step, {"reward": reward}, [])
-
-    @property
-    def waiting(self) -> int:
-        return len(self.reporter._unsent)  # pyright: ignore[reportPrivateUsage]
+        self.reporter.on_step(step, {"reward": reward}, [GROUP])
 
 
 def until(true: Callable[[], bool]) -> None:
@@ -82,32 +85,38 @@ def stored(store: RunStore) -> list[tuple[int, float]]:
     return [(row["step"], row["reward"]) for row in store.rows("run")]
 
 
-def test_steps_are_sent_once_and_then_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_are_sent_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = RunStore(tmp_path / "store")
-    run = ReportingRun(tmp_path, Host(store), monkeypatch)
+    host = Host(store)
+    run = ReportingRun(tmp_path, host, monkeypatch)
     for step in range(50):
         run.step(step)
-    until(lambda: count(store) == 50 and run.waiting == 0)
+    until(lambda: count(store) == 50)
     run.reporter.close()
     assert stored(store) == [(step, 0.0) for step in range(50)]
+    assert sorted(host.pushed) == list(range(50))
 
 
-def test_a_host_that_was_away_for_long_is_sent_everything_from_the_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_host_that_was_away_is_sent_what_it_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: bool
 ) -> None:
+    """It comes back with the rows that it had, or without."""
     store = RunStore(tmp_path / "store")
     host = Host(store)
     run = ReportingRun(tmp_path, host, monkeypatch)
     run.step(0)
     until(lambda: count(store) == 1)
     host.gone = True
-    for step in range(1, 2 * ROWS_KEPT):
+    for step in range(1, 500):
         run.step(step)
-    assert run.waiting <= ROWS_KEPT
+    if lost:
+        store = host.store = RunStore(tmp_path / "new")
     host.gone = False
-    until(lambda: count(store) == 2 * ROWS_KEPT)
+    until(lambda: count(store) == 500)
     run.reporter.close()
-    assert stored(store) == [(step, 0.0) for step in range(2 * ROWS_KEPT)]
+    assert stored(store) == [(step, 0.0) for step in range(500)]
+    assert host.pushed.count(0) == 1 + lost
 
 
 def test_steps_that_are_done_again_replace_the_first_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,8 +137,8 @@ def test_where_there_is_no_page_nothing_is_kept(tmp_path: Path, monkeypatch: pyt
     run = ReportingRun(tmp_path, None, monkeypatch)
     until(lambda: run.reporter._no_page)  # pyright: ignore[reportPrivateUsage]
     run.step(0)
-    assert run.waiting == 0
     run.reporter.close()
+    assert not run.reporter._samples  # pyright: ignore[reportPrivateUsage]
 
 
 @pytest.mark.parametrize(("address", "times"), [("10.0.0.1:6379", 1), ("local", 0)])
