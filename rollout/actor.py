@@ -17,10 +17,13 @@ from rollout.environment import torch_environment, worker_environment
 from rollout.placement import ActorPlacement, check_device
 from rollout.ray_errors import cause, describe_death, is_death
 from rollout.shm_dir import remove_openmp_files
-from rollout.types import Completion, Engine, EngineDied, PromptLogprobs, PromptQuery
+from rollout.types import Completion, CompletionPart, Engine, EngineDied, PromptLogprobs, PromptQuery
 from rollout.vllm_start import MEMORY_HINT
 
 Answer = TypeVar("Answer")
+
+END: Any = object()
+"""Stands behind the last part of a stream."""
 
 MOST_CALLS = 4096
 """Calls that a worker takes at once. One beyond would wait in Ray, unseen, and its worker would seem silent."""
@@ -58,6 +61,25 @@ class EngineActor:
                 async with contextlib.aclosing(self._beats(anext(answers), beat)) as beats:
                     async for answer in beats:
                         yield answer
+
+    async def stream_parts(
+        self,
+        prompt: list[int],
+        adapter: Adapter,
+        sampling: SamplingConfig,
+        seed: int,
+        beat: float,
+        top_logprobs: int = 0,
+    ) -> AsyncGenerator[CompletionPart | None]:
+        """Yield the engine's parts, and None as `stream` does."""
+        stream = self._engine.stream_parts(prompt, adapter, sampling, seed=seed, top_logprobs=top_logprobs)
+        async with contextlib.aclosing(stream) as parts:
+            while True:
+                async with contextlib.aclosing(self._beats(anext(parts, END), beat)) as beats:
+                    async for part in beats:
+                        if part is END:
+                            return
+                        yield part
 
     async def score(self, sequences: list[list[int]], adapter: Adapter) -> list[list[float]]:
         return await self._engine.score(sequences, adapter)
@@ -191,6 +213,20 @@ class RayEngine(Engine):
             async for answer in answers:
                 yield answer
 
+    async def stream_parts(
+        self,
+        prompt: Sequence[int],
+        adapter: Adapter,
+        sampling: SamplingConfig,
+        *,
+        seed: int,
+        top_logprobs: int = 0,
+    ) -> AsyncGenerator[CompletionPart]:
+        arguments = list(prompt), self._store.reference(adapter), sampling, seed, self._beat, top_logprobs
+        async with contextlib.aclosing(self._answers(self._handle.stream_parts, None, *arguments)) as parts:
+            async for part in parts:
+                yield part
+
     async def score(self, sequences: Sequence[Sequence[int]], adapter: Adapter) -> list[list[float]]:
         return await self._call(self._handle.score, _lists(sequences), self._store.reference(adapter))
 
@@ -223,17 +259,20 @@ class RayEngine(Engine):
         """Seconds between two signs of life of a worker that is at work."""
         return self._stall_timeout / 4
 
-    async def _answers(self, method: Any, count: int, *arguments: Any) -> AsyncGenerator[Any]:
-        """Yield as many answers of a method that also says now and then that its worker is at work."""
+    async def _answers(self, method: Any, count: int | None, *arguments: Any) -> AsyncGenerator[Any]:
+        """Yield as many answers, or all, of a method that also says now and then that its worker is at work."""
+        given = 0
         with self._translated_errors(self._stall_timeout):
             answers = method.options(num_returns="streaming").remote(*arguments)
             with _cancelled_with_its_user(answers):
-                while count:
+                while count != given:
                     async with asyncio.timeout(self._stall_timeout):
-                        reference = await anext(answers)
+                        reference = await anext(answers, None)
+                    if reference is None:
+                        return
                     answer = await reference
                     if answer is not None:
-                        count -= 1
+                        given += 1
                         yield answer
 
     async def _call(self, method: Any, *arguments: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from lora.types import Adapter
 from rollout.config import SamplingConfig
-from rollout.types import Completion, Engine, EngineDied, PromptLogprobs, PromptQuery
+from rollout.types import Completion, CompletionPart, Engine, EngineDied, PromptLogprobs, PromptQuery
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +75,34 @@ class EnginePool(Engine):
                     yield indices[index], completions
 
         return await self._spread(len(prompts), ask)
+
+    async def stream_parts(
+        self,
+        prompt: Sequence[int],
+        adapter: Adapter,
+        sampling: SamplingConfig,
+        *,
+        seed: int,
+        top_logprobs: int = 0,
+    ) -> AsyncGenerator[CompletionPart]:
+        """As the protocol has it. A prompt whose worker died before it wrote anything goes to another one."""
+        begun = False
+        while True:
+            slots = await self._serving()
+            slot = slots[next(self._calls) % len(slots)]
+            engine = slot.engine
+            assert engine is not None
+            stream = engine.stream_parts(prompt, adapter, sampling, seed=seed, top_logprobs=top_logprobs)
+            try:
+                async with aclosing(stream) as parts:
+                    async for part in parts:
+                        begun, slot.failures = True, 0
+                        yield part
+                return
+            except EngineDied as died:
+                self._mark_dead(slot, engine, died)
+                if begun:  # the same again, from another worker, need not go on where this ended
+                    raise
 
     async def score(self, sequences: Sequence[Sequence[int]], adapter: Adapter) -> list[list[float]]:
         while True:

@@ -33,6 +33,24 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True)
+class CompletionPart:
+    """What one of a prompt's completions has gained since its last part.
+
+    Example: the last part of the first one, ``CompletionPart(0, (2,), (-0.02,), "", "stop", policy_version=12)``
+    """
+
+    index: int
+    """The completion's, among the prompt's."""
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    text: str
+    finish_reason: Literal["stop", "length"] | None
+    """None of every part but the last."""
+    policy_version: int
+    top_logprobs: tuple[TopLogprobs, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class PromptQuery:
     """A question about a prompt's tokens. The answer is at temperature 1, whatever is sampled behind the prompt.
 
@@ -110,6 +128,30 @@ class Engine(Protocol):
         groups = await self.sample(prompts, adapter, sampling, seeds=seeds, top_logprobs=top_logprobs)
         for index, completions in enumerate(groups):
             yield index, completions
+
+    async def stream_parts(
+        self,
+        prompt: Sequence[int],
+        adapter: Adapter,
+        sampling: SamplingConfig,
+        *,
+        seed: int,
+        top_logprobs: int = 0,
+    ) -> AsyncGenerator[CompletionPart]:
+        """Yield a prompt's completions part by part while they are written; joined, they are what `sample` returns.
+
+        An engine that writes whole completions need not say more than this.
+
+        Raises:
+            ValueError: as `sample` does.
+            EngineDied: the worker is gone, in the midst of it.
+        """
+        (group,) = await self.sample([prompt], adapter, sampling, seeds=[seed], top_logprobs=top_logprobs)
+        for index, whole in enumerate(group):
+            yield CompletionPart(
+                index, whole.token_ids, whole.logprobs, whole.text, whole.finish_reason, whole.policy_version,
+                whole.top_logprobs,
+            )  # fmt: skip
 
     async def score(self, sequences: Sequence[Sequence[int]], adapter: Adapter) -> list[list[float]]:
         """Return logprobs of every token of each sequence but the first, in nats, at temperature 1."""

@@ -5,10 +5,11 @@ done and a newer one is there.
 """
 
 import asyncio
+import contextlib
 import itertools
 import queue
 import threading
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,8 +23,8 @@ from rollout.limits import Limits
 from rollout.policy_queue import OldestPolicyQueue
 from rollout.shm_dir import SharedMemoryDir
 from rollout.stop_tokens import stop_tokens
-from rollout.types import Completion, Engine, EngineDied, PromptLogprobs, PromptQuery
-from rollout.vllm_requests import completions, sampling_params
+from rollout.types import Completion, CompletionPart, Engine, EngineDied, PromptLogprobs, PromptQuery
+from rollout.vllm_requests import completion_parts, completions, sampling_params
 from rollout.vllm_scores import Scores
 from rollout.vllm_start import MEMORY_HINT, engine_args, on_cpu, reason, refusal, start_vllm
 
@@ -39,6 +40,8 @@ class _Call:
     """True for completions, False for scores, which are short and waited for by themselves."""
     future: "Future[list[Any]]" = field(default_factory=Future)
     outputs: dict[int, Any] = field(default_factory=dict)
+    on_output: Callable[[Any], object] | None = None
+    """Called with each output of a call that is answered part by part."""
     unwanted: bool = False
     """True once nobody waits for it any more."""
 
@@ -101,6 +104,24 @@ class VllmEngine(Engine):
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
 
+    async def stream_parts(
+        self,
+        prompt: Sequence[int],
+        adapter: Adapter,
+        sampling: SamplingConfig,
+        *,
+        seed: int,
+        top_logprobs: int = 0,
+    ) -> AsyncGenerator[CompletionPart]:
+        self._limits.check_sampling([prompt], sampling, top_logprobs)
+        stops = stop_tokens(sampling, self._special)
+        parameters = sampling_params(sampling, seed, top_logprobs, stops, in_parts=True)
+        call = _Call([list(prompt)], [parameters], adapter, samples=True)
+        async with contextlib.aclosing(self._outputs(call)) as outputs:
+            async for output in outputs:
+                for part in completion_parts(output, sampling, adapter.version, top_logprobs):
+                    yield part
+
     async def score(self, sequences: Sequence[Sequence[int]], adapter: Adapter) -> list[list[float]]:
         answers = await self.score_prompts(sequences, adapter, [PromptQuery()] * len(sequences))
         return [[logprob for logprob in answer.logprobs[1:] if logprob is not None] for answer in answers]
@@ -132,6 +153,21 @@ class VllmEngine(Engine):
         except asyncio.CancelledError:
             call.unwanted = True
             raise
+
+    async def _outputs(self, call: _Call) -> AsyncGenerator[Any]:
+        """Yield the outputs of a call as they come."""
+        loop = asyncio.get_running_loop()
+        outputs: asyncio.Queue[Any] = asyncio.Queue()
+        call.on_output = lambda output: loop.call_soon_threadsafe(outputs.put_nowait, output)
+        submitted = asyncio.ensure_future(self._submit(call))
+        submitted.add_done_callback(lambda _: outputs.put_nowait(None))  # which comes behind the last output
+        try:
+            while (output := await outputs.get()) is not None:
+                yield output
+            await submitted
+        finally:
+            submitted.cancel()
+            await asyncio.wait([submitted])
 
     # What follows runs on the engine's thread alone.
 
@@ -185,9 +221,14 @@ class VllmEngine(Engine):
             call.future.set_exception(refusal(error))
 
     def _deliver(self, output: Any) -> None:
-        if not output.finished or output.request_id not in self._open:
+        if output.request_id not in self._open:
             return
-        call, index = self._open.pop(output.request_id)
+        call, index = self._open[output.request_id]
+        if call.on_output is not None:
+            call.on_output(output)
+        if not output.finished:
+            return
+        del self._open[output.request_id]
         call.outputs[index] = output
         self._adapters.release(call.adapter)
         if len(call.outputs) == len(call.prompts) and not call.future.done():

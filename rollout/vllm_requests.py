@@ -6,14 +6,20 @@ from typing import Any
 
 from rollout.config import SamplingConfig
 from rollout.seeds import vllm_seed
-from rollout.types import Completion, TopLogprobs
+from rollout.types import Completion, CompletionPart, TopLogprobs
 
 WARMEST = 2.0
 """The highest temperature that vLLM 0.32 accepts."""
 
 
-def sampling_params(sampling: SamplingConfig, seed: int, top_logprobs: int, stop_token_ids: list[int]) -> Any:
-    """Return vLLM's parameters for one prompt. Raises ValueError for a temperature that vLLM refuses."""
+def sampling_params(
+    sampling: SamplingConfig, seed: int, top_logprobs: int, stop_token_ids: list[int], *, in_parts: bool = False
+) -> Any:
+    """Return vLLM's parameters for one prompt, answered in the end or part by part.
+
+    Raises:
+        ValueError: vLLM refuses the temperature.
+    """
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
@@ -35,7 +41,7 @@ def sampling_params(sampling: SamplingConfig, seed: int, top_logprobs: int, stop
         ignore_eos=sampling.ignore_eos,
         seed=None if greedy else vllm_seed(seed),
         logprobs=top_logprobs,
-        output_kind=RequestOutputKind.FINAL_ONLY,
+        output_kind=RequestOutputKind.DELTA if in_parts else RequestOutputKind.FINAL_ONLY,
     )
 
 
@@ -45,12 +51,34 @@ def completions(output: Any, sampling: SamplingConfig, version: int, top_logprob
     return written * sampling.group_size if sampling.temperature == 0 else written
 
 
+def completion_parts(output: Any, sampling: SamplingConfig, version: int, top_logprobs: int) -> list[CompletionPart]:
+    """Return what one prompt's completions have gained by a step of vLLM's."""
+    copies = sampling.group_size if sampling.temperature == 0 else 1
+    return [
+        CompletionPart(
+            each.index + copy, *_tokens(each), each.text, each.finish_reason, version,
+            _likeliest_of_each(each, top_logprobs),
+        )
+        for each in output.outputs
+        for copy in range(copies)
+    ]  # fmt: skip
+
+
 def _completion(output: Any, version: int, top_logprobs: int) -> Completion:
-    ids = tuple(output.token_ids)
-    logprobs = tuple(choices[token].logprob for token, choices in zip(ids, output.logprobs, strict=True))
-    top = tuple(likeliest(choices, top_logprobs) for choices in output.logprobs) if top_logprobs else ()
     assert output.finish_reason in ("stop", "length"), output.finish_reason
-    return Completion(ids, logprobs, output.text, output.finish_reason, version, top)
+    top = _likeliest_of_each(output, top_logprobs)
+    return Completion(*_tokens(output), output.text, output.finish_reason, version, top)
+
+
+def _tokens(output: Any) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """Return the tokens of an output and the logprob of each."""
+    ids = tuple(output.token_ids)
+    return ids, tuple(choices[token].logprob for token, choices in zip(ids, output.logprobs or (), strict=True))
+
+
+def _likeliest_of_each(output: Any, count: int) -> tuple[TopLogprobs, ...]:
+    """Return the `count` likeliest tokens in the place of each token of an output."""
+    return tuple(likeliest(choices, count) for choices in output.logprobs or ()) if count else ()
 
 
 def likeliest(choices: Mapping[int, Any], count: int) -> TopLogprobs:

@@ -27,7 +27,7 @@ from rollout.placement import ActorPlacement
 from rollout.pool import EnginePool
 from rollout.ray_errors import describe_death
 from rollout.torch_engine import TorchEngine
-from rollout.types import Completion, Engine, EngineDied, PromptLogprobs, PromptQuery
+from rollout.types import Completion, CompletionPart, Engine, EngineDied, PromptLogprobs, PromptQuery
 
 SAMPLING = SamplingConfig(group_size=2, max_tokens=4)
 ADAPTER = Adapter("run", 3, b"")
@@ -63,6 +63,16 @@ class Mortal(Engine):
                 raise EngineDied("it died")
             self.given.append(seeds[index])
             yield index, [Completion((*prompts[index], seeds[index]), (), "", "stop", adapter.version)]
+
+    async def stream_parts(
+        self, prompt: Sequence[int], adapter: Adapter, sampling: SamplingConfig, *, seed: int, top_logprobs: int = 0
+    ) -> AsyncGenerator[CompletionPart]:
+        for place, token in enumerate(prompt):
+            await asyncio.sleep(0)
+            if self.answers is not None and len(self.given) >= self.answers:
+                raise EngineDied("it died")
+            self.given.append(token)
+            yield CompletionPart(0, (token,), (), "", "stop" if place + 1 == len(prompt) else None, adapter.version)
 
     async def score(self, sequences: Sequence[Sequence[int]], adapter: Adapter) -> list[list[float]]:
         if self.answers is not None and len(self.given) >= self.answers:
@@ -345,3 +355,16 @@ def test_a_process_that_died_where_rays_disk_is_full_is_said_to_have(monkeypatch
     )
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Path("/no such directory").stat())
     assert describe_death(died) == "Worker unexpectedly exits with a connection error code 2. End of file."
+
+
+async def test_parts_go_to_another_worker_until_the_first_one_was_written() -> None:
+    """Afterwards the caller hears of the death: another worker might go on differently."""
+    pool = EnginePool([Mortal(0), Mortal(0), Mortal(3)], reborn(), max_restarts=0)
+
+    async def tokens() -> list[int]:
+        stream = pool.stream_parts([4, 5], ADAPTER, SAMPLING, seed=1)
+        return [token async for part in stream for token in part.token_ids]
+
+    assert await tokens() == [4, 5]
+    with pytest.raises(EngineDied, match="it died"):
+        await tokens()

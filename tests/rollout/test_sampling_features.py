@@ -17,9 +17,10 @@ from lora.load import load_adapted, load_tokenizer
 from lora.types import Adapter
 from rollout.actor import AdapterStore, EngineActor, RayEngine
 from rollout.config import RolloutConfig, SamplingConfig
+from rollout.parts import joined
 from rollout.placement import ActorPlacement
 from rollout.torch_engine import TorchEngine
-from rollout.types import Completion, Engine, PromptLogprobs, PromptQuery
+from rollout.types import Completion, CompletionPart, Engine, PromptLogprobs, PromptQuery
 from rollout.vllm_scores import MOST_TOKENS, Scores
 
 TOLERANCE = 1e-3
@@ -497,3 +498,41 @@ async def test_a_worker_that_scores_for_long_says_so_and_answers_once() -> None:
     assert heard[:3] == [None] * 3
     assert heard[-1] == [PromptLogprobs((None,))]
     assert len([each for each in heard if each is not None]) == 1
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"temperature": 0.0}, {"ignore_eos": True, "max_tokens": 20}, {"stop": ("a", "7"), "max_tokens": 40}],
+    ids=["sampled", "greedy", "long", "stopped"],
+)
+def test_parts_are_what_is_sampled_at_once(engine: Engine, adapter: Adapter, settings: dict[str, Any]) -> None:
+    sampling = SamplingConfig(**{"group_size": 3, "max_tokens": 8} | settings)
+
+    async def parts() -> list[CompletionPart]:
+        stream = engine.stream_parts(PROMPTS[0], adapter, sampling, seed=3, top_logprobs=2)
+        return [part async for part in stream]
+
+    async def joined_parts() -> list[CompletionPart]:
+        stream = engine.stream_parts(PROMPTS[0], adapter, sampling, seed=3, top_logprobs=2)
+        return sorted([part async for part in joined(stream)], key=lambda part: part.index)
+
+    (whole,) = sample(engine, adapter, prompts=[PROMPTS[0]], seed=3, top=2, **{"group_size": 3} | settings)
+    together = asyncio.run(joined_parts())
+    assert [(part.token_ids, part.text, part.finish_reason, part.policy_version) for part in together] == [
+        (each.token_ids, each.text, each.finish_reason, each.policy_version) for each in whole
+    ]
+    for part, each in zip(together, whole, strict=True):
+        assert part.logprobs == pytest.approx(each.logprobs, abs=1e-6)
+        assert [[token for token, _ in row] for row in part.top_logprobs] == [
+            [token for token, _ in row] for row in each.top_logprobs
+        ]
+    if isinstance(engine, RayEngine):  # the torch engine writes whole completions
+        assert all(len(part.token_ids) <= 2 for part in asyncio.run(parts()))
+
+
+def test_what_cannot_be_sampled_is_refused_before_the_first_part(engine: Engine, adapter: Adapter) -> None:
+    async def first() -> object:
+        return await anext(engine.stream_parts([3] * 60, adapter, SamplingConfig(max_tokens=60), seed=0))
+
+    with pytest.raises(ValueError, match="context"):
+        asyncio.run(first())

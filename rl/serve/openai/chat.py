@@ -1,8 +1,16 @@
 """Chat completions: messages to a prompt by the model's own template, and completions to messages with tool calls."""
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any, cast
 
-from vllm.entrypoints.generate.base.protocol import FunctionCall, ToolCall
+from vllm.entrypoints.generate.base.protocol import (
+    DeltaFunctionCall,
+    DeltaMessage,
+    DeltaToolCall,
+    FunctionCall,
+    ToolCall,
+)
 from vllm.entrypoints.openai.chat_completion.protocol import (
     ChatCompletionLogProb,
     ChatCompletionLogProbs,
@@ -10,6 +18,8 @@ from vllm.entrypoints.openai.chat_completion.protocol import (
     ChatCompletionRequest,
     ChatCompletionResponse,
     ChatCompletionResponseChoice,
+    ChatCompletionResponseStreamChoice,
+    ChatCompletionStreamResponse,
     ChatMessage,
 )
 from vllm.entrypoints.serve.engine.protocol import UsageInfo
@@ -17,22 +27,82 @@ from vllm.entrypoints.serve.engine.protocol import UsageInfo
 from lora.messages import first_line
 from rl.serve.errors import Rejected
 from rl.serve.openai.asked import sampling_of
-from rl.serve.openai.draw import Drawn, draw
+from rl.serve.openai.draw import Stream, draw, open_stream
 from rl.serve.service import Service
-from rollout.types import Completion, TopLogprobs
+from rollout.config import SamplingConfig
+from rollout.parts import joined
+from rollout.types import Completion, CompletionPart, TopLogprobs
 
 
 async def complete_chat(service: Service, user: str, request: ChatCompletionRequest) -> dict[str, Any]:
     """Return the answer to a chat request, as JSON has it."""
+    prompt, sampling, tops = _asked(service, request)
+    drawn = await draw(service, user, request.model, prompt, sampling, seed=request.seed, top_logprobs=tops)
+    choices = [_choice(service, request, index, completion) for index, completion in enumerate(drawn.completions)]
+    response = ChatCompletionResponse(
+        model=request.model or service.facts.name, choices=choices, usage=usage_of(len(prompt), drawn.sampled)
+    )
+    content = response.model_dump(exclude_unset=False, exclude_none=True) | {"policy_version": drawn.policy_version}
+    return content | ({"prompt_token_ids": drawn.prompt} if request.return_token_ids else {})
+
+
+async def stream_chat(service: Service, user: str, request: ChatCompletionRequest) -> AsyncGenerator[dict[str, Any]]:
+    """Return the answer to a chat request in chunks, as JSON has them; a refusal comes before the first one."""
+    prompt, sampling, tops = _asked(service, request)
+    stream = await open_stream(service, user, request.model, prompt, sampling, seed=request.seed, top_logprobs=tops)
+    return _chunks(service, request, stream)
+
+
+async def _chunks(service: Service, request: ChatCompletionRequest, stream: Stream) -> AsyncGenerator[dict[str, Any]]:
+    """Yield a chunk for each part; where tools may be called, for each whole choice, in which calls can be found."""
+    chunk = ChatCompletionStreamResponse(
+        model=request.model or service.facts.name, choices=[],
+        prompt_token_ids=stream.prompt if request.return_token_ids else None,
+    )  # fmt: skip
+    begun: set[int] = set()
+    sampled = 0
+    async with aclosing(joined(stream.parts) if _may_call(service, request) else stream.parts) as parts:
+        async for part in parts:
+            sampled += len(part.token_ids)
+            chunk.choices = [_part_choice(service, request, part, begins=part.index not in begun)]
+            yield _chunk_json(chunk, stream)
+            begun.add(part.index)
+            chunk.prompt_token_ids = None
+    if request.stream_options and request.stream_options.include_usage:
+        chunk.choices, chunk.usage = [], usage_of(len(stream.prompt), sampled)
+        yield _chunk_json(chunk, stream)
+
+
+def _part_choice(
+    service: Service, request: ChatCompletionRequest, part: CompletionPart, *, begins: bool
+) -> ChatCompletionResponseStreamChoice:
+    message, called = _message(service, request, part.text)
+    calls = [
+        DeltaToolCall(
+            index=index, id=call.id, type="function",
+            function=DeltaFunctionCall(name=call.function.name, arguments=call.function.arguments),
+        )
+        for index, call in enumerate(message.tool_calls)
+    ]  # fmt: skip
+    return ChatCompletionResponseStreamChoice(
+        index=part.index,
+        delta=DeltaMessage(role="assistant" if begins else None, content=message.content, tool_calls=calls),
+        logprobs=_logprobs(service.tokenizer, part) if request.logprobs else None,
+        finish_reason="tool_calls" if called and part.finish_reason == "stop" else part.finish_reason,
+        token_ids=list(part.token_ids) if request.return_token_ids else None,
+    )
+
+
+def _chunk_json(chunk: ChatCompletionStreamResponse, stream: Stream) -> dict[str, Any]:
+    return chunk.model_dump(exclude_none=True) | {"policy_version": stream.policy_version}
+
+
+def _asked(service: Service, request: ChatCompletionRequest) -> tuple[list[int], SamplingConfig, int]:
+    """Return a request's prompt, how its completions are drawn, and how many likeliest tokens are named."""
     prompt = chat_prompt(service.tokenizer, request)
     most = request.max_completion_tokens or request.max_tokens
     sampling = sampling_of(request, service.facts, prompt, max_tokens=most)
-    tops = request.top_logprobs or 0 if request.logprobs else 0
-    drawn = await draw(service, user, request.model, prompt, sampling, seed=request.seed, top_logprobs=tops)
-    choices = [_choice(service, request, index, completion) for index, completion in enumerate(drawn.completions)]
-    response = ChatCompletionResponse(model=request.model or service.facts.name, choices=choices, usage=usage_of(drawn))
-    content = response.model_dump(exclude_unset=False, exclude_none=True) | {"policy_version": drawn.policy_version}
-    return content | ({"prompt_token_ids": drawn.prompt} if request.return_token_ids else {})
+    return prompt, sampling, request.top_logprobs or 0 if request.logprobs else 0
 
 
 def chat_prompt(tokenizer: Any, request: ChatCompletionRequest) -> list[int]:
@@ -59,9 +129,8 @@ def chat_prompt(tokenizer: Any, request: ChatCompletionRequest) -> list[int]:
     return cast("list[int]", prompt)
 
 
-def usage_of(drawn: Drawn) -> UsageInfo:
-    """Return the tokens of a request."""
-    prompt, sampled = len(drawn.prompt), drawn.sampled
+def usage_of(prompt: int, sampled: int) -> UsageInfo:
+    """Return the usage of a request with so many tokens."""
     return UsageInfo(prompt_tokens=prompt, completion_tokens=sampled, total_tokens=prompt + sampled)
 
 
@@ -95,7 +164,7 @@ def _choice(
 
 def _message(service: Service, request: ChatCompletionRequest, text: str) -> tuple[ChatMessage, bool]:
     """Return the message of a text, and whether it calls tools. The configured parser of vLLM's finds the calls."""
-    if not request.tools or request.tool_choice == "none" or service.config.tool_parser is None:
+    if not _may_call(service, request):
         return ChatMessage(role="assistant", content=text), False
     parsed = tool_parser(service, request).extract_tool_calls(text, request)
     if not parsed.tools_called:
@@ -105,6 +174,11 @@ def _message(service: Service, request: ChatCompletionRequest, text: str) -> tup
         for call in parsed.tool_calls
     ]
     return ChatMessage(role="assistant", content=parsed.content, tool_calls=calls), True
+
+
+def _may_call(service: Service, request: ChatCompletionRequest) -> bool:
+    """Return True if calls of tools are looked for in the answer."""
+    return bool(request.tools) and request.tool_choice != "none" and service.config.tool_parser is not None
 
 
 def tool_parser(service: Service, request: ChatCompletionRequest) -> Any:
@@ -118,7 +192,7 @@ def tool_parser(service: Service, request: ChatCompletionRequest) -> Any:
         raise Rejected(500, f"tool_parser {name!r} cannot be used: {first_line(error)}") from None
 
 
-def _logprobs(tokenizer: Any, completion: Completion) -> ChatCompletionLogProbs:
+def _logprobs(tokenizer: Any, completion: Completion | CompletionPart) -> ChatCompletionLogProbs:
     tops = completion.top_logprobs or ((),) * len(completion.token_ids)
     rows = zip(completion.token_ids, completion.logprobs, tops, strict=True)
     return ChatCompletionLogProbs(content=[_content(tokenizer, *row) for row in rows])

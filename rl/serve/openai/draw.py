@@ -1,13 +1,16 @@
 """Completions for requests of OpenAI's API."""
 
 import secrets
+from collections.abc import AsyncGenerator, Generator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 
+from lora.types import Adapter
 from rl.serve.errors import Rejected
 from rl.serve.openai.names import find_adapter
 from rl.serve.service import Service
 from rollout.config import SamplingConfig
-from rollout.types import Completion, EngineDied
+from rollout.types import Completion, CompletionPart, EngineDied
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,25 +27,76 @@ class Drawn:
         return sum(len(completion.token_ids) for completion in self.completions)
 
 
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A prompt and its completions while they are written."""
+
+    prompt: list[int]
+    policy_version: int
+    parts: AsyncGenerator[CompletionPart]
+
+
 async def draw(
     service: Service, user: str, model: str | None, prompt: list[int], sampling: SamplingConfig, *,
     seed: int | None, top_logprobs: int = 0,
 ) -> Drawn:  # fmt: skip
     """Return completions of a prompt under the policy of that name."""
-    try:
-        service.liveness.require_sound()
-        if top_logprobs < 0:
-            raise ValueError(f"logprobs must be at least 0, and is {top_logprobs}")
-        service.facts.check_prompt(prompt)
-        adapter = await find_adapter(service, user, model)
-        seeds = [secrets.randbits(63) if seed is None else seed]
+    with _refusals():
+        adapter = await _policy(service, user, model, prompt, top_logprobs)
         (completions,) = await service.engine.sample(
-            [prompt], adapter, sampling, seeds=seeds, top_logprobs=top_logprobs
+            [prompt], adapter, sampling, seeds=[_seed(seed)], top_logprobs=top_logprobs
         )
+    drawn = Drawn(prompt, completions, adapter.version)
+    await service.meter.take(user, "sampled", drawn.sampled + len(prompt))
+    return drawn
+
+
+async def open_stream(
+    service: Service, user: str, model: str | None, prompt: list[int], sampling: SamplingConfig, *,
+    seed: int | None, top_logprobs: int = 0,
+) -> Stream:  # fmt: skip
+    """Return completions of a prompt that are being written; a request that is refused is refused here."""
+    with _refusals():
+        adapter = await _policy(service, user, model, prompt, top_logprobs)
+        parts = service.engine.stream_parts(prompt, adapter, sampling, seed=_seed(seed), top_logprobs=top_logprobs)
+        first = await anext(parts)
+    return Stream(prompt, adapter.version, _metered(service, user, len(prompt), first, parts))
+
+
+async def _metered(
+    service: Service, user: str, prompt_tokens: int, first: CompletionPart, rest: AsyncGenerator[CompletionPart]
+) -> AsyncGenerator[CompletionPart]:
+    """Yield the parts, and count their tokens as the user's, also where nobody waits for the last of them."""
+    tokens = prompt_tokens + len(first.token_ids)
+    try:
+        async with aclosing(rest) as parts:
+            yield first
+            async for part in parts:
+                tokens += len(part.token_ids)
+                yield part
+    finally:
+        await service.meter.take(user, "sampled", tokens)
+
+
+async def _policy(service: Service, user: str, model: str | None, prompt: list[int], top_logprobs: int) -> Adapter:
+    """Return the adapter of that name. Raises ValueError for a request that cannot be served."""
+    service.liveness.require_sound()
+    if top_logprobs < 0:
+        raise ValueError(f"logprobs must be at least 0, and is {top_logprobs}")
+    service.facts.check_prompt(prompt)
+    return await find_adapter(service, user, model)
+
+
+def _seed(seed: int | None) -> int:
+    return secrets.randbits(63) if seed is None else seed
+
+
+@contextmanager
+def _refusals() -> Generator[None]:
+    """Raise errors of engines as what a client is answered."""
+    try:
+        yield
     except ValueError as error:
         raise Rejected(400, str(error)) from None
     except EngineDied as error:
         raise Rejected(503, str(error)) from None
-    drawn = Drawn(prompt, completions, adapter.version)
-    await service.meter.take(user, "sampled", drawn.sampled + len(prompt))
-    return drawn

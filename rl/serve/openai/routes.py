@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 from fastapi import APIRouter, Response
@@ -10,11 +11,12 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 
-from rl.serve.openai.chat import complete_chat
-from rl.serve.openai.completions import complete
+from rl.serve.openai.chat import complete_chat, stream_chat
+from rl.serve.openai.completions import complete, stream_completions
 from rl.serve.openai.names import BASE
 from rl.serve.openai.tokens import GenerateRequest, generate
 from rl.serve.routes.common import ServiceOf, User
+from rollout.types import EngineDied
 
 router = APIRouter(tags=["openai"])
 Json = dict[str, Any]
@@ -34,16 +36,17 @@ async def models(service: ServiceOf, user: User) -> Json:
 @router.post("/v1/chat/completions")
 async def chat_completions(request: ChatCompletionRequest, service: ServiceOf, user: User) -> Response:
     """Answer a chat."""
-    answer = await complete_chat(service, user, request)
-    usage = bool(request.stream_options and request.stream_options.include_usage)
-    return _streamed(_chat_chunks(answer, usage=usage)) if request.stream else JSONResponse(answer)
+    if request.stream:
+        return _streamed(await stream_chat(service, user, request))
+    return JSONResponse(await complete_chat(service, user, request))
 
 
 @router.post("/v1/completions")
 async def completions(request: CompletionRequest, service: ServiceOf, user: User) -> Response:
     """Complete a text."""
-    answer = await complete(service, user, request)
-    return _streamed(iter([answer])) if request.stream else JSONResponse(answer)
+    if request.stream:
+        return _streamed(await stream_completions(service, user, request))
+    return JSONResponse(await complete(service, user, request))
 
 
 @router.post("/inference/v1/generate")
@@ -52,26 +55,17 @@ async def generate_tokens(request: GenerateRequest, service: ServiceOf, user: Us
     return await generate(service, user, request)
 
 
-def _streamed(chunks: Iterator[Json]) -> Response:
+def _streamed(chunks: AsyncGenerator[Json]) -> Response:
     """Return an answer as server-sent events."""
-    lines = (f"data: {json.dumps(chunk)}\n\n" for chunk in chunks)
-    return StreamingResponse(_ended(lines), media_type="text/event-stream")
+    return StreamingResponse(_events(chunks), media_type="text/event-stream")
 
 
-def _ended(lines: Iterator[str]) -> Iterator[str]:
-    yield from lines
+async def _events(chunks: AsyncGenerator[Json]) -> AsyncGenerator[str]:
+    """Yield each chunk as an event; an error in the midst of them is the last one."""
+    try:
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield f"data: {json.dumps(chunk)}\n\n"
+    except (EngineDied, ValueError) as error:
+        yield f"data: {json.dumps({'error': {'message': str(error), 'type': 'server_error', 'code': 503}})}\n\n"
     yield "data: [DONE]\n\n"
-
-
-def _chat_chunks(answer: Json, *, usage: bool) -> Iterator[Json]:
-    """Yield each choice's message, then why it ended, then the usage if it was asked for."""
-    head = {**{name: answer[name] for name in ("id", "created", "model")}, "object": "chat.completion.chunk"}
-    for choice in answer["choices"]:
-        message = dict(choice["message"])
-        for number, call in enumerate(message.get("tool_calls", ())):
-            call["index"] = number
-        part = {name: choice[name] for name in ("index", "logprobs", "token_ids") if name in choice}
-        yield {**head, "choices": [{**part, "delta": message, "finish_reason": None}]}
-        yield {**head, "choices": [{"index": choice["index"], "delta": {}, "finish_reason": choice["finish_reason"]}]}
-    if usage:
-        yield {**head, "choices": [], "usage": answer["usage"]}
