@@ -44,8 +44,8 @@ class LearnerConfig(Strict):
     """A reward minus its group's mean; `mean_std` also divides by the standard deviation (GRPO), `leave_one_out`
     takes the mean of the others (RLOO)."""
     tokens_per_microbatch: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
-    """Most tokens that are under way at a time; it changes memory, never the update. `auto` is 4096 on a CPU, and on a
-    GPU as many as its memory is planned to hold, up to 32,768."""
+    """Most tokens that are under way at a time; it changes memory, never the update. `auto` is as many as
+    the memory is planned to hold: up to 32,768 on a GPU, and up to 4096 on a CPU, whose memory is others', too."""
     compile: bool = True
     """Compile the model's blocks on a GPU, which fuses their small operations; the first update takes up to a minute
     longer. Mixtures' blocks and sharded models stay as they are."""

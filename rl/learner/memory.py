@@ -1,6 +1,9 @@
 """A plan of the memory on a learner's device, which decides on gradient checkpointing and the size of microbatches."""
 
+import contextlib
+import os
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal, Self
 
 import torch
@@ -14,12 +17,17 @@ from lora.load import load_skeleton
 from rl.config import LearnerConfig
 from rl.learner.activations import DTYPE_BYTES, Activations
 
+CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 ADAPTER_BYTES, FULL_BYTES = 4 + 4 + 8, 2 + 4 + 4 + 8
 """A trained number's: fp32 master, gradient and Adam's two moments; full fine-tuning keeps a bf16 copy besides."""
 FILL = 0.9
 """Share of the memory that is planned with: the rest is CUDA's own, and lost between allocations."""
 MICROBATCH, LARGEST_MICROBATCH = 4096, 32_768
 """Tokens of a microbatch: enough that a large model's products keep a GPU busy, and that a small one's do."""
+SMALLEST_MICROBATCH = 512
+CPU_SHARE = 0.25
+"""Share of a machine's memory that a learner on its CPUs may be planned to need: engines and graders are beside it, and
+it takes up to a third more than planned, because several microbatches are under way at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +95,15 @@ class LearnerMemory:
             return self.tokens
         return larger.largest_microbatch(memory, checkpointing=checkpointing)
 
+    def fitting_microbatch(self, memory: float, *, checkpointing: bool) -> int:
+        """Return `MICROBATCH` tokens, halved until so many bytes hold them."""
+        tokens = MICROBATCH
+        while tokens > SMALLEST_MICROBATCH:
+            if replace(self, tokens=tokens).bytes(checkpointing=checkpointing) <= memory:
+                break
+            tokens //= 2
+        return tokens
+
     def fits(self, memory: float) -> bool:
         """Return True if a device with so many bytes holds it without gradient checkpointing."""
         return self.bytes(checkpointing=False) <= FILL * memory
@@ -108,15 +125,26 @@ def resolve_checkpointing(
 def resolve_microbatch(
     model: ModelConfig, lora: LoraConfig, learner: LearnerConfig, device: str, budget: Budget, *, checkpointing: bool
 ) -> int:
-    """Say what `learner.tokens_per_microbatch` comes to on this device: "auto" is what a GPU is planned to hold."""
+    """Say what `learner.tokens_per_microbatch` comes to on this device: "auto" is what its memory is planned to hold.
+
+    Counted is all memory that there is, not what is free now: a resumed run is to do the same.
+    """
     setting: int | Literal["auto"] = learner.tokens_per_microbatch
     if setting != "auto":
         return setting
-    if not _has_gpu(device):
-        return MICROBATCH
-    _, total = torch.cuda.mem_get_info(device)  # not what is free now: a resumed run is to do the same
     memory = LearnerMemory.of(load_skeleton(model), model, lora, learner, budget)
+    if not _has_gpu(device):
+        return memory.fitting_microbatch(CPU_SHARE * host_memory(), checkpointing=checkpointing)
+    _, total = torch.cuda.mem_get_info(device)
     return memory.largest_microbatch(budget.share * total, checkpointing=checkpointing)
+
+
+def host_memory() -> int:
+    """Return the bytes of memory that this process may use: the machine's, or its container's."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with contextlib.suppress(OSError, ValueError):  # no container, or one without a limit: "max"
+        return min(machine, int(CONTAINER_LIMIT.read_text()))
+    return machine
 
 
 def _has_gpu(device: str) -> bool:

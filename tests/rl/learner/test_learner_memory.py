@@ -1,5 +1,6 @@
 """What an update is said to need of memory is what torch is seen to take, on the attention of a GPU."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,7 +31,14 @@ from rl.config import LearnerConfig
 from rl.learner.activations import Activations, longest_row
 from rl.learner.collectives import SingleProcess
 from rl.learner.forward import microbatches, target_logprobs
-from rl.learner.memory import FILL, Budget, LearnerMemory, resolve_checkpointing
+from rl.learner.memory import (
+    FILL,
+    Budget,
+    LearnerMemory,
+    host_memory,
+    resolve_checkpointing,
+    resolve_microbatch,
+)
 from rl.learner.policy import PolicySpec
 from rl.learner.policy_host import LearnerSpec, PolicyHost
 from rl.learner.recompute import recompute_blocks
@@ -236,6 +244,31 @@ def test_more_is_needed_of_longer_rows_and_more_policies_and_less_of_shards() ->
     )
     assert needed(Budget(500), weights="full") > small + 15 * 134_515_008
     assert needed(Budget(500), checkpointing=True) < small / 3
+
+
+@pytest.mark.parametrize(("gib", "tokens"), [(256, 4096), (24, 2048), (16, 512), (1, 512)])
+def test_a_microbatch_on_a_cpu_is_what_a_quarter_of_its_memory_holds(
+    monkeypatch: pytest.MonkeyPatch, gib: int, tokens: int
+) -> None:
+    """Of a server's learner, in float32, with sixteen policies of rank 32 and adapted heads."""
+    monkeypatch.setattr("rl.learner.memory.host_memory", lambda: gib * 2**30)
+    model = ModelConfig(name="smollm2-135m", dtype="float32", max_length=1024)
+    lora, budget = LoraConfig(rank=32, lm_head=True, allow_large_rank=True), Budget(policies=16)
+
+    def resolved_tokens(**learner: Any) -> int:
+        return resolve_microbatch(model, lora, LearnerConfig(**learner), "cpu", budget, checkpointing=False)
+
+    assert resolved_tokens() == tokens
+    assert resolved_tokens(tokens_per_microbatch=3000) == 3000
+
+
+def test_a_containers_memory_is_what_there_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr("rl.learner.memory.CONTAINER_LIMIT", limit)
+    machine = host_memory()
+    for text, memory in (("max\n", machine), ("1048576\n", 2**20), (f"{2**60}\n", machine)):
+        limit.write_text(text)
+        assert host_memory() == memory
 
 
 async def test_it_is_off_on_a_cpu_and_what_it_came_to_is_told(tiny_model: ModelConfig) -> None:
