@@ -16,7 +16,7 @@ endif
 BY_FILE := --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo tiny test test-fast bench bench-grader soak check docs proto format clean
+.PHONY: help setup demo tiny test test-fast verifiers bench bench-grader soak check docs proto format clean
 
 help: ## Show what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -41,6 +41,13 @@ test: setup ## Run the whole test suite, in three processes
 
 test-fast: setup ## Run the tests that start neither Ray nor vLLM nor a browser and are quick
 	$(BIN)/python -m pytest -n 2 $(BY_FILE) -m "not (ray or vllm or browser or slow)"
+
+verifiers: .venv-verifiers/installed ## Make an environment for tests/rl/serve/test_verifiers.py, which is skipped without
+
+.venv-verifiers/installed: examples/verifiers/requirements.txt
+	@test -x .venv-verifiers/bin/python || $(PYTHON) -m venv .venv-verifiers
+	.venv-verifiers/bin/python -m pip install --quiet --disable-pip-version-check -r examples/verifiers/requirements.txt
+	@touch $@
 
 bench: setup ## How fast it is: against TRL, raw vLLM and a plain matrix product, on an idle machine
 	$(BIN)/python bench/speed.py --publish
@@ -69,4 +76,4 @@ format: setup ## Reformat the code
 	$(BIN)/ruff check --fix .
 
 clean: ## Remove the environment and caches; runs/ stays
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-verifiers .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -42,8 +42,8 @@ class ModelFacts:
             raise ValueError(f"max_tokens must be at least 1, and is {asked}")
         if room < 1 or (asked or 0) > room:
             raise ValueError(
-                f"a prompt of {len(prompt)} tokens and max_tokens {asked or 1} do not fit the context of "
-                f"{self.max_length} tokens: shorten one of them"
+                f"a prompt of {len(prompt)} tokens and max_tokens {asked or 1} do not fit the model's maximum "
+                f"context length of {self.max_length} tokens: shorten one of them"
             )
         return asked or room
 

@@ -1,6 +1,6 @@
 """Sampling as an OpenAI request asks for it; a setting that is not served is refused by its name."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -13,14 +13,15 @@ NOT_SERVED: dict[str, Any] = {
     "frequency_penalty": 0.0, "presence_penalty": 0.0, "repetition_penalty": 1.0, "logit_bias": None,
     "response_format": None, "structured_outputs": None, "use_beam_search": False, "bad_words": None,
     "allowed_token_ids": None, "min_tokens": 0, "prompt_embeds": None, "truncate_prompt_tokens": None,
-    "suffix": None, "logprob_token_ids": None,
+    "suffix": None, "logprob_token_ids": None, "prompt_logprobs": None, "prompt_logprob_token_ids": None,
+    "thinking_token_budget": None, "repetition_detection": None, "trace_decode_token_ids": None,
 }  # fmt: skip
 """Settings that change what is sampled, and that the engines here do not have; with the values that change nothing."""
 
 
-def refuse_not_served(request: Any) -> None:
+def refuse_not_served(request: Any, not_served: Mapping[str, Any] = NOT_SERVED) -> None:
     """Raises Rejected if a request asks for something that is not served."""
-    for name, neutral in NOT_SERVED.items():
+    for name, neutral in not_served.items():
         value = getattr(request, name, None)
         plain_text = name == "response_format" and getattr(value, "type", None) == "text"
         if not (value is None or value == neutral or value in ([], {}, "") or plain_text):

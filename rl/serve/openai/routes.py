@@ -14,7 +14,7 @@ from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 from rl.serve.openai.chat import complete_chat, stream_chat
 from rl.serve.openai.completions import complete, stream_completions
 from rl.serve.openai.names import BASE
-from rl.serve.openai.tokens import GenerateRequest, generate
+from rl.serve.openai.tokens import GenerateRequest, generate, stream_tokens
 from rl.serve.routes.common import ServiceOf, User
 from rollout.types import EngineDied
 
@@ -50,9 +50,11 @@ async def completions(request: CompletionRequest, service: ServiceOf, user: User
 
 
 @router.post("/inference/v1/generate")
-async def generate_tokens(request: GenerateRequest, service: ServiceOf, user: User) -> Json:
+async def generate_tokens(request: GenerateRequest, service: ServiceOf, user: User) -> Response:
     """Complete tokens with tokens."""
-    return await generate(service, user, request)
+    if request.stream:
+        return _streamed(await stream_tokens(service, user, request))
+    return JSONResponse(await generate(service, user, request))
 
 
 def _streamed(chunks: AsyncGenerator[Json]) -> Response:

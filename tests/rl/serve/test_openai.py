@@ -18,8 +18,9 @@ def client(served: Served) -> openai.OpenAI:
 
 def test_the_models_are_listed(client: openai.OpenAI, service: tinker.ServiceClient) -> None:
     run = trainer(service, rank=1).get_info().model_id
-    names = {model.id for model in client.models.list()}
-    assert {"base", MODEL, f"{run}@latest"} <= names
+    models = client.models.list().data
+    assert {"base", MODEL, f"{run}@latest"} <= {model.id for model in models}
+    assert {model.max_model_len for model in models} == {128}  # type: ignore[attr-defined]
 
 
 def test_a_chat_is_answered_with_logprobs_and_tokens(client: openai.OpenAI) -> None:
