@@ -34,7 +34,7 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class CompletionPart:
-    """What one of a prompt's completions has gained since its last part.
+    """The tokens that one of a prompt's completions has gained since its last part.
 
     Example: the last part of the first one, ``CompletionPart(0, (2,), (-0.02,), "", "stop", policy_version=12)``
     """
