@@ -29,6 +29,7 @@ import psutil
 import pytest
 import torch
 from helpers.shared_cluster import SharedCluster
+from helpers.warm_processes import VARIABLE, WarmProcesses
 from hypothesis import settings
 
 from lora.config import LoraConfig, ModelConfig
@@ -43,6 +44,7 @@ AdapterMaker = Callable[..., Adapter]
 
 TESTS = Path(__file__).parent
 EXIT_STATUS = pytest.StashKey[int]()
+WARM = pytest.StashKey[WarmProcesses]()
 CLUSTERS = {"ray_cluster", "head", "gpu_cluster"}
 """Fixtures that start Ray."""
 MARKS = {
@@ -71,10 +73,12 @@ MARKS = {
 }  # fmt: skip
 """Files of tests by what they need."""
 LONGEST = (
-    "rl/cluster/test_gpu_placement", "rollout/test_vllm_dies", "rl/jobs/test_kubernetes", "rl/cluster/test_components",
-    "rl/cluster/test_reservation", "rl/launch/test_reliability", "rl/learner/test_data_parallel",
-    "rl/learner/test_requests", "rollout/test_sampling_features", "rl/cluster/test_two_nodes",
-    "rollout/test_cancelled_calls", "rollout/test_vllm_serves_the_policy", "rl/launch/test_session",
+    "rl/launch/test_reliability", "rl/jobs/test_kubernetes", "rollout/test_vllm_dies", "rl/learner/test_compiled_blocks",
+    "rl/cluster/test_gpu_placement", "rl/launch/test_session", "rl/cluster/test_reservation", "rl/remote/test_remote",
+    "test_bench_gpu", "rl/cli/test_command", "rollout/test_cancelled_calls", "rl/cluster/test_components",
+    "rl/cluster/test_watchdog", "rollout/test_vllm_serves_the_policy", "rl/cli/test_damage", "rl/sweep/test_sweep",
+    "rollout/test_sampling_features", "rl/test_api", "rl/test_train", "rollout/test_tensor_parallel",
+    "rl/learner/test_data_parallel",
 )  # fmt: skip
 """Files that take longest, which begin first; the rest of the marked ones follow, and then all others."""
 MARKED = (path for paths in MARKS.values() for path in paths)
@@ -84,8 +88,16 @@ ON_THE_HEAD = {
     "rl/monitoring/test_prometheus", "rl/monitoring/test_browser",
 }  # fmt: skip
 """Files whose tests share one head. They are tested one after another, by one process."""
+COLD = {"rl/cluster/test_watchdog", "rl/cluster/test_interrupts", "rl/cluster/test_ray_private"}
+"""Files that look at the processes that Ray starts, their parents and their ends: there these are Ray's own."""
 SERVER = "rl/serve/"
 """Files whose tests share one server; the same."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have Ray's processes made as copies of warm ones, by all processes of these tests."""
+    if not hasattr(config, "workerinput"):
+        config.stash[WARM] = WarmProcesses()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -121,7 +133,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
     return ByFile(config, log)
 
 
-def _path(item: pytest.Item) -> str:
+def _path(item: pytest.Item | pytest.Module) -> str:
     return str(item.path.relative_to(TESTS).with_suffix(""))
 
 
@@ -185,6 +197,19 @@ def soon_gone() -> Iterator[SoonGone]:
 CLUSTER = SharedCluster()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _temperature(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Keep warm processes away from the files that are about processes."""
+    if _path(request.node) not in COLD:
+        yield
+        return
+    CLUSTER.end()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv(VARIABLE, raising=False)
+        yield
+        CLUSTER.end()
+
+
 @pytest.fixture(scope="module")
 def ray_cluster() -> None:
     """A cluster that this process has joined. It goes on until a test comes that does not ask for it."""
@@ -207,8 +232,10 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """End the process at once where Ray was in it: threads of its C++ part may still log while Python is taken down, and
+    """End the warm processes, and this one at once where Ray was in it: threads of its C++ part may still log while Python is taken down, and
     a crash after the last test would pass for a failed one."""
+    if WARM in config.stash:
+        config.stash[WARM].close()
     if "ray" in sys.modules and EXIT_STATUS in config.stash and not hasattr(config, "workerinput"):
         sys.stdout.flush()
         sys.stderr.flush()

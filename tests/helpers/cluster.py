@@ -7,14 +7,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 import requests
+from helpers.warm_processes import environment_of
 from helpers.zygote import shared_zygote
 
 from rl.cluster.connect import TOO_BUSY
@@ -77,7 +78,7 @@ def processes_of(directory: str) -> list[psutil.Process]:
     family: dict[int, psutil.Process] = {}
     for process in psutil.process_iter():
         try:
-            known = process.environ()  # Ray's client server is told the directory in no other way
+            known = environment_of(process)  # Ray's client server is told the directory in no other way
             places = (*process.cmdline(), known.get("RAY_TMPDIR", ""), known.get("HOME", ""))
             if any(directory in place for place in places):
                 family |= {member.pid: member for member in (process, *process.children(recursive=True))}
@@ -86,12 +87,19 @@ def processes_of(directory: str) -> list[psutil.Process]:
     return [process for process in family.values() if process.pid != os.getpid()]
 
 
+def kill_all(processes: Iterable[psutil.Process]) -> None:
+    """Kill them; one may end with another."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
 def actors(directory: str, title: str) -> list[psutil.Process]:
     """A cluster's actors of that class."""
     found: list[psutil.Process] = []
     for process in psutil.process_iter():
         try:
-            if f"ray::{title}" in " ".join(process.cmdline()) and directory in str(process.environ()):
+            if f"ray::{title}" in " ".join(process.cmdline()) and directory in str(environment_of(process)):
                 found.append(process)
         except psutil.Error:
             continue
@@ -186,5 +194,4 @@ def _start(directory: str, more: tuple[str, ...], tries: int = 2) -> Head:
 
 
 def _end(directory: str) -> None:
-    for process in processes_of(directory):
-        process.kill()
+    kill_all(processes_of(directory))

@@ -15,6 +15,7 @@ import psutil
 import pytest
 import ray
 from helpers.torch_learner import TorchLearner
+from helpers.warm_processes import descendants
 
 from lora.config import LoraConfig, ModelConfig
 from lora.types import Adapter
@@ -150,7 +151,7 @@ def test_a_run_on_vllm_that_is_killed_has_every_step_once_when_it_is_resumed(
     while len(steps(tmp_path / "run")) < 3 and time.monotonic() < deadline:
         assert first.poll() is None, first.communicate()[0]
         time.sleep(0.02)
-    family = psutil.Process(first.pid).children(recursive=True)
+    family = descendants(first.pid)
     pids = {process.pid for process in family}
     assert new_files(before, pids), "there is something that could stay behind"
     at_work = list(filter(is_actor, family))
@@ -163,7 +164,7 @@ def test_a_run_on_vllm_that_is_killed_has_every_step_once_when_it_is_resumed(
     second = run(tmp_path / "run", "--resume", **on_the_cluster)
     deadline = time.monotonic() + 300
     while second.poll() is None and time.monotonic() < deadline:
-        pids |= {process.pid for process in psutil.Process().children(recursive=True)}  # the worker is the cluster's
+        pids |= {process.pid for process in descendants(os.getpid())}  # the worker is the cluster's
         time.sleep(0.1)
     said, _ = second.communicate(timeout=1)
     assert second.returncode == 0, said

@@ -55,8 +55,7 @@ class Cluster:
         return {**os.environ, "RAY_ADDRESS": self.address, "HOME": self.directory, "COLUMNS": "400"}
 
     def end(self) -> None:
-        for process in processes_of(self.directory):
-            process.kill()
+        kill_all(processes_of(self.directory))
         shutil.rmtree(self.directory, ignore_errors=True)
 
 

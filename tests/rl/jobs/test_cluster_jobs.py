@@ -178,8 +178,7 @@ def test_a_start_that_fails_leaves_nothing(tmp_path: Path) -> None:
         assert ended.returncode == 1, ended.stderr
         assert processes_of(directory) == []
     finally:
-        for process in processes_of(directory):
-            process.kill()
+        kill_all(processes_of(directory))
         shutil.rmtree(directory, ignore_errors=True)
 
 
@@ -225,8 +224,7 @@ def test_a_head_that_goes_away_while_it_is_followed_is_one_line(tmp_path: Path) 
         command = [str(RANKONE), "submit", str(ROOT / "examples" / "tiny.toml"), "--address", gone.dashboard, *sets]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as following:
             until(lambda: quietly(lambda: any(run["step"] >= 3 for run in gone.runs())), 240)
-            for process in processes_of(gone.directory):
-                process.kill()
+            kill_all(processes_of(gone.directory))
             _, said = following.communicate(timeout=60)
     assert following.returncode == 1
     (line,) = [line for line in said.splitlines() if line.startswith("rankone:")]
@@ -250,8 +248,7 @@ def test_a_run_goes_on_when_its_second_node_is_taken_away_and_ends_in_order_when
         ended = head.rankone("stop", job)
         assert (ended.returncode, "STOPPED" in ended.stdout) == (0, True), ended.stdout + ended.stderr
     finally:
-        for process in processes_of(second):
-            process.kill()
+        kill_all(processes_of(second))
         shutil.rmtree(second, ignore_errors=True)
     assert head.rankone("status", job).returncode == 130
     assert until(lambda: (head.run_of(job) or {}).get("state") == "stopped")

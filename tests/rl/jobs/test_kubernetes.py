@@ -147,8 +147,7 @@ def plain_head(documents: dict[str, Any]) -> Iterator[PlainHead]:
     try:
         yield PlainHead(documents["RayJob"]["spec"]["rayClusterSpec"]["headGroupSpec"], directory)
     finally:
-        for process in processes_of(directory):
-            process.kill()
+        kill_all(processes_of(directory))
         shutil.rmtree(directory, ignore_errors=True)
 
 

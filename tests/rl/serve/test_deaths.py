@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-import psutil
 import pytest
 import tinker
 from helpers.serving import Served, serving
 from helpers.tinker_client import MODEL, TIMEOUT, gap, lessons, logprobs, step, trainer
+from helpers.warm_processes import descendants
 from tinker import types
 
 ON_RAY = ("rollout.engine=torch", "model.dtype=float32", "model.max_length=128", "kept_state_mib=1")
@@ -22,7 +22,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 def kill(served: Served, actor: str) -> None:
     """End an actor of the server's cluster as the kernel would."""
-    processes = psutil.Process(served.process.pid).children(recursive=True)
+    processes = descendants(served.process.pid)
     named = [process for process in processes if process.name().startswith(f"ray::{actor}")]
     assert named, [process.name() for process in processes]
     for process in named:
