@@ -47,7 +47,7 @@ def test_vllm_itself_reads_the_tokens_that_are_answered(served: Served, protocol
 
 
 def test_tokens_go_on_until_they_end_or_the_context_is_full(served: Served) -> None:
-    """Where nothing says how many, and where more are asked for than there is room for: many turns come to that."""
+    """Fill the context where nothing says how many, and where more are asked for than there is room for: many turns come to that."""
     for params in ({}, {"max_tokens": None}, {"max_tokens": 5000}):
         content = generated(served, {"sampling_params": {"ignore_eos": True, **params}})
         assert (content["choices"][0]["finish_reason"], content["usage"]["total_tokens"]) == ("length", 128)

@@ -44,7 +44,7 @@ pytestmark = pytest.mark.skipif(
 
 @dataclass(frozen=True)
 class Rollout:
-    """What verifiers recorded of a rollout."""
+    """The record that verifiers made of a rollout."""
 
     trace: dict[str, Any]
 
@@ -62,7 +62,7 @@ class Rollout:
 
     @property
     def logprobs(self) -> list[float]:
-        """Those of sampled tokens, and 0 of all others."""
+        """Logprobs of sampled tokens, and 0 of all others."""
         sampled = iter(self.joined("logprobs"))
         return [next(sampled) if is_sampled else 0.0 for is_sampled in self.joined("mask")]
 
