@@ -1,4 +1,4 @@
-"""The endpoints below /v1, and vLLM's own."""
+"""The endpoints below /v1, and vLLM's own. A request whose client goes away is not carried on with."""
 
 import json
 import time
@@ -6,10 +6,11 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
+from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 
 from rl.serve.openai.chat import complete_chat, stream_chat
 from rl.serve.openai.completions import complete, stream_completions
@@ -34,7 +35,10 @@ async def models(service: ServiceOf, user: User) -> Json:
 
 
 @router.post("/v1/chat/completions")
-async def chat_completions(request: ChatCompletionRequest, service: ServiceOf, user: User) -> Response:
+@with_cancellation
+async def chat_completions(
+    request: ChatCompletionRequest, service: ServiceOf, user: User, raw_request: Request
+) -> Response:
     """Answer a chat."""
     if request.stream:
         return _streamed(await stream_chat(service, user, request))
@@ -42,7 +46,8 @@ async def chat_completions(request: ChatCompletionRequest, service: ServiceOf, u
 
 
 @router.post("/v1/completions")
-async def completions(request: CompletionRequest, service: ServiceOf, user: User) -> Response:
+@with_cancellation
+async def completions(request: CompletionRequest, service: ServiceOf, user: User, raw_request: Request) -> Response:
     """Complete a text."""
     if request.stream:
         return _streamed(await stream_completions(service, user, request))
@@ -50,7 +55,8 @@ async def completions(request: CompletionRequest, service: ServiceOf, user: User
 
 
 @router.post("/inference/v1/generate")
-async def generate_tokens(request: GenerateRequest, service: ServiceOf, user: User) -> Response:
+@with_cancellation
+async def generate_tokens(request: GenerateRequest, service: ServiceOf, user: User, raw_request: Request) -> Response:
     """Complete tokens with tokens."""
     if request.stream:
         return _streamed(await stream_tokens(service, user, request))

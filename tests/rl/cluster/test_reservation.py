@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.cluster import RANKONE, ROOT, SMALL, free_port, processes_of, rankone_as
+from helpers.cluster import RANKONE, ROOT, SMALL, free_port, kill_all, processes_of, rankone_as
 
 TINY = ROOT / "examples" / "tiny.toml"
 HEAD_NODE = "f" * 51 + "00000"

@@ -18,6 +18,7 @@ from helpers.cluster import (
     Head,
     actors,
     free_port,
+    kill_all,
     processes_of,
     quietly,
     rankone,

@@ -17,7 +17,7 @@ import pytest
 import ray
 import requests
 import yaml
-from helpers.cluster import RANKONE, ROOT, SMALL, free_port, processes_of, quietly, until
+from helpers.cluster import RANKONE, ROOT, SMALL, free_port, kill_all, processes_of, quietly, until
 from jsonschema import Draft202012Validator
 
 from rl.settings.toml import load_config

@@ -1,6 +1,7 @@
 """The endpoints of OpenAI's API through its own client."""
 
 import json
+import time
 from typing import Any
 
 import openai
@@ -129,3 +130,26 @@ def test_tokens_in_and_tokens_out(served: Served) -> None:
         assert all(part["logprob"] <= 0 for part in choice["logprobs"]["content"])
     assert content["usage"]["prompt_tokens"] == 3
     assert json.dumps(content)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_nobody_waits_for_any_more_is_not_sampled_on(served: Served, client: openai.OpenAI, stream: bool) -> None:
+    asked: dict[str, Any] = {"model": "base", "prompt": "1+1=", "max_tokens": 100, "n": 64}
+    more = {"extra_body": {"ignore_eos": True}, "stream": stream}
+
+    def sampled() -> float:
+        lines = requests.get(f"{served.url}/metrics", timeout=TIMEOUT).text.splitlines()
+        counts = [
+            line.split()[-1] for line in lines if line.startswith("rankone_serve_tokens_total") and "sampled" in line
+        ]
+        return sum(map(float, counts))
+
+    begin, before = time.monotonic(), sampled()
+    whole = client.completions.create(**asked, **more)
+    assert not stream or list(whole)
+    took, each = time.monotonic() - begin, sampled() - before
+    assert each > 6400
+    with pytest.raises(openai.APITimeoutError):
+        client.with_options(timeout=took / 5).completions.create(**asked, **more)
+    time.sleep(1.5 * took)
+    assert sampled() - before < 1.5 * each, "it was not sampled to its end, of which its tokens would be counted"
