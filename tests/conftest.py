@@ -94,9 +94,14 @@ SERVER = "rl/serve/"
 """Files whose tests share one server; the same."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--cold`."""
+    parser.addoption("--cold", action="store_true", help="start Ray's processes and commands as users do, in full")
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Have Ray's processes made as copies of warm ones, by all processes of these tests."""
-    if not hasattr(config, "workerinput"):
+    """Have Ray's processes and commands made as copies of warm ones, by all processes of these tests."""
+    if not hasattr(config, "workerinput") and not config.getoption("--cold"):
         config.stash[WARM] = WarmProcesses()
 
 
