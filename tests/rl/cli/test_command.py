@@ -198,7 +198,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
         "problem jsonl/train/71 has ",
     ),
     "no such model": (lambda _: ["train", EXAMPLE, *sets(**{"model.name": "smollm"})], "smollm2-135m"),
-    "a model without the targets": (without_targets, "gate_proj"),
+    "a model without the targets": (without_targets, "down_proj"),
     "no room for the prompt": (lambda _: ["train", EXAMPLE, *sets(**{"model.max_length": "8"})], "model.max_length"),
     "vllm without actors": (lambda _: ["train", EXAMPLE, *sets(**{"rollout.engine": "vllm"})], "runtime"),
     "no adapter to evaluate": (lambda t: ["eval", EXAMPLE, "--adapter", str(t / "missing")], "missing"),
