@@ -64,7 +64,7 @@ class Activations:
         inner = max((width for _, width in _mlps(model)), default=hidden)
         tensors = 2 + 2 * _shared_heads(config) if joined else 4
         kept = _inputs(model, targets) + tensors * _attention_widths(model) + _mlp_widths(model) + _experts(model)
-        softmax = _attentions(model) * config.num_attention_heads
+        softmax = _attentions(model) * _heads(config)
         return cls(
             layers=config.num_hidden_layers,
             in_layers=size * kept + FLOAT32 * ((0 if compiled else _norms(model)) + softmax),
@@ -99,7 +99,12 @@ def longest_row(prompt: int, completion: int, group_size: int, tokens_per_row: i
 
 def _shared_heads(config: Any) -> float:
     """Return the key heads of each query head, of which several may share one."""
-    return (getattr(config, "num_key_value_heads", None) or config.num_attention_heads) / config.num_attention_heads
+    return (getattr(config, "num_key_value_heads", None) or _heads(config)) / _heads(config)
+
+
+def _heads(config: Any) -> int:
+    """Return the query heads of an attention; 0 of a model that has none, such as Mamba."""
+    return getattr(config, "num_attention_heads", 0)
 
 
 def _norms(model: nn.Module) -> int:
@@ -110,8 +115,8 @@ def _norms(model: nn.Module) -> int:
         weight = getattr(module, "weight", None)
         if "Norm" in type(module).__name__ and weight is not None:
             heads = 1
-            if weight.numel() == getattr(config, "head_dim", None):
-                heads = config.num_key_value_heads if "k_" in name.rpartition(".")[2] else config.num_attention_heads
+            if _heads(config) and weight.numel() == getattr(config, "head_dim", None):
+                heads = config.num_key_value_heads if "k_" in name.rpartition(".")[2] else _heads(config)
             elements += heads * weight.numel()
     return elements
 
