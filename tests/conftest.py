@@ -69,6 +69,7 @@ MARKS = {
         "rl/remote/test_remote", "rl/learner/test_forward", "rl/learner/test_microbatch_threads",
         "rewards/test_attack_suites", "rl/run/test_directory_lock", "benchmarks/test_speed", "lora/test_architecture",
         "rl/learner/test_policies_together", "rl/learner/test_unmixed_policies", "rl/learner/test_learner",
+        "rl/learner/test_compiled_blocks", "rl/learner/test_joined_rows", "rl/algorithm/test_prefetch", "test_bench_gpu",
     ),
 }  # fmt: skip
 """Files of tests by what they need."""
