@@ -158,7 +158,12 @@ class VllmEngine(Engine):
         """Yield the outputs of a call as they come."""
         loop = asyncio.get_running_loop()
         outputs: asyncio.Queue[Any] = asyncio.Queue()
-        call.on_output = lambda output: loop.call_soon_threadsafe(outputs.put_nowait, output)
+
+        def put(output: Any) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended with its caller; the engine goes on
+                loop.call_soon_threadsafe(outputs.put_nowait, output)
+
+        call.on_output = put
         submitted = asyncio.ensure_future(self._submit(call))
         submitted.add_done_callback(lambda _: outputs.put_nowait(None))  # which comes behind the last output
         try:

@@ -238,8 +238,11 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """End the warm processes, and this one at once where Ray was in it: threads of its C++ part may still log while Python is taken down, and
-    a crash after the last test would pass for a failed one."""
+    """End the warm processes, and this one at once where Ray was in it.
+
+    Threads of Ray's C++ part may still log while Python is taken down, and a crash after the last test would pass for a
+    failed one.
+    """
     if WARM in config.stash:
         config.stash[WARM].close()
     if "ray" in sys.modules and EXIT_STATUS in config.stash and not hasattr(config, "workerinput"):

@@ -132,10 +132,9 @@ def test_tokens_in_and_tokens_out(served: Served) -> None:
     assert json.dumps(content)
 
 
-@pytest.mark.parametrize("stream", [False, True])
-def test_what_nobody_waits_for_any_more_is_not_sampled_on(served: Served, client: openai.OpenAI, stream: bool) -> None:
+def test_what_nobody_waits_for_any_more_is_not_sampled_on(served: Served, client: openai.OpenAI) -> None:
     asked: dict[str, Any] = {"model": "base", "prompt": "1+1=", "max_tokens": 100, "n": 64}
-    more = {"extra_body": {"ignore_eos": True}, "stream": stream}
+    more: dict[str, Any] = {"extra_body": {"ignore_eos": True}}
 
     def sampled() -> float:
         lines = requests.get(f"{served.url}/metrics", timeout=TIMEOUT).text.splitlines()
@@ -145,8 +144,7 @@ def test_what_nobody_waits_for_any_more_is_not_sampled_on(served: Served, client
         return sum(map(float, counts))
 
     begin, before = time.monotonic(), sampled()
-    whole = client.completions.create(**asked, **more)
-    assert not stream or list(whole)
+    client.completions.create(**asked, **more)
     took, each = time.monotonic() - begin, sampled() - before
     assert each > 6400
     with pytest.raises(openai.APITimeoutError):
