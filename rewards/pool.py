@@ -49,7 +49,7 @@ class GraderPool:
     def __init__(self, config: RewardConfig, packed: bytes | None = None) -> None:
         self.config = config
         terms = load_terms(config) if packed is None else pickle.loads(packed)
-        self._grouped = any(t.is_grouped for t in terms)
+        self.takes_groups = any(t.is_grouped for t in terms)
         self.sources = tuple(with_source(t) for t in terms)
         """The place where each function is defined, for messages."""
         self._chunks: queue.SimpleQueue[Chunk | None] = queue.SimpleQueue()
@@ -76,8 +76,29 @@ class GraderPool:
         """
         graded_P_G = await self.grade_timed(problems, texts_P_G, finish_reasons_P_G)
         rewards_P_G = [[reward for reward, _ in group] for group in graded_P_G]
-        self._check_failures([r for group in rewards_P_G for r in group])
+        self.check(rewards_P_G)
         return rewards_P_G
+
+    async def grade_part(self, problem: Problem, texts: Sequence[str], finish_reasons: Sequence[str]) -> list[Reward]:
+        """Rewards of some completions of a group, or of all of them; however many failed.
+
+        Raises:
+            ValueError: no worker can load the function.
+        """
+        (graded,) = await self.grade_timed([problem], [texts], [finish_reasons])
+        return [reward for reward, _ in graded]
+
+    def check(self, rewards_P_G: Sequence[Sequence[Reward]]) -> None:
+        """Raises RewardFunctionError if the user's function failed on more than ``config.max_failed_fraction``."""
+        rewards = [reward for group in rewards_P_G for reward in group]
+        crashed = sum(reward.outcome is Outcome.CRASHED for reward in rewards)
+        if crashed > self.config.max_failed_fraction * len(rewards):
+            raise RewardFunctionError(
+                f"the reward function failed on {crashed} of {len(rewards)} completions, more than "
+                f"max_failed_fraction = {self.config.max_failed_fraction}; "
+                f"its last new failure:\n{self._failures.last}",
+                "too many failures",
+            )
 
     async def grade_timed(
         self,
@@ -103,7 +124,7 @@ class GraderPool:
     def items(self, problem: Problem, texts: Sequence[str], finish_reasons: Sequence[str] | None = None) -> list[Item]:
         """One group's work: an item a completion, or one for the group if a function takes groups."""
         reasons = tuple(finish_reasons or ["stop"] * len(texts))
-        if self._grouped:
+        if self.takes_groups:
             return [Item(problem, tuple(texts), reasons)] if texts else []
         return [Item(problem, (text,), (reason,)) for text, reason in zip(texts, reasons, strict=True)]
 
@@ -145,16 +166,6 @@ class GraderPool:
             else:
                 chunk.promise.set_result(graded)
         lane.retire()
-
-    def _check_failures(self, rewards: Sequence[Reward]) -> None:
-        crashed = sum(r.outcome is Outcome.CRASHED for r in rewards)
-        if crashed > self.config.max_failed_fraction * len(rewards):
-            raise RewardFunctionError(
-                f"the reward function failed on {crashed} of {len(rewards)} completions, more than "
-                f"max_failed_fraction = {self.config.max_failed_fraction}; "
-                f"its last new failure:\n{self._failures.last}",
-                "too many failures",
-            )
 
 
 class FailureLog:

@@ -56,7 +56,10 @@ class Reward:
 
 
 class Grader(Protocol):
-    """Grade whole groups at once. Never raises for a completion's text, whatever it holds."""
+    """Grades whole groups, or parts of them as they are written. Never raises for a completion's text."""
+
+    takes_groups: bool = False
+    """True if a reward function looks at a whole group, which cannot be graded in parts then."""
 
     async def grade(
         self,
@@ -69,6 +72,13 @@ class Grader(Protocol):
         A finish reason is ``stop``, or ``length`` for a completion that was cut off; without them all have ended.
         """
         ...
+
+    async def grade_part(self, problem: Problem, texts: Sequence[str], finish_reasons: Sequence[str]) -> list[Reward]:
+        """Rewards of some completions of a group, of all of them if it `takes_groups`. `check` counts failures."""
+        return (await self.grade([problem], [texts], [finish_reasons]))[0]
+
+    def check(self, rewards_P_G: Sequence[Sequence[Reward]]) -> None:
+        """Raises an error if too many of a step's completions could not be graded."""
 
     async def close(self) -> None:
         """End the grader's processes."""

@@ -16,6 +16,7 @@ from rl.algorithm.advantage import advantages
 from rl.algorithm.batch import build_batch
 from rl.algorithm.collapse import LR_SCALE, ROLLED_BACK, Collapse, CollapseDetector
 from rl.algorithm.evaluate import Evaluation, evaluate
+from rl.algorithm.groups import Question, sample_groups
 from rl.algorithm.journal import Journal
 from rl.algorithm.liveness import NUM_SEQUENCES, PolicyChecker, Reference
 from rl.algorithm.lr_schedule import lr_scale
@@ -98,20 +99,10 @@ async def roll_out(
     config: RunConfig, train_problems: Sequence[Problem], parts: Components, step: int, adapter: Adapter
 ) -> Rollout:
     """The graded groups of one step: a pure function of the policy, the step and the seed."""
-    watch = Stopwatch()
     problems = draw(train_problems, step, config.problems_per_step, config.seed)
     prompts = [parts.encode(problem) for problem in problems]
-    with watch.phase("sample"):
-        seeds = training_seeds(config, step)
-        completions_P_G = await parts.engine.sample(prompts, adapter, config.sampling, seeds=seeds)
-    with watch.phase("grade"):
-        rewards_P_G = await parts.grader.grade(
-            problems,
-            [[c.text for c in group] for group in completions_P_G],
-            [[c.finish_reason for c in group] for group in completions_P_G],
-        )
-    groups = [Group(*parts) for parts in zip(problems, prompts, completions_P_G, rewards_P_G, strict=True)]
-    return Rollout(groups, watch.seconds)
+    questions = [Question(*asked) for asked in zip(problems, prompts, training_seeds(config, step), strict=True)]
+    return Rollout(*await sample_groups(questions, adapter, config.sampling, parts.engine, parts.grader))
 
 
 async def learn(

@@ -2,9 +2,8 @@
 
 import asyncio
 import contextlib
-import os
-from collections.abc import AsyncGenerator, Awaitable, Generator, Sequence
-from typing import Any, Self, TypeVar
+from collections.abc import AsyncGenerator, Generator, Sequence
+from typing import Any, Self
 
 import ray
 from ray.exceptions import RayError, RayTaskError
@@ -12,107 +11,15 @@ from ray.exceptions import RayError, RayTaskError
 from lora.config import LoraConfig, ModelConfig
 from lora.types import Adapter
 from rollout.config import RolloutConfig, SamplingConfig
-from rollout.create import create_engine
+from rollout.engine_actor import EngineActor
 from rollout.environment import torch_environment, worker_environment
-from rollout.placement import ActorPlacement, check_device
+from rollout.placement import ActorPlacement
 from rollout.ray_errors import cause, describe_death, is_death
-from rollout.shm_dir import remove_openmp_files
-from rollout.types import Completion, CompletionPart, Engine, EngineDied, PromptLogprobs, PromptQuery
+from rollout.types import Completion, CompletionPart, Engine, EngineDied, Place, PromptLogprobs, PromptQuery
 from rollout.vllm_start import MEMORY_HINT
-
-Answer = TypeVar("Answer")
-
-END: Any = object()
-"""Stands behind the last part of a stream."""
 
 MOST_CALLS = 4096
 """Calls that a worker takes at once. One beyond would wait in Ray, unseen, and its worker would seem silent."""
-
-
-class EngineActor:
-    """The actor's own side. It loads the model in `start`, so that a refusal reaches the caller whole."""
-
-    async def start(
-        self, model: ModelConfig, lora: LoraConfig, config: RolloutConfig, seed: int, device: str, threads: int
-    ) -> None:
-        import torch
-
-        check_device(device)
-        torch.set_num_threads(threads)
-        remove_openmp_files()
-        self._engine = create_engine(model, lora, config, seed=seed, device=device)
-
-    async def stream(
-        self,
-        prompts: list[list[int]],
-        adapter: Adapter,
-        sampling: SamplingConfig,
-        seeds: list[int],
-        beat: float,
-        top_logprobs: int = 0,
-    ) -> AsyncGenerator[tuple[int, list[Completion]] | None]:
-        """Yield the engine's answers, and None every `beat` seconds without one in which it still made progress.
-
-        If the call is cancelled, the engine knows of it when this ends.
-        """
-        stream = self._engine.stream(prompts, adapter, sampling, seeds=seeds, top_logprobs=top_logprobs)
-        async with contextlib.aclosing(stream) as answers:
-            for _ in prompts:
-                async with contextlib.aclosing(self._beats(anext(answers), beat)) as beats:
-                    async for answer in beats:
-                        yield answer
-
-    async def stream_parts(
-        self,
-        prompt: list[int],
-        adapter: Adapter,
-        sampling: SamplingConfig,
-        seed: int,
-        beat: float,
-        top_logprobs: int = 0,
-    ) -> AsyncGenerator[CompletionPart | None]:
-        """Yield the engine's parts, and None as `stream` does."""
-        stream = self._engine.stream_parts(prompt, adapter, sampling, seed=seed, top_logprobs=top_logprobs)
-        async with contextlib.aclosing(stream) as parts:
-            while True:
-                async with contextlib.aclosing(self._beats(anext(parts, END), beat)) as beats:
-                    async for part in beats:
-                        if part is END:
-                            return
-                        yield part
-
-    async def score(self, sequences: list[list[int]], adapter: Adapter) -> list[list[float]]:
-        return await self._engine.score(sequences, adapter)
-
-    async def score_prompts(
-        self, prompts: list[list[int]], adapter: Adapter, queries: list[PromptQuery], beat: float
-    ) -> AsyncGenerator[list[PromptLogprobs] | None]:
-        """Yield the engine's answer in the end, and None before that as `stream` does."""
-        answer = self._engine.score_prompts(prompts, adapter, queries)
-        async with contextlib.aclosing(self._beats(answer, beat)) as beats:
-            async for each in beats:
-                yield each
-
-    async def _beats(self, waited_for: Awaitable[Answer], beat: float) -> AsyncGenerator[Answer | None]:
-        """Yield the answer in the end, and None every `beat` seconds in which the engine made progress."""
-        seen = self._engine.progress()
-        answer = asyncio.ensure_future(waited_for)
-        try:
-            while not (await asyncio.wait([answer], timeout=beat))[0]:
-                seen, before = self._engine.progress(), seen
-                if seen > before:
-                    yield None
-        finally:
-            answer.cancel()
-            await asyncio.wait([answer])  # before that, what it waits for cannot be closed
-        yield await answer
-
-    async def close(self) -> None:
-        await self._engine.close()
-        remove_openmp_files(own=True)  # its handle kills the process next
-
-    async def pid(self) -> int:
-        return os.getpid()
 
 
 class AdapterStore:
@@ -212,6 +119,20 @@ class RayEngine(Engine):
         async with contextlib.aclosing(self._answers(self._handle.stream, len(prompts), *arguments)) as answers:
             async for answer in answers:
                 yield answer
+
+    async def stream_completions(
+        self,
+        prompts: Sequence[Sequence[int]],
+        adapter: Adapter,
+        sampling: SamplingConfig,
+        *,
+        seeds: Sequence[int],
+    ) -> AsyncGenerator[tuple[Place, Completion]]:
+        arguments = _lists(prompts), self._store.reference(adapter), sampling, list(seeds), self._beat
+        async with contextlib.aclosing(self._answers(self._handle.stream_completions, None, *arguments)) as batches:
+            async for batch in batches:
+                for each in batch:
+                    yield each
 
     async def stream_parts(
         self,

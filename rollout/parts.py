@@ -1,12 +1,18 @@
-"""Parts of completions while they are written: put together again, or those of several prompts in one stream."""
+"""Streams of what engines write: parts put together again, several streams in one, or fewer and larger pieces."""
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
 from contextlib import aclosing
 from itertools import chain
+from typing import Any, TypeVar
 
 from rollout.types import CompletionPart
+
+T = TypeVar("T")
+
+END: Any = object()
+"""Stands behind the last item of a stream."""
 
 
 async def joined(parts: AsyncGenerator[CompletionPart]) -> AsyncGenerator[CompletionPart]:
@@ -36,6 +42,51 @@ async def merged(streams: Sequence[AsyncGenerator[CompletionPart]]) -> AsyncGene
             task.cancel()
         await asyncio.gather(*waited_for, return_exceptions=True)
         await asyncio.gather(*(stream.aclose() for stream in streams))
+
+
+async def as_they_end(work: Iterable[Coroutine[Any, Any, T]]) -> AsyncGenerator[T]:
+    """Yield what each piece of work returns, whichever ends first; the others are cancelled with their user."""
+    running = [asyncio.ensure_future(piece) for piece in work]
+    try:
+        for ended in asyncio.as_completed(running):
+            yield await ended
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+async def batched(stream: AsyncGenerator[T], gathered_s: float) -> AsyncGenerator[list[T]]:
+    """Yield what a stream gives, in lists of what comes within so many seconds of a first item; the last at once."""
+    coming: asyncio.Future[T] = asyncio.ensure_future(anext(stream, END))
+    try:
+        while (item := await coming) is not END:
+            batch = [item]
+            deadline = asyncio.get_running_loop().time() + gathered_s
+            coming = asyncio.ensure_future(anext(stream, END))
+            while (await asyncio.wait([coming], timeout=deadline - asyncio.get_running_loop().time()))[0]:
+                if (item := coming.result()) is END:
+                    break
+                batch.append(item)
+                coming = asyncio.ensure_future(anext(stream, END))
+            yield batch
+    finally:
+        coming.cancel()
+        await asyncio.wait([coming])  # before that, the stream cannot be closed
+        await stream.aclose()
+
+
+async def relayed(items: "asyncio.Queue[T]", work: Coroutine[Any, Any, object]) -> AsyncGenerator[T]:
+    """Yield what some work puts into a queue, in the end raise what has ended it; it is cancelled with its user."""
+    working = asyncio.ensure_future(work)
+    working.add_done_callback(lambda _: items.put_nowait(END))  # which comes behind the last item
+    try:
+        while (item := await items.get()) is not END:
+            yield item
+        await working
+    finally:
+        working.cancel()
+        await asyncio.wait([working])
 
 
 def _join(parts: Sequence[CompletionPart]) -> CompletionPart:

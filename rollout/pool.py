@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import logging
+from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ from typing import Any, TypeVar
 
 from lora.types import Adapter
 from rollout.config import SamplingConfig
-from rollout.types import Completion, CompletionPart, Engine, EngineDied, PromptLogprobs, PromptQuery
+from rollout.parts import relayed
+from rollout.types import Completion, CompletionPart, Engine, EngineDied, Place, PromptLogprobs, PromptQuery
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +77,33 @@ class EnginePool(Engine):
                     yield indices[index], completions
 
         return await self._spread(len(prompts), ask)
+
+    async def stream_completions(
+        self,
+        prompts: Sequence[Sequence[int]],
+        adapter: Adapter,
+        sampling: SamplingConfig,
+        *,
+        seeds: Sequence[int],
+    ) -> AsyncGenerator[tuple[Place, Completion]]:
+        """As the protocol has it. Of a prompt that a dead worker had begun, the others write what is missing."""
+        coming, given = asyncio.Queue[tuple[Place, Completion]](), set[Place]()
+
+        async def ask(engine: Engine, indices: Sequence[int]) -> AsyncGenerator[tuple[int, None]]:
+            part, part_seeds, ended = [prompts[i] for i in indices], [seeds[i] for i in indices], Counter[int]()
+            stream = engine.stream_completions(part, adapter, sampling, seeds=part_seeds)
+            async with aclosing(stream) as completions:
+                async for (index, place), completion in completions:
+                    if (whole := (indices[index], place)) not in given:
+                        given.add(whole)
+                        coming.put_nowait((whole, completion))
+                    ended[index] += 1
+                    if ended[index] == sampling.group_size:
+                        yield indices[index], None
+
+        async with aclosing(relayed(coming, self._spread(len(prompts), ask))) as completions:
+            async for each in completions:
+                yield each
 
     async def stream_parts(
         self,

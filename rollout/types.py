@@ -32,6 +32,10 @@ class Completion:
     where it has fewer."""
 
 
+Place = tuple[int, int]
+"""A completion's place in a call: the index of its prompt, and its own among the prompt's completions."""
+
+
 @dataclass(frozen=True, slots=True)
 class CompletionPart:
     """The tokens that one of a prompt's completions has gained since its last part.
@@ -128,6 +132,22 @@ class Engine(Protocol):
         groups = await self.sample(prompts, adapter, sampling, seeds=seeds, top_logprobs=top_logprobs)
         for index, completions in enumerate(groups):
             yield index, completions
+
+    async def stream_completions(
+        self,
+        prompts: Sequence[Sequence[int]],
+        adapter: Adapter,
+        sampling: SamplingConfig,
+        *,
+        seeds: Sequence[int],
+    ) -> AsyncGenerator[tuple[Place, Completion]]:
+        """Yield what `sample` returns, completion by completion as each ends, each once, with its place.
+
+        An engine that finishes all of them at once need not say more than this.
+        """
+        for index, group in enumerate(await self.sample(prompts, adapter, sampling, seeds=seeds)):
+            for place, completion in enumerate(group):
+                yield (index, place), completion
 
     async def stream_parts(
         self,

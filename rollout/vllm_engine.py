@@ -20,11 +20,12 @@ from lora.types import Adapter
 from rollout.adapter_cache import AdapterCache
 from rollout.config import RolloutConfig, SamplingConfig
 from rollout.limits import Limits
+from rollout.parts import as_they_end, relayed
 from rollout.policy_queue import OldestPolicyQueue
 from rollout.shm_dir import SharedMemoryDir
 from rollout.stop_tokens import stop_tokens
-from rollout.types import Completion, CompletionPart, Engine, EngineDied, PromptLogprobs, PromptQuery
-from rollout.vllm_requests import completion_parts, completions, sampling_params
+from rollout.types import Completion, CompletionPart, Engine, EngineDied, Place, PromptLogprobs, PromptQuery
+from rollout.vllm_requests import completion_parts, completions, one_by_one, sampling_params
 from rollout.vllm_scores import Scores
 from rollout.vllm_start import MEMORY_HINT, engine_args, on_cpu, reason, refusal, start_vllm
 
@@ -40,8 +41,8 @@ class _Call:
     """True for completions, False for scores, which are short and waited for by themselves."""
     future: "Future[list[Any]]" = field(default_factory=Future)
     outputs: dict[int, Any] = field(default_factory=dict)
-    on_output: Callable[[Any], object] | None = None
-    """Called with each output of a call that is answered part by part."""
+    on_output: Callable[[int, Any], object] | None = None
+    """Called with each output of a call that is answered part by part, and the index of its prompt."""
     unwanted: bool = False
     """True once nobody waits for it any more."""
 
@@ -95,14 +96,30 @@ class VllmEngine(Engine):
             (group,) = await self.sample(prompt, adapter, sampling, seeds=seed, top_logprobs=top_logprobs)
             return index, group
 
-        running = [asyncio.ensure_future(sample_prompt(index)) for index in range(len(prompts))]
-        try:
-            for answer in asyncio.as_completed(running):
-                yield await answer
-        finally:
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+        async with contextlib.aclosing(as_they_end(map(sample_prompt, range(len(prompts))))) as groups:
+            async for group in groups:
+                yield group
+
+    async def stream_completions(
+        self,
+        prompts: Sequence[Sequence[int]],
+        adapter: Adapter,
+        sampling: SamplingConfig,
+        *,
+        seeds: Sequence[int],
+    ) -> AsyncGenerator[tuple[Place, Completion]]:
+        """As the protocol has it. vLLM returns a request when all of it is done, so each completion is one."""
+        self._limits.check_sampling(prompts, sampling, 0)
+        stops = stop_tokens(sampling, self._special)
+        groups = [one_by_one(sampling_params(sampling, seed, 0, stops)) for seed in seeds]
+        places = [(index, place) for index, group in enumerate(groups) for place in range(len(group))]
+        written = [list(prompts[index]) for index, _ in places]
+        call = _Call(written, [each for group in groups for each in group], adapter, samples=True)
+        async with contextlib.aclosing(self._outputs(call)) as outputs:
+            async for number, output in outputs:
+                index, first = places[number]
+                for place, completion in enumerate(completions(output, sampling, adapter.version, 0), start=first):
+                    yield (index, place), completion
 
     async def stream_parts(
         self,
@@ -118,7 +135,7 @@ class VllmEngine(Engine):
         parameters = sampling_params(sampling, seed, top_logprobs, stops, in_parts=True)
         call = _Call([list(prompt)], [parameters], adapter, samples=True)
         async with contextlib.aclosing(self._outputs(call)) as outputs:
-            async for output in outputs:
+            async for _, output in outputs:
                 for part in completion_parts(output, sampling, adapter.version, top_logprobs):
                     yield part
 
@@ -154,25 +171,19 @@ class VllmEngine(Engine):
             call.unwanted = True
             raise
 
-    async def _outputs(self, call: _Call) -> AsyncGenerator[Any]:
-        """Yield the outputs of a call as they come."""
+    async def _outputs(self, call: _Call) -> AsyncGenerator[tuple[int, Any]]:
+        """Yield the outputs of a call as they come, each with its prompt's index."""
         loop = asyncio.get_running_loop()
-        outputs: asyncio.Queue[Any] = asyncio.Queue()
+        outputs: asyncio.Queue[tuple[int, Any]] = asyncio.Queue()
 
-        def put(output: Any) -> None:
+        def put(index: int, output: Any) -> None:
             with contextlib.suppress(RuntimeError):  # the loop has ended with its caller; the engine goes on
-                loop.call_soon_threadsafe(outputs.put_nowait, output)
+                loop.call_soon_threadsafe(outputs.put_nowait, (index, output))
 
         call.on_output = put
-        submitted = asyncio.ensure_future(self._submit(call))
-        submitted.add_done_callback(lambda _: outputs.put_nowait(None))  # which comes behind the last output
-        try:
-            while (output := await outputs.get()) is not None:
-                yield output
-            await submitted
-        finally:
-            submitted.cancel()
-            await asyncio.wait([submitted])
+        async with contextlib.aclosing(relayed(outputs, self._submit(call))) as relay:
+            async for each in relay:
+                yield each
 
     # What follows runs on the engine's thread alone.
 
@@ -230,7 +241,7 @@ class VllmEngine(Engine):
             return
         call, index = self._open[output.request_id]
         if call.on_output is not None:
-            call.on_output(output)
+            call.on_output(index, output)
         if not output.finished:
             return
         del self._open[output.request_id]

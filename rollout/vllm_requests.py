@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from copy import copy
 from typing import Any
 
 from rollout.config import SamplingConfig
@@ -43,6 +44,16 @@ def sampling_params(
         logprobs=top_logprobs,
         output_kind=RequestOutputKind.DELTA if in_parts else RequestOutputKind.FINAL_ONLY,
     )
+
+
+def one_by_one(parameters: Any) -> list[Any]:
+    """Return the parameters of each of a prompt's completions alone, as vLLM itself makes them of the prompt's."""
+    alone: list[Any] = []
+    for index in range(parameters.n):
+        child = copy(parameters)
+        child.n, child.seed = 1, None if parameters.seed is None else parameters.seed + index
+        alone.append(child)
+    return alone
 
 
 def completions(output: Any, sampling: SamplingConfig, version: int, top_logprobs: int) -> list[Completion]:

@@ -7,6 +7,7 @@ from statistics import fmean
 
 from lora.types import Adapter
 from rewards.types import Grader, Outcome, Problem
+from rl.algorithm.groups import Question, sample_groups
 from rl.algorithm.seeds import evaluation_seeds
 from rl.config import RunConfig, replaced
 from rl.data import sample_held_out
@@ -50,13 +51,8 @@ async def evaluate(
         **evaluation.model_dump(include={"temperature", "top_p", "top_k", "min_p"}),
     )
     seeds = evaluation_seeds(config, len(prompts))
-    completions_P_G = await engine.sample(prompts, adapter, sampling, seeds=seeds)
-    rewards_P_G = await grader.grade(
-        problems,
-        [[c.text for c in group] for group in completions_P_G],
-        [[c.finish_reason for c in group] for group in completions_P_G],
-    )
-    groups = [Group(*parts) for parts in zip(problems, prompts, completions_P_G, rewards_P_G, strict=True)]
+    questions = [Question(*asked) for asked in zip(problems, prompts, seeds, strict=True)]
+    groups, _ = await sample_groups(questions, adapter, sampling, engine, grader)
     return summarise(groups)
 
 

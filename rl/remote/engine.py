@@ -2,7 +2,8 @@
 
 import asyncio
 import itertools
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
+from contextlib import aclosing
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from rl.remote.policies import RemotePolicies
 from rl.types import LearnerDied
 from rl.wire import tinker_pb2 as pb
 from rollout.config import SamplingConfig
-from rollout.types import Completion, Engine, EngineDied, PromptLogprobs, PromptQuery
+from rollout.parts import as_they_end
+from rollout.types import Completion, Engine, EngineDied, Place, PromptLogprobs, PromptQuery
 
 AT_ONCE = 512
 """Requests that wait for their answers at a time."""
@@ -40,6 +42,20 @@ class RemoteEngine(Engine):
             for prompt, seed in zip(prompts, seeds, strict=True)
         )
         return [self._completions(response, sampling, adapter.version) for response in responses]
+
+    async def stream_completions(
+        self, prompts: Sequence[Sequence[int]], adapter: Adapter, sampling: SamplingConfig, *, seeds: Sequence[int]
+    ) -> AsyncGenerator[tuple[Place, Completion]]:
+        """As the protocol has it, but all of a prompt's come together, as the answer to its request."""
+
+        async def sample_prompt(index: int) -> tuple[int, list[Completion]]:
+            (group,) = await self.sample([prompts[index]], adapter, sampling, seeds=[seeds[index]])
+            return index, group
+
+        async with aclosing(as_they_end(map(sample_prompt, range(len(prompts))))) as groups:
+            async for index, group in groups:
+                for place, completion in enumerate(group):
+                    yield (index, place), completion
 
     async def score(self, sequences: Sequence[Sequence[int]], adapter: Adapter) -> list[list[float]]:
         return await self.score_under(sequences, adapter)

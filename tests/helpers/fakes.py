@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import torch
 
 from lora.types import Adapter
-from rewards.types import Outcome, Problem, Reward
+from rewards.types import Grader, Outcome, Problem, Reward
 from rl.types import Group
 from rollout.config import SamplingConfig
 from rollout.types import Completion, Engine
@@ -71,7 +71,7 @@ class ScriptedEngine(Engine):
         """Nothing to release."""
 
 
-class SameTextGrader:
+class SameTextGrader(Grader):
     """Right is what is spelt like the answer."""
 
     async def grade(

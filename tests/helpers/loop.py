@@ -23,7 +23,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "tiny.toml"
 SMALL = ("problems_per_step=8", "sampling.group_size=4", "evaluate.every=2", "evaluate.num_problems=8", "num_steps=6")
 
 
-class EagerGrader:
+class EagerGrader(Grader):
     """A grade that a policy of 30 characters can earn at once: right is what begins with a digit."""
 
     async def grade(

@@ -185,6 +185,22 @@ def test_too_many_failures_stop_with_the_functions_own_traceback(tmp_path: Path)
         grade(RewardConfig(function=name, workers=1), [["", "", "a"]])
 
 
+def test_parts_of_groups_are_graded_as_they_come_and_failures_are_counted_by_who_asks(tmp_path: Path) -> None:
+    name = function(tmp_path, "return 1 / len(completion)")
+
+    async def run() -> list[list[Reward]]:
+        async with pooled(RewardConfig(function=name, workers=1, max_failed_fraction=0.5)) as pool:
+            assert not pool.takes_groups
+            texts = ["", "ab", "abcd"]
+            parts = await asyncio.gather(*(pool.grade_part(PROBLEM, [text], ["stop"]) for text in texts))
+            pool.check(parts)
+            with pytest.raises(RewardFunctionError, match=r"(?s)2 of 3 completions.*ZeroDivisionError"):
+                pool.check([parts[0], parts[1], parts[0]])
+            return parts
+
+    assert [(part[0].value, part[0].is_valid) for part in asyncio.run(run())] == [(0, False), (0.5, True), (0.25, True)]
+
+
 def test_groups_go_whole_to_a_function_that_takes_them(tmp_path: Path) -> None:
     head = "async def f(prompts, completions, level, **kwargs):"
     name = function(tmp_path, "return [len(completions) * n for n in level]", head)

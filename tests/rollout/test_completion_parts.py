@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 import pytest
 
-from rollout.parts import joined, merged
+from rollout.parts import batched, joined, merged, relayed
 from rollout.types import CompletionPart
 
 
@@ -61,3 +62,64 @@ async def test_the_failure_of_one_stream_is_its_readers() -> None:
         async for _ in merged([failing(), stream(*(part(0, step) for step in range(50)), closed=closed)]):
             pass
     assert closed == [50]
+
+
+async def test_what_comes_together_is_one_batch_and_the_last_one_waits_for_nothing() -> None:
+    """The pauses are an hour, so that a batch which waited for more would never come."""
+    hour, gate = 3600.0, asyncio.Event()
+
+    async def numbers() -> AsyncGenerator[int]:
+        yield 1
+        yield 2
+        await gate.wait()
+        yield 3
+
+    async with asyncio.timeout(60), aclosing(batched(numbers(), 0.01)) as batches:
+        assert await anext(batches) == [1, 2]
+        gate.set()
+        assert [batch async for batch in batches] == [[3]]
+    async with asyncio.timeout(60), aclosing(batched(numbers(), hour)) as batches:
+        assert [batch async for batch in batches] == [[1, 2, 3]]
+
+
+async def test_a_failure_comes_behind_what_was_there_before_it() -> None:
+    closed: list[bool] = []
+
+    async def failing() -> AsyncGenerator[int]:
+        try:
+            yield 1
+            await asyncio.sleep(0.02)
+            raise ValueError("broken")
+        finally:
+            closed.append(True)
+
+    batches = batched(failing(), 0.0)
+    assert await anext(batches) == [1]
+    with pytest.raises(ValueError, match="broken"):
+        await anext(batches)
+    assert closed == [True]
+
+
+@pytest.mark.parametrize("read", [False, True])
+async def test_work_whose_items_are_relayed_ends_with_their_reader(read: bool) -> None:
+    """Read to the end, its failure is its reader's; left in the midst of it, it is cancelled."""
+    items, ended = asyncio.Queue[int](), list[str]()
+
+    async def work() -> None:
+        try:
+            items.put_nowait(1)
+            items.put_nowait(2)
+            await asyncio.sleep(0 if read else 3600)
+            raise ValueError("broken")
+        except BaseException as error:
+            ended.append(type(error).__name__)
+            raise
+
+    relay = relayed(items, work())
+    assert await anext(relay) == 1
+    if read:
+        assert await anext(relay) == 2
+        with pytest.raises(ValueError, match="broken"):
+            await anext(relay)
+    await relay.aclose()
+    assert ended == ["ValueError" if read else "CancelledError"]

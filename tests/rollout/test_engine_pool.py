@@ -27,7 +27,7 @@ from rollout.placement import ActorPlacement
 from rollout.pool import EnginePool
 from rollout.ray_errors import describe_death
 from rollout.torch_engine import TorchEngine
-from rollout.types import Completion, CompletionPart, Engine, EngineDied, PromptLogprobs, PromptQuery
+from rollout.types import Completion, CompletionPart, Engine, EngineDied, Place, PromptLogprobs, PromptQuery
 
 SAMPLING = SamplingConfig(group_size=2, max_tokens=4)
 ADAPTER = Adapter("run", 3, b"")
@@ -63,6 +63,18 @@ class Mortal(Engine):
                 raise EngineDied("it died")
             self.given.append(seeds[index])
             yield index, [Completion((*prompts[index], seeds[index]), (), "", "stop", adapter.version)]
+
+    async def stream_completions(
+        self, prompts: Sequence[Sequence[int]], adapter: Adapter, sampling: SamplingConfig, *, seeds: Sequence[int]
+    ) -> AsyncGenerator[tuple[Place, Completion]]:
+        places = [(index, place) for index in range(len(prompts)) for place in range(sampling.group_size)]
+        random.Random(len(prompts)).shuffle(places)
+        for index, place in places:
+            await asyncio.sleep(0)
+            if self.answers is not None and len(self.given) >= self.answers:
+                raise EngineDied("it died")
+            self.given.append(seeds[index])
+            yield (index, place), Completion((*prompts[index], place), (), "", "stop", adapter.version)
 
     async def stream_parts(
         self, prompt: Sequence[int], adapter: Adapter, sampling: SamplingConfig, *, seed: int, top_logprobs: int = 0
@@ -138,6 +150,24 @@ async def test_any_pattern_of_deaths_and_restarts_loses_nothing(seed: int) -> No
         await ask(pool, 9)
     assert len([seed for engine in (*first, *later) for seed in engine.given]) == 27
     await pool.close()
+
+
+@pytest.mark.parametrize("deaths", [(None,), (0, None), (3, None), (0, 7, None), (None, 2, None), (5, 5, None)])
+async def test_each_completion_comes_once_and_in_its_place_whoever_dies(deaths: tuple[int | None, ...]) -> None:
+    engines = [Mortal(answers) for answers in deaths]
+    pool = EnginePool(engines)
+    prompts, seeds = [[i, 7] for i in range(12)], [100 + i for i in range(12)]
+    stream = pool.stream_completions(prompts, ADAPTER, SAMPLING, seeds=seeds)
+    completions = [each async for each in stream]
+    assert sorted((place, completion.token_ids) for place, completion in completions) == [
+        ((i, place), (i, 7, place)) for i in range(12) for place in range(2)
+    ]
+    assert pool.replicas() == [engine for engine in engines if engine.answers is None]
+    with pytest.raises(EngineDied, match=r"rollout\.max_restarts is used up"):
+        _ = [
+            each
+            async for each in EnginePool([Mortal(3)]).stream_completions([[1], [2]], ADAPTER, SAMPLING, seeds=[1, 2])
+        ]
 
 
 @pytest.mark.parametrize("deaths", [(None,), (0, None), (3, None), (0, 0, None), (None, 2, None)])

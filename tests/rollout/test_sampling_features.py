@@ -20,7 +20,7 @@ from rollout.config import RolloutConfig, SamplingConfig
 from rollout.parts import joined
 from rollout.placement import ActorPlacement
 from rollout.torch_engine import TorchEngine
-from rollout.types import Completion, CompletionPart, Engine, PromptLogprobs, PromptQuery
+from rollout.types import Completion, CompletionPart, Engine, Place, PromptLogprobs, PromptQuery
 from rollout.vllm_scores import MOST_TOKENS, Scores
 
 TOLERANCE = 1e-3
@@ -528,6 +528,29 @@ def test_parts_are_what_is_sampled_at_once(engine: Engine, adapter: Adapter, set
         ]
     if isinstance(engine, RayEngine):  # the torch engine writes whole completions
         assert all(len(part.token_ids) <= 2 for part in asyncio.run(parts()))
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"temperature": 0.0}, {"max_tokens": 40}], ids=["sampled", "greedy", "of different lengths"]
+)
+def test_completions_come_as_they_end_and_are_what_is_sampled_at_once(
+    engine: Engine, adapter: Adapter, settings: dict[str, Any]
+) -> None:
+    sampling = SamplingConfig(**{"group_size": 4, "max_tokens": 8} | settings)
+
+    async def streamed() -> list[tuple[Place, Completion]]:
+        return [each async for each in engine.stream_completions(PROMPTS, adapter, sampling, seeds=[7, 107, 207])]
+
+    completions = asyncio.run(streamed())
+    groups = sample(engine, adapter, **settings)
+    assert sorted(place for place, _ in completions) == [(i, k) for i in range(len(PROMPTS)) for k in range(4)]
+    for (index, place), completion in completions:
+        at_once = groups[index][place]
+        assert (completion.token_ids, completion.text) == (at_once.token_ids, at_once.text)
+        assert completion.logprobs == pytest.approx(at_once.logprobs, abs=1e-6)
+    lengths = [len(completion.token_ids) for _, completion in completions]
+    if isinstance(engine, RayEngine):  # the torch engine hands over all of a call together
+        assert lengths == sorted(lengths)
 
 
 def test_what_cannot_be_sampled_is_refused_before_the_first_part(engine: Engine, adapter: Adapter) -> None:

@@ -1,16 +1,22 @@
 """A run whose learner and engines are a server's makes the run that it would make here."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers.serving import Served, serving
 
+from lora.types import Adapter
 from rl import train
 from rl.config import RunConfig, replaced
+from rl.remote.engine import RemoteEngine
 from rl.remote.learner import check_config, summed
 from rl.run.directory import RunDirectory
 from rl.settings.toml import load_config
+from rollout.config import SamplingConfig
+from rollout.types import Completion
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "tiny.toml"
 LOSSES = {"importance": "cispo", "cispo": "cispo", "ppo": "ppo", "gspo": "gspo", "reinforce": "cross_entropy"}
@@ -103,3 +109,27 @@ def test_a_server_that_is_not_there_and_a_key_that_is_not_are_one_line(
     monkeypatch.delenv("RANKONE_API_KEY")
     with pytest.raises(ValueError, match="RANKONE_API_KEY"):
         train(replaced(small, server=served.url), out=tmp_path / "b", quiet=True)
+
+
+async def test_a_servers_answer_to_a_prompt_waits_for_no_other_prompt() -> None:
+    gate = asyncio.Event()
+
+    class Waiting(RemoteEngine):
+        async def sample(
+            self, prompts: Sequence[Sequence[int]], adapter: Adapter, sampling: SamplingConfig, *, seeds: Sequence[int],
+            top_logprobs: int = 0,
+        ) -> list[list[Completion]]:  # fmt: skip
+            if prompts[0] == [5]:
+                await gate.wait()
+            return [[Completion((*prompts[0], seeds[0], i), (), "", "stop", 0) for i in range(sampling.group_size)]]
+
+    engine: RemoteEngine = Waiting(Any, Any)
+    sampling = SamplingConfig(group_size=2, max_tokens=4)
+    stream = engine.stream_completions([[5], [6]], Adapter("run", 0, b""), sampling, seeds=[1, 2])
+    async with asyncio.timeout(60):
+        completions = [await anext(stream), await anext(stream)]
+        gate.set()
+        completions += [each async for each in stream]
+    assert [(place, each.token_ids) for place, each in completions] == [
+        ((1, 0), (6, 2, 0)), ((1, 1), (6, 2, 1)), ((0, 0), (5, 1, 0)), ((0, 1), (5, 1, 1))
+    ]  # fmt: skip

@@ -1,0 +1,106 @@
+"""Problems become graded groups: completions are sampled together, and each is graded when it ends.
+
+So the grader works while the longest completions are still written, and has little left to do after the last one.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from lora.types import Adapter
+from rewards.types import Grader, Problem, Reward
+from rl.algorithm.metrics import Stopwatch
+from rl.types import Group
+from rollout.config import SamplingConfig
+from rollout.types import Completion, Engine
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A problem as the engine gets it."""
+
+    problem: Problem
+    prompt: list[int]
+    seed: int
+
+
+@dataclass(slots=True)
+class GrowingGroup:
+    """A problem's completions so far, and the rewards of those that have been graded."""
+
+    question: Question
+    size: int
+    grader: Grader
+    _completions: dict[int, Completion] = field(default_factory=dict[int, Completion])
+    _rewards: dict[int, Reward] = field(default_factory=dict[int, Reward])
+
+    async def add(self, place: int, completion: Completion) -> Group | None:
+        """Grade a completion that has ended; return the group if that was the last of it."""
+        self._completions[place] = completion
+        if not self.grader.takes_groups:
+            await self._grade([place])
+        elif len(self._completions) == self.size:
+            await self._grade(range(self.size))
+        return self._whole() if len(self._rewards) == self.size else None
+
+    async def _grade(self, places: Sequence[int]) -> None:
+        graded = [self._completions[place] for place in places]
+        texts, reasons = [c.text for c in graded], [c.finish_reason for c in graded]
+        rewards = await self.grader.grade_part(self.question.problem, texts, reasons)
+        self._rewards |= zip(places, rewards, strict=True)
+
+    def _whole(self) -> Group:
+        places = range(self.size)
+        completions, rewards = [self._completions[i] for i in places], [self._rewards[i] for i in places]
+        return Group(self.question.problem, self.question.prompt, completions, rewards)
+
+
+async def stream_groups(
+    questions: Sequence[Question],
+    adapter: Adapter,
+    sampling: SamplingConfig,
+    engine: Engine,
+    grader: Grader,
+    on_group: Callable[[int, Group], object],
+) -> dict[str, float]:
+    """Sample and grade; `on_group` gets each group and its question's index when its last completion is graded.
+
+    Returns the seconds until the last completion had ended, `sample`, and from then to the last grade, `grade`.
+    """
+    growing = [GrowingGroup(question, sampling.group_size, grader) for question in questions]
+    prompts, seeds = [question.prompt for question in questions], [question.seed for question in questions]
+    grading: list[asyncio.Task[None]] = []
+    watch = Stopwatch()
+
+    async def add(index: int, place: int, completion: Completion) -> None:
+        if (group := await growing[index].add(place, completion)) is not None:
+            on_group(index, group)
+
+    try:
+        with watch.phase("sample"):
+            async with aclosing(engine.stream_completions(prompts, adapter, sampling, seeds=seeds)) as completions:
+                async for (index, place), completion in completions:
+                    grading.append(asyncio.create_task(add(index, place, completion)))
+        with watch.phase("grade"):
+            await asyncio.gather(*grading)
+    finally:
+        for task in grading:
+            task.cancel()
+        await asyncio.gather(*grading, return_exceptions=True)
+    return watch.seconds
+
+
+async def sample_groups(
+    questions: Sequence[Question], adapter: Adapter, sampling: SamplingConfig, engine: Engine, grader: Grader
+) -> tuple[list[Group], dict[str, float]]:
+    """Return a graded group for each question, in their order, and the seconds of `stream_groups`.
+
+    Raises:
+        RewardFunctionError: the user's function failed on too many completions.
+    """
+    groups: dict[int, Group] = {}
+    seconds = await stream_groups(questions, adapter, sampling, engine, grader, groups.__setitem__)
+    whole = [groups[index] for index in range(len(questions))]
+    grader.check([group.rewards for group in whole])
+    return whole, seconds
