@@ -3,7 +3,8 @@
 Draw problems, let the policy answer each of them several times, grade the answers, and make the better half of every
 group more likely and the worse half less so. The policy is a value: an adapter of a few MB that is passed to every
 sampling call, so there is no state to keep in step, and every completion knows which version wrote it. Rollouts may run
-some steps ahead of the learner; truncated importance sampling then corrects for the policy having moved on.
+some steps ahead of the learner, and a step may learn from whichever groups are finished first; truncated importance
+sampling then corrects for the policy having moved on.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,15 +17,16 @@ from rl.algorithm.advantage import advantages
 from rl.algorithm.batch import build_batch
 from rl.algorithm.collapse import LR_SCALE, ROLLED_BACK, Collapse, CollapseDetector
 from rl.algorithm.evaluate import Evaluation, evaluate
-from rl.algorithm.groups import Question, sample_groups
+from rl.algorithm.groups import Question, sample_groups, stream_groups
+from rl.algorithm.in_flight import Capacity, GroupsInFlight
 from rl.algorithm.journal import Journal
 from rl.algorithm.liveness import NUM_SEQUENCES, PolicyChecker, Reference
 from rl.algorithm.lr_schedule import lr_scale
 from rl.algorithm.metrics import Stopwatch, group_metrics, throughput
 from rl.algorithm.prefetch import Rollout, RolloutPrefetcher, steps_ahead
-from rl.algorithm.seeds import training_seeds
+from rl.algorithm.seeds import group_seeds
 from rl.config import RunConfig
-from rl.data import Split, draw, sample_held_out
+from rl.data import Split, draw_numbers, sample_held_out
 from rl.types import Group, Learner
 from rollout.types import Engine
 
@@ -55,11 +57,7 @@ async def train(config: RunConfig, problems: Split, parts: Components, journal: 
     guard.replay(journal.history())
     adapter, previous, groups = await parts.learner.publish(), None, list[Group]()
     watch = Stopwatch()
-    async with RolloutPrefetcher(
-        partial(roll_out, config, problems.train, parts),
-        steps_ahead(config, disjoint_devices=parts.disjoint_devices),
-        config.num_steps,
-    ) as coming:
+    async with _rollouts(config, problems.train, parts, first, journal) as coming:
         for step in range(first, config.num_steps + 1):
             metrics = dict[str, float]()
             if step == first or step % config.liveness.every == 0:
@@ -76,6 +74,7 @@ async def train(config: RunConfig, problems: Split, parts: Components, journal: 
             with watch.phase("wait"):
                 rollout = await coming.get(step, adapter)
             groups = rollout.groups
+            parts.grader.check([group.rewards for group in groups])
             scale = lr_scale(config.learner, step, config.num_steps) * guard.lr_scale
             metrics |= await learn(config, rollout, adapter, parts.learner, scale, watch)
             metrics["rollout/workers"] = float(len(parts.engine.replicas()))
@@ -91,18 +90,46 @@ async def train(config: RunConfig, problems: Split, parts: Components, journal: 
             watch = Stopwatch()
             if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.num_steps:
                 with watch.phase("checkpoint"):  # it shows in the next step's times, this step's being written already
-                    await journal.checkpoint(step + 1, adapter, parts.learner)
+                    await journal.checkpoint(step + 1, adapter, parts.learner, coming.unlearned)
     return adapter
+
+
+def _rollouts(
+    config: RunConfig, train_problems: Sequence[Problem], parts: Components, first: int, journal: Journal
+) -> RolloutPrefetcher | GroupsInFlight:
+    """Return what gives each step its groups: those that were drawn for it, or the first to be finished."""
+    if config.steps_in_flight is None:
+        ahead = steps_ahead(config, disjoint_devices=parts.disjoint_devices)
+        return RolloutPrefetcher(partial(roll_out, config, train_problems, parts), ahead, config.num_steps)
+    begin = partial(_roll_out_groups, config, train_problems, parts)
+    return GroupsInFlight(begin, Capacity.of(config), first, config.num_steps, journal.unlearned())
 
 
 async def roll_out(
     config: RunConfig, train_problems: Sequence[Problem], parts: Components, step: int, adapter: Adapter
 ) -> Rollout:
     """The graded groups of one step: a pure function of the policy, the step and the seed."""
-    problems = draw(train_problems, step, config.problems_per_step, config.seed)
-    prompts = [parts.encode(problem) for problem in problems]
-    questions = [Question(*asked) for asked in zip(problems, prompts, training_seeds(config, step), strict=True)]
+    numbers = range(step * config.problems_per_step, (step + 1) * config.problems_per_step)
+    questions = _ask(config, train_problems, parts, numbers)
     return Rollout(*await sample_groups(questions, adapter, config.sampling, parts.engine, parts.grader))
+
+
+async def _roll_out_groups(
+    config: RunConfig, train_problems: Sequence[Problem], parts: Components, numbers: Sequence[int], adapter: Adapter,
+    on_group: Callable[[int, Group], object],
+) -> None:  # fmt: skip
+    """Sample and grade the groups of these numbers; `on_group` gets each when it is finished."""
+    questions = _ask(config, train_problems, parts, numbers)
+    await stream_groups(questions, adapter, config.sampling, parts.engine, parts.grader, on_group)
+
+
+def _ask(
+    config: RunConfig, train_problems: Sequence[Problem], parts: Components, numbers: Sequence[int]
+) -> list[Question]:
+    """The problems of these numbers in the endless row that the steps walk through, as the engine gets them."""
+    problems = draw_numbers(train_problems, numbers, config.seed)
+    prompts, seeds = [parts.encode(problem) for problem in problems], group_seeds(config, numbers)
+    return [Question(*each) for each in zip(numbers, problems, prompts, seeds, strict=True)]
 
 
 async def learn(

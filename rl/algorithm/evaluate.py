@@ -51,8 +51,9 @@ async def evaluate(
         **evaluation.model_dump(include={"temperature", "top_p", "top_k", "min_p"}),
     )
     seeds = evaluation_seeds(config, len(prompts))
-    questions = [Question(*asked) for asked in zip(problems, prompts, seeds, strict=True)]
+    questions = [Question(*asked) for asked in zip(range(len(problems)), problems, prompts, seeds, strict=True)]
     groups, _ = await sample_groups(questions, adapter, sampling, engine, grader)
+    grader.check([group.rewards for group in groups])
     return summarise(groups)
 
 

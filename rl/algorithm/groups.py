@@ -20,6 +20,8 @@ from rollout.types import Completion, Engine
 class Question:
     """A problem as the engine gets it."""
 
+    number: int
+    """Its place among all that are asked."""
     problem: Problem
     prompt: list[int]
     seed: int
@@ -64,7 +66,7 @@ async def stream_groups(
     grader: Grader,
     on_group: Callable[[int, Group], object],
 ) -> dict[str, float]:
-    """Sample and grade; `on_group` gets each group and its question's index when its last completion is graded.
+    """Sample and grade; `on_group` gets each group and its question's number when its last completion is graded.
 
     Returns the seconds until the last completion had ended, `sample`, and from then to the last grade, `grade`.
     """
@@ -75,7 +77,7 @@ async def stream_groups(
 
     async def add(index: int, place: int, completion: Completion) -> None:
         if (group := await growing[index].add(place, completion)) is not None:
-            on_group(index, group)
+            on_group(questions[index].number, group)
 
     try:
         with watch.phase("sample"):
@@ -94,13 +96,7 @@ async def stream_groups(
 async def sample_groups(
     questions: Sequence[Question], adapter: Adapter, sampling: SamplingConfig, engine: Engine, grader: Grader
 ) -> tuple[list[Group], dict[str, float]]:
-    """Return a graded group for each question, in their order, and the seconds of `stream_groups`.
-
-    Raises:
-        RewardFunctionError: the user's function failed on too many completions.
-    """
+    """Return a graded group for each question, in their order, and the seconds of `stream_groups`."""
     groups: dict[int, Group] = {}
     seconds = await stream_groups(questions, adapter, sampling, engine, grader, groups.__setitem__)
-    whole = [groups[index] for index in range(len(questions))]
-    grader.check([group.rewards for group in whole])
-    return whole, seconds
+    return [groups[question.number] for question in questions], seconds

@@ -19,6 +19,10 @@ class Journal(Protocol):
         """Return the metrics of the steps before that one."""
         ...
 
+    def unlearned(self) -> Sequence[int]:
+        """Return the numbers of the groups that were begun before that step, and that no step has learned from."""
+        return ()
+
     async def on_eval(self, step: int, adapter: Adapter, evaluation: Evaluation, learner: Learner) -> None:
         """Take in how the policy at `step` did: its metrics, and what it answered."""
         await self.on_metrics(step, adapter, evaluation.metrics(), learner)
@@ -44,6 +48,6 @@ class Journal(Protocol):
         """Take in that step `step` is done."""
         ...
 
-    async def checkpoint(self, step: int, adapter: Adapter, learner: Learner) -> None:
-        """Keep what is needed to go on from `step`, everything before it being done."""
+    async def checkpoint(self, step: int, adapter: Adapter, learner: Learner, unlearned: Sequence[int] = ()) -> None:
+        """Keep what is needed to go on from `step`, everything before it being done, but for `unlearned` groups."""
         ...

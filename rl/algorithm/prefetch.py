@@ -7,20 +7,26 @@ lag is never more than k, and nothing depends on which of two phases happened to
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from math import ceil
 from types import TracebackType
 from typing import Self
 
 from lora.types import Adapter
-from rl.config import RunConfig
+from rl.config import MAX_OFF_POLICY_STEPS, RunConfig
 from rl.types import Group
 
 
 def steps_ahead(config: RunConfig, *, disjoint_devices: bool) -> int:
-    """Return how many steps rollouts run ahead of the learner: as configured, else one if each has its own device.
+    """Return by how many steps rollouts may be older than the learner: as configured, else as few as make sense.
 
+    Without `steps_in_flight` that is one if each has its own device; with it, what lets a straggler be overtaken.
     Policies in flight are one more: those that sample coming steps, and the newest, which is evaluated meanwhile.
     """
-    return int(disjoint_devices) if config.max_off_policy_steps is None else config.max_off_policy_steps
+    if config.max_off_policy_steps is not None:
+        return config.max_off_policy_steps
+    if config.steps_in_flight is not None:
+        return min(MAX_OFF_POLICY_STEPS, ceil(config.steps_in_flight))
+    return int(disjoint_devices)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +46,11 @@ class RolloutPrefetcher:
         self._ahead = ahead
         self._last = last
         self._running: dict[int, asyncio.Future[Rollout]] = {}
+
+    @property
+    def unlearned(self) -> Sequence[int]:
+        """Nothing to remember: which problems a step learns from follows from its number."""
+        return ()
 
     async def get(self, step: int, adapter: Adapter) -> Rollout:
         """Return step `step`'s rollout.

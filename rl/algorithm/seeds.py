@@ -7,6 +7,7 @@ A run's numbers have 32, which are all that torch's own generators on a CPU keep
 them, and a configuration that may need more is refused.
 """
 
+from collections.abc import Sequence
 from random import Random
 
 from rl.config import MAX_COMPLETIONS, RunConfig
@@ -14,9 +15,13 @@ from rl.config import MAX_COMPLETIONS, RunConfig
 
 def training_seeds(config: RunConfig, step: int) -> list[int]:
     """Return one seed for each prompt of a step, in [0, 2^32)."""
-    group_size = config.sampling.group_size
-    first = _start(config.seed) + step * config.problems_per_step * group_size
-    return [(first + i * group_size) % MAX_COMPLETIONS for i in range(config.problems_per_step)]
+    return group_seeds(config, range(step * config.problems_per_step, (step + 1) * config.problems_per_step))
+
+
+def group_seeds(config: RunConfig, numbers: Sequence[int]) -> list[int]:
+    """Return the seeds of a run's groups by their numbers, in [0, 2^32)."""
+    first, group_size = _start(config.seed), config.sampling.group_size
+    return [(first + number * group_size) % MAX_COMPLETIONS for number in numbers]
 
 
 def evaluation_seeds(config: RunConfig, count: int) -> list[int]:

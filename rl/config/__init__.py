@@ -15,6 +15,7 @@ from rl.config.data import (
 from rl.config.learner import SMALLEST_EPS, LearnerConfig
 from rl.config.run import (
     MAX_COMPLETIONS,
+    MAX_OFF_POLICY_STEPS,
     EvaluateConfig,
     GuardConfig,
     LivenessConfig,
@@ -27,6 +28,7 @@ from rl.config.strict import MOST_PROCESSES, WEEK_S, Strict
 
 __all__ = [
     "MAX_COMPLETIONS",
+    "MAX_OFF_POLICY_STEPS",
     "MOST_PROBLEMS",
     "MOST_PROCESSES",
     "SMALLEST_EPS",

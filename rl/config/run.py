@@ -16,6 +16,10 @@ MAX_COMPLETIONS = 2**32
 """Random streams of a run: as many seeds as torch's generators on a CPU tell apart (see `rl.algorithm.seeds`)."""
 
 
+MAX_OFF_POLICY_STEPS = 8
+"""Updates by which a policy that samples may be older than the learner's at most: engines keep that many more."""
+
+
 class SftConfig(Strict):
     """Supervised fine-tuning (`rankone sft`): completions are given, not sampled."""
 
@@ -128,10 +132,16 @@ class RunConfig(Strict):
     """Problems drawn for each step; every one is answered `sampling.group_size` times."""
     checkpoint_every: int = Field(default=1, ge=1)
     """Steps between checkpoints; a rank-1 policy's is a few MB."""
-    max_off_policy_steps: int | None = Field(default=None, ge=0, le=8)
+    max_off_policy_steps: int | None = Field(default=None, ge=0, le=MAX_OFF_POLICY_STEPS)
     """Updates by which the policy that samples may be older than the learner's, so that both work at once. By default 1
-    where learner and rollout workers have devices of their own, else 0. A resumed run samples the steps that were in
-    flight anew, from the policy it resumes with: only 0 ends the same bit for bit."""
+    where learner and rollout workers have devices of their own, else 0; with `steps_in_flight`, that number rounded up.
+    A resumed run samples the steps that were in flight anew, from the policy it resumes with: only 0 ends the same bit
+    for bit."""
+    steps_in_flight: float | None = Field(default=None, ge=1, le=MAX_OFF_POLICY_STEPS + 1)
+    """Steps' worth of problems that are answered at once, such as 1.5. A step then learns from the first
+    `problems_per_step` of them whose answers are all graded, so that the longest completion delays no other, and goes
+    into a later step: at most `max_off_policy_steps` after the one it was begun in. By default a step learns from the
+    problems that were drawn for it, in order, and can be repeated bit for bit."""
     runtime: Literal["auto", "ray", "local"] = "auto"
     """`local` runs everything in this process: for tiny models, and for debugging. By default a run is on a Ray
     cluster, unless `rankone sft` has one learner and no use for a rollout engine."""
@@ -175,7 +185,13 @@ class RunConfig(Strict):
         yield from self._misfits_of_samples()
 
     def _misfits_of_places(self) -> Iterator[str]:
-        learner = self.learner
+        learner, oldest = self.learner, self.max_off_policy_steps
+        if self.steps_in_flight is not None and oldest is not None and self.steps_in_flight > oldest + 1:
+            yield (
+                f"steps_in_flight = {self.steps_in_flight:g} makes some completions more than max_off_policy_steps = "
+                f"{oldest} steps old: set it to {oldest + 1} at most, or better {max(1, oldest)}, or raise "
+                "max_off_policy_steps"
+            )
         if self.runtime == "local" and self.rollout.engine == "vllm":
             yield 'runtime = "local" runs the torch engine; set rollout.engine = "torch" or runtime = "ray"'
         if self.runtime == "local" and learner.learner_count > 1:

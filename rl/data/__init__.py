@@ -1,9 +1,18 @@
 """Sources of problems: one of them (sums, a file, a hub, a generator) becomes a `Split`, from which steps draw."""
 
-from rl.data.draw import check_step_size, draw
+from rl.data.draw import check_step_size, draw, draw_numbers
 from rl.data.files import absolute_paths
 from rl.data.load import load_problems
 from rl.data.sample import sample_held_out
 from rl.data.split import Split, check_disjoint
 
-__all__ = ["Split", "absolute_paths", "check_disjoint", "check_step_size", "draw", "load_problems", "sample_held_out"]
+__all__ = [
+    "Split",
+    "absolute_paths",
+    "check_disjoint",
+    "check_step_size",
+    "draw",
+    "draw_numbers",
+    "load_problems",
+    "sample_held_out",
+]

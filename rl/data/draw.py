@@ -19,21 +19,21 @@ def check_step_size(problems: Sequence[Problem], count: int) -> None:
 
 
 def draw(problems: Sequence[Problem], step: int, count: int, seed: int) -> list[Problem]:
-    """Return the `count` problems of a step.
-
-    The steps walk through an endless row of epochs. Each epoch is a permutation of its own, so every problem comes once
-    an epoch; a step may straddle epochs, and may be longer than one.
-    """
-    assert problems, "nothing to draw from"
+    """Return the `count` problems of a step; a step may straddle epochs, and may be longer than one."""
     assert step >= 0, step
     assert count >= 0, count
-    drawn: list[Problem] = []
-    position = step * count
-    while len(drawn) < count:
-        epoch, start = divmod(position + len(drawn), len(problems))
-        order = _permutation(len(problems), epoch, seed)
-        drawn += [problems[i] for i in order[start : start + count - len(drawn)]]
-    return drawn
+    return draw_numbers(problems, range(step * count, (step + 1) * count), seed)
+
+
+def draw_numbers(problems: Sequence[Problem], numbers: Sequence[int], seed: int) -> list[Problem]:
+    """Return the problems of these numbers, from 0, in the endless row of epochs that the steps walk through.
+
+    Each epoch is a permutation of its own, so every problem comes once an epoch.
+    """
+    assert problems, "nothing to draw from"
+    size = len(problems)
+    orders = {epoch: _permutation(size, epoch, seed) for epoch in {number // size for number in numbers}}
+    return [problems[orders[number // size][number % size]] for number in numbers]
 
 
 def _permutation(size: int, epoch: int, seed: int) -> list[int]:

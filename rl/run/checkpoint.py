@@ -6,6 +6,7 @@ import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 from lora.atomic_write import write_atomic
 from lora.ordinary_file import read_file
@@ -23,11 +24,13 @@ BEST = "best"
 class Checkpoint:
     """A point to go on from: the steps before `step` are done, and `state` is what `Learner.state` gave then.
 
-    Draws, seeds and the place in the metrics file all follow from the step.
+    Draws, seeds and the place in the metrics file all follow from the step, and from what was in flight.
     """
 
     step: int
     state: bytes
+    unlearned: tuple[int, ...] = ()
+    """Numbers of the groups that had been begun, with no step to learn from them yet (`rl.algorithm.in_flight`)."""
 
 
 def save(directory: Path, checkpoint: Checkpoint) -> Path:
@@ -73,7 +76,9 @@ def newest(directory: Path) -> Checkpoint | None:
 
 def _write(final: Path, checkpoint: Checkpoint) -> Path:
     final.parent.mkdir(parents=True, exist_ok=True)
-    about = {"step": checkpoint.step, "bytes": len(checkpoint.state), "sha256": _digest(checkpoint)}
+    about: dict[str, Any] = {"step": checkpoint.step, "bytes": len(checkpoint.state), "sha256": _digest(checkpoint)}
+    if checkpoint.unlearned:
+        about["unlearned"] = checkpoint.unlearned
     return write_atomic(final, json.dumps(about).encode() + b"\n" + checkpoint.state)
 
 
@@ -91,7 +96,10 @@ def _read(candidate: Path) -> Checkpoint:
     step = about.get("step")
     if not isinstance(step, int) or isinstance(step, bool):
         raise ValueError("its first line does not say its step")
-    checkpoint = Checkpoint(step, state)
+    unlearned = about.get("unlearned", [])
+    if not isinstance(unlearned, list):
+        raise ValueError("its first line does not say what was in flight")
+    checkpoint = Checkpoint(step, state, tuple(cast("list[int]", unlearned)))
     if _digest(checkpoint) != about.get("sha256"):
         raise ValueError(f"its checksum does not match; it holds {len(state)} of {about.get('bytes')} bytes")
     return checkpoint
@@ -99,7 +107,8 @@ def _read(candidate: Path) -> Checkpoint:
 
 def _digest(checkpoint: Checkpoint) -> str:
     """Return a checksum of everything that is read back."""
-    digest = hashlib.sha256(f"{checkpoint.step}\n".encode())
+    unlearned = f" {list(checkpoint.unlearned)}" if checkpoint.unlearned else ""
+    digest = hashlib.sha256(f"{checkpoint.step}{unlearned}\n".encode())
     digest.update(checkpoint.state)
     return digest.hexdigest()
 

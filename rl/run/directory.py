@@ -13,6 +13,7 @@ from lora import atomic_write as durable
 from lora.atomic_write import write_atomic
 from lora.ordinary_file import require_directory, require_file
 from rl.config import RunConfig
+from rl.run import checkpoint
 from rl.run.changes import Changes, changes_between, in_words, is_fixed
 from rl.run.directory_lock import locked, outside_a_sweep
 from rl.run.jsonl import is_metrics, is_row, read_metrics, read_samples, warn_of_others
@@ -104,8 +105,20 @@ class RunDirectory:
                 f"{self.path} cannot go on as another policy: {'; '.join(fixed)}; choose another --out, or leave it as "
                 "it was"
             )
+        if "steps_in_flight" in changes and config.steps_in_flight is None:
+            self._require_none_in_flight()
         self.write_config(config)
         return in_words(changes)
+
+    def _require_none_in_flight(self) -> None:
+        """Raises ValueError if the newest checkpoint has problems in flight, which the order of draws passes over."""
+        newest = checkpoint.newest(self.checkpoints)
+        if newest is not None and newest.unlearned:
+            raise ValueError(
+                f"{self.path} cannot go on without steps_in_flight: {len(newest.unlearned)} of its problems were begun "
+                "and not learned from, and later ones were; set steps_in_flight (1 begins none ahead of a step), or "
+                "choose another --out"
+            )
 
     def changes(self, config: RunConfig) -> Changes:
         """Return the settings in which this configuration differs from the run's; none if that cannot be told."""

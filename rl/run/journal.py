@@ -46,6 +46,7 @@ class FileJournal(Journal):
         self._metric = best
         self._max_samples = max_samples
         self._best_score = self._highest_score()
+        self._unlearned: Sequence[int] = ()
 
     async def restore(self, learner: Learner) -> int:
         self._directory.remove_scratch()
@@ -55,6 +56,7 @@ class FileJournal(Journal):
         elif self._begin is not None:
             await learner.load_state(self._begin)
         step = newest.step if newest is not None else 0
+        self._unlearned = newest.unlearned if newest is not None else ()
         self._directory.truncate_from(step)
         if self._resume:
             log.info("going on from step %d%s", step, "" if newest else ", there being no checkpoint yet")
@@ -64,6 +66,9 @@ class FileJournal(Journal):
 
     def history(self) -> Sequence[Mapping[str, Any]]:
         return self._directory.metrics()
+
+    def unlearned(self) -> Sequence[int]:
+        return self._unlearned
 
     async def on_metrics(self, step: int, adapter: Adapter, metrics: Mapping[str, float], learner: Learner) -> None:
         value = self._metric.value(metrics)
@@ -101,10 +106,10 @@ class FileJournal(Journal):
         self._write_samples(step, "train", groups)
         self._sinks.on_step(step, metrics, groups)
 
-    async def checkpoint(self, step: int, adapter: Adapter, learner: Learner) -> None:
+    async def checkpoint(self, step: int, adapter: Adapter, learner: Learner, unlearned: Sequence[int] = ()) -> None:
         state = await learner.state()
         self._directory.sync()  # a checkpoint says that all before it stands in the metrics
-        checkpoint.save(self._directory.checkpoints, Checkpoint(step, state))
+        checkpoint.save(self._directory.checkpoints, Checkpoint(step, state, tuple(unlearned)))
         write_peft(adapter, self._directory.adapters / "last")
 
     def _report_missing(self, step: int) -> None:

@@ -5,10 +5,10 @@ import random
 from collections.abc import AsyncGenerator, Sequence
 
 import pytest
-from helpers.fakes import CRASHED, RIGHT, SameTextGrader, ScriptedEngine, problem
+from helpers.fakes import RIGHT, SameTextGrader, ScriptedEngine, problem
 
 from lora.types import Adapter
-from rewards.types import Outcome, Problem, Reward
+from rewards.types import Problem, Reward
 from rl.algorithm.groups import Question, sample_groups
 from rl.types import Group
 from rollout.config import SamplingConfig
@@ -18,7 +18,7 @@ ADAPTER = Adapter("run", 3, b"")
 
 
 def questions(count: int) -> list[Question]:
-    return [Question(problem(str(i), answer=str(i)), [i], 100 + i) for i in range(count)]
+    return [Question(10 + i, problem(str(i), answer=str(i)), [i], 100 + i) for i in range(count)]
 
 
 def completion(text: str) -> Completion:
@@ -104,25 +104,6 @@ async def test_however_completions_and_grades_end_each_has_its_own_reward_in_its
         assert (group.problem.id, group.prompt) == (str(index), [index])
         assert [each.text for each in group.completions] == [texts[index, place] for place in range(4)]
         assert [reward is RIGHT for reward in group.rewards] == [each.text == str(index) for each in group.completions]
-
-
-async def test_failures_are_counted_over_all_completions_and_not_one_by_one() -> None:
-    class Counting(SameTextGrader):
-        async def grade_part(self, problem: Problem, texts: Sequence[str], _: object) -> list[Reward]:
-            return [CRASHED if text == "bad" else RIGHT for text in texts]
-
-        def check(self, rewards_P_G: Sequence[Sequence[Reward]]) -> None:
-            crashed = [reward.outcome for group in rewards_P_G for reward in group].count(Outcome.CRASHED)
-            if crashed > 1:
-                raise ValueError(f"{crashed} failed")
-
-    def engine(*texts: str) -> Ending:
-        return Ending([((i // 2, i % 2), text) for i, text in enumerate(texts)])
-
-    groups = await groups_of(engine("a", "bad", "b", "c"), Counting(), 2, 2)
-    assert [[reward.is_valid for reward in group.rewards] for group in groups] == [[True, False], [True, True]]
-    with pytest.raises(ValueError, match="2 failed"):
-        await groups_of(engine("a", "bad", "b", "bad"), Counting(), 2, 2)
 
 
 async def test_a_death_ends_the_grading_that_is_under_way() -> None:

@@ -1,6 +1,7 @@
 """A run whose learner and engines are a server's makes the run that it would make here."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from rl.config import RunConfig, replaced
 from rl.remote.engine import RemoteEngine
 from rl.remote.learner import check_config, summed
 from rl.run.directory import RunDirectory
+from rl.run.jsonl import read_samples
 from rl.settings.toml import load_config
 from rollout.config import SamplingConfig
 from rollout.types import Completion
@@ -80,6 +82,19 @@ def test_it_goes_on_from_its_newest_checkpoint(served: Served, small: RunConfig,
     norms = [[row.get("update/grad_norm", 0.0) for row in rows] for rows in (whole, parts)]
     assert norms[1] == pytest.approx(norms[0], rel=1e-5)
     assert any(norms[0][1:])  # something was learned after the stop
+
+
+def test_it_learns_from_the_groups_that_a_server_finishes_first(
+    served: Served, small: RunConfig, tmp_path: Path
+) -> None:
+    config = replaced(small, server=served.url, sampling={"group_size": 4}, steps_in_flight=1.5)
+    train(config, out=tmp_path / "run", quiet=True)
+    samples = read_samples(tmp_path / "run" / "samples.jsonl")
+    learned = Counter(row["problem"] for row in samples if row["split"] == "train")
+    assert (len(learned), set(learned.values())) == (32, {4}), "every problem of four steps once"
+    lags = [row["policy/version_lag"] for row in metrics(tmp_path / "run") if "policy/version_lag" in row]
+    assert len(lags) == 4
+    assert 0 < max(lags) <= 2
 
 
 def test_every_objective_has_a_loss_of_the_protocols() -> None:

@@ -56,6 +56,18 @@ def state(step: int) -> bytes:
     return f"state {step}".encode() * 100
 
 
+def test_what_was_in_flight_is_kept_and_covered_by_the_checksum(tmp_path: Path) -> None:
+    save(tmp_path, Checkpoint(2, state(2)))
+    saved = save(tmp_path, Checkpoint(3, state(3), (17, 20)))
+    assert newest(tmp_path) == Checkpoint(3, state(3), (17, 20))
+    content = saved.read_bytes()
+    for damaged in (b"[17, 21]", b"[17]", b"17", b"[]", b"null"):
+        saved.write_bytes(content.replace(b"[17, 20]", damaged))
+        assert newest(tmp_path) == Checkpoint(2, state(2)), damaged
+    saved.write_bytes(content.replace(b', "unlearned": [17, 20]', b""))
+    assert newest(tmp_path) == Checkpoint(2, state(2))
+
+
 def test_what_was_saved_last_is_the_newest(tmp_path: Path) -> None:
     assert newest(tmp_path) is None
     assert newest(tmp_path / "missing") is None
