@@ -76,7 +76,8 @@ class GroupsInFlight:
         self._calls: set[asyncio.Task[None]] = set()
         self._failure: Exception | None = None
         self._news = asyncio.Event()
-        self._took = time.perf_counter()
+        self._took: float | None = None
+        """The time at which the step before had its groups."""
 
     @property
     def unlearned(self) -> Sequence[int]:
@@ -89,14 +90,15 @@ class GroupsInFlight:
         Raises:
             Exception: whatever ended the sampling or grading of one under way.
         """
+        took = self._took or time.perf_counter()
         self._fill(step, adapter)
         while not self._is_ready(step):
             self._news.clear()
             await self._news.wait()
         groups = [flight.group for number in self._choose(step) if (flight := self._flights.pop(number)).group]
         self._finished = [number for number in self._finished if number in self._flights]
-        took, self._took = self._took, time.perf_counter()
-        return Rollout(groups, {"sample": self._took - took})
+        self._took = time.perf_counter()
+        return Rollout(groups, {"sample": self._took - took})  # it never stops in between
 
     async def cancel_all(self) -> None:
         """End what is under way, whose policy is no longer the run's; the next step begins all of it again."""
@@ -106,6 +108,7 @@ class GroupsInFlight:
         self._again = list(self.unlearned)
         self._flights.clear()
         self._finished.clear()
+        self._failure = None
 
     def _fill(self, step: int, adapter: Adapter) -> None:
         left = (self._last - step) * self._capacity.per_step

@@ -15,6 +15,7 @@ from helpers.loop import configuration
 from lora.types import Adapter
 from rl.algorithm.in_flight import Capacity, GroupsInFlight
 from rl.algorithm.prefetch import Rollout, RolloutPrefetcher, steps_ahead
+from rl.cluster.components import with_room
 from rl.config import RunConfig
 from rl.types import Group
 from rollout.types import EngineDied
@@ -184,9 +185,13 @@ async def test_a_sampler_that_forgets_a_group_is_found_out() -> None:
     async def begin(*_: object) -> None:
         """Forgets all."""
 
+    sampler = Sampler(lambda _: 1)
     async with GroupsInFlight(begin, Capacity(2, 3, 2), 0, 9) as groups:
         with pytest.raises(AssertionError):
             await groups.get(0, adapter(0))
+        await groups.cancel_all()
+        groups._begin = sampler.begin
+        assert numbers_of(await groups.get(0, adapter(0))) == [0, 1], "what is begun again has not failed yet"
 
 
 async def test_settings_of_another_batch_after_a_resume_begin_no_number_that_is_in_flight() -> None:
@@ -205,6 +210,8 @@ def test_what_is_not_said_lets_a_straggler_be_overtaken(steps: float, oldest: in
     config = settings(steps, oldest)
     assert steps_ahead(config, disjoint_devices=False) == steps_ahead(config, disjoint_devices=True) == expected
     assert Capacity.of(config) == Capacity(16, round(16 * steps), expected)
+    policies = with_room([config, settings(1.0, 0)], 3, disjoint_devices=False).rollout.adapters_in_flight
+    assert policies == 3 * (1 + expected), "engines have room for every version of all three policies of a sweep"
 
 
 def settings(steps: float, oldest: int | None) -> RunConfig:
