@@ -37,6 +37,9 @@ from lora.files import Description, pack
 from lora.load import load_adapted
 from lora.types import Adapter
 
+# A tiny model's operations are too small to be shared: waiting for each other takes a quarter of all time. Actors and
+# commands have as many threads as at a user's.
+torch.set_num_threads(1)
 settings.register_profile("shared", deadline=None)  # a busy machine is not a slow test
 settings.load_profile("shared")
 

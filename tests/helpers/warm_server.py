@@ -66,8 +66,9 @@ class Kind:
     @classmethod
     def of(cls, script: str, environment: Mapping[str, str]) -> Self:
         """Return the kind of a script, or of a module that is run as one."""
-        names = {"default_worker.py": "worker", "setup_worker.py": "setup", "rankone": "command", "rl.cli": "command"}
-        name = names.get(Path(script).name, "agent")
+        names = {"default_worker.py": "worker", "setup_worker.py": "setup"}
+        is_command = Path(script).name == "rankone" or not script.endswith(".py")
+        name = "command" if is_command else names.get(Path(script).name, "agent")
         return cls(name, tuple(sorted((key, text) for key, text in environment.items() if _counts(key, name))))
 
     def start(self) -> socket.socket:
@@ -92,6 +93,8 @@ class Kind:
 
 
 def _counts(key: str, name: str) -> bool:
+    if name == "command" and key == "OMP_NUM_THREADS":  # honoured by the copy
+        return False
     return (key.startswith(READ_AT_START) and name != "setup") or (key in READ_BY_RAY and name == "agent")
 
 
@@ -220,6 +223,8 @@ def _run(arguments: list[str]) -> int:
 
     random.seed()
     numpy.random.seed()
+    if "torch" in sys.modules and (threads := os.environ.get("OMP_NUM_THREADS")):
+        sys.modules["torch"].set_num_threads(int(threads))
     for stream in (sys.stdout, sys.stderr):
         assert isinstance(stream, io.TextIOWrapper)
         stream.reconfigure(line_buffering=True, write_through=True)

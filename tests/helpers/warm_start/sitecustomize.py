@@ -14,7 +14,7 @@ SCRIPTS = (
     "/ray/_private/runtime_env/agent/main.py", "/ray/_private/log_monitor.py", "/ray/autoscaler/_private/monitor.py",
     "/bin/rankone",
 )  # fmt: skip
-MODULES = ("rl.cli",)
+MODULES = ("rl.cli", "bench.gpu.numbers", "bench.gpu.learner", "bench.gpu.rollout")
 
 
 def stand_in(address: str, arguments: list[str]) -> None:

@@ -111,6 +111,7 @@ class PlainHead:
         self.page, self.port, self.dashboard_port = free_port(), free_port(), free_port()
         variables = {item["name"]: item["value"] for item in group["template"]["spec"]["containers"][0]["env"]}
         pages = {name: value.replace(":8266", f":{self.page}") for name, value in variables.items()}
+        del pages["HF_HOME"]  # nothing is on that volume here, and warm processes have none
         beside = str(RANKONE.parent)
         self.environment = {
             **os.environ, **pages, "PATH": f"{beside}:{os.environ['PATH']}", "HOME": directory,

@@ -97,12 +97,12 @@ def test_a_pass_that_fails_leaves_no_trace(tiny_model: ModelConfig, monkeypatch:
             raise MemoryError("no more")
         return whole(*arguments, **options)
 
-    made.model._tokens = 30  # several microbatches, of which one gets through  # pyright: ignore[reportPrivateUsage]
+    made.model.tokens_per_microbatch = 30  # several microbatches, of which one gets through
     monkeypatch.setattr(shared_model, "target_logprobs", fails)
     with pytest.raises(MemoryError):
         made.forward_backward([PolicyUpdate("run", batch(2)), PolicyUpdate("other", batch(3))])
     monkeypatch.undo()
-    made.model._tokens = 4096  # pyright: ignore[reportPrivateUsage]
+    made.model.tokens_per_microbatch = 4096
     for run in ("run", "other"):
         assert all(map(torch.equal, before[run], gradients(made, run)))
         assert made.optim_step(run, ADAM) == calm.optim_step(run, ADAM)

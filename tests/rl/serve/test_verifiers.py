@@ -23,7 +23,8 @@ from helpers.tinker_client import TIMEOUT, datum, logprobs, step
 
 ROOT = Path(__file__).parents[3]
 OWN = ROOT / ".venv-verifiers" / "bin" / "python"
-PRICES = {"apple": "37", "bread": "82", "milk": "64"}
+PRICES = {"apple": "37", "bread": "82"}
+"""Of the first two things of its price list: each rollout starts three processes that load verifiers."""
 MAIN = "from verifiers.v1.cli.eval.main import main; main()"
 
 
@@ -82,12 +83,12 @@ def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
         yield served
 
 
-def rollouts(served: Served, model: Path, out: Path, name: str, *more: str) -> dict[str, Rollout]:
-    """Return a rollout of each task, from the policy of that name. Fails if one of them failed."""
+def rollouts(served: Served, model: Path, out: Path, name: str, *more: str, tasks: int) -> dict[str, Rollout]:
+    """Return a rollout of each of the first tasks, from the policy of that name. Fails if one of them failed."""
     command = [
         str(PYTHON), "-c", MAIN, "@", str(ROOT / "examples/verifiers/rollouts.toml"),
         "--model", name, "--client.base-url", f"{served.url}/v1", "--client.renderer-model-name", str(model),
-        "--num-rollouts", "1", "--no-rich", "--output-dir", str(out), "--run.dir", "run", *more,
+        "--num-rollouts", "1", "--select.limit", str(tasks), "--no-rich", "--output-dir", str(out), "--run.dir", "run", *more,
     ]  # fmt: skip
     variables = served.environment() | {
         "RANKONE_API_KEY": served.key, "PYTHONPATH": str(ROOT / "examples/verifiers"), "XDG_CACHE_HOME": str(out),
@@ -97,13 +98,13 @@ def rollouts(served: Served, model: Path, out: Path, name: str, *more: str) -> d
     episodes = [json.loads(line) for line in (out / "run" / "traces.jsonl").read_text().splitlines()]
     assert all(episode["ok"] for episode in episodes), ended.stdout[-4000:]
     by_item = {rollout.item: rollout for episode in episodes for rollout in map(Rollout, episode["traces"])}
-    assert set(by_item) == set(PRICES)
+    assert list(by_item) == list(PRICES)[:tasks]
     return by_item
 
 
 @pytest.fixture(scope="module")
 def untrained(server: Served, model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Rollout]:
-    return rollouts(server, model, tmp_path_factory.mktemp("base"), "base", "--sampling.max-tokens", "24")
+    return rollouts(server, model, tmp_path_factory.mktemp("base"), "base", "--sampling.max-tokens", "24", tasks=1)
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +117,7 @@ def client(server: Served, model: Path) -> Iterator[tinker.TrainingClient]:
 @pytest.fixture(scope="module")
 def taught(client: tinker.TrainingClient, untrained: dict[str, Rollout]) -> dict[str, list[int]]:
     """The tokens of each item's conversation, which the policy has been taught."""
-    parts = {item: _conversation(client, item, rollout) for item, rollout in untrained.items()}
+    parts = {item: _conversation(client, item, untrained["apple"]) for item in PRICES}
     data = [datum([*chain(*four)], weights=_weights(*four)) for four in parts.values()]
     for number in range(60):
         step(client, data, lr=8e-3 if number < 25 else 2e-3)
@@ -124,17 +125,18 @@ def taught(client: tinker.TrainingClient, untrained: dict[str, Rollout]) -> dict
 
 
 def _conversation(client: tinker.TrainingClient, item: str, rollout: Rollout) -> list[list[int]]:
-    """Return the tokens of the question as verifiers sent it, of the call, of its result, and of the answer."""
+    """Return the tokens of the question as verifiers sent it of apples, of the call, of its result, and of the answer."""
     asked = [
         token for token, sampled in zip(rollout.joined("token_ids"), rollout.joined("mask"), strict=True) if not sampled
     ]
+    tokenizer = client.get_tokenizer()
     texts = (
+        str(tokenizer.decode(asked)).replace("apple", item),
         f'<tool_call>\n{{"name": "price", "arguments": {{"item": "{item}"}}}}\n</tool_call><|im_end|>',
         f"\n<|im_start|>user\n<tool_response>\n{PRICES[item]}\n</tool_response><|im_end|>\n<|im_start|>assistant\n",
         f"{PRICES[item]}<|im_end|>",
     )
-    tokenizer = client.get_tokenizer()
-    return [asked, *(list(tokenizer.encode(text, add_special_tokens=False)) for text in texts)]
+    return [list(tokenizer.encode(text, add_special_tokens=False)) for text in texts]
 
 
 def _weights(ask: list[int], call: list[int], result: list[int], answer: list[int]) -> list[float]:
@@ -148,7 +150,7 @@ def trained(
 ) -> dict[str, Rollout]:  # fmt: skip
     """Rollouts of the taught policy, which may write until it ends by itself."""
     name = f"{client.get_info().model_id}@latest"
-    return rollouts(server, model, tmp_path_factory.mktemp("trained"), name, "--sampling.temperature", "0")
+    return rollouts(server, model, tmp_path_factory.mktemp("trained"), name, "--sampling.temperature", "0", tasks=2)
 
 
 def test_the_base_samples_what_verifiers_asks_for(untrained: dict[str, Rollout]) -> None:
