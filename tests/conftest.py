@@ -88,7 +88,7 @@ LONGEST = (
 MARKED = (path for paths in MARKS.values() for path in paths)
 ORDER = {path: place for place, path in enumerate(dict.fromkeys((*LONGEST, *MARKED)))}
 ON_THE_HEAD = {
-    "rl/jobs/test_cluster_jobs", "rl/cluster/test_cluster_token", "rl/cluster/test_ray_private",
+    "rl/jobs/test_cluster_jobs", "rl/jobs/test_served_job", "rl/cluster/test_cluster_token", "rl/cluster/test_ray_private",
     "rl/monitoring/test_prometheus", "rl/monitoring/test_browser",
 }  # fmt: skip
 """Files whose tests share one head. They are tested one after another, by one process."""

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Awaitable, Callable
+from importlib.metadata import version
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -22,7 +23,9 @@ WAITING = {"/api/v1/retrieve_future"}
 
 def make_app(service: Service) -> FastAPI:
     """Return the front of a server."""
-    app = FastAPI(title="rankone serve", summary="Train and sample adapters of one base model.", version="0.1.0")
+    app = FastAPI(
+        title="rankone serve", summary="Train and sample adapters of one base model.", version=version("rankone")
+    )
     app.state.service = service
     app.state.users = {}
     for router in ROUTERS:

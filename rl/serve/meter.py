@@ -49,17 +49,20 @@ class Meter:
 
     async def take(self, user: str, kind: str, tokens: int) -> None:
         """Count tokens; wait until the user's limit allows them."""
+        await asyncio.sleep(self.count(user, kind, tokens))
+
+    def count(self, user: str, kind: str, tokens: int) -> float:
+        """Count tokens; return the seconds until the user's limit allows them."""
         self._tokens.labels(user, kind).inc(tokens)
         self._uncounted[user, kind] += tokens
         self._totals[kind] += tokens
         if self._rate is None:
-            return
+            return 0.0
         left, before = self._allowance.get(user, (float(self._rate), time.monotonic()))
         moment = time.monotonic()
         left = min(float(self._rate), left + (moment - before) * self._rate / 60) - tokens
         self._allowance[user] = (left, moment)
-        if left < 0:
-            await asyncio.sleep(-left * 60 / self._rate)
+        return max(0.0, -left * 60 / self._rate)
 
     def paused(self, user: str) -> bool:
         """Return True if the user's requests wait for the limit."""

@@ -10,6 +10,7 @@ from rl.algorithm.liveness import NUM_SEQUENCES
 from rl.algorithm.summed_loss import SummedLoss
 from rl.learner.adam import AdamConfig, check_adam
 from rl.serve.checkpoints import Checkpoints, SaveOptions, path_of
+from rl.serve.curves import Curves
 from rl.serve.database import Checkpoint
 from rl.serve.facts import ModelFacts
 from rl.serve.futures import PROTOBUF, Answer
@@ -32,9 +33,10 @@ class Operations:
 
     def __init__(
         self, models: Models, samplers: Samplers, trainer: Trainer, checkpoints: Checkpoints, facts: ModelFacts,
-        meter: Meter, liveness: ServedLiveness,
+        meter: Meter, liveness: ServedLiveness, curves: Curves,
     ) -> None:  # fmt: skip
         self._liveness = liveness
+        self._curves = curves
         self._models = models
         self._samplers = samplers
         self._trainer = trainer
@@ -63,6 +65,8 @@ class Operations:
             await self._meter.take(user, "trained", sum(len(datum.token_ids) for datum in data))
             passed = await self._trainer.forward_backward(model.policy, data, loss, backward=not message.forward_only)
             self._meter.observe_pass(model, passed.metrics)
+            if not message.forward_only:
+                self._curves.on_pass(model, passed.metrics)
             model.seen = [datum.token_ids.tolist() for datum in data[:NUM_SEQUENCES] if len(datum.token_ids) > 1]
             return Answer(await asyncio.to_thread(write_output, passed.logprobs, passed.metrics), PROTOBUF)
 
@@ -75,6 +79,7 @@ class Operations:
             metrics = await self._trainer.optim_step(model.policy, _adam(checked(bodies.OptimStep, body)))
             named = {"unclipped_grad_l2:mean": metrics["update/grad_norm"], "lr:mean": metrics["update/lr"]}
             self._meter.observe_step(model, metrics)
+            self._curves.on_step(model, metrics)
             return answer(type="optim_step", metrics=named)
 
         return await self._models.in_turn(user, _envelope(body), work)

@@ -15,10 +15,12 @@ from lora.messages import single_line
 from lora.types import Adapter
 from rl.config import LearnerConfig
 from rl.learner.policy import PolicySpec
+from rl.monitoring.dashboard.reporter import PageReporter
 from rl.serve.adapters import Snapshots
 from rl.serve.backend import open_backend
 from rl.serve.checkpoints import Checkpoints
 from rl.serve.config import ServeConfig
+from rl.serve.curves import Curves
 from rl.serve.database import database_url, open_database
 from rl.serve.facts import ModelFacts, read_facts
 from rl.serve.futures import Futures
@@ -125,8 +127,10 @@ async def open_service(config: ServeConfig, out: Path) -> AsyncGenerator[Service
         )
         liveness = ServedLiveness(backend.engine, trainer, config.liveness)
         checks.append(liveness)
-        models.on_end += [liveness.forget, meter.forget]
-        operations = Operations(models, samplers, trainer, checkpoints, facts, meter, liveness)
+        curves = Curves(out / "runs", PageReporter() if config.runtime == "ray" else None)
+        stack.callback(curves.close)
+        models.on_end += [liveness.forget, meter.forget, curves.on_end]
+        operations = Operations(models, samplers, trainer, checkpoints, facts, meter, liveness, curves)
         service = Service(
             config, facts, registry, checkpoints, trainer, models, samplers, operations, meter, liveness,
             backend.engine, load_tokenizer(config.model),

@@ -111,6 +111,7 @@ function drawCurves() {
   const having = (plot) => runs.filter((run) => run[PLOTS[plot].curve].length);
   const supervised = having("loss").length > 0, sampled = having("accuracy").length > 0;
   byId("loss-card").hidden = !supervised || (solo && sampled);
+  byId("loss-title").textContent = having("loss").some((run) => run.kind === "serve") ? "Loss, nats a token: held out, or trained on through a server" : "Held-out log-loss, nats a token";
   byId("accuracy-card").hidden = supervised && !sampled;
   byId("empty").hidden = sampled || supervised;
   byId("accuracy").style.display = sampled ? "" : "none";
@@ -210,7 +211,7 @@ function drawRuns() {
     const [curve, best, shown] = run.loss.length && !run.curve.length ? [run.loss, run.least, nats] : [run.curve, run.best, percent];
     cell(shown(curve.at(-1)?.[2]));
     cell(shown(best), "wide");
-    cell(run.step + "/" + run.num_steps);
+    cell(run.step + (run.num_steps ? "/" + run.num_steps : "")); // a server's clients alone know how many there will be
     cell(lasted(run.heard - run.started), "wide");
     cell(settingsOf(run, names), "wide");
     row.onclick = () => choose(run.id);

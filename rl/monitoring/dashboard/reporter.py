@@ -1,10 +1,8 @@
-"""Reports a run to the cluster's page host. Nothing here can slow a step down or stop a run."""
+"""Reports runs to the cluster's page host. Nothing here can slow a step down or stop a run."""
 
-import contextlib
 import logging
 import os
 import threading
-from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -12,13 +10,12 @@ import ray
 from ray.exceptions import RayError
 
 from lora.messages import first_line
-from lora.ordinary_file import read_file
 from rl.algorithm.evaluate import Evaluation
+from rl.monitoring.dashboard.feed import PATIENCE_S, RunFeed
 from rl.monitoring.dashboard.host import find_host
-from rl.monitoring.dashboard.types import Row, RunInfo, RunUpdate, State
+from rl.monitoring.dashboard.types import Row, RunInfo
 from rl.run.directory import RunDirectory
 from rl.run.journal import sample_rows
-from rl.run.metrics_tail import MetricsTail
 from rl.run.sinks import Ended, Sink
 from rl.types import Group
 
@@ -26,7 +23,6 @@ log = logging.getLogger(__name__)
 
 BEAT_S = 5.0
 """Updates are sent at least this often, even empty ones: a run that is silent for a minute is shown as silent."""
-PATIENCE_S = 10.0
 NUM_SAMPLES = 16
 NO_PAGE = "this cluster has no page of curves: start it with `rankone up`, or run `rankone page` on its head"
 
@@ -56,61 +52,54 @@ def store_on_page(job: str, results: bytes) -> None:
         log.warning("the page host does not keep the sweep's results: %s", first_line(error))
 
 
-class DashboardReporter(Sink):
-    """Sends the rows of the run's file of metrics from a thread of its own, again if the host has lost them."""
+class PageReporter:
+    """Sends feeds to the page host from a thread of its own, again if the host has lost them."""
 
-    def __init__(self, info: RunInfo, directory: RunDirectory) -> None:
-        self._info = info
-        self._best = directory.adapters / "best"
-        self._rows = MetricsTail(directory.metrics_file)
-        self._no_page = False
-        self._samples: deque[Row] = deque(maxlen=NUM_SAMPLES)
-        self._state: State = "running"
-        self._adapter_sent = 0.0
-        """When the adapter that the host has was written."""
+    def __init__(self) -> None:
+        self.no_page = False
+        """True once it is known that the cluster has no page."""
+        self._feeds: list[RunFeed] = []
         self._lock = threading.Lock()
-        """Held by whoever reads or adds samples."""
+        """Held by whoever adds a feed, or takes one out."""
+        self._closed = False
         self._wake = threading.Event()
-        self._thread = threading.Thread(target=self._push_forever, name="dashboard-reporter", daemon=True)
+        self._thread = threading.Thread(target=self._send_until_closed, name="page-reporter", daemon=True)
         self._thread.start()
 
-    def on_eval(self, step: int, evaluation: Evaluation) -> None:
-        self._add_samples(sample_rows(step, "held out", evaluation.groups)[: NUM_SAMPLES // 2])
+    def add(self, feed: RunFeed) -> None:
+        """Send this one too, until it has ended."""
+        with self._lock:
+            self._feeds.append(feed)
+        self.notify(feed)
 
-    def on_step(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None:
-        """Have what the run has written about the step sent."""
-        self._add_samples(row for group in groups[:4] for row in sample_rows(step, "train", [group])[:2])
+    def notify(self, feed: RunFeed) -> None:
+        """Send this one soon, because there is something new."""
+        feed.changed = True
         self._wake.set()
 
-    def close(self, ended: Ended = "finished") -> None:
-        self._state = ended
+    def close(self) -> None:
+        """Send the last of all feeds."""
+        self._closed = True
         self._wake.set()
         self._thread.join(PATIENCE_S)
 
-    def _add_samples(self, samples: Iterable[Row]) -> None:
-        if not self._no_page:
-            with self._lock:
-                self._samples.extend(samples)
-
-    def _push_forever(self) -> None:
-        with contextlib.closing(self._rows):
-            self._push_until_closed()
-
-    def _push_until_closed(self) -> None:
-        connection: tuple[Any, str] | None = None
+    def _send_until_closed(self) -> None:
+        host: Any = None
         warned = False
         while True:
-            last = self._state != "running"
+            last = self._closed
             try:
-                connection = connection or self._begin()
-                if connection is None:
+                host = host or find_host()
+                if host is None:
                     _log_no_page()
-                    self._no_page = True
+                    self.no_page = True
                     return
-                self._push(*connection)
+                self._send(host, all_feeds=last)
                 warned = False
             except (RayError, KeyError, TimeoutError, OSError) as error:
-                connection = None  # the host may come back, with or without the rows that it had
+                host = None  # it may come back, with or without the rows that it had
+                for feed in self._feeds:
+                    feed.disconnect()
                 if not warned:
                     log.warning("the page does not get this run's numbers; trying on: %s", first_line(error))
                     warned = True
@@ -119,36 +108,35 @@ class DashboardReporter(Sink):
             self._wake.wait(BEAT_S)
             self._wake.clear()
 
-    def _begin(self) -> tuple[Any, str] | None:
-        """Return the host and its id of this run; None if the cluster has no host."""
-        host = find_host()
-        if host is None:
-            return None
-        run, stored = ray.get(host.register.remote(self._info), timeout=PATIENCE_S)
-        if stored < self._rows.first:
-            self._rows.rewind()
-        self._adapter_sent = 0.0
-        return host, run
+    def _send(self, host: Any, *, all_feeds: bool) -> None:
+        for feed in tuple(self._feeds):
+            if all_feeds or feed.changed or feed.quiet_s() > BEAT_S / 2:
+                ended = feed.send(host)
+                if ended:
+                    with self._lock:
+                        self._feeds.remove(feed)
 
-    def _push(self, host: Any, run: str) -> None:
-        rows = self._rows.unread()
-        changed, adapter = self._new_adapter()
-        with self._lock:
-            samples = list(self._samples)
-        update = RunUpdate(self._rows.first, rows, samples, self._state, adapter)
-        stored: int = ray.get(host.push.remote(run, update), timeout=PATIENCE_S)
-        if stored == update.first_row + len(rows):
-            self._rows.take(len(rows))
-            self._adapter_sent = changed
-        else:  # it has lost some of those before
-            self._rows.rewind()
 
-    def _new_adapter(self) -> tuple[float, dict[str, bytes]]:
-        """Return when the best adapter's files last changed, and the files if that is since they were sent."""
-        try:
-            changed = (self._best / "adapter_model.safetensors").stat().st_mtime
-            if changed == self._adapter_sent:
-                return changed, {}
-            return changed, {file.name: read_file(file) for file in sorted(self._best.iterdir())}
-        except OSError:  # none yet, or it is being replaced at this moment
-            return self._adapter_sent, {}
+class DashboardReporter(Sink):
+    """Reports one run: the rows of its file of metrics, and its newest completions."""
+
+    def __init__(self, info: RunInfo, directory: RunDirectory) -> None:
+        self._feed = RunFeed(info, directory.metrics_file, directory.adapters / "best")
+        self._page = PageReporter()
+        self._page.add(self._feed)
+
+    def on_eval(self, step: int, evaluation: Evaluation) -> None:
+        self._add_samples(sample_rows(step, "held out", evaluation.groups)[: NUM_SAMPLES // 2])
+
+    def on_step(self, step: int, metrics: Mapping[str, float], groups: Sequence[Group]) -> None:
+        """Have what the run has written about the step sent."""
+        self._add_samples(row for group in groups[:4] for row in sample_rows(step, "train", [group])[:2])
+        self._page.notify(self._feed)
+
+    def close(self, ended: Ended = "finished") -> None:
+        self._feed.state = ended
+        self._page.close()
+
+    def _add_samples(self, samples: Iterable[Row]) -> None:
+        if not self._page.no_page:
+            self._feed.add_samples(samples, NUM_SAMPLES)

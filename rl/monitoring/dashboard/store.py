@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 SILENT_AFTER_S = 60.0
 """A run that says it is running and sent no update for this long counts as silent."""
 ACCURACY, LOG_LOSS = "eval/accuracy", "eval/log_loss"
+TRAIN_LOSS = "train/loss"
+"""Loss of what a server's client trained on; what it holds out, the server does not know."""
 MOST_POINTS = 20_000
 """Most points on the curves of all runs together: they are requested every few seconds."""
 FILE = "runs.sqlite3"
@@ -51,7 +53,7 @@ class RunSummary:
     curve: list[list[float]] = field(default_factory=list[list[float]])
     """Step, time and held-out accuracy of each evaluation."""
     loss: list[list[float]] = field(default_factory=list[list[float]])
-    """Step, time and held-out log-loss, in nats a token, of each evaluation of a supervised run."""
+    """Step, time and loss, in nats a token: held out, at evaluations of a supervised run; or at each step of a server."""
 
     def add(self, rows: Sequence[Row]) -> "RunSummary":
         for row in rows:
@@ -59,9 +61,9 @@ class RunSummary:
             self.started = when if self.started is None else self.started
             self.step = row["step"]
             self.count += 1
-            for curve, metric in ((self.curve, ACCURACY), (self.loss, LOG_LOSS)):
-                if metric in row:
-                    curve.append([row["step"], when, row[metric]])
+            for curve, value in ((self.curve, row.get(ACCURACY)), (self.loss, _loss(row))):
+                if value is not None:
+                    curve.append([row["step"], when, value])
         return self
 
 
@@ -245,7 +247,11 @@ def _connect(file: Path) -> sqlite3.Connection:
 
 
 def _fields(run: str, number: int, row: Row) -> tuple[Any, ...]:
-    return run, number, row["step"], row.get("time", 0.0), row.get(ACCURACY), row.get(LOG_LOSS), json.dumps(row)
+    return run, number, row["step"], row.get("time", 0.0), row.get(ACCURACY), _loss(row), json.dumps(row)
+
+
+def _loss(row: Row) -> float | None:
+    return row.get(LOG_LOSS, row.get(TRAIN_LOSS))
 
 
 def _plain(name: str) -> str:

@@ -1,5 +1,6 @@
 """Completions for requests of OpenAI's API."""
 
+import asyncio
 import secrets
 from collections.abc import AsyncGenerator, Generator
 from contextlib import aclosing, contextmanager
@@ -43,9 +44,13 @@ async def draw(
     """Return completions of a prompt under the policy of that name."""
     with _refusals():
         adapter = await _policy(service, user, model, prompt, top_logprobs)
-        (completions,) = await service.engine.sample(
-            [prompt], adapter, sampling, seeds=[_seed(seed)], top_logprobs=top_logprobs
-        )
+        try:
+            (completions,) = await service.engine.sample(
+                [prompt], adapter, sampling, seeds=[_seed(seed)], top_logprobs=top_logprobs
+            )
+        except asyncio.CancelledError:  # its client went away; how far the engine came, nobody knows
+            service.meter.count(user, "sampled", len(prompt))
+            raise
     drawn = Drawn(prompt, completions, adapter.version)
     await service.meter.take(user, "sampled", drawn.sampled + len(prompt))
     return drawn

@@ -135,10 +135,10 @@ def test_steps_that_are_done_again_replace_the_first_ones(tmp_path: Path, monkey
 
 def test_where_there_is_no_page_nothing_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = ReportingRun(tmp_path, None, monkeypatch)
-    until(lambda: run.reporter._no_page)  # pyright: ignore[reportPrivateUsage]
+    until(lambda: run.reporter._page.no_page)  # pyright: ignore[reportPrivateUsage]
     run.step(0)
     run.reporter.close()
-    assert not run.reporter._samples  # pyright: ignore[reportPrivateUsage]
+    assert not run.reporter._feed._samples  # pyright: ignore[reportPrivateUsage]
 
 
 @pytest.mark.parametrize(("address", "times"), [("10.0.0.1:6379", 1), ("local", 0)])

@@ -150,4 +150,5 @@ def test_what_nobody_waits_for_any_more_is_not_sampled_on(served: Served, client
     with pytest.raises(openai.APITimeoutError):
         client.with_options(timeout=took / 5).completions.create(**asked, **more)
     time.sleep(1.5 * took)
-    assert sampled() - before < 1.5 * each, "it was not sampled to its end, of which its tokens would be counted"
+    more_tokens = sampled() - before - each
+    assert 0 < more_tokens < each / 2, "its prompt is counted, and it was not sampled to its end"
