@@ -237,12 +237,14 @@ function drawDetail() {
   const means = state.detail.each > 1 ? "; each point below is the mean of " + state.detail.each + " steps" : "";
   byId("links").replaceChildren(element("span", settings + job + means + "  "));
   if (!inside) for (const [file, text] of [["adapter.zip", "best adapter"], ["metrics.jsonl", "metrics"]]) {
+    if (run.kind === "serve" && file === "adapter.zip") continue; // its client saves it where it wants
     const link = element("a", text);
     link.href = "/rankone/runs/" + encodeURIComponent(run.id) + "/" + file;
     byId("links").append(link);
   }
   const plot = (id, traces, more = {}) => {
     const known = traces.filter((trace) => trace.x.length); // an axis without a point has no numbers
+    byId(id).closest(".card").hidden = rows.length > 0 && !known.length; // such as the phases of a server's client
     const { yaxis2, ...rest } = more, right = known.some((trace) => trace.yaxis === "y2") && { yaxis2 };
     Plotly.react(id, known, layout({ margin: { l: 46, r: right ? 46 : 10, t: 6, b: 22 }, ...rest, ...right }), CONFIG);
   };

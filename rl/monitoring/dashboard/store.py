@@ -53,7 +53,7 @@ class RunSummary:
     curve: list[list[float]] = field(default_factory=list[list[float]])
     """Step, time and held-out accuracy of each evaluation."""
     loss: list[list[float]] = field(default_factory=list[list[float]])
-    """Step, time and loss, in nats a token: held out, at evaluations of a supervised run; or at each step of a server."""
+    """Step, time and loss, in nats a token: held out, at evaluations; or at each step of a server."""
 
     def add(self, rows: Sequence[Row]) -> "RunSummary":
         for row in rows:
