@@ -1,12 +1,13 @@
 """Accuracy on held-out problems, of any policy version."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import comb
 from statistics import fmean
 
 from lora.types import Adapter
 from rewards.types import Grader, Outcome, Problem
+from rl.algorithm.estimate import Estimate
 from rl.algorithm.groups import Question, sample_groups
 from rl.algorithm.seeds import evaluation_seeds
 from rl.config import RunConfig, replaced
@@ -25,9 +26,29 @@ class Evaluation:
     """Chance that one of k completions is right, k being the samples per problem."""
     reward: float
     groups: list[Group]
+    pass_at: Mapping[int, Estimate] = field(default_factory=dict[int, Estimate])
+    """By k, the chance that one of k completions is right, for the k of `evaluate.pass_at`."""
+
+    @property
+    def average(self) -> Estimate:
+        """The accuracy with its interval: avg@k, which is pass@1."""
+        return Estimate.of(_pass_at(self.groups, 1))
+
+    def estimates(self) -> dict[str, Estimate]:
+        """Return what papers report by their names for it: avg@k, k being the samples per problem, and each pass@k."""
+        samples = max(len(group.rewards) for group in self.groups)
+        return {f"avg@{samples}": self.average, **{f"pass@{k}": estimate for k, estimate in self.pass_at.items()}}
 
     def metrics(self) -> dict[str, float]:
-        return {"eval/accuracy": self.accuracy, "eval/pass_at_k": self.pass_at_k, "eval/reward": self.reward}
+        average = self.average
+        return {
+            "eval/accuracy": self.accuracy,
+            "eval/accuracy_low": average.low,
+            "eval/accuracy_high": average.high,
+            "eval/pass_at_k": self.pass_at_k,
+            **{f"eval/pass_at/{k}": estimate.value for k, estimate in self.pass_at.items()},
+            "eval/reward": self.reward,
+        }
 
 
 async def evaluate(
@@ -48,28 +69,39 @@ async def evaluate(
     sampling = replaced(
         config.sampling,
         group_size=evaluation.samples_per_problem,
+        max_tokens=evaluation.max_tokens or config.sampling.max_tokens,
         **evaluation.model_dump(include={"temperature", "top_p", "top_k", "min_p"}),
     )
     seeds = evaluation_seeds(config, len(prompts))
     questions = [Question(*asked) for asked in zip(range(len(problems)), problems, prompts, seeds, strict=True)]
     groups, _ = await sample_groups(questions, adapter, sampling, engine, grader)
     grader.check([group.rewards for group in groups])
-    return summarise(groups)
+    return summarise(groups, evaluation.pass_at)
 
 
-def summarise(groups: list[Group]) -> Evaluation:
-    """Return the figures of graded groups."""
+def summarise(groups: list[Group], pass_at: Sequence[int] = ()) -> Evaluation:
+    """Return the figures of graded groups, those of pass@k for each k that is asked for."""
     assert groups
-    right_P = [sum(reward.outcome is Outcome.CORRECT for reward in group.rewards) for group in groups]
+    right_P = [_num_right(group) for group in groups]
     sizes_P = [len(group.rewards) for group in groups]
     return Evaluation(
         accuracy=sum(right_P) / sum(sizes_P),
         pass_at_k=fmean(pass_at_k(n, c, n) for n, c in zip(sizes_P, right_P, strict=True)),
         reward=fmean(reward.value for group in groups for reward in group.rewards),
         groups=groups,
+        pass_at={k: Estimate.of(_pass_at(groups, k)) for k in pass_at},
     )
 
 
 def pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
     """Return the unbiased chance that one of k of the samples is right (Chen et al. 2021, eq. 1)."""
     return 1 - comb(num_samples - num_correct, k) / comb(num_samples, k)
+
+
+def _pass_at(groups: Sequence[Group], k: int) -> list[float]:
+    """Return each problem's pass@k."""
+    return [pass_at_k(len(group.rewards), _num_right(group), k) for group in groups]
+
+
+def _num_right(group: Group) -> int:
+    return sum(reward.outcome is Outcome.CORRECT for reward in group.rewards)

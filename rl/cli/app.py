@@ -88,17 +88,31 @@ def eval_command(
         Path | None, typer.Option(help="A run's directory, or a PEFT adapter's; without one, the base model.")
     ] = None,
     which: Annotated[Which, typer.Option(help="Which adapter of a run.")] = Which.BEST,
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write report.md, completions.jsonl and completions.html there."),
+    ] = None,
     override: Set = None,
 ) -> None:
     """Measure an adapter's accuracy, or the base model's, on the held-out problems."""
     from rl.launch.evaluation import evaluate_adapter
+    from rl.run.evaluation_report import write_report
     from rl.settings.toml import load_config
 
+    loaded = load_config(config, override or [])
+    if report is not None:
+        report.mkdir(parents=True, exist_ok=True)  # before minutes are spent on what goes there
     try:
-        evaluation = evaluate_adapter(load_config(config, override or []), config.parent, adapter, which.value)
+        evaluation = evaluate_adapter(loaded, config.parent, adapter, which.value)
     except (KeyboardInterrupt, asyncio.CancelledError):
         raise typer.Exit(STATUS) from None
     print(f"held-out accuracy {evaluation.accuracy:.4f} on {len(evaluation.groups)} problems")
+    for name, estimate in evaluation.estimates().items():
+        print(f"{name:10}{estimate.value:.4f}  95 % interval {estimate.low:.4f} to {estimate.high:.4f}")
+    if report is not None:
+        policy = "the base model" if adapter is None else f"{adapter} ({which.value})"
+        write_report(report, evaluation, loaded, policy)
+        print(f"report    {report}")
 
 
 @app.command("plan")

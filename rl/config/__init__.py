@@ -12,11 +12,11 @@ from rl.config.data import (
     ReasoningGym,
     Shot,
 )
+from rl.config.evaluate import EvaluateConfig
 from rl.config.learner import SMALLEST_EPS, LearnerConfig
 from rl.config.run import (
     MAX_COMPLETIONS,
     MAX_OFF_POLICY_STEPS,
-    EvaluateConfig,
     GuardConfig,
     LivenessConfig,
     PlacementConfig,

@@ -8,9 +8,10 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from lora.config import LoraConfig, ModelConfig
 from rewards.config import RewardConfig
 from rl.config.data import Addition, DataConfig, PromptConfig
+from rl.config.evaluate import EvaluateConfig
 from rl.config.learner import LearnerConfig
 from rl.config.strict import Strict
-from rollout.config import MOST_OF_A_PROBLEM, MinP, RolloutConfig, SamplingConfig, Temperature, TopK, TopP
+from rollout.config import RolloutConfig, SamplingConfig
 
 MAX_COMPLETIONS = 2**32
 """Random streams of a run: as many seeds as torch's generators on a CPU tell apart (see `rl.algorithm.seeds`)."""
@@ -28,25 +29,6 @@ class SftConfig(Strict):
     a column's name."""
     accuracy: bool = False
     """Also let the policy answer the held-out problems at every evaluation, which needs a rollout engine."""
-
-
-class EvaluateConfig(Strict):
-    """Accuracy on held-out problems."""
-
-    every: int = Field(default=10, ge=1)
-    """Steps between evaluations; the first and last policies are always evaluated."""
-    num_problems: int = Field(default=256, ge=1)
-    """Held-out problems that are answered, a random sample drawn once; all where there are fewer."""
-    samples_per_problem: int = Field(default=1, ge=1, le=MOST_OF_A_PROBLEM)
-    """Answers to each; above 1, `eval/pass_at_k` is measured."""
-    temperature: Temperature = 0.0
-    """Sampling temperature; 0 is greedy."""
-    top_p: TopP = 1.0
-    """Answer with the likeliest tokens alone that together have this probability."""
-    top_k: TopK = 0
-    """Answer with so many of the likeliest tokens alone; 0 is all of them."""
-    min_p: MinP = 0.0
-    """Answer with those tokens alone whose probability is at least this share of the likeliest one's."""
 
 
 class LivenessConfig(Strict):
@@ -223,12 +205,24 @@ class RunConfig(Strict):
             yield "sampling.group_size must be at least 2: a group's mean reward is the baseline"
         if sampling.max_tokens >= self.model.max_length:
             yield "sampling.max_tokens must be below model.max_length, which holds the prompt too"
+        if (self.evaluate.max_tokens or 0) >= self.model.max_length:
+            yield "evaluate.max_tokens must be below model.max_length, which holds the prompt too"
         if self.num_completions > MAX_COMPLETIONS:
             yield (
                 f"a run has at most {MAX_COMPLETIONS:,} random streams, one a completion, and num_steps x "
                 "problems_per_step x sampling.group_size + evaluate.num_problems x evaluate.samples_per_problem is "
                 f"{self.num_completions:,}: lower num_steps, or another of these"
             )
+
+    @property
+    def longest_completion(self) -> int:
+        """Most tokens of a completion, of a step's or an evaluation's."""
+        return max(self.sampling.max_tokens, self.evaluate.max_tokens or 0)
+
+    @property
+    def room_for_prompt(self) -> int:
+        """Most tokens of a prompt: what every completion leaves of the context."""
+        return self.model.max_length - self.longest_completion
 
     @property
     def num_completions(self) -> int:

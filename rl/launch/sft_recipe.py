@@ -80,7 +80,7 @@ class SftRecipe(Recipe[PreparedSft, SftComponents]):
         ends = load_end_tokens(config.model, tokenizer)
         max_length = config.model.max_length
         show = SftEncoder(tokenizer, config.prompt, config.sft, max_length=max_length, end_tokens=ends)
-        encode = Encoder(tokenizer, config.prompt, max_length - config.sampling.max_tokens)
+        encode = Encoder(tokenizer, config.prompt, config.room_for_prompt)
         longest = show.longest((*problems.train, *problems.held_out))
         if config.sft.accuracy:
             encode.longest(problems.held_out)

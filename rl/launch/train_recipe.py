@@ -118,7 +118,7 @@ def _resolved(config: RunConfig, base: Path) -> RunConfig:
 
 def _load(config: RunConfig, base: Path) -> PreparedTrain:
     problems = load_problems(config.data, config.seed, base)
-    encode = Encoder(load_tokenizer(config.model), config.prompt, config.model.max_length - config.sampling.max_tokens)
+    encode = Encoder(load_tokenizer(config.model), config.prompt, config.room_for_prompt)
     longest_prompt = encode.longest((*problems.train, *problems.held_out))
     if config.reward.is_default:
         check_readable((*problems.train, *problems.held_out))

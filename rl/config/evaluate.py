@@ -1,0 +1,57 @@
+"""Settings of evaluation."""
+
+from collections.abc import Iterator
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from rl.config.strict import Strict
+from rollout.config import MOST_OF_A_PROBLEM, MinP, Temperature, TopK, TopP
+
+
+class EvaluateConfig(Strict):
+    """Accuracy on held-out problems."""
+
+    every: int = Field(default=10, ge=1)
+    """Steps between evaluations; the first and last policies are always evaluated."""
+    num_problems: int = Field(default=256, ge=1)
+    """Held-out problems that are answered, a random sample drawn once; all where there are fewer."""
+    samples_per_problem: int = Field(default=1, ge=1, le=MOST_OF_A_PROBLEM)
+    """Answers to each; above 1, `eval/pass_at_k` is measured."""
+    pass_at: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """Numbers k of answers for which `eval/pass_at/<k>` is measured, the chance that one of k is right; each at most
+    `samples_per_problem`."""
+    max_tokens: int | None = Field(default=None, ge=1)
+    """Most tokens of an answer; by default `sampling.max_tokens`."""
+    temperature: Temperature = 0.0
+    """Sampling temperature; 0 is greedy."""
+    top_p: TopP = 1.0
+    """Answer with the likeliest tokens alone that together have this probability."""
+    top_k: TopK = 0
+    """Answer with so many of the likeliest tokens alone; 0 is all of them."""
+    min_p: MinP = 0.0
+    """Answer with those tokens alone whose probability is at least this share of the likeliest one's."""
+
+    @model_validator(mode="after")
+    def _pass_at_fits(self) -> Self:
+        for reason in self._misfits_of_pass_at():
+            raise ValueError(reason)
+        return self
+
+    def _misfits_of_pass_at(self) -> Iterator[str]:
+        most = max(self.pass_at, default=1)
+        if most > self.samples_per_problem:
+            yield (
+                f"evaluate.pass_at has {most}, above evaluate.samples_per_problem = {self.samples_per_problem}: raise "
+                f"samples_per_problem to {most}, or leave it out"
+            )
+        if most > 1 and self.temperature == 0:
+            yield (
+                "evaluate.pass_at above 1 needs answers that differ, and evaluate.temperature 0 makes them equal: set "
+                "evaluate.temperature, such as 0.6"
+            )
+        if most > 1 and self.top_k == 1:
+            yield (
+                "evaluate.pass_at above 1 needs answers that differ, and evaluate.top_k 1 makes them equal: set "
+                "evaluate.top_k to 0"
+            )
