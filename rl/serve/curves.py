@@ -30,7 +30,7 @@ class _Curve:
     file: Path
     feed: RunFeed
     sums: defaultdict[str, float] = field(default_factory=lambda: defaultdict[str, float](float))
-    """Of the passes since the last step; those of means are weighted by tokens."""
+    """Sums over the passes since the last step; means count by their tokens."""
 
     def add(self, metrics: Mapping[str, float]) -> None:
         tokens = metrics["tokens:sum"]

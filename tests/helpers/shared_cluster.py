@@ -20,7 +20,7 @@ class SharedCluster:
         self._directory = tempfile.mkdtemp(prefix="ray-")  # short: sockets below it may have only 107 characters
         ray.init(
             "local",
-            num_cpus=2,
+            num_cpus=1,  # a thread in each actor: a tiny model has no work for two
             include_dashboard=False,
             object_store_memory=256 * 2**20,
             log_to_driver=False,

@@ -81,7 +81,7 @@ async def test_vllm_samples_an_older_policys_step_first_and_scores_and_other_run
     environment = worker_environment(config, threads=1, on_gpu=False)
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the worker cannot import a test
     actor: Any = ray.remote(Recording)
-    handle = actor.options(runtime_env={"env_vars": environment}, max_concurrency=64, num_cpus=1).remote()
+    handle = actor.options(runtime_env={"env_vars": environment}, max_concurrency=64, num_cpus=0).remote()
     engine = RayEngine(handle, AdapterStore(), stall_timeout=60)
     prompts, seeds = [[5 + i % 20, 9, 3 + i % 7] for i in range(16)], list(range(16))
     long, short = (SamplingConfig(group_size=4, max_tokens=length) for length in (48, 2))

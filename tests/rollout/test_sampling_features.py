@@ -42,7 +42,7 @@ Make = Callable[..., Adapter]
 def vllm(ray_cluster: None, tiny_model: ModelConfig) -> Iterator[RayEngine]:
     config = RolloutConfig(kv_cache_gib=1, adapters_in_flight=len(SHAPES))
     largest = SHAPES["rank 32 with the head"]
-    start = RayEngine.start(tiny_model, largest, config, AdapterStore(8), seed=0, place=ActorPlacement(2))
+    start = RayEngine.start(tiny_model, largest, config, AdapterStore(8), seed=0, place=ActorPlacement(1))
     engine = asyncio.run(start)
     yield engine
     asyncio.run(engine.close())

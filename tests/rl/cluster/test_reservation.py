@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.cluster import RANKONE, ROOT, SMALL, free_port, kill_all, processes_of, rankone_as
+from helpers.cluster import RANKONE, ROOT, SMALL, free_port, kill_all, processes_of, rankone_as, until
 
 TINY = ROOT / "examples" / "tiny.toml"
 HEAD_NODE = "f" * 51 + "00000"
@@ -135,6 +135,7 @@ def test_whether_nodes_may_come_by_themselves_is_seen(tmp_path: Path) -> None:
     environment = {"AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_FAKE_CLUSTER": "1"}
     cluster = Cluster("--num-cpus=2", f"--autoscaling-config={tmp_path / 'scale.json'}", **environment)
     try:
+        until(lambda: (Path(cluster.directory) / "session_latest/logs/monitor.log").read_text().count("Resources") > 1)
         process = cluster.train(**{"placement.learner_resources": '{"big" = 1}'})
         assert "nodes that have them are to come" in said_so_far(process, "waiting for")
         process.terminate()

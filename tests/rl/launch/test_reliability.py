@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -161,16 +161,7 @@ async def pids(parts: Components) -> dict[str, int]:
     return {"learner": await host.pid(), "worker": await worker.pid()}
 
 
-@pytest.fixture
-def two_threads() -> Iterator[None]:
-    """As many as the learner and the worker have on `ray_cluster`: with others, sums are taken in another order."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.mark.usefixtures("ray_cluster", "two_threads")
+@pytest.mark.usefixtures("ray_cluster")
 async def test_a_run_outlives_its_learner_and_its_only_worker(tmp_path: Path) -> None:
     """Both are killed in turn; then the learner for good, which ends the run, and the run is resumed: it ends bit for
     bit as a run in one process that nobody killed."""

@@ -24,7 +24,7 @@ from helpers.tinker_client import TIMEOUT, datum, logprobs, step
 ROOT = Path(__file__).parents[3]
 OWN = ROOT / ".venv-verifiers" / "bin" / "python"
 PRICES = {"apple": "37", "bread": "82"}
-"""Of the first two things of its price list: each rollout starts three processes that load verifiers."""
+"""Prices of the first two things of its list alone: each rollout starts three processes that load verifiers."""
 MAIN = "from verifiers.v1.cli.eval.main import main; main()"
 
 
