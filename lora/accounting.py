@@ -8,7 +8,7 @@ from typing import Any, cast
 from torch import nn
 
 from lora.architecture import check_linears, is_linear, reads_text
-from lora.config import LoraConfig
+from lora.config import ATTENTION, LoraConfig
 from lora.experts import PROJECTIONS, ExpertsLowRank, active_experts, expert_rank, is_experts
 from lora.inject import wants_experts
 from lora.layer import LowRank
@@ -130,7 +130,7 @@ def advice(parameters: int, lora: LoraConfig, lr: float, completions_per_step: i
 def layer_advice(lora: LoraConfig) -> list[str]:
     """Warnings about what is adapted, and how strongly."""
     warnings: list[str] = []
-    if not {"gate_proj", "up_proj", "down_proj"} & set(lora.targets):
+    if set(lora.targets) <= set(ATTENTION):
         warnings.append("lora.targets leaves the MLP out: attention alone learns less, even at equal parameter count")
     if lora.alpha != 32:
         warnings.append(f"lora.alpha = {lora.alpha:g}: the advised learning rates hold for alpha 32 at every rank")

@@ -99,7 +99,7 @@ def check_linears(model: nn.Module, targets: Collection[str]) -> None:
         if leaf in targets and isinstance(module, nn.Linear) and not is_linear(module) and module in text_modules:
             raise ValueError(
                 f"lora.targets names {leaf!r}, and {type(module).__name__} computes in a way that is not known; "
-                "take it out of lora.targets"
+                "take it out of lora.targets, or name it in lora.exclude"
             )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 MAX_RANK = 8
 """Largest rank. In RL an episode teaches about one bit, so more buys nothing ("LoRA Without Regret", 2025)."""
@@ -12,6 +12,8 @@ MOST_RANK, MOST_ALPHA = 65_536, 1e6
 """Beyond what any study needs: a layer's own rank is lower."""
 ATTENTION: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
 MLP: tuple[str, ...] = ("gate_proj", "up_proj", "down_proj")
+ALL_LINEAR = "all-linear"
+"""Stands in `lora.targets` for the linear layers that a model has; `resolve_targets` names them."""
 
 
 class ModelConfig(BaseModel):
@@ -37,7 +39,10 @@ class LoraConfig(BaseModel):
     alpha: float = Field(default=32.0, gt=0, le=MOST_ALPHA)
     """The same at every rank: it makes the best learning rate nearly independent of the rank."""
     targets: tuple[str, ...] = (*ATTENTION, *MLP)
-    """Names of the linear layers that are adapted, each in every block of the model."""
+    """Names of the linear layers that are adapted, each in every block of the model; or "all-linear" for every name
+    that the model has, but for the output layer's and those of what chooses experts."""
+    exclude: tuple[str, ...] = ()
+    """Names in `targets` that are not adapted after all."""
     lm_head: bool = False
     """Adapt the output layer too."""
     init: str | None = None
@@ -50,8 +55,15 @@ class LoraConfig(BaseModel):
         """`targets`, and the output layer where it is adapted."""
         return (*self.targets, "lm_head") if self.lm_head else self.targets
 
+    @field_validator("targets", mode="before")
+    @classmethod
+    def _names(cls, value: object) -> object:
+        return (ALL_LINEAR,) if value == ALL_LINEAR else value
+
     @model_validator(mode="after")
     def _is_meant(self) -> Self:
+        if ALL_LINEAR in self.targets and len(self.targets) > 1:
+            raise ValueError(f'lora.targets is "{ALL_LINEAR}" or a list of names, not both: leave one out')
         if self.rank > MAX_RANK and not self.allow_large_rank:
             raise ValueError(
                 f"rank {self.rank} is above {MAX_RANK}, more than RL can fill; "

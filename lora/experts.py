@@ -7,6 +7,7 @@ scaled by alpha / (that rank) ("LoRA Without Regret", 2025). Tensors are laid ou
 `target_parameters` has them: `experts.base_layer` is gate_up_proj, `experts` is down_proj.
 """
 
+import json
 import math
 from typing import Any, cast
 
@@ -180,7 +181,7 @@ class LoraExperts(nn.Module):
         if not same:
             raise ValueError(
                 f"{type(self.base_layer).__name__} computes in a way that is not known, so these experts cannot be "
-                "adapted; leave gate_proj, up_proj and down_proj out of lora.targets"
+                f"adapted; set lora.exclude = {json.dumps(PROJECTIONS)}"
             )
 
 

@@ -60,7 +60,7 @@ class LoraLinear(nn.Module):
         if name in ("weight", "bias"):
             raise NotCalled(
                 f"lora.targets names {self.target!r}, and this model uses the {name} of such a layer without calling "
-                "it, so an adapter on it would do nothing; take it out of lora.targets"
+                "it, so an adapter on it would do nothing; take it out of lora.targets, or name it in lora.exclude"
             )
         return super().__getattr__(name)
 

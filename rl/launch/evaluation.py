@@ -27,8 +27,10 @@ def evaluate_adapter(config: RunConfig, base: Path, source: Path | None, which: 
     Raises:
         ValueError: there is no such adapter, or anything in the configuration or the data that would stop it.
     """
-    policy = find_adapter(source, which) if source else untrained_adapter(config.model, config.lora)
-    return run_to_end(_measure(prepare_evaluation(config, base), policy))
+    prepared = prepare_evaluation(config, base)
+    resolved = prepared.config
+    policy = find_adapter(source, which) if source else untrained_adapter(resolved.model, resolved.lora)
+    return run_to_end(_measure(prepared, policy))
 
 
 async def _measure(prepared: PreparedTrain, policy: Adapter) -> Evaluation:

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from lora.accounting import supervised_advice
 from lora.load import load_end_tokens, load_tokenizer
+from lora.targets import resolve_lora
 from lora.types import Adapter
 from rl.algorithm.demonstrations import SftEncoder
 from rl.algorithm.journal import Journal
@@ -69,7 +70,9 @@ class SftRecipe(Recipe[PreparedSft, SftComponents]):
     def resolve(self, config: RunConfig, base: Path) -> RunConfig:
         check_trackers(config)
         return replaced(
-            resolve_sft_runtime(config), data=absolute_paths(config.data, base), lora=absolute_init(config.lora, base)
+            resolve_sft_runtime(config),
+            data=absolute_paths(config.data, base),
+            lora=resolve_lora(config.model, absolute_init(config.lora, base)),
         )
 
     def prepare(self, config: RunConfig, base: Path) -> PreparedSft:

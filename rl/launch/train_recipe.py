@@ -10,6 +10,7 @@ from rich.console import Console
 
 from lora.accounting import advice
 from lora.load import load_tokenizer
+from lora.targets import resolve_lora
 from rl.cluster.components import RunParts
 from rl.config import RunConfig, replaced
 from rl.data import absolute_paths, check_step_size, load_problems
@@ -112,7 +113,7 @@ def _resolved(config: RunConfig, base: Path) -> RunConfig:
         config,
         runtime="ray" if config.on_ray else "local",
         data=absolute_paths(config.data, base),
-        lora=absolute_init(config.lora, base),
+        lora=resolve_lora(config.model, absolute_init(config.lora, base)),
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any, cast
 import tomlkit
 from pydantic import ValidationError
 
-from lora.config import layers_label
+from lora.config import ALL_LINEAR, layers_label
 from rl.config import RunConfig, replaced
 from rl.settings.keys import all_keys, find_key, hint
 from rl.settings.toml import Table, config_of, dump_config, read_table
@@ -195,12 +195,12 @@ def _axis(path: Path, name: str, value: Any) -> list[Any] | Table:
 
 
 def _is_axis(name: str, value: Any) -> bool:
-    """Return True for a list of values; where each value is a list itself, one of those alone is none."""
+    """Return True for a list of values; where each value is a list itself, or "all-linear", one of those is none."""
     if not isinstance(value, list):
         return False
     key = find_key(name, None) or next(key for key in all_keys() if key.name == name)
     is_list = any(getattr(kind, "__origin__", None) in (tuple, list) for kind in key.types)
-    return not is_list or all(isinstance(element, list) for element in cast("list[Any]", value))
+    return not is_list or all(isinstance(part, list) or part == ALL_LINEAR for part in cast("list[Any]", value))
 
 
 def _is_range(value: Table) -> bool:
@@ -252,7 +252,7 @@ def _label(name: str, value: Any) -> str:
     """A setting in the name of a directory."""
     leaf = name.rpartition(".")[2]
     if leaf == "targets":
-        return layers_label(value)
+        return layers_label([value] if isinstance(value, str) else value)
     text = f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
     kept = "".join(letter if letter.isalnum() or letter in "._+" else "_" for letter in text)
     return f"{SHORT.get(leaf, leaf)}{kept}"[:40]

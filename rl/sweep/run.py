@@ -55,7 +55,7 @@ def prepare_sweep(sweep: Sweep) -> list[Prepared]:
         except ValueError as error:
             raise ValueError(f"{point.name}: {error}") from None
         runs.append(replace(loaded[key], config=config))
-    _check_layers(sweep.points)
+    _check_layers(sweep.points, runs)
     return runs
 
 
@@ -66,11 +66,11 @@ def _data_key(config: RunConfig) -> str:
     return repr((*parts, config.reward, config.sft, begins))
 
 
-def _check_layers(points: Sequence[Point]) -> None:
+def _check_layers(points: Sequence[Point], runs: Sequence[Prepared]) -> None:
     """Raises ValueError if a model lacks a layer that a run adapts: the weights are not needed to see that."""
     skeletons: dict[str, Any] = {}
-    for point in points:
-        model, lora = point.config.model, point.config.lora
+    for point, run in zip(points, runs, strict=True):
+        model, lora = run.config.model, run.config.lora
         skeleton = skeletons.setdefault(model.name, None) or load_skeleton(model)
         skeletons[model.name] = skeleton
         try:
@@ -156,7 +156,8 @@ class SweepWatcher(Watcher):
         if ended == "failed" and outcome.error is not None and outcome.began:
             unforeseen = one_line(outcome.error) is None
             log.warning("failed: %s", reason, exc_info=outcome.error if unforeseen else None)
-        point, trained = self._points[outcome.run.name], outcome.trained_parameters
+        point = replace(self._points[outcome.run.name], config=outcome.run.config)  # with the names of its layers
+        trained = outcome.trained_parameters
         result = result_of(point, self._recipe, directory, trained, ended, reason)
         if outcome.began:
             with best_effort("its result could not be kept, so a resumed sweep will look at the run again"):

@@ -226,6 +226,26 @@ def sets(*overrides: str) -> list[str]:
     return [part for override in overrides for part in ("--set", override)]
 
 
+def test_a_run_on_all_linear_layers_keeps_their_names_and_goes_on_with_the_text(tmp_path: Path) -> None:
+    lora = ("lora.targets=all-linear", 'lora.exclude=["o_proj"]')
+    for steps, more in ((1, []), (2, ["--resume"])):
+        ran = rankone("sft", EXAMPLE, "--out", tmp_path / "run", *more, *sets(*SMALL, *lora, f"num_steps={steps}"))
+        assert ran.exit_code == 0, ran.output
+        assert "lora" not in ran.stderr
+    resolved = load_config(tmp_path / "run" / "config.toml").lora
+    names = ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj", "down_proj")
+    assert (resolved.targets, resolved.exclude) == (names, ())
+    assert set(unpack(read_peft(tmp_path / "run" / "adapters" / "last").payload)[1].targets) == set(names)
+    assert [row["step"] for row in RunDirectory(tmp_path / "run").metrics()] == [0, 1, 2]
+    ran = rankone("sft", EXAMPLE, "--out", tmp_path / "no", *sets(*SMALL, 'lora.exclude=["w9"]'))
+    assert (ran.exit_code, len(ran.stderr.strip().splitlines())) == (2, 1), ran.output
+    assert "lora.exclude names w9" in ran.stderr
+    planned = rankone("plan", EXAMPLE, *sets(*lora))
+    assert planned.exit_code == 0, planned.output
+    measured = rankone("eval", EXAMPLE, *sets(*SMALL, *lora, "runtime=local", "rollout.engine=torch"))
+    assert measured.exit_code == 0, measured.output
+
+
 @pytest.fixture(scope="module")
 def taught(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
     """The example, half as long, with accuracy measured too, and what it printed."""

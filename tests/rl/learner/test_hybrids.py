@@ -15,9 +15,11 @@ from helpers.torch_learner import TorchLearner
 from transformers import AutoModelForCausalLM
 
 from lora.architecture import attends_only
-from lora.config import LoraConfig, ModelConfig
+from lora.config import ALL_LINEAR, LoraConfig, ModelConfig
+from lora.experts import PROJECTIONS
 from lora.inject import inject
 from lora.load import load_base
+from lora.targets import resolve_lora
 from rl.algorithm.advantage import advantages
 from rl.algorithm.batch import build_batch
 from rl.config import LearnerConfig
@@ -56,6 +58,13 @@ def randomise(layers: Any, seed: int = 7) -> None:
             layer.lora_B.copy_(torch.randn(layer.lora_B.shape, generator=generator) * 0.02)
 
 
+def every_layer(model: ModelConfig) -> LoraConfig:
+    """Adapt all linear layers, and experts where these are computed as is known."""
+    unknown_experts = any(family in model.name for family in ("gpt-oss", "llama4"))
+    lora = LoraConfig(rank=2, targets=(ALL_LINEAR,), exclude=PROJECTIONS if unknown_experts else ())
+    return resolve_lora(model, lora)
+
+
 async def test_two_steps_of_the_loop_learn_from_the_samplers_own_logprobs(hybrid: Hybrid, tmp_path: Path) -> None:
     model, lora = hybrid
     config = configuration(
@@ -74,8 +83,8 @@ async def test_two_steps_of_the_loop_learn_from_the_samplers_own_logprobs(hybrid
 
 
 async def test_an_update_from_packed_rows_is_that_of_one_completion_at_a_time(hybrid: Hybrid) -> None:
-    """Several rows share a microbatch, so that most are padded."""
-    model, lora = hybrid
+    """Every linear layer is adapted. Several rows share a microbatch, so that most are padded."""
+    model, lora = hybrid[0], every_layer(hybrid[0])
     config = LearnerConfig(lr=1e-2, max_grad_norm=None)
     learner = TorchLearner("run", model, lora, config, temperature=0.7, seed=0)
     assert not learner.shared.packs
@@ -88,8 +97,10 @@ async def test_an_update_from_packed_rows_is_that_of_one_completion_at_a_time(hy
     surrogate(
         plain, GROUPS, [advantages(group.rewards) for group in GROUPS], temperature=0.7, max_ratio=config.max_ratio
     ).backward()
+    before = {name: tensor.detach().clone() for name, tensor in learner.policy.weights.tensors().items()}
     await learner.update(packed())
     for name, tensor in layers.tensors().items():
+        assert not torch.equal(learner.policy.weights.tensors()[name], before[name]), name
         mine = learner.policy.weights.tensors()[name].grad
         assert mine is not None
         assert tensor.grad is not None

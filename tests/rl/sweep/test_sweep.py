@@ -351,6 +351,22 @@ def test_a_killed_sweep_ends_as_one_that_never_was(tmp_path: Path) -> None:
             assert {key: a[key] for key in both} == pytest.approx({key: b[key] for key in both}, rel=1e-2, abs=1e-3)
 
 
+def test_a_sweep_over_targets_may_have_all_linear_among_them(tmp_path: Path) -> None:
+    axes = '[axes]\n"lora.targets" = ["all-linear", ["q_proj", "v_proj"]]\n'
+    file = sweep_file(tmp_path, axes + '[[also]]\n"lora.targets" = "all-linear"\nseed = 1\n')
+    ran = rankone("sweep", file, "--out", tmp_path / "out", *sets(num_steps="0"))
+    assert ran.exit_code == 0, ran.output
+    every = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    names = {"p000-all-linear": every, "p001-q+v": ["q_proj", "v_proj"], "p002-all-linear-seed1": every}
+    rows = json.loads((tmp_path / "out" / "sweep.json").read_text())
+    assert {row["directory"]: row["targets"] for row in rows} == names
+    assert [row["layers"] for row in rows] == ["all", "q+v", "all"]
+    configs = {name: load_config(tmp_path / "out" / name / "config.toml").lora.targets for name in names}
+    assert configs == {name: tuple(targets) for name, targets in names.items()}
+    again = rankone("sweep", file, "--out", tmp_path / "out", "--resume", *sets(num_steps="0"))
+    assert again.exit_code == 0, again.output
+
+
 def written(out: Path, index: int) -> list[str]:
     found = [file.read_text().splitlines() for file in out.glob(f"p{index:03d}*/metrics.jsonl")]
     return found[0] if found else []
