@@ -46,7 +46,10 @@ class LoraConfig(BaseModel):
     lm_head: bool = False
     """Adapt the output layer too."""
     init: str | None = None
-    """The adapter to begin from, of the same rank, alpha and targets: a run's directory, or a PEFT adapter's."""
+    """The adapter to begin from: a run's directory, or a PEFT adapter's. Its rank and alpha may be others, and layers
+    that it lacks begin fresh."""
+    init_fit: Literal["exact", "nearest"] = "exact"
+    """`nearest` lets an adapter of a higher rank be cut to `rank`, by the singular values of its products."""
     allow_large_rank: bool = False
     """Permit ranks above 8, for studies."""
 

@@ -8,17 +8,19 @@ scaled by alpha / (that rank) ("LoRA Without Regret", 2025). Tensors are laid ou
 """
 
 import json
-import math
 from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from lora.layer import fresh_A
 from lora.routing import Routing
 
 PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
 """The names that `lora.targets` has for what experts do; gate and up are one stacked weight."""
+EXPERT_LAYERS = ("base_layer", "experts")
+"""The last parts of their adapters' names: of gate and up, and of down."""
 
 
 def is_experts(module: nn.Module) -> bool:
@@ -58,11 +60,7 @@ class ExpertsLowRank(nn.Module):
         super().__init__()
         self.experts, d_out, d_in = weight.shape
         self.scale = alpha / rank
-        bound = 1 / math.sqrt(d_in)
-        lora_A = torch.empty(self.experts * rank, d_in)
-        if weight.device.type != "meta":
-            lora_A.uniform_(-bound, bound, generator=generator)  # drawn on the CPU: the same values on every device
-        self.lora_A = nn.Parameter(lora_A.to(weight.device))
+        self.lora_A = nn.Parameter(fresh_A(self.experts * rank, d_in, weight.device, generator))
         """[experts * rank, d_in]: one expert's rows after another's."""
         self.lora_B = nn.Parameter(torch.zeros(d_out, rank * self.experts, device=weight.device))
         """[d_out, rank * experts]: all experts' columns of the first rank, then of the second, as in PEFT."""

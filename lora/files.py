@@ -4,20 +4,21 @@ A policy that is all of a model's weights has rank 0 and is no PEFT adapter: its
 """
 
 import json
+import math
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from lora.atomic_write import sync, with_filename, write_atomic
 from lora.config import MOST_ALPHA, MOST_RANK
-from lora.experts import PROJECTIONS
+from lora.experts import EXPERT_LAYERS, PROJECTIONS
 from lora.ordinary_file import NotOrdinary, read_file
 from lora.packed import load_tensors, pack_tensors, parse_object, unpack_tensors
 from lora.types import Adapter
@@ -65,9 +66,16 @@ class Description:
         }
 
     @classmethod
-    def from_peft(cls, config: Mapping[str, Any]) -> "Description":
-        """Raises ValueError for an adapter that is not plain LoRA."""
-        for key, plain in (("use_dora", False), ("use_rslora", False), ("modules_to_save", None), ("bias", "none")):
+    def from_peft(cls, config: Mapping[str, Any], tensors: Iterable[str] = ()) -> "Description":
+        """Read PEFT's `adapter_config.json`, and the layers off the names of the adapter's `tensors`, if there are any.
+
+        PEFT's `target_modules` may be names, a regular expression, or "all-linear". An adapter of rank-stabilised LoRA
+        (Kalajdzievski 2023), whose scale is alpha / sqrt(rank), gets the alpha that makes ours the same.
+
+        Raises:
+            ValueError: the adapter is not plain LoRA.
+        """
+        for key, plain in (("use_dora", False), ("modules_to_save", None), ("bias", "none")):
             if config.get(key) not in (plain, None):
                 raise ValueError(f"the adapter has {key} = {config[key]!r}; only plain LoRA can be read")
         if config.get("peft_type") != "LORA" or config.get("alpha_pattern"):
@@ -78,7 +86,9 @@ class Description:
         if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not 0 < alpha <= MOST_ALPHA:
             raise ValueError(f"the adapter's lora_alpha must be above 0 and at most {MOST_ALPHA:g}, and is {alpha!r}")
         of_experts = _expert_rank(config.get("rank_pattern") or {}, config.get("target_parameters") or (), rank)
-        names = _targets(config.get("target_modules")) + (PROJECTIONS if of_experts is not None else ())
+        if config.get("use_rslora"):
+            alpha = _plain_alpha(alpha, rank, of_experts)
+        names = _targets(config.get("target_modules"), tensors, has_experts=of_experts is not None)
         base_model = config.get("base_model_name_or_path") or ""
         if not isinstance(base_model, str):
             raise ValueError(f"the adapter's base_model_name_or_path must be text, and is {base_model!r}")
@@ -175,7 +185,8 @@ def _read_whole(directory: Path) -> bytes:
 def _read_adapter(directory: Path) -> bytes:
     weights = _read(directory / WEIGHTS)
     config = parse_object(_read(directory / CONFIG, MOST_CONFIG_BYTES), CONFIG)
-    tensors, description = _from_peft_names(load_tensors(weights)), Description.from_peft(config)
+    tensors = _from_peft_names(load_tensors(weights))
+    description = Description.from_peft(config, tensors)
     check_finite(tensors)
     for name, tensor in tensors.items():
         if name.endswith(".lora_A") and "experts" not in name and tensor.shape[:1] != (description.rank,):
@@ -197,11 +208,28 @@ def check_finite(tensors: Mapping[str, Tensor]) -> None:
             raise ValueError(f"{name} holds numbers that are infinite or NaN, as after a run that diverged")
 
 
-def _targets(modules: object) -> tuple[str, ...]:
-    names = [modules] if isinstance(modules, str) else modules
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+def _plain_alpha(alpha: float, rank: int, expert_rank: int | None) -> float:
+    """Return the alpha of plain LoRA with the scale of the rank-stabilised one. Raises ValueError if there is none."""
+    if expert_rank not in (None, rank):
+        raise ValueError("the adapter is not plain LoRA: its use_rslora gives experts of another rank another alpha")
+    if alpha * math.sqrt(rank) > MOST_ALPHA:
+        raise ValueError(f"the adapter's lora_alpha times the root of its r must be at most {MOST_ALPHA:g}")
+    return alpha * math.sqrt(rank)
+
+
+def _targets(modules: object, tensors: Iterable[str], *, has_experts: bool) -> tuple[str, ...]:
+    """Return the names of the layers that `tensors` are of, or else those in PEFT's `target_modules`.
+
+    Raises:
+        ValueError: `target_modules` is not of the kinds that PEFT writes.
+    """
+    names = [modules] if isinstance(modules, str) else modules or []
+    is_known = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    if not is_known or not (names or has_experts):
         raise ValueError(f"the adapter's target_modules must be names of layers, and is {modules!r}")
-    return tuple(sorted(names))
+    adapted = {name.removesuffix(".lora_A").rpartition(".")[2] for name in tensors if name.endswith(".lora_A")}
+    adapted = adapted or {*cast("list[str]", names)}
+    return (*sorted(adapted - {*EXPERT_LAYERS, *PROJECTIONS}), *PROJECTIONS) if has_experts else (*sorted(adapted),)
 
 
 def _expert_rank(ranks: Mapping[str, int], parameters: Sequence[str], rank: int) -> int | None:

@@ -11,7 +11,7 @@ from lora.architecture import KNOWN, UnsupportedModel, check_linears, is_linear,
 from lora.config import LoraConfig
 from lora.experts import PROJECTIONS, ExpertsLowRank, ExpertsPair, LoraExperts, active_experts, expert_rank, is_experts
 from lora.gradients import add_gradients
-from lora.layer import LoraLinear, LowRank, NotCalled
+from lora.layer import LoraLinear, LowRank, NotCalled, fresh_A
 from lora.routing import BASE, Route, Routing, routing_of
 
 
@@ -122,6 +122,20 @@ def inject(model: nn.Module, config: LoraConfig, *, seed: int = 0) -> LoraLayers
             layers[f"{name}.base_layer"], layers[name] = pair.gate_up, pair.down  # PEFT's names
     layers.routing.reset(None if taken else Route(((layers.slot, None),)))
     return layers
+
+
+def fresh_tensors(skeleton: nn.Module, config: LoraConfig, *, seed: int) -> dict[str, Tensor]:
+    """Return the tensors that `inject` begins with on the whole model, from one without weights, which is changed.
+
+    Raises:
+        ValueError: as `inject`.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    shapes = {name: tensor.shape for name, tensor in inject(skeleton, config).tensors().items()}
+    return {
+        name: fresh_A(*shape, torch.device("cpu"), generator) if name.endswith("lora_A") else torch.zeros(shape)
+        for name, shape in shapes.items()
+    }
 
 
 def _match_targets(

@@ -14,6 +14,16 @@ FEW = 8
 """Ranks up to it are computed as outer products in compiled graphs."""
 
 
+def fresh_A(
+    rows: int, d_in: int, device: torch.device, generator: torch.Generator | None
+) -> Float[Tensor, "rows d_in"]:
+    """Return a random A. It is drawn on the CPU: the same values on every device, and none on the meta device."""
+    if device.type == "meta":
+        return torch.empty(rows, d_in, device=device)
+    bound = 1 / math.sqrt(d_in)
+    return torch.empty(rows, d_in).uniform_(-bound, bound, generator=generator).to(device)
+
+
 class LowRank(nn.Module):
     """One adapter's part in one layer. Master weights are float32 whatever the base is.
 
@@ -24,11 +34,7 @@ class LowRank(nn.Module):
         super().__init__()
         self.scale = alpha / rank
         device = base.weight.device
-        bound = 1 / math.sqrt(base.in_features)
-        lora_A = torch.empty(rank, base.in_features)
-        if device.type != "meta":
-            lora_A.uniform_(-bound, bound, generator=generator)  # drawn on the CPU: the same values on every device
-        self.lora_A = nn.Parameter(lora_A.to(device))
+        self.lora_A = nn.Parameter(fresh_A(rank, base.in_features, device, generator))
         self.lora_B = nn.Parameter(torch.zeros(base.out_features, rank, device=device))
 
     def cast(self, dtype: torch.dtype) -> tuple[Float[Tensor, "rank d_in"], Float[Tensor, "d_out rank"]]:

@@ -7,10 +7,11 @@ from pathlib import Path
 from torch import Tensor
 
 from lora.config import LoraConfig
-from lora.experts import PROJECTIONS
+from lora.experts import EXPERT_LAYERS, PROJECTIONS
 from lora.files import Description, unpack
-from lora.inject import inject
+from lora.inject import fresh_tensors
 from lora.load import load_skeleton
+from lora.refit import Refit, layers_of, refit
 from rl.config import RunConfig, replaced
 from rl.data.files import locate
 from rl.run.export import find_adapter
@@ -35,7 +36,7 @@ def absolute_init(lora: LoraConfig, base: Path) -> LoraConfig:
 
 
 def read_init(config: RunConfig) -> Tensors | None:
-    """Return the tensors of the adapter that a run begins from; None for a fresh one.
+    """Return the tensors of the adapter that a run begins from, in the run's shape; None for a fresh one.
 
     Raises:
         ValueError: there is no such adapter, or it does not fit the model and `[lora]`.
@@ -43,41 +44,70 @@ def read_init(config: RunConfig) -> Tensors | None:
     if config.lora.init is None:
         return None
     tensors, description = unpack(find_adapter(Path(config.lora.init)).payload)
-    _check(config, tensors, description)
-    return tensors
+    return _fit(config, tensors, description).tensors
 
 
-def _check(config: RunConfig, tensors: Tensors, description: Description) -> None:
+def _fit(config: RunConfig, tensors: Tensors, description: Description) -> Refit:
+    """Return the adapter as the run has it. Raises as `read_init` does."""
     lora, where = config.lora, f"lora.init: the adapter in {config.lora.init}"
-    for name, configured, actual in (("rank", lora.rank, description.rank), ("alpha", lora.alpha, description.alpha)):
-        if configured != actual:
-            raise ValueError(
-                f"{where} has {name} {actual:g}, and lora.{name} is {configured:g}; set lora.{name} = {actual:g}"
-            )
+    if description.rank == 0:
+        raise ValueError(
+            f"lora.init: {config.lora.init} holds all of a model's weights and no adapter; merge it with `rankone "
+            "export --merge` and name that as model.name"
+        )
     _check_targets(lora, tensors, where)
-    needed = inject(load_skeleton(config.model), lora).tensors()
-    for name, tensor in needed.items():
-        if name not in tensors or tensors[name].shape != tensor.shape:
-            have = f"has shape {list(tensors[name].shape)}" if name in tensors else "is missing"
-            raise ValueError(
-                f"{where} is for another model than {config.model.name}: {name} {have}, where {list(tensor.shape)} is "
-                "needed"
-            )
-    if more := sorted(tensors.keys() - needed.keys()):
-        raise ValueError(f"{where} is for another model than {config.model.name}, which has no {more[0]}")
+    fresh = fresh_tensors(load_skeleton(config.model), lora, seed=config.seed)
+    _check_layers(config, tensors, fresh, where)
+    try:
+        refitted = refit(tensors, description, lora, fresh)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    _check_cut(lora, refitted, description, where)
     if description.base_model != config.model.name:
         log.warning("%s was made for %r; the run's model is %r", where, description.base_model, config.model.name)
+    if lacking := [layer for layer in layers_of(fresh) if f"{layer}.lora_A" not in tensors]:
+        log.warning("%s lacks %d layers of [lora], such as %s, which begin fresh", where, len(lacking), lacking[0])
+    return refitted
+
+
+def _check_layers(config: RunConfig, tensors: Tensors, fresh: Tensors, where: str) -> None:
+    """Raises ValueError if a layer of the adapter is not the model's: the rank alone may differ."""
+    mismatch = f"{where} is for another model than {config.model.name}"
+    if more := sorted(tensors.keys() - fresh.keys()):
+        raise ValueError(f"{mismatch}, which has no {more[0]}")
+    for layer in layers_of(tensors):
+        A, B = (tensors.get(f"{layer}.{part}") for part in ("lora_A", "lora_B"))
+        if A is None or B is None or A.dim() != 2 or B.dim() != 2 or A.shape[0] != B.shape[1]:
+            raise ValueError(f"{where} is damaged: {layer} has no A and B of one rank")
+        have, needed = [A.shape[1], B.shape[0]], [fresh[f"{layer}.lora_A"].shape[1], fresh[f"{layer}.lora_B"].shape[0]]
+        if have != needed:
+            raise ValueError(f"{mismatch}: {layer} has {have} inputs and outputs, where {needed} are needed")
+
+
+def _check_cut(lora: LoraConfig, refitted: Refit, description: Description, where: str) -> None:
+    """Raises ValueError if the adapter was cut to a lower rank, and `[lora]` does not let it."""
+    worst = refitted.worst
+    if worst is None:
+        return
+    error = f"{refitted.error:.2g} of its products' norm ({worst.relative:.2g} in {worst.layer})"
+    if lora.init_fit == "exact":
+        raise ValueError(
+            f"{where} has rank {description.rank}, and lora.rank is {lora.rank}; set lora.rank = {description.rank}, "
+            f'or lora.init_fit = "nearest", which would lose {error}'
+        )
+    log.warning("%s was cut from rank %d to %d, which lost %s", where, description.rank, lora.rank, error)
 
 
 def _check_targets(lora: LoraConfig, tensors: Tensors, where: str) -> None:
-    adapted = {name.rpartition(".")[0].rpartition(".")[2] for name in tensors}
-    if adapted & {"experts", "base_layer"}:
-        adapted = (adapted - {"experts", "base_layer"}) | set(PROJECTIONS)
-    if adapted == set(lora.all_targets):
+    """Raises ValueError if the adapter adapts layers that `[lora]` does not."""
+    adapted = {layer.rpartition(".")[2] for layer in layers_of(tensors)}
+    if adapted & {*EXPERT_LAYERS}:
+        adapted = (adapted - {*EXPERT_LAYERS}) | set(PROJECTIONS)
+    if adapted <= set(lora.all_targets):
         return
-    settings = [f"lora.targets = {_toml(adapted - {'lm_head'})}"]
-    if ("lm_head" in adapted) != lora.lm_head:
-        settings.append(f"lora.lm_head = {str('lm_head' in adapted).lower()}")
+    settings = [f"lora.targets = {_toml((adapted | set(lora.targets)) - {'lm_head'})}"]
+    if "lm_head" in adapted and not lora.lm_head:
+        settings.append("lora.lm_head = true")
     raise ValueError(f"{where} adapts other layers than [lora] says; set {' and '.join(settings)}")
 
 

@@ -26,6 +26,7 @@ from lora.config import LoraConfig
 from lora.files import Description, pack, read_peft, unpack, write_peft
 from lora.inject import LoraLayers, inject
 from lora.types import Adapter
+from rl.run.export import lora_config
 
 IDS = torch.arange(1, 13)[None]
 TARGETS = LoraConfig().targets
@@ -131,10 +132,45 @@ def test_we_load_what_peft_saves_and_give_the_same_logits(tmp_path: Path) -> Non
     torch.testing.assert_close(logits(model), logits(theirs), rtol=1e-5, atol=1e-6)
 
 
+PEFT_WAYS: dict[str, dict[str, Any]] = {
+    "rsLoRA": {"use_rslora": True, "target_modules": ["q_proj", "down_proj"]},
+    "a regular expression": {"target_modules": r".*\.(q|v)_proj"},
+    "a text": {"target_modules": "all-linear"},
+}
+
+
+@pytest.mark.parametrize("way", PEFT_WAYS)
+def test_we_load_an_adapter_however_peft_was_told_of_it(tmp_path: Path, way: str) -> None:
+    torch.manual_seed(1)
+    theirs = get_peft_model(base(), PeftLoraConfig(r=4, lora_alpha=16, task_type="CAUSAL_LM", **PEFT_WAYS[way]))
+    with torch.no_grad():
+        for name, parameter in theirs.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.05)
+    theirs.save_pretrained(str(tmp_path / "theirs"))
+    adapter = read_peft(tmp_path / "theirs")
+    model = base()
+    inject(model, lora_config(adapter)).load(unpack(adapter.payload)[0])
+    torch.testing.assert_close(logits(model), logits(theirs), rtol=1e-5, atol=1e-6)
+    assert not torch.allclose(logits(model), logits(base()), atol=1e-3)
+    again = PeftModel.from_pretrained(base(), str(write_peft(adapter, tmp_path / "ours")))
+    torch.testing.assert_close(logits(again), logits(theirs), rtol=1e-5, atol=1e-6)
+
+
+def test_rslora_on_experts_of_another_rank_is_refused() -> None:
+    config = {
+        "peft_type": "LORA", "r": 4, "lora_alpha": 8, "use_rslora": True, "target_modules": ["q_proj"],
+        "target_parameters": ["experts.gate_up_proj"], "rank_pattern": {"experts.gate_up_proj": 2},
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="not plain LoRA: its use_rslora"):
+        Description.from_peft(config)
+    alike = Description.from_peft(config | {"rank_pattern": {}})
+    assert (alike.alpha, alike.expert_rank) == (16.0, 4)
+
+
 @pytest.mark.parametrize(
     "options",
     [
-        {"use_rslora": True},
         {"use_dora": True},
         {"rank_pattern": {"q_proj": 4}},
         {"alpha_pattern": {"q_proj": 4}},

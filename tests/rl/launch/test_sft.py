@@ -3,6 +3,7 @@ ends with is where reinforcement learning begins."""
 
 import asyncio
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from rl.algorithm.demonstrations import Demonstration, SftEncoder, build_sft_bat
 from rl.cli.app import app
 from rl.config import LearnerConfig, PromptConfig, RunConfig, SftConfig, Shot
 from rl.jobs.package import write_job
+from rl.launch.restarts import loop_with_restarts
 from rl.launch.session import open_alone
 from rl.launch.sft_recipe import SFT, PreparedSft, resolve_sft_runtime
 from rl.run.directory import RunDirectory
@@ -36,6 +38,7 @@ from rl.sft import log_loss, train_sft
 EXAMPLES = Path(__file__).parents[3] / "examples"
 EXAMPLE, RL_EXAMPLE = EXAMPLES / "sft-tiny.toml", EXAMPLES / "tiny.toml"
 TINY = ModelConfig(name="tiny-random", dtype="float32", max_length=64)
+EXAMINED = ("sft.accuracy=true", "runtime=local", "rollout.engine=torch", "reward.workers=1")
 SMALL = ("problems_per_step=8", "evaluate.every=2", "evaluate.num_problems=8", "num_steps=6", "checkpoint_every=1")
 
 
@@ -295,11 +298,69 @@ def test_reinforcement_learning_begins_where_it_ended(taught: tuple[Path, Result
     assert (other.exit_code, "`rankone sft`" in other.stderr) == (2, True)
 
 
+@pytest.fixture(scope="module")
+def taught_at_rank_1(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the example's run at rank 1, of a few steps, with its accuracy measured."""
+    out = tmp_path_factory.mktemp("runs") / "rank-1"
+    ran = rankone("sft", EXAMPLE, "--out", out, *sets(*EXAMINED, "num_steps=20", "lora.rank=1"))
+    assert ran.exit_code == 0, ran.output
+    return out
+
+
+@pytest.mark.parametrize("shape", [("lora.rank=8",), ("lora.rank=2", "lora.alpha=8", "lora.lm_head=true")])
+def test_a_run_of_another_shape_begins_where_the_adapter_is(
+    taught_at_rank_1: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, shape: tuple[str, ...]
+) -> None:
+    rows = [row for row in RunDirectory(taught_at_rank_1).metrics() if "eval/log_loss" in row]
+    best = min(rows, key=lambda row: row["eval/log_loss"])
+    assert best["eval/accuracy"] > 0.1
+    settings = sets(*EXAMINED, f"lora.init={taught_at_rank_1}", "num_steps=0", *shape)
+    ran = rankone("sft", EXAMPLE, "--out", tmp_path / "run", *settings)
+    assert ran.exit_code == 0, ran.output
+    (first,) = RunDirectory(tmp_path / "run").metrics()
+    assert first["eval/accuracy"] == best["eval/accuracy"]
+    assert first["eval/log_loss"] == pytest.approx(best["eval/log_loss"], rel=1e-5)
+    assert ("begin fresh" in caplog.text) == ("lora.lm_head=true" in shape)
+
+
+def test_an_adapter_is_cut_where_that_is_asked_for(
+    taught: tuple[Path, Result], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = (f"lora.init={taught[0]}", "lora.rank=2", "lora.init_fit=nearest", "num_steps=0")
+    ran = rankone("sft", EXAMPLE, "--out", tmp_path / "run", *sets(*settings))
+    assert ran.exit_code == 0, ran.output
+    assert re.search(
+        r"was cut from rank 8 to 2, which lost 0\.\d+ of its products' norm \(0\.\d+ in model", caplog.text
+    )
+    (first,) = RunDirectory(tmp_path / "run").metrics()
+    assert first["eval/log_loss"] < 3, "an untrained adapter's is above"
+
+
+async def test_a_run_from_an_adapter_of_another_rank_killed_and_resumed_equals_one_never_stopped(
+    taught_at_rank_1: Path, tmp_path: Path
+) -> None:
+    run = prepared_run(f"lora.init={taught_at_rank_1}", "lora.rank=4", "lora.lm_head=true", "num_steps=3")
+    whole = await begin_from_adapter(run, tmp_path / "whole")
+    for killed_at in (0, 2):
+        with pytest.raises(Killed):
+            await begin_from_adapter(run, tmp_path / f"{killed_at}", sinks=[Bomb(killed_at)])
+        again = prepared_run(f"lora.init={taught_at_rank_1}", "lora.rank=4", "lora.lm_head=true", "num_steps=3")
+        resumed = await begin_from_adapter(again, tmp_path / f"{killed_at}", resume=True)
+        assert timeless(resumed) == timeless(whole)
+
+
+async def begin_from_adapter(
+    run: PreparedSft, path: Path, *, resume: bool = False, sinks: Sequence[Sink] = ()
+) -> RunDirectory:
+    directory = RunDirectory.open(path) if resume else RunDirectory.create(path, run.config)
+    async with open_alone(SFT, run, "run") as parts:
+        await loop_with_restarts(SFT, run, parts, directory, Sinks(sinks), resume=resume)
+    return directory
+
+
 MISTAKES = {
-    "lora.rank=4": "has rank 8, and lora.rank is 4; set lora.rank = 8",
-    "lora.alpha=16": "has alpha 32, and lora.alpha is 16; set lora.alpha = 32",
+    "lora.rank=4": 'has rank 8, and lora.rank is 4; set lora.rank = 8, or lora.init_fit = "nearest", which would lose 0.',
     'lora.targets=["q_proj"]': 'set lora.targets = ["down_proj", "gate_proj", "k_proj", ',
-    "lora.lm_head=true": "set lora.targets = [",
     "model.name=smollm2-135m": "is for another model than smollm2-135m",
     "lora.init=nowhere": "there is no directory 'nowhere'",
     "learner.weights=full": "rankone export --merge",
@@ -345,7 +406,6 @@ def test_a_job_takes_the_adapter_along_that_it_begins_from(taught: tuple[Path, R
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-EXAMINED = ("sft.accuracy=true", "runtime=local", "rollout.engine=torch", "reward.workers=1")
 REWARDS = {
     "broken": "raise KeyError('no such column')",
     "constant": "return 0.5",
