@@ -19,7 +19,7 @@ NOT_MEANT_IN: dict[str, frozenset[str]] = {
     **dict.fromkeys(("falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"), frozenset({"out_proj"})),
     "rwkv": frozenset({"output", "value"}),
 }
-"""The same by type of model: fused kernels take `out_proj`, where PEFT loads no adapter, and RWKV divides two weights."""
+"""The same by type of model: fused kernels take `out_proj`, where PEFT loads no adapter; RWKV divides two weights."""
 
 
 def resolve_lora(model: ModelConfig, lora: LoraConfig) -> LoraConfig:
