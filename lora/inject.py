@@ -130,11 +130,12 @@ def fresh_tensors(skeleton: nn.Module, config: LoraConfig, *, seed: int) -> dict
     Raises:
         ValueError: as `inject`.
     """
-    generator = torch.Generator().manual_seed(seed)
-    shapes = {name: tensor.shape for name, tensor in inject(skeleton, config).tensors().items()}
+    generator, cpu = torch.Generator().manual_seed(seed), torch.device("cpu")
     return {
-        name: fresh_A(*shape, torch.device("cpu"), generator) if name.endswith("lora_A") else torch.zeros(shape)
-        for name, shape in shapes.items()
+        name: fresh_A(len(tensor), tensor.shape[1], cpu, generator)
+        if name.endswith("lora_A")
+        else torch.zeros(tensor.shape)
+        for name, tensor in inject(skeleton, config).tensors().items()
     }
 
 
