@@ -13,7 +13,6 @@ from functools import partial
 
 from lora.types import Adapter
 from rewards.types import Grader, Problem
-from rl.algorithm.advantage import advantages
 from rl.algorithm.batch import build_batch
 from rl.algorithm.collapse import LR_SCALE, ROLLED_BACK, Collapse, CollapseDetector
 from rl.algorithm.evaluate import Evaluation, evaluate
@@ -23,6 +22,7 @@ from rl.algorithm.journal import Journal
 from rl.algorithm.liveness import NUM_SEQUENCES, PolicyChecker, Reference
 from rl.algorithm.lr_schedule import lr_scale
 from rl.algorithm.metrics import Stopwatch, group_metrics, throughput
+from rl.algorithm.overlong import group_advantages, overlong_metrics
 from rl.algorithm.prefetch import Rollout, RolloutPrefetcher, steps_ahead
 from rl.algorithm.seeds import group_seeds
 from rl.config import RunConfig
@@ -137,12 +137,15 @@ async def learn(
 ) -> dict[str, float]:
     """One update of the policy `adapter`, at `scale` times the learning rate; the step's metrics."""
     groups = rollout.groups
-    advantages_P_G = [advantages(group.rewards, config.learner.advantage) for group in groups]
-    batch = build_batch(groups, advantages_P_G, config.learner.tokens_per_row)
+    advantages_P_G = [group_advantages(group, config) for group in groups]
+    batch = build_batch(
+        groups, advantages_P_G, config.learner.tokens_per_row,
+        most_tokens=config.sampling.max_tokens, truncated=config.learner.truncated,
+    )  # fmt: skip
     with watch.phase("update"):
         metrics = await learner.update(batch, lr_scale=scale)
     watch.seconds |= rollout.seconds
-    metrics |= group_metrics(groups, advantages_P_G, adapter.version)
+    metrics |= group_metrics(groups, advantages_P_G, adapter.version) | overlong_metrics(groups, config)
     sampled_tokens = sum(len(completion.token_ids) for group in groups for completion in group.completions)
     return metrics | throughput(sampled_tokens, metrics.get("update/tokens", 0.0), watch.seconds)
 

@@ -54,7 +54,12 @@ class TrainBatch:
     num_tokens: int
     """Completion tokens of the whole step, with and without signal."""
     num_sequences: int
-    """Completions of the whole step, with and without signal. The summed loss is divided by one of the two numbers."""
+    """Completions of the whole step, with and without signal."""
+    most_tokens: int = 0
+    """Most tokens that a completion could have had; 0 where none was sampled, as in supervised fine-tuning.
+
+    The summed loss is divided by one of the two counts, or by completions times this constant.
+    """
 
 
 class LearnerDied(RuntimeError):

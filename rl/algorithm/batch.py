@@ -6,12 +6,14 @@ would compute on each completion alone.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from rl.algorithm.overlong import is_masked
 from rl.types import Group, Row, TrainBatch
 from rollout.types import Completion
 
@@ -19,16 +21,26 @@ Advised = tuple[Completion, float]
 """A completion and its advantage."""
 
 
-def build_batch(groups: Sequence[Group], advantages_P_G: Sequence[Sequence[float]], tokens_per_row: int) -> TrainBatch:
-    """Build rows for every completion that carries a signal, and count the completions and tokens that could have."""
+def build_batch(
+    groups: Sequence[Group],
+    advantages_P_G: Sequence[Sequence[float]],
+    tokens_per_row: int,
+    *,
+    most_tokens: int = 0,
+    truncated: Literal["learn", "mask"] = "learn",
+) -> TrainBatch:
+    """Build rows for every completion that carries a signal, and count the completions and tokens that could have.
+
+    `most_tokens` is `sampling.max_tokens`. Completions that are masked have advantage 0 and are not counted.
+    """
     rows: list[Row] = []
     counted: list[int] = []
     for group, advantages in zip(groups, advantages_P_G, strict=True):
         graded = zip(group.completions, group.rewards, strict=True)
-        counted += [len(completion.token_ids) for completion, reward in graded if reward.is_valid]
+        counted += [len(c.token_ids) for c, r in graded if r.is_valid and not is_masked(c, truncated)]
         advised = [(c, a) for c, a in zip(group.completions, advantages, strict=True) if a != 0]
         rows += pack_rows(group.prompt, advised, tokens_per_row)
-    return TrainBatch(rows, num_tokens=sum(counted), num_sequences=len(counted))
+    return TrainBatch(rows, num_tokens=sum(counted), num_sequences=len(counted), most_tokens=most_tokens)
 
 
 def split_rows(rows: Sequence[Row], count: int) -> list[list[Row]]:

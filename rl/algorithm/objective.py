@@ -1,12 +1,13 @@
 """Policy-gradient objectives, elementwise: a loss for every completion token.
 
 `log_ratio` is always policy minus rollout logprobs, the sampler's own logprobs being the denominator. On policy (ratio
-1) all of them have the gradient of REINFORCE, -A grad log p, `gspo` divided by the sequence's length. Summing and
-dividing by the step's `divisor` is left to the caller, so that microbatches and learners add up to the full batch
-exactly; each must hold sequences whole.
+1) all of them have the gradient of REINFORCE, -A grad log p, `gspo` divided by the sequence's length. `aggregated`
+weighs tokens as `learner.aggregation` says. Summing and dividing by the step's `divisor` is left to the caller, so that
+microbatches and learners add up to the full batch exactly; each must hold sequences whole.
 """
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -68,9 +69,32 @@ OBJECTIVES: dict[str, Objective] = {
 }
 
 
+def aggregation(config: LearnerConfig) -> Literal["token", "sequence", "constant"]:
+    """Return the mean that a step's loss is, with `auto` resolved."""
+    if config.aggregation != "auto":
+        return config.aggregation
+    return "sequence" if config.objective == "gspo" else "token"
+
+
+def aggregated(losses: PerToken, sequence_ids: SequenceIds, config: LearnerConfig) -> PerToken:
+    """Return the losses of an objective, weighted so that their sum divided by `divisor` is the mean asked for."""
+    is_shared, is_divided = aggregation(config) == "sequence", config.objective == "gspo"
+    if is_shared == is_divided:  # `gspo` divides among a sequence's tokens by itself
+        return losses
+    lengths = _lengths(sequence_ids, like=losses)
+    return losses / lengths if is_shared else losses * lengths
+
+
 def divisor(batch: TrainBatch, config: LearnerConfig) -> int:
-    """Return the divisor of a step's summed loss: completions for `gspo`, tokens for all others."""
-    return batch.num_sequences if config.objective == "gspo" else batch.num_tokens
+    """Return the divisor of a step's summed loss: its tokens, its completions, or a constant for each of these."""
+    match aggregation(config):
+        case "token":
+            return batch.num_tokens
+        case "sequence":
+            return batch.num_sequences
+        case "constant":
+            assert batch.most_tokens, "the batch does not say how long a completion may be"
+            return batch.num_sequences * batch.most_tokens
 
 
 def clipped(log_ratio: PerToken, advantages: PerToken, sequence_ids: SequenceIds, config: LearnerConfig) -> IsClipped:

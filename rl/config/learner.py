@@ -43,6 +43,17 @@ class LearnerConfig(Strict):
     advantage: Literal["mean", "mean_std", "leave_one_out"] = "mean"
     """A reward minus its group's mean; `mean_std` also divides by the standard deviation (GRPO), `leave_one_out`
     takes the mean of the others (RLOO)."""
+    aggregation: Literal["auto", "token", "sequence", "constant"] = "auto"
+    """The mean that a step's loss is: over tokens, so that long completions weigh more (DAPO, Yu et al. 2025); over
+    completions, of each one's mean over tokens (GRPO); or `constant`, its sum divided by completions times
+    `sampling.max_tokens`, whatever their lengths are (Dr. GRPO, Liu et al. 2025). `auto` is `sequence` for `gspo`, and
+    `token` for the others."""
+    truncated: Literal["learn", "mask"] = "learn"
+    """`mask` learns nothing from completions that `sampling.max_tokens` cut off and does not count them; their rewards
+    still have a part in their group's mean (DAPO's overlong filtering)."""
+    overlong_buffer: int = Field(default=0, ge=0)
+    """Tokens before `sampling.max_tokens` over which a penalty grows from 0 to 1, to be taken from the reward (DAPO,
+    eq. 13); 0 takes none."""
     tokens_per_microbatch: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """Most tokens that are under way at a time; it changes memory, never the update. `auto` is as many as
     the memory is planned to hold: up to 32,768 on a GPU, and up to 4096 on a CPU, whose memory is others', too."""

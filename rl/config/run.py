@@ -205,6 +205,11 @@ class RunConfig(Strict):
             yield "sampling.group_size must be at least 2: a group's mean reward is the baseline"
         if sampling.max_tokens >= self.model.max_length:
             yield "sampling.max_tokens must be below model.max_length, which holds the prompt too"
+        if self.learner.overlong_buffer > sampling.max_tokens:
+            yield (
+                f"learner.overlong_buffer = {self.learner.overlong_buffer} is above sampling.max_tokens = "
+                f"{sampling.max_tokens}, whose last tokens it is: lower it"
+            )
         if (self.evaluate.max_tokens or 0) >= self.model.max_length:
             yield "evaluate.max_tokens must be below model.max_length, which holds the prompt too"
         if self.num_completions > MAX_COMPLETIONS:

@@ -69,6 +69,11 @@ class SftRecipe(Recipe[PreparedSft, SftComponents]):
 
     def resolve(self, config: RunConfig, base: Path) -> RunConfig:
         check_trackers(config)
+        if config.learner.aggregation == "constant":
+            raise ValueError(
+                'learner.aggregation = "constant" divides by sampling.max_tokens, which given completions do not have: '
+                'set it to "token" or "sequence"'
+            )
         return replaced(
             resolve_sft_runtime(config),
             data=absolute_paths(config.data, base),

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rl.algorithm.objective import OBJECTIVES, clipped, divisor
+from rl.algorithm.objective import OBJECTIVES, aggregated, clipped, divisor
 from rl.algorithm.summed_loss import ScoredTargets, SummedLoss
 from rl.config import LearnerConfig
 from rl.learner.microbatch import Microbatch
@@ -125,7 +125,8 @@ def _objective(batch: PolicyBatch, scored: ScoredTargets, entropies: Tensor) -> 
     config = batch.objective
     log_ratio = scored.logprobs - scored.rollout_logprobs
     arguments = log_ratio, scored.weights, scored.datum_ids, config
-    loss = OBJECTIVES[config.objective](*arguments).sum() / divisor(batch.batch, config)
+    losses = aggregated(OBJECTIVES[config.objective](*arguments), scored.datum_ids, config)
+    loss = losses.sum() / divisor(batch.batch, config)
     if not scored.weights.any():  # weightless rows are not of the step
         return loss, {}
     with torch.no_grad():

@@ -15,6 +15,7 @@ from lora.files import unpack
 from lora.load import load_skeleton
 from lora.types import Adapter
 from rl.algorithm.batch import unpack_rows
+from rl.algorithm.objective import aggregation, divisor
 from rl.config import LearnerConfig, RunConfig
 from rl.remote.connection import Connection
 from rl.remote.engine import RemoteEngine
@@ -76,10 +77,9 @@ class RemoteLearner(Learner):
             return {"update/skipped": 1.0}
         rows = unpack_rows(batch.rows)
         loss, settings = summed(self._config.learner)
-        divisor = batch.num_sequences if loss == "gspo" else batch.num_tokens
+        data = [_inputs(row, loss, row_divisor(row, batch, self._config.learner)) for row in rows]
         outputs = [
-            await self._forward_backward([_inputs(row, loss, divisor) for row in rows[i : i + BATCH]], loss, settings)
-            for i in range(0, len(rows), BATCH)
+            await self._forward_backward(data[i : i + BATCH], loss, settings) for i in range(0, len(data), BATCH)
         ]
         stepped = await self._connection.result(
             "optim_step", model_id=self._model, seq_id=next(self._numbers), adam_params=self._adam(lr_scale)
@@ -187,14 +187,19 @@ def summed(learner: LearnerConfig) -> tuple[str, dict[str, float]]:
             return "cross_entropy", {}
 
 
-def _inputs(row: Row, loss: str, divisor: int) -> dict[str, Tensor]:
+def row_divisor(row: Row, batch: TrainBatch, learner: LearnerConfig) -> int:
+    """Return what the protocol's losses of one completion's tokens are divided by: theirs are plain sums."""
+    length = len(row.targets) if aggregation(learner) == "sequence" else 1
+    return divisor(batch, learner) * length
+
+
+def _inputs(row: Row, loss: str, scale: int) -> dict[str, Tensor]:
     """Return a row of one completion as the protocol has it: targets at all positions, the prompt's without weight."""
     length = len(row.token_ids)
 
     def spread(values: Tensor) -> Tensor:
         return torch.zeros(length, dtype=values.dtype).index_copy(0, row.predictors, values)
 
-    scale = divisor * len(row.targets) if loss == "gspo" else divisor
     weights = spread(row.advantages / scale)
     inputs = {"token_ids": row.token_ids, "target_tokens": spread(row.targets)}
     if loss == "cross_entropy":

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from rl.algorithm.objective import OBJECTIVES, clipped
-from rl.config import LearnerConfig
+from rl.algorithm.objective import OBJECTIVES, aggregated, clipped, divisor
+from rl.config import LearnerConfig, replaced
+from rl.types import TrainBatch
 
 CONFIG = LearnerConfig(max_ratio=2.0, clip_low=0.2, clip_high=0.28, gspo_clip_low=0.4, gspo_clip_high=0.05)
 RNG = random.Random(0)
@@ -93,3 +94,47 @@ def test_the_tokens_counted_as_clipped_are_those_the_formula_clips(name: str) ->
     assert counted.tolist() == [was_clipped for _, _, was_clipped in plain(name)]
     if name not in ("reinforce", "cross_entropy"):
         assert 0 < counted.sum() < len(SEQUENCES)
+
+
+# --- means ---
+
+STEP = TrainBatch([], num_tokens=len(SEQUENCES) + 7, num_sequences=6, most_tokens=32)
+"""The step of these sequences and of two others, of 7 tokens, that carry no signal."""
+WEIGHTS: dict[str, Callable[[int], float]] = {
+    "token": lambda _: 1 / STEP.num_tokens,
+    "sequence": lambda length: 1 / length / STEP.num_sequences,
+    "constant": lambda _: 1 / (STEP.num_sequences * 32),
+}
+"""What a token's loss counts for in a sequence of that length, by `learner.aggregation`."""
+
+
+@pytest.mark.parametrize("aggregation", WEIGHTS)
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_every_mean_of_every_objective_is_a_plain_loop_over_sequences(name: str, aggregation: str) -> None:
+    config = replaced(CONFIG, objective=name, aggregation=aggregation)
+    log_ratio = torch.tensor(LOG_RATIOS, dtype=torch.float64, requires_grad=True)
+    ids = torch.tensor(SEQUENCES)
+    losses = OBJECTIVES[name](log_ratio, torch.tensor(ADVANTAGES, dtype=torch.float64), ids, config)
+    loss = aggregated(losses, ids, config).sum() / divisor(STEP, config)
+    (gradient,) = torch.autograd.grad(loss, log_ratio)
+    total, slopes = 0.0, list[float]()
+    for sequence in range(4):
+        tokens = [i for i, s in enumerate(SEQUENCES) if s == sequence]
+        ratio = math.exp(sum(LOG_RATIOS[i] for i in tokens) / len(tokens))
+        for i in tokens:
+            token_loss, slope, _ = PLAIN[name](math.exp(LOG_RATIOS[i]), ratio, ADVANTAGES[i])
+            total += token_loss * WEIGHTS[aggregation](len(tokens))
+            slopes.append(slope * WEIGHTS[aggregation](len(tokens)))
+    assert loss.item() == pytest.approx(total, rel=1e-9)
+    assert gradient.tolist() == pytest.approx(slopes, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_by_default_the_losses_are_left_as_they_are(name: str) -> None:
+    """Bit for bit what they were before there was a choice: a mean over tokens, and over sequences for `gspo`."""
+    config = replaced(CONFIG, objective=name)
+    losses = torch.tensor(LOG_RATIOS)
+    assert aggregated(losses, torch.tensor(SEQUENCES), config) is losses
+    assert divisor(STEP, config) == (6 if name == "gspo" else len(SEQUENCES) + 7)
+    explicit = replaced(config, aggregation="sequence" if name == "gspo" else "token")
+    assert aggregated(losses, torch.tensor(SEQUENCES), explicit) is losses

@@ -58,10 +58,31 @@ def test_it_makes_the_run_that_it_would_make_here(
     served: Served, small: RunConfig, tmp_path: Path, objective: str
 ) -> None:
     config = replaced(small, learner={"objective": objective})
+    assert_same_run(served, config, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("objective", "aggregation"),
+    [("importance", "sequence"), ("importance", "constant"), ("gspo", "token")],
+)
+def test_a_mean_over_other_than_the_objectives_own_is_the_same_there(
+    served: Served, small: RunConfig, tmp_path: Path, objective: str, aggregation: str
+) -> None:
+    """Completions end at any of many letters, so that a mean over them is not one over tokens."""
+    sampling = {"max_tokens": 6, "stop_token_ids": tuple(range(23, 40))}
+    default = replaced(small, learner={"objective": objective}, sampling=sampling, num_steps=2)
+    config = replaced(default, learner={"aggregation": aggregation})
+    assert_same_run(served, config, tmp_path)
+    train(replaced(default, num_steps=1), out=tmp_path / "default", quiet=True)
+    norms = [metrics(tmp_path / run)[0]["update/grad_norm"] for run in ("default", "here")]
+    assert abs(norms[0] / norms[1] - 1) > 0.02
+
+
+def assert_same_run(served: Served, config: RunConfig, tmp_path: Path) -> None:
     train(config, out=tmp_path / "here", quiet=True)
     train(replaced(config, server=served.url), out=tmp_path / "there", quiet=True)
     here, there = metrics(tmp_path / "here"), metrics(tmp_path / "there")
-    assert len(here) == len(there) == 5
+    assert len(here) == len(there) == config.num_steps + 1
     for own, remote in zip(here, there, strict=True):
         for name in ("reward/mean", "eval/accuracy", "update/tokens", "completion/length_mean"):
             assert remote.get(name) == pytest.approx(own.get(name)), name
