@@ -31,6 +31,7 @@ _NO = re.compile(
     r"it)\s+)?"
     r"(?:(?:is|was|would be|are|seems|looks|must be|should be|tur(?:ns|ned) out to be)\s+"
     rf"(?:obviously |clearly |definitely |also )?(?:(?:an? |the )?{_DOUBT}|{_NOT_RIGHT})\b"
+    r"|is what (?:an?|some|many|most|only) (?:\w+ ){1,3}(?:would|might|will) (?:say|think|answer|guess|write)\b"
     rf"|(?:{_DOUBT}|not (?:right|correct|valid|possible))\b|n['’]t\b"
     r"|(?:is|was)n['’]t (?:right|correct|valid|possible|(?:the|an?|our|my) (?:\w+ )?(?:answer|solution|result))\b"
     r"|(?:does|do|did|would|will|could|can)(?: not|n['’]t|not) "

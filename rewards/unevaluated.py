@@ -127,12 +127,12 @@ def _left(part: Node) -> Iterator[str]:
         case Sum():
             yield from _left_to_add(terms(part))
         case Product():
-            numbers = [f for f in factors(part) if rational(f) is not None]
-            if len(numbers) > 1 or any(rational(n) == 0 for n in numbers):
+            numbers = [value for f in factors(part) if (value := rational(f)) is not None]
+            if len(numbers) > 1 or 0 in numbers or (_holds_sum(part) and {-1, 1}.intersection(numbers)):
                 yield "product"
         case Call(name, arguments):
             yield from _left_to_call(part, name, arguments)
-        case Quotient() if rational(part) is not None:
+        case Quotient(_, bottom) if rational(part) is not None or rational(bottom) in (-1, 1):
             yield "division"
         case Power(_, exponent):
             if rational(part) is not None or rational(exponent) in (0, 1):
@@ -143,6 +143,11 @@ def _left(part: Node) -> Iterator[str]:
         yield "complex"
     if rational(part) is None and _is_disguised(part):
         yield "disguise"
+
+
+def _holds_sum(product: Node) -> bool:
+    """Return True if a sum is multiplied: once, it is left as it was, where 1.0i is a number as programs print it."""
+    return any(isinstance(factor, Sum) for factor in factors(product))
 
 
 def _is_complex(part: Node) -> bool:

@@ -36,10 +36,12 @@ RETRACTED = [
     ('17', '**17** — incorrect'), ('17', "It's wrong that it is 17."), ('17', 'It is false that x = 17.'), ('17', 'x = 17 does not work.'),
     ('17', 'x = 17 fails'), ('17', '$17$ does not work.'), ('17', 'Reject 17.'), ('17', 'Exclude 17.'), ('17', 'except for 17'),
     ('17', 'I reject 17'), ('17', '不是17'), ('17', '答案不等于17'), ('17', '\\boxed{17}不对'), ('17', '\\boxed{17}是错的'),
+    ('17', '\\boxed{17} is what a fool would say.'), ('17', '\\boxed{17} is what most people would answer.'),
 ]  # fmt: skip
 KEPT = [
     ('17', '\\boxed{17} or, equivalently, $\\boxed{17}$.'), ('17', '\\boxed{17}\n\nNote that the case n=0 is impossible.'),
     ('17', '\\boxed{17}\n\nThe case x=-1 is rejected.'), ('17', '\\boxed{17}.\n\nThis is a nice problem.'),
+    ('17', '\\boxed{17} is what we get.'), ('17', '\\boxed{17} is what the clock will say.'),
     ('17', '\\boxed{17}.\n\nThis is the only value that works.'), ('17', '\\boxed{17}.\n\nIt is easy to check.'),
     ('17', '\\boxed{17}.\n\nThat is the number of students.'), ('17', '\\boxed{17}.\n\nIt must be an integer, and it is.'),
     ('17', '\\boxed{17}.\n\nIt is important not to forget the last step.'), ('17', '\\boxed{17}.\n\nThe mistake many make is to forget the zero.'),
