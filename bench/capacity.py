@@ -97,7 +97,7 @@ class Nowhere:
     def on_step(self, step: int, metrics: dict[str, float], groups: Sequence[Group]) -> None:
         """Measured at the end."""
 
-    async def checkpoint(self, step: int, adapter: Adapter, learner: Learner) -> None:
+    async def checkpoint(self, step: int, adapter: Adapter, learner: Learner, unlearned: Sequence[int] = ()) -> None:
         """Not resumed."""
 
 

@@ -99,6 +99,10 @@ def _rollouts(
 ) -> RolloutPrefetcher | GroupsInFlight:
     """Return what gives each step its groups: those that were drawn for it, or the first to be finished."""
     if config.steps_in_flight is None:
+        if journal.unlearned():  # their numbers lie behind, and would never come again
+            raise ValueError(
+                "the checkpoint has problems in flight: set steps_in_flight (1 begins none ahead of steps)"
+            )
         ahead = steps_ahead(config, disjoint_devices=parts.disjoint_devices)
         return RolloutPrefetcher(partial(roll_out, config, train_problems, parts), ahead, config.num_steps)
     begin = partial(_roll_out_groups, config, train_problems, parts)
@@ -147,7 +151,8 @@ async def learn(
     watch.seconds |= rollout.seconds
     metrics |= group_metrics(groups, advantages_P_G, adapter.version) | overlong_metrics(groups, config)
     sampled_tokens = sum(len(completion.token_ids) for group in groups for completion in group.completions)
-    return metrics | throughput(sampled_tokens, metrics.get("update/tokens", 0.0), watch.seconds)
+    sampling = {} if rollout.sampling_s is None else {"sample": rollout.sampling_s}
+    return metrics | throughput(sampled_tokens, metrics.get("update/tokens", 0.0), watch.seconds | sampling)
 
 
 async def evaluate_policy(

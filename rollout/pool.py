@@ -1,7 +1,6 @@
 """Several engines as one: spread the prompts, hand a dead worker's to the others, keep the order."""
 
 import asyncio
-import itertools
 import logging
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Sequence
@@ -56,7 +55,8 @@ class EnginePool(Engine):
         self._admit = admit
         self._max_restarts = max_restarts
         self._closed = False
-        self._calls = itertools.count()
+        self._turn = 0
+        """Number of the worker with which the next call begins, counted on over all of them."""
         self._last_death = "it was never seen"
         """Cause of the latest death."""
 
@@ -118,7 +118,7 @@ class EnginePool(Engine):
         begun = False
         while True:
             slots = await self._serving()
-            slot = slots[next(self._calls) % len(slots)]
+            slot = slots[self._next_turn(1) % len(slots)]
             engine = slot.engine
             assert engine is not None
             stream = engine.stream_parts(prompt, adapter, sampling, seed=seed, top_logprobs=top_logprobs)
@@ -169,10 +169,11 @@ class EnginePool(Engine):
     async def _spread(self, count: int, ask: Ask[Answer]) -> list[Answer]:
         """Return an answer for each index below `count`, whichever workers die meanwhile.
 
-        Calls begin with one worker after another, so that calls of a single prompt keep all of them busy.
+        Each call begins with the worker behind the last that the one before asked, so that calls of few prompts keep
+        all of them busy.
         """
         answered: dict[int, Answer] = {}
-        first = next(self._calls)
+        first = self._next_turn(count)
 
         async def spread(indices: Sequence[int]) -> None:
             if not indices:
@@ -197,6 +198,11 @@ class EnginePool(Engine):
 
         await spread(range(count))
         return [answered[i] for i in range(count)]
+
+    def _next_turn(self, count: int) -> int:
+        """Return the number of the worker that comes first, and let the next call begin `count` further on."""
+        first, self._turn = self._turn, self._turn + count
+        return first
 
     async def _serving(self) -> list[_Slot]:
         """Return the places whose worker can be asked; wait for a restart while there is none.

@@ -245,7 +245,7 @@ class VllmEngine(Engine):
         if not output.finished:
             return
         del self._open[output.request_id]
-        call.outputs[index] = output
+        call.outputs[index] = None if call.on_output else output  # who has had it holds it as long as it is needed
         self._adapters.release(call.adapter)
         if len(call.outputs) == len(call.prompts) and not call.future.done():
             call.future.set_result([call.outputs[i] for i in range(len(call.prompts))])

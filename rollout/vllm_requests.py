@@ -52,6 +52,7 @@ def one_by_one(parameters: Any) -> list[Any]:
     for index in range(parameters.n):
         child = copy(parameters)
         child.n, child.seed = 1, None if parameters.seed is None else parameters.seed + index
+        child.skip_clone = True  # it is a copy already
         alone.append(child)
     return alone
 

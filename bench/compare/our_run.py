@@ -67,8 +67,8 @@ class Turns(FileJournal):
         super().on_step(step, metrics, groups)
         self._metrics = metrics
 
-    async def checkpoint(self, step: int, adapter: Adapter, learner: Learner) -> None:
-        await super().checkpoint(step, adapter, learner)
+    async def checkpoint(self, step: int, adapter: Adapter, learner: Learner, unlearned: Sequence[int] = ()) -> None:
+        await super().checkpoint(step, adapter, learner, unlearned)
         self._done.put_nowait(Step(time.perf_counter() - self._start, self._metrics))
         await self._wait()
 

@@ -5,7 +5,7 @@ So the grader works while the longest completions are still written, and has lit
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from dataclasses import dataclass, field
 
 from lora.types import Adapter
@@ -70,26 +70,26 @@ async def stream_groups(
 
     Returns the seconds until the last completion had ended, `sample`, and from then to the last grade, `grade`.
     """
-    growing = [GrowingGroup(question, sampling.group_size, grader) for question in questions]
+    growing = {index: GrowingGroup(each, sampling.group_size, grader) for index, each in enumerate(questions)}
     prompts, seeds = [question.prompt for question in questions], [question.seed for question in questions]
-    grading: list[asyncio.Task[None]] = []
     watch = Stopwatch()
 
     async def add(index: int, place: int, completion: Completion) -> None:
         if (group := await growing[index].add(place, completion)) is not None:
+            del growing[index]  # it may be learned from long before the last one ends
             on_group(questions[index].number, group)
 
     try:
-        with watch.phase("sample"):
-            async with aclosing(engine.stream_completions(prompts, adapter, sampling, seeds=seeds)) as completions:
-                async for (index, place), completion in completions:
-                    grading.append(asyncio.create_task(add(index, place, completion)))
-        with watch.phase("grade"):
-            await asyncio.gather(*grading)
-    finally:
-        for task in grading:
-            task.cancel()
-        await asyncio.gather(*grading, return_exceptions=True)
+        with ExitStack() as after_sampling:
+            async with asyncio.TaskGroup() as grading:  # a grader that fails ends the sampling
+                with watch.phase("sample"):
+                    stream = engine.stream_completions(prompts, adapter, sampling, seeds=seeds)
+                    async with aclosing(stream) as completions:
+                        async for (index, place), completion in completions:
+                            grading.create_task(add(index, place, completion))
+                after_sampling.enter_context(watch.phase("grade"))
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
     return watch.seconds
 
 

@@ -90,7 +90,8 @@ class GroupsInFlight:
         Raises:
             Exception: whatever ended the sampling or grading of one under way.
         """
-        took = self._took or time.perf_counter()
+        begin = time.perf_counter()
+        took = self._took or begin
         self._fill(step, adapter)
         while not self._is_ready(step):
             self._news.clear()
@@ -98,7 +99,7 @@ class GroupsInFlight:
         groups = [flight.group for number in self._choose(step) if (flight := self._flights.pop(number)).group]
         self._finished = [number for number in self._finished if number in self._flights]
         self._took = time.perf_counter()
-        return Rollout(groups, {"sample": self._took - took})  # it never stops in between
+        return Rollout(groups, {"sample": self._took - begin}, self._took - took)  # sampling never stops in between
 
     async def cancel_all(self) -> None:
         """End what is under way, whose policy is no longer the run's; the next step begins all of it again."""
@@ -132,7 +133,11 @@ class GroupsInFlight:
             assert not any(number in self._flights and self._flights[number].group is None for number in numbers)
         except Exception as error:  # it is for who waits for a step
             self._failure = error
-        self._news.set()
+        except asyncio.CancelledError:  # by `cancel_all`, which forgets this, or by whatever they are sampled with
+            self._failure = RuntimeError("the sampling of coming groups was cancelled")
+            raise
+        finally:
+            self._news.set()
 
     def _finish(self, number: int, group: Group) -> None:
         self._flights[number].group = group

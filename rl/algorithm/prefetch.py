@@ -35,6 +35,8 @@ class Rollout:
 
     groups: Sequence[Group]
     seconds: dict[str, float]
+    sampling_s: float | None = None
+    """Time in which so many groups are sampled, where that goes on during other phases."""
 
 
 class RolloutPrefetcher:

@@ -105,8 +105,15 @@ def divide_gpus(config: RunConfig, nodes: Sequence[Resources], free: int, *, lea
         return config
     if max(most_learners, most_workers) == 1 or not (learner and workers) or config.learner.weights == "full":
         return _with_counts(config, *max(divisions))
-    costs, in_turn = StepCosts.of(config), config.max_off_policy_steps == 0
+    costs, in_turn = StepCosts.of(config), _in_turn(config)
     return _with_counts(config, *min(divisions, key=lambda counts: costs.step_s(*counts, in_turn=in_turn)))
+
+
+def _in_turn(config: RunConfig) -> bool:
+    """Return True if nothing is sampled while the learner works."""
+    if config.steps_in_flight is None:
+        return config.max_off_policy_steps == 0
+    return round(config.steps_in_flight * config.problems_per_step) <= config.problems_per_step
 
 
 def _most_learners(config: RunConfig, free: int) -> int:

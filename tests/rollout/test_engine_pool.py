@@ -398,3 +398,13 @@ async def test_parts_go_to_another_worker_until_the_first_one_was_written() -> N
     assert await tokens() == [4, 5]
     with pytest.raises(EngineDied, match="it died"):
         await tokens()
+
+
+async def test_calls_of_few_prompts_keep_every_worker_busy() -> None:
+    workers = [Mortal() for _ in range(6)]
+    pool = EnginePool(workers, reborn(), max_restarts=0)
+    sampling = SamplingConfig(group_size=1, max_tokens=1)
+    for call in range(3):
+        seeds = [2 * call, 2 * call + 1]
+        await pool.sample([[1], [2]], Adapter("run", 0, b""), sampling, seeds=seeds)
+    assert [worker.given for worker in workers] == [[seed] for seed in range(6)]

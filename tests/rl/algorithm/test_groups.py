@@ -129,6 +129,18 @@ async def test_a_death_ends_the_grading_that_is_under_way() -> None:
     assert len(asyncio.all_tasks()) == 1
 
 
+async def test_a_grader_that_fails_ends_the_sampling() -> None:
+    """The last completion never ends; the failure need not wait for it."""
+
+    class Broken(SameTextGrader):
+        async def grade_part(self, *_: object) -> list[Reward]:
+            raise ValueError("no worker can load it")
+
+    with pytest.raises(ValueError, match="no worker can load it"):
+        await groups_of(Ending([((0, 0), "a"), None]), Broken(), 1, 2)
+    assert len(asyncio.all_tasks()) == 1
+
+
 async def test_an_engine_that_answers_all_at_once_need_not_stream() -> None:
     groups = await groups_of(ScriptedEngine(["0", "1"]), SameTextGrader(), 2, 2)
     assert [[each.text for each in group.completions] for group in groups] == [["0", "1"], ["0", "1"]]

@@ -74,6 +74,15 @@ async def steps_of(
     return learned
 
 
+async def test_a_sampling_that_somebody_else_cancels_ends_the_step_that_waits_for_it() -> None:
+    async def begin(*_: object) -> None:
+        raise asyncio.CancelledError
+
+    async with asyncio.timeout(20), GroupsInFlight(begin, Capacity(2, 2, 1), 0, 3) as groups:
+        with pytest.raises(RuntimeError, match="was cancelled"):
+            await groups.get(0, adapter(0))
+
+
 @pytest.mark.parametrize("seed", range(60))
 async def test_every_group_is_learned_from_once_and_none_is_older_than_allowed(seed: int) -> None:
     """Any capacity, any lengths with a long tail, any duration of an update; stopped and resumed, rolled back."""
