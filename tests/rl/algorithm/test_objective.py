@@ -105,7 +105,7 @@ WEIGHTS: dict[str, Callable[[int], float]] = {
     "sequence": lambda length: 1 / length / STEP.num_sequences,
     "constant": lambda _: 1 / (STEP.num_sequences * 32),
 }
-"""What a token's loss counts for in a sequence of that length, by `learner.aggregation`."""
+"""Weight of a token's loss in a sequence of that length, by `learner.aggregation`."""
 
 
 @pytest.mark.parametrize("aggregation", WEIGHTS)

@@ -64,6 +64,9 @@ class SilentJournal:
     def history(self) -> Sequence[Mapping[str, Any]]:
         return []
 
+    def unlearned(self) -> Sequence[int]:
+        return ()
+
     async def on_eval(self, *_: object) -> None: ...
 
     async def on_metrics(self, step: int, adapter: Adapter, metrics: Mapping[str, float], learner: Learner) -> None:
