@@ -28,6 +28,7 @@ import torch
 
 from lora.types import Adapter
 from rewards.types import Problem
+from rl.algorithm.journal import Journal
 from rl.config import RunConfig
 from rl.data import Split
 from rl.launch.sft_recipe import SFT
@@ -82,11 +83,14 @@ def batch_settings(seeds: int) -> list[Setting]:
     ]
 
 
-class Nowhere:
+class Nowhere(Journal):
     """A journal that keeps nothing."""
 
     async def restore(self, learner: Learner) -> int:
         return 0
+
+    def history(self) -> Sequence[Mapping[str, Any]]:
+        return ()
 
     async def on_metrics(self, step: int, adapter: Adapter, metrics: Mapping[str, float], learner: Learner) -> None:
         """Measured at the end."""
