@@ -69,6 +69,10 @@ class _Request:
         rows = [datum_row(datum) for datum in self.parts[len(self.done)]]
         return PolicyUpdate(self.policy.name, TrainBatch(rows, 1, 1), loss=self.loss)
 
+    def lose(self) -> None:
+        """Note that its gradients will be missing: a step that its client has sent already must not be taken."""
+        self.policy.gradients_lost = self.policy.gradients_lost or self.backward
+
     def take(self, output: ForwardBackward) -> None:
         """Take in the next part's outcome."""
         self.done.append(output)
@@ -178,6 +182,7 @@ class Trainer:
                 except Exception as error:  # whatever it is, those who come later are served
                     log.exception("a pass failed")
                     for request in self._requests:
+                        request.lose()
                         self._fail(request, error)
                     self._requests = []
 
@@ -260,8 +265,12 @@ class Trainer:
             await self._bring_in(request.policy)
             if request.backward and not request.done and len(request.parts) > 1:
                 await self._host.hold_gradients(request.policy.name)
+        except LearnerDied as died:
+            request.lose()
+            self._fail(request, await self._recover(died))
+            return False
         except Exception as error:
-            self._fail(request, await self._recover(error) if isinstance(error, LearnerDied) else error)
+            self._fail(request, error)
             return False
         return True
 
@@ -272,7 +281,7 @@ class Trainer:
             outputs = await compute([request.update() for request in requests])
         except LearnerDied as died:
             for request in requests:
-                request.policy.gradients_lost = request.policy.gradients_lost or backward
+                request.lose()
             fault = await self._recover(died)
             for request in requests:
                 self._fail(request, fault)

@@ -14,8 +14,10 @@ from rl.config import LearnerConfig
 from rl.learner.policy import AdamConfig, PolicySpec
 from rl.learner.policy_host import LearnerSpec
 from rl.learner.thread_host import ThreadHost
+from rl.serve.errors import ServerFault
 from rl.serve.policies import ServedPolicy, Shelf
 from rl.serve.trainer import Trainer, TrainerLimits
+from rl.types import LearnerDied
 
 LOSS = SummedLoss.of("cross_entropy", {})
 ADAM = AdamConfig(lr=1e-2)
@@ -104,3 +106,35 @@ async def test_a_request_that_fails_takes_its_earlier_parts_back(trainer: Traine
     for each in (policy, expected):
         await trainer.optim_step(each, ADAM)
     assert torch.equal(await logprobs(trainer, policy), await logprobs(trainer, expected))
+
+
+async def test_a_step_is_not_taken_whose_pass_died_before_it_began(
+    trainer: Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client sends both at once; without gradients, its step would still follow those before."""
+    policy = await trainer.create(spec("p"))
+    await step(trainer, policy)
+    for i in range(2):  # it is put away
+        await step(trainer, await trainer.create(spec(f"other{i}")))
+    assert not policy.on_learner
+    expected = await logprobs(trainer, policy)
+    for i in range(2):
+        await step(trainer, await trainer.create(spec(f"another{i}")))
+    host = trainer._host  # pyright: ignore[reportPrivateUsage]
+    add = host.add
+
+    async def dies(_: PolicySpec) -> None:
+        monkeypatch.setattr(host, "add", add)
+        raise LearnerDied("the learner died")
+
+    async def restart() -> None:
+        """The others' policies are still there: it only said that it was dead."""
+
+    monkeypatch.setattr(host, "add", dies)
+    monkeypatch.setattr(host, "restart", restart)
+    sent = trainer.forward_backward(policy, [datum(0)], LOSS, backward=True)
+    with pytest.raises(ServerFault, match="not carried out"):
+        await sent
+    with pytest.raises(ServerFault, match="gradients"):
+        await trainer.optim_step(policy, ADAM)
+    assert torch.equal(await logprobs(trainer, policy), expected)
