@@ -16,7 +16,7 @@ from rewards.types import Grader, Problem
 from rl.algorithm.batch import build_batch
 from rl.algorithm.collapse import LR_SCALE, ROLLED_BACK, Collapse, CollapseDetector
 from rl.algorithm.evaluate import Evaluation, evaluate
-from rl.algorithm.groups import Question, sample_groups, stream_groups
+from rl.algorithm.groups import Question, stream_groups
 from rl.algorithm.in_flight import Capacity, GroupsInFlight
 from rl.algorithm.journal import Journal
 from rl.algorithm.liveness import NUM_SEQUENCES, PolicyChecker, Reference
@@ -114,17 +114,18 @@ async def roll_out(
 ) -> Rollout:
     """The graded groups of one step: a pure function of the policy, the step and the seed."""
     numbers = range(step * config.problems_per_step, (step + 1) * config.problems_per_step)
-    questions = _ask(config, train_problems, parts, numbers)
-    return Rollout(*await sample_groups(questions, adapter, config.sampling, parts.engine, parts.grader))
+    groups: dict[int, Group] = {}
+    seconds = await _roll_out_groups(config, train_problems, parts, numbers, adapter, groups.__setitem__)
+    return Rollout([groups[number] for number in numbers], seconds)
 
 
 async def _roll_out_groups(
     config: RunConfig, train_problems: Sequence[Problem], parts: Components, numbers: Sequence[int], adapter: Adapter,
     on_group: Callable[[int, Group], object],
-) -> None:  # fmt: skip
-    """Sample and grade the groups of these numbers; `on_group` gets each when it is finished."""
+) -> dict[str, float]:  # fmt: skip
+    """Sample and grade the groups of these numbers; `on_group` gets each when it is finished. Seconds by phase."""
     questions = _ask(config, train_problems, parts, numbers)
-    await stream_groups(questions, adapter, config.sampling, parts.engine, parts.grader, on_group)
+    return await stream_groups(questions, adapter, config.sampling, parts.engine, parts.grader, on_group)
 
 
 def _ask(

@@ -13,11 +13,6 @@ from random import Random
 from rl.config import MAX_COMPLETIONS, RunConfig
 
 
-def training_seeds(config: RunConfig, step: int) -> list[int]:
-    """Return one seed for each prompt of a step, in [0, 2^32)."""
-    return group_seeds(config, range(step * config.problems_per_step, (step + 1) * config.problems_per_step))
-
-
 def group_seeds(config: RunConfig, numbers: Sequence[int]) -> list[int]:
     """Return the seeds of a run's groups by their numbers, in [0, 2^32)."""
     first, group_size = _start(config.seed), config.sampling.group_size

@@ -107,7 +107,10 @@ class RemoteEngine(Engine):
     def _completion(self, sequence: pb.SampledSequence, sampling: SamplingConfig, version: int) -> Completion:
         ids = tuple(np.frombuffer(sequence.tokens, np.int32).tolist())
         logprobs = tuple(np.frombuffer(sequence.logprobs, np.float32).tolist())
-        text: str = self._tokenizer.decode(ids, skip_special_tokens=True)
+        stopped = ids[-1:] if ids and ids[-1] in sampling.stop_token_ids else ()
+        text: str = self._tokenizer.decode(
+            ids[: len(ids) - len(stopped)], skip_special_tokens=True
+        )  # as engines have it
         end = min((text.find(stop) for stop in sampling.stop if stop in text), default=len(text))
         reason = "stop" if sequence.stop_reason == pb.STOP_REASON_STOP else "length"
         return Completion(ids, logprobs, text[:end], reason, version)

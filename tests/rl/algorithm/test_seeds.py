@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lora.types import Adapter
 from rl.algorithm.evaluate import evaluate
-from rl.algorithm.seeds import evaluation_seeds, training_seeds
+from rl.algorithm.seeds import evaluation_seeds, group_seeds
 from rl.config import RunConfig
 from rl.settings.toml import load_config
 
@@ -28,6 +28,11 @@ shapes = st.fixed_dictionaries(
         ),
     }
 )
+
+
+def training_seeds(config: RunConfig, step: int) -> list[int]:
+    """The seeds of a step's groups, as long as steps go in order."""
+    return group_seeds(config, range(step * config.problems_per_step, (step + 1) * config.problems_per_step))
 
 
 def streams(seeds: Iterable[int], samples: int) -> list[int]:

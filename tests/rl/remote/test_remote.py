@@ -68,8 +68,10 @@ def test_it_makes_the_run_that_it_would_make_here(
 def test_a_mean_over_other_than_the_objectives_own_is_the_same_there(
     served: Served, small: RunConfig, tmp_path: Path, objective: str, aggregation: str
 ) -> None:
-    """Completions end at any of many letters, so that a mean over them is not one over tokens."""
-    sampling = {"max_tokens": 6, "stop_token_ids": tuple(range(23, 40))}
+    """Completions end at any of many characters, so that a mean over them is not one over tokens.
+
+    Those that end one are not in its text, where the reward would count them: five are digits."""
+    sampling = {"max_tokens": 6, "stop_token_ids": (*range(3, 8), *range(23, 40))}
     default = replaced(small, learner={"objective": objective}, sampling=sampling, num_steps=2)
     config = replaced(default, learner={"aggregation": aggregation})
     assert_same_run(served, config, tmp_path)
