@@ -29,8 +29,8 @@ def shared_settings(config: RunConfig) -> str:
     """Return the settings that runs must have in common to share a base model and its engines."""
     learner = config.learner.model_dump(
         exclude={
-            "lr", "lr_schedule", "beta1", "beta2", "eps", "max_grad_norm", "objective", "max_ratio", "clip_low",
-            "clip_high", "gspo_clip_low", "gspo_clip_high", "advantage", "tokens_per_row",
+            "lr", "lr_schedule", "lr_warmup_steps", "lr_floor", "beta1", "beta2", "eps", "max_grad_norm", "objective",
+            "max_ratio", "clip_low", "clip_high", "gspo_clip_low", "gspo_clip_high", "advantage", "tokens_per_row",
         }
     )  # fmt: skip
     return repr((config.on_ray, config.model, config.rollout, config.placement, sorted(learner.items())))

@@ -17,8 +17,13 @@ class LearnerConfig(Strict):
     """Trained weights: the adapter's, or every weight of the model in float32, for comparison."""
     lr: float = Field(default=5e-5, gt=0, le=100)
     """Adam's learning rate. LoRA wants about ten times full fine-tuning's."""
-    lr_schedule: Literal["constant", "linear"] = "constant"
-    """`linear` falls to 0 at `num_steps`: the last policy swings less, but a longer run has another curve."""
+    lr_schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """`linear` falls to 0 at `num_steps`: the last policy swings less, but a longer run has another curve. `cosine`
+    falls along half a wave (Loshchilov and Hutter 2017, eq. 5)."""
+    lr_warmup_steps: int = Field(default=0, ge=0)
+    """Steps in which the rate rises to `lr` in equal parts; the step after them is the first to have it whole."""
+    lr_floor: float = Field(default=0.0, ge=0, le=1)
+    """Share of `lr` that `linear` and `cosine` fall to, in place of 0."""
     beta1: float = Field(default=0.9, ge=0, lt=1)
     """Adam's decay of the mean of gradients."""
     beta2: float = Field(default=0.95, ge=0, lt=1)

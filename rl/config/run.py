@@ -164,6 +164,7 @@ class RunConfig(Strict):
         """Yield what does not fit together, and what to set instead."""
         yield from self._misfits_of_places()
         yield from self._misfits_of_weights()
+        yield from self._misfits_of_schedule()
         yield from self._misfits_of_samples()
 
     def _misfits_of_places(self) -> Iterator[str]:
@@ -193,6 +194,14 @@ class RunConfig(Strict):
             yield (
                 'lora.init names an adapter, and learner.weights = "full" trains none; merge it into a model with '
                 "`rankone export --merge` and name that as model.name"
+            )
+
+    def _misfits_of_schedule(self) -> Iterator[str]:
+        warmup = self.learner.lr_warmup_steps
+        if 0 < self.num_steps <= warmup:
+            yield (
+                f"learner.lr_warmup_steps = {warmup} never ends in num_steps = {self.num_steps}: set it to "
+                f"{max(0, self.num_steps - 1)} at most"
             )
 
     def _misfits_of_samples(self) -> Iterator[str]:

@@ -7,7 +7,7 @@ import pytest
 
 from rl.algorithm.collapse import LR_SCALE, ROLLED_BACK, CollapseDetector
 from rl.algorithm.lr_schedule import lr_scale
-from rl.config import GuardConfig, LearnerConfig
+from rl.config import GuardConfig, LearnerConfig, RunConfig
 
 CALM = {
     "reward/mean": 0.5,
@@ -169,3 +169,24 @@ def test_a_linear_schedule_falls_to_nothing_and_a_constant_one_stays() -> None:
     constant, linear = LearnerConfig(), LearnerConfig(lr_schedule="linear")
     assert [lr_scale(constant, step, 4) for step in range(4)] == [1, 1, 1, 1]
     assert [lr_scale(linear, step, 4) for step in range(4)] == [1, 0.75, 0.5, 0.25]
+
+
+def test_a_schedule_warms_up_in_equal_parts_and_falls_along_half_a_wave() -> None:
+    half = 0.5**0.5
+    cosine = [1, (1 + half) / 2, 0.5, (1 - half) / 2]
+    for config, expected in (
+        (LearnerConfig(lr_schedule="cosine"), cosine),
+        (LearnerConfig(lr_schedule="cosine", lr_floor=0.2), [0.2 + 0.8 * scale for scale in cosine]),
+        (LearnerConfig(lr_schedule="linear", lr_floor=0.5), [1, 0.875, 0.75, 0.625]),
+        (LearnerConfig(lr_schedule="cosine", lr_warmup_steps=3), [0.25, 0.5, 0.75, *cosine]),
+        (LearnerConfig(lr_schedule="linear", lr_warmup_steps=1), [0.5, 1, 0.75, 0.5, 0.25]),
+        (LearnerConfig(lr_warmup_steps=3), [0.25, 0.5, 0.75, 1, 1]),
+    ):
+        scales = [lr_scale(config, step, len(expected)) for step in range(len(expected))]
+        assert scales == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_warm_up_that_never_ends_is_refused() -> None:
+    assert RunConfig(num_steps=4, learner=LearnerConfig(lr_warmup_steps=3)).num_steps == 4
+    with pytest.raises(ValueError, match="lr_warmup_steps = 4 never ends in num_steps = 4: set it to 3 at most"):
+        RunConfig(num_steps=4, learner=LearnerConfig(lr_warmup_steps=4))
