@@ -151,7 +151,7 @@ async def learn(
         metrics = await learner.update(batch, lr_scale=scale)
     watch.seconds |= rollout.seconds
     metrics |= group_metrics(groups, advantages_P_G, adapter.version) | overlong_metrics(groups, config)
-    sampled_tokens = sum(len(completion.token_ids) for group in groups for completion in group.completions)
+    sampled_tokens = sum(completion.num_sampled for group in groups for completion in group.completions)
     sampling = {} if rollout.sampling_s is None else {"sample": rollout.sampling_s}
     return metrics | throughput(sampled_tokens, metrics.get("update/tokens", 0.0), watch.seconds | sampling)
 

@@ -28,7 +28,8 @@ class Row:
 
     A completion's last token predicts nothing, so it is a target but never an input.
     Example: prompt [7, 8], completions [1, 2] and [3] give ``token_ids=[7, 8, 1]``, ``segment_ids=[0, 0, 1]``,
-    ``predictors=[1, 2, 1]``, ``targets=[1, 2, 3]``, ``sequence_ids=[0, 0, 1]``.
+    ``predictors=[1, 2, 1]``, ``targets=[1, 2, 3]``, ``sequence_ids=[0, 0, 1]``. Tokens that a completion's `loss_mask`
+    leaves out are inputs and no targets.
     """
 
     token_ids: Int[Tensor, " inputs"]
@@ -52,7 +53,7 @@ class TrainBatch:
 
     rows: list[Row]
     num_tokens: int
-    """Completion tokens of the whole step, with and without signal."""
+    """Tokens of the whole step that its policy sampled, with and without signal."""
     num_sequences: int
     """Completions of the whole step, with and without signal."""
     most_tokens: int = 0

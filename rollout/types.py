@@ -30,6 +30,14 @@ class Completion:
     top_logprobs: tuple[TopLogprobs, ...] = ()
     """The likeliest tokens in each token's place, in the same distribution, where they were asked for; fewer of them
     where it has fewer."""
+    loss_mask: tuple[bool, ...] | None = None
+    """False of each token that is not the policy's own, such as an environment's: those have logprob 0.0, are read and
+    not learned from. None if all are the policy's."""
+
+    @property
+    def num_sampled(self) -> int:
+        """Tokens of the policy's own."""
+        return len(self.token_ids) if self.loss_mask is None else sum(self.loss_mask)
 
 
 Place = tuple[int, int]

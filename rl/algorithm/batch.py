@@ -2,10 +2,12 @@
 
 A group shares its prompt, so a row holds it once, followed by as many completions as fit. The attention mask lets a
 completion see the prompt and itself, and positions continue from the prompt's end: what the model computes is what it
-would compute on each completion alone.
+would compute on each completion alone. Tokens that are not the policy's own (`Completion.loss_mask`) are inputs like
+all others, and no targets: so no loss, ratio, entropy, divergence or count knows of them.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -37,7 +39,7 @@ def build_batch(
     counted: list[int] = []
     for group, advantages in zip(groups, advantages_P_G, strict=True):
         graded = zip(group.completions, group.rewards, strict=True)
-        counted += [len(c.token_ids) for c, r in graded if r.is_valid and not is_masked(c, truncated)]
+        counted += [c.num_sampled for c, r in graded if r.is_valid and not is_masked(c, truncated)]
         advised = [(c, a) for c, a in zip(group.completions, advantages, strict=True) if a != 0]
         rows += pack_rows(group.prompt, advised, tokens_per_row)
     return TrainBatch(rows, num_tokens=sum(counted), num_sequences=len(counted), most_tokens=most_tokens)
@@ -132,7 +134,7 @@ def _row(prompt: list[int], part: Sequence[Advised]) -> Row:
     before = len(prompt)
     starts = before + np.concatenate([[0], np.cumsum(lengths - 1)[:-1]])  # where each completion's inputs begin
     logprobs = [np.asarray(completion.logprobs, dtype=np.float32) for completion, _ in part]
-    return Row(
+    row = Row(
         token_ids=_joined([np.array(prompt), *(completion[:-1] for completion in ids)]),
         position_ids=_joined([np.arange(before), *(np.arange(before, before + n - 1) for n in lengths)]),
         segment_ids=_joined([np.zeros(before, dtype=np.int64), np.repeat(np.arange(1, len(ids) + 1), lengths - 1)]),
@@ -144,6 +146,20 @@ def _row(prompt: list[int], part: Sequence[Advised]) -> Row:
         rollout_logprobs=_joined(logprobs),
         advantages=_joined([np.repeat(np.array([a for _, a in part], dtype=np.float32), lengths)]),
     )
+    return row if all(completion.loss_mask is None for completion, _ in part) else _without_masked(row, part)
+
+
+def _without_masked(row: Row, part: Sequence[Advised]) -> Row:
+    """Leave tokens that the policy did not write out of a row's targets. They stay inputs, which later tokens see."""
+    sampled = _joined([_sampled(completion) for completion, _ in part])
+    names = ("predictors", "targets", "sequence_ids", "rollout_logprobs", "advantages")
+    return replace(row, **{name: getattr(row, name)[sampled] for name in names})
+
+
+def _sampled(completion: Completion) -> np.ndarray:
+    if completion.loss_mask is None:
+        return np.ones(len(completion.token_ids), dtype=bool)
+    return np.array(completion.loss_mask, dtype=bool)
 
 
 def _joined(parts: Sequence[np.ndarray]) -> Tensor:

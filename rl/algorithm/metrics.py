@@ -20,7 +20,7 @@ def group_metrics(groups: Sequence[Group], advantages_P_G: Sequence[Sequence[flo
         "reward/mean": fmean(counted) if counted else 0.0,
         **{f"reward/outcome/{outcome}": outcomes[outcome] / len(rewards) for outcome in Outcome},
         "group/no_signal_fraction": fmean(not any(advantages) for advantages in advantages_P_G),
-        "completion/length_mean": fmean(len(completion.token_ids) for completion in completions),
+        "completion/length_mean": fmean(completion.num_sampled for completion in completions),
         "completion/truncated_fraction": fmean(completion.finish_reason == "length" for completion in completions),
         "policy/version": float(version),
         "policy/version_lag": float(max(version - completion.policy_version for completion in completions)),

@@ -60,4 +60,4 @@ def _penalised(group: Group, config: RunConfig) -> list[Reward]:
 
 
 def _penalty(completion: Completion, config: RunConfig) -> float:
-    return overlong_penalty(len(completion.token_ids), config.sampling.max_tokens, config.learner.overlong_buffer)
+    return overlong_penalty(completion.num_sampled, config.sampling.max_tokens, config.learner.overlong_buffer)

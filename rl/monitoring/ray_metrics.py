@@ -53,7 +53,7 @@ class RayMetrics(Sink):
             self._set()
         for group in groups:
             self._completions.inc(len(group.completions), self._labels)
-            self._tokens.inc(sum(len(completion.token_ids) for completion in group.completions), self._labels)
+            self._tokens.inc(sum(completion.num_sampled for completion in group.completions), self._labels)
             for reward in group.rewards:
                 self._outcomes.inc(1, {**self._labels, "outcome": str(reward.outcome)})
 

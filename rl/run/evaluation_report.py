@@ -50,7 +50,7 @@ def completion_rows(groups: Sequence[Group]) -> list[dict[str, Any]]:
             "question": group.problem.question,
             "answer": group.problem.answer,
             "completion": completion.text,
-            "num_tokens": len(completion.token_ids),
+            "num_tokens": completion.num_sampled,
             "finish_reason": completion.finish_reason,
             "reward": reward.value,
             "outcome": str(reward.outcome),
@@ -96,7 +96,7 @@ def _problem(group: Group) -> Iterator[str]:
     yield f"<p>answer</p><pre>{escape(group.problem.answer)}</pre>"
     for completion, reward in zip(group.completions, group.rewards, strict=True):
         kind = "correct" if reward.outcome is Outcome.CORRECT else "other"
-        length = f"{len(completion.token_ids)} tokens, {completion.finish_reason}"
+        length = f"{completion.num_sampled} tokens, {completion.finish_reason}"
         yield f"<p>{escape(str(reward.outcome))}, reward {reward.value:g}, {escape(length)}</p>"
         yield f'<pre class="{kind}">{escape(completion.text)}</pre>'
 
