@@ -6,6 +6,7 @@ chunk, says at which line of the user's function the time was up, and replaces w
 """
 
 import asyncio
+import functools
 import logging
 import os
 import pickle
@@ -15,8 +16,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from rewards.config import RewardConfig
+from rewards.config import RewardConfig, RewardTerm
+from rewards.judge import Judge
 from rewards.lane import Lane, LaneSettings
+from rewards.merge import merge
+from rewards.panel import Panel, Scorer
 from rewards.scores import RewardFunctionError
 from rewards.term import load_terms, pack, with_source
 from rewards.types import Outcome, Problem, Reward
@@ -55,7 +59,11 @@ class GraderPool:
         self._chunks: queue.SimpleQueue[Chunk | None] = queue.SimpleQueue()
         self._failures = FailureLog()
         self._closed = False
-        setup = Setup(pack(terms) if packed is None else packed, config.memory_mb)
+        self._computes = bool(terms)
+        self._panel = Panel(_makers(config.all_terms))
+        self.is_of_functions = all(t.function is not None for t in config.all_terms)
+        """True if nobody is asked, and completions made up for functions can try it."""
+        setup = Setup(pack(terms) if packed is None else packed, config.memory_mb, not self.is_of_functions)
         settings = LaneSettings(setup, config.deadline_s, all(t.is_built_in for t in terms), self.sources)
         self._lanes = [Lane(settings) for _ in range(_count(config.workers))]
         self._threads = [threading.Thread(target=self._serve, args=(lane,), daemon=True) for lane in self._lanes]
@@ -132,8 +140,18 @@ class GraderPool:
         """The items' rewards, in order. Failures are logged, unless the caller shows them."""
         if self._closed:
             raise RuntimeError("the grader is closed")
-        size = max(1, min(MAX_CHUNK, -(-len(items) // (4 * len(self._lanes)))))
         report = self._failures.report if logs else _ignore
+        computed, asked = await asyncio.gather(self._compute(items, report), self._panel.score(items))
+        merged = [merge(self.config.all_terms, *parts) for parts in zip(items, computed, asked, strict=True)]
+        for graded in merged:
+            report(graded)
+        return merged
+
+    async def _compute(self, items: Sequence[Item], report: Callable[[Graded], None]) -> list[Graded]:
+        """Return what the functions make of the items, each of which is reported as it is done."""
+        if not self._computes:
+            return [Graded((), 0.0, scores=((),) * len(item.texts)) for item in items]
+        size = max(1, min(MAX_CHUNK, -(-len(items) // (4 * len(self._lanes)))))
         chunks = [Chunk(items[i : i + size], report) for i in range(0, len(items), size)]
         for chunk in chunks:
             self._chunks.put(chunk)
@@ -146,6 +164,7 @@ class GraderPool:
         for lane in self._lanes:
             self._chunks.put(None)
             lane.stop()
+        await asyncio.to_thread(self._panel.close)
         for thread in self._threads:
             await asyncio.to_thread(thread.join, 10.0)
 
@@ -183,6 +202,11 @@ class FailureLog:
         kind, self.last = graded.failure
         self._kinds.add(kind)
         _log.warning("reward function failed (%s); further failures of this kind are only counted\n%s", kind, self.last)
+
+
+def _makers(terms: Sequence[RewardTerm]) -> dict[int, Callable[[], Scorer]]:
+    """Return how to make what is asked and not computed here, by its place among the terms."""
+    return {at: functools.partial(Judge, term) for at, term in enumerate(terms) if term.judge is not None}
 
 
 def _ignore(graded: Graded) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from rewards.convention import Convention
 from rewards.term import Term, with_source
@@ -60,7 +60,14 @@ def _error(term: Term, message: str, kind: str) -> RewardFunctionError:
     return RewardFunctionError(with_source(term, f"{term.name} {message}"), f"{term.name}: {kind}")
 
 
-def combine(terms: Sequence[Term], scores: Sequence[Score]) -> Reward:
+class Weighted(Protocol):
+    """One term of the sum."""
+
+    @property
+    def weight(self) -> float: ...
+
+
+def combine(terms: Sequence[Weighted], scores: Sequence[Score]) -> Reward:
     """Return the weighted sum of one completion's scores, without the terms that do not apply.
 
     Its outcome is that of the first term that states one (`math_answer` does); of plain numbers, above zero is correct.

@@ -8,7 +8,7 @@ from typing import Any
 
 import cloudpickle
 
-from rewards.config import RewardConfig, RewardTerm
+from rewards.config import RewardConfig
 from rewards.convention import EXTRAS, Convention, parameters_of, recognize, wants_messages
 from rewards.find import built_in, find_function
 from rewards.rules import STRICT, Rules
@@ -43,10 +43,14 @@ class Term:
 
 
 def load_terms(config: RewardConfig) -> tuple[Term, ...]:
-    """Load the functions that a configuration names. Raises ValueError of one line for one that cannot be loaded."""
-    terms = config.terms or (RewardTerm(function=config.function),)
+    """Load the functions that a configuration names. Raises ValueError of one line for one that cannot be loaded.
+
+    Terms of other kinds are asked for elsewhere (`rewards.panel`), and left out.
+    """
     return tuple(
-        load_term(t.function, t.weight, conversational=config.conversational, rules=config.rules) for t in terms
+        load_term(t.function, t.weight, conversational=config.conversational, rules=config.rules)
+        for t in config.all_terms
+        if t.function is not None
     )
 
 

@@ -51,6 +51,9 @@ class Graded:
     rewards: tuple[Reward, ...]
     seconds: float
     failure: tuple[str, str] | None = None
+    scores: tuple[tuple[Score, ...], ...] = ()
+    """Each completion's scores by the worker's functions, where others are to be added before they are combined. None
+    are there of an item that was lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,8 @@ class Setup:
 
     packed: bytes
     memory_mb: int
+    keeps_scores: bool = False
+    """Others are to be added."""
 
 
 def main(descriptor: int, parent: int, stack: int) -> None:
@@ -77,7 +82,7 @@ def main(descriptor: int, parent: int, stack: int) -> None:
             connection.send(traceback.format_exc())
             return
         connection.send(None)
-        _serve(connection, terms)
+        _serve(connection, terms, setup.keeps_scores)
 
 
 def own_stack(dumped: str) -> str:
@@ -121,29 +126,30 @@ def _has_proc() -> bool:
     return os.path.exists("/proc/self/statm")  # noqa: PTH110
 
 
-def _serve(connection: Connection, terms: Sequence[Term]) -> None:
+def _serve(connection: Connection, terms: Sequence[Term], keeps_scores: bool) -> None:
     while True:
         items: Sequence[Item] = connection.recv()
         for item in items:
-            graded = grade_item(terms, item)
+            graded = grade_item(terms, item, keeps_scores)
             connection.send(graded)
             if any(r.outcome is Outcome.TIMEOUT for r in graded.rewards):
                 return  # out of memory: what is left of this process is not worth keeping
 
 
-def grade_item(terms: Sequence[Term], item: Item) -> Graded:
+def grade_item(terms: Sequence[Term], item: Item, keeps_scores: bool = False) -> Graded:
     """Never raises: what a function does wrong is an outcome."""
     started = time.perf_counter()
-    failure = None
+    failure, kept = None, ()
     try:
         scores = [score(term, item.problem, item.texts, item.finish_reasons) for term in terms]
         rewards = tuple(combine(terms, _column(scores, i)) for i in range(len(item.texts)))
+        kept = tuple(tuple(_column(scores, i)) for i in range(len(item.texts))) if keeps_scores else ()
     except MemoryError:
         rewards = tuple(Reward(0.0, Outcome.TIMEOUT) for _ in item.texts)
     except RewardFunctionError as error:
         rewards = tuple(Reward(0.0, Outcome.CRASHED) for _ in item.texts)
         failure = (error.kind, str(error))
-    return Graded(rewards, time.perf_counter() - started, failure)
+    return Graded(rewards, time.perf_counter() - started, failure, kept)
 
 
 def _column(scores: Sequence[Sequence[Score]], at: int) -> list[Score]:

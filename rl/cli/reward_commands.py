@@ -32,6 +32,8 @@ from rewards.preflight import preflight
 from rewards.stream import Row, Summary, grade_stream, read_problem
 from rewards.types import Outcome, Problem
 from rl.cli.errors import one_line_errors
+from rl.config import replaced
+from rl.settings.toml import load_config
 
 Function = Annotated[
     str, typer.Option("--function", help="math_answer, file.py:name or package.module:name.", metavar="NAME")
@@ -75,7 +77,9 @@ def grade_command(
 
 @one_line_errors
 def reward_try_command(
-    function: Annotated[str, typer.Argument(help="file.py:name, package.module:name or math_answer.")],
+    function: Annotated[
+        str, typer.Argument(help="file.py:name, package.module:name, math_answer, or a configuration with a [reward].")
+    ],
     data: Annotated[
         Path, typer.Option("--data", exists=True, dir_okay=False, help="JSON lines with a question and an answer.")
     ],
@@ -83,13 +87,15 @@ def reward_try_command(
     deadline: Deadline = 5.0,
     memory_mb: Memory = 2048,
 ) -> None:
-    """Try a reward function on a data set, without a model.
+    """Try a reward function, or the reward of a configuration (run.toml), on a data set, without a model.
 
     It is run in the process a training run would use, on right and wrong completions made up from the answers, and on
     the rows' own "completion" where they have one.
     """
-    config = _config(function, deadline, 1, memory_mb)
     try:
+        config = _config(function, deadline, 1, memory_mb)
+        if function.endswith(".toml"):
+            config = replaced(load_config(function).reward, workers=1)
         report, failed = asyncio.run(_try(config, *_rows(data, limit)))
     except ValueError as error:
         raise _stopped(error) from error
@@ -203,7 +209,7 @@ async def _try(config: RewardConfig, problems: list[Problem], rows: list[Row]) -
         lines.append(
             f"{row.problem.id[:20]:<20} {reward.value:>8.3g}  {reward.outcome:<12} {seconds:.3f} s  ...{shown}"
         )
-    if config.function == "math_answer" and (unread := check_answers(problems)):
+    if config.is_default and (unread := check_answers(problems)):
         lines.append(
             f"{len(unread)} reference answers cannot be parsed: " + "; ".join(f"{i}: {r}" for i, r in unread[:5])
         )

@@ -100,7 +100,7 @@ class JobPackage:
                 source = Path(sys.modules[name].__file__ or "")
                 if source.is_file():
                     self._copy_module(source, home / _place(name, source))
-        terms = tuple(replaced(term, function=_there(term.function)) for term in reward.terms)
+        terms = tuple(t if t.function is None else replaced(t, function=_there(t.function)) for t in reward.terms)
         return replaced(reward, function=_there(reward.function), terms=terms)
 
     def _copy_module(self, source: Path, target: Path) -> None:

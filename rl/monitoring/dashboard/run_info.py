@@ -43,7 +43,7 @@ def _trained(config: RunConfig) -> dict[str, Any]:
 
 
 def _sampled(config: RunConfig) -> dict[str, Any]:
-    functions = [term.function for term in config.reward.terms] or [config.reward.function]
+    functions = [term.name for term in config.reward.terms] or [config.reward.function]
     reward = ", ".join(function.rpartition("/")[2] for function in functions)
     return {
         "reward": reward,

@@ -11,6 +11,12 @@ import tinker
 from helpers.serving import Served
 from helpers.tinker_client import MODEL, TIMEOUT, lessons, step, trainer
 
+from rewards.config import RewardConfig, RewardTerm
+from rewards.judge_template import quoted
+from rewards.pool import GraderPool
+from rewards.types import Outcome, Problem
+from rewards.verdict import read_verdict
+
 
 @pytest.fixture(scope="module")
 def client(served: Served) -> openai.OpenAI:
@@ -152,3 +158,29 @@ def test_what_nobody_waits_for_any_more_is_not_sampled_on(served: Served, client
     time.sleep(1.5 * took)
     more_tokens = sampled() - before - each
     assert 0 < more_tokens < each / 2, "its prompt is counted, and it was not sampled to its end"
+
+
+async def test_a_served_model_judges(served: Served, client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real language model's verdict, which of this tiny one is nonsense, but the one that it gives."""
+    monkeypatch.setenv("JUDGE_KEY", served.key)
+    term = RewardTerm(
+        judge=f"{served.url}/v1", model="base", key_env="JUDGE_KEY", template="{completion}", judge_max_tokens=4
+    )
+    problem, text = Problem("p", "2+2=", "4"), "2+2=4"
+    grader, barred = (
+        GraderPool(RewardConfig(terms=(term,))),
+        GraderPool(RewardConfig(terms=(term.model_copy(update={"key_env": None}),))),
+    )
+    try:
+        (reward,) = await grader.grade_part(problem, [text], ["stop"])
+        (refused,) = await barred.grade_part(problem, [text], ["stop"])
+    finally:
+        await grader.close()
+        await barred.close()
+    said = client.chat.completions.create(
+        model="base", messages=[{"role": "user", "content": quoted("completion", text)}], max_tokens=4, temperature=0.0
+    ).choices[0]
+    verdict = None if said.finish_reason == "length" else read_verdict(said.message.content or "", (0, 1))
+    assert reward.outcome is (Outcome.UNPARSABLE if verdict is None else reward.outcome)
+    assert reward.value == (verdict or 0.0)
+    assert refused.outcome is Outcome.CRASHED
