@@ -24,6 +24,7 @@ from rl.algorithm.lr_schedule import lr_scale
 from rl.algorithm.metrics import Stopwatch, group_metrics, throughput
 from rl.algorithm.overlong import group_advantages, overlong_metrics
 from rl.algorithm.prefetch import Rollout, RolloutPrefetcher, steps_ahead
+from rl.algorithm.refill import learned_groups, refill_metrics, sample_rounds
 from rl.algorithm.seeds import group_seeds
 from rl.config import RunConfig
 from rl.data import Split, draw_numbers, sample_held_out
@@ -113,10 +114,13 @@ async def roll_out(
     config: RunConfig, train_problems: Sequence[Problem], parts: Components, step: int, adapter: Adapter
 ) -> Rollout:
     """The graded groups of one step: a pure function of the policy, the step and the seed."""
-    numbers = range(step * config.problems_per_step, (step + 1) * config.problems_per_step)
-    groups: dict[int, Group] = {}
-    seconds = await _roll_out_groups(config, train_problems, parts, numbers, adapter, groups.__setitem__)
-    return Rollout([groups[number] for number in numbers], seconds)
+
+    async def begin(numbers: Sequence[int]) -> Rollout:
+        groups: dict[int, Group] = {}
+        seconds = await _roll_out_groups(config, train_problems, parts, numbers, adapter, groups.__setitem__)
+        return Rollout([groups[number] for number in numbers], seconds)
+
+    return await sample_rounds(config, step, begin)
 
 
 async def _roll_out_groups(
@@ -141,17 +145,17 @@ async def learn(
     config: RunConfig, rollout: Rollout, adapter: Adapter, learner: Learner, scale: float, watch: Stopwatch
 ) -> dict[str, float]:
     """One update of the policy `adapter`, at `scale` times the learning rate; the step's metrics."""
-    groups = rollout.groups
-    advantages_P_G = [group_advantages(group, config) for group in groups]
+    drawn, groups = rollout.groups, learned_groups(rollout.groups, config)
     batch = build_batch(
-        groups, advantages_P_G, config.learner.tokens_per_row,
+        groups, [group_advantages(group, config) for group in groups], config.learner.tokens_per_row,
         most_tokens=config.sampling.max_tokens, truncated=config.learner.truncated,
     )  # fmt: skip
     with watch.phase("update"):
         metrics = await learner.update(batch, lr_scale=scale)
     watch.seconds |= rollout.seconds
-    metrics |= group_metrics(groups, advantages_P_G, adapter.version) | overlong_metrics(groups, config)
-    sampled_tokens = sum(completion.num_sampled for group in groups for completion in group.completions)
+    metrics |= group_metrics(drawn, [group_advantages(group, config) for group in drawn], adapter.version)
+    metrics |= overlong_metrics(drawn, config) | refill_metrics(drawn, config)
+    sampled_tokens = sum(completion.num_sampled for group in drawn for completion in group.completions)
     sampling = {} if rollout.sampling_s is None else {"sample": rollout.sampling_s}
     return metrics | throughput(sampled_tokens, metrics.get("update/tokens", 0.0), watch.seconds | sampling)
 

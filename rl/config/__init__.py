@@ -1,5 +1,6 @@
 """Settings of a run, a table of its file each: `RunConfig` composes the configurations of the four packages."""
 
+from rl.config.curriculum import CurriculumConfig
 from rl.config.data import (
     MOST_PROBLEMS,
     Addition,
@@ -34,6 +35,7 @@ __all__ = [
     "SMALLEST_EPS",
     "WEEK_S",
     "Addition",
+    "CurriculumConfig",
     "DataConfig",
     "EvaluateConfig",
     "Gsm8k",

@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from lora.config import LoraConfig, ModelConfig
 from rewards.config import RewardConfig
+from rl.config.curriculum import CurriculumConfig
 from rl.config.data import Addition, DataConfig, PromptConfig
 from rl.config.evaluate import EvaluateConfig
 from rl.config.learner import LearnerConfig
@@ -137,6 +138,7 @@ class RunConfig(Strict):
     """The experiment of MLflow's that the run is also told to, if any; `MLFLOW_TRACKING_URI` says where."""
     model: ModelConfig = ModelConfig()
     data: DataConfig = Addition()
+    curriculum: CurriculumConfig = CurriculumConfig()
     prompt: PromptConfig = PromptConfig()
     lora: LoraConfig = LoraConfig()
     learner: LearnerConfig = LearnerConfig()
@@ -174,6 +176,11 @@ class RunConfig(Strict):
                 f"steps_in_flight = {self.steps_in_flight:g} makes some completions more than max_off_policy_steps = "
                 f"{oldest} steps old: set it to {oldest + 1} at most, or better {max(1, oldest)}, or raise "
                 "max_off_policy_steps"
+            )
+        if self.steps_in_flight is not None and self.curriculum.refill_rounds:
+            yield (
+                "curriculum.refill_rounds draws anew for a step of its own, and with steps_in_flight a step takes what "
+                "is finished: leave one of the two out"
             )
         if self.runtime == "local" and self.rollout.engine == "vllm":
             yield 'runtime = "local" runs the torch engine; set rollout.engine = "torch" or runtime = "ray"'
@@ -224,7 +231,8 @@ class RunConfig(Strict):
         if self.num_completions > MAX_COMPLETIONS:
             yield (
                 f"a run has at most {MAX_COMPLETIONS:,} random streams, one a completion, and num_steps x "
-                "problems_per_step x sampling.group_size + evaluate.num_problems x evaluate.samples_per_problem is "
+                "(1 + curriculum.refill_rounds) x problems_per_step x sampling.group_size + evaluate.num_problems x "
+                "evaluate.samples_per_problem is "
                 f"{self.num_completions:,}: lower num_steps, or another of these"
             )
 
@@ -240,8 +248,9 @@ class RunConfig(Strict):
 
     @property
     def num_completions(self) -> int:
-        """Completions that the whole run trains on, and those of one evaluation."""
-        trained = self.num_steps * self.problems_per_step * self.sampling.group_size
+        """Completions that the whole run may sample to train on, and those of one evaluation."""
+        drawn = self.num_steps * (1 + self.curriculum.refill_rounds) * self.problems_per_step
+        trained = drawn * self.sampling.group_size
         return trained + self.evaluate.num_problems * self.evaluate.samples_per_problem
 
 

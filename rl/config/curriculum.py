@@ -1,0 +1,14 @@
+"""Settings of which problems a step learns from."""
+
+from pydantic import Field
+
+from rl.config.strict import Strict
+
+
+class CurriculumConfig(Strict):
+    """The problems that a step learns from, among those that are drawn."""
+
+    refill_rounds: int = Field(default=0, ge=0, le=64)
+    """Times that a step draws new problems in the place of those whose completions all got the same reward, which teach
+    nothing (DAPO's dynamic sampling); the step then learns from those that teach something alone. With 0 it learns from
+    what it drew first."""
