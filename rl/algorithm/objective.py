@@ -28,6 +28,41 @@ def importance(log_ratio: PerToken, advantages: PerToken, _: Tensor, config: Lea
     return -weight * advantages * _one_with_gradient(log_ratio)
 
 
+def mis(log_ratio: PerToken, advantages: PerToken, _: Tensor, config: LearnerConfig) -> PerToken:
+    """Masked importance sampling per token: weight p_policy / p_rollout, and 0 above C, held constant.
+
+    Liu, Li et al. 2025, "When Speed Kills Stability", section 4.2.2, and Yao et al. 2025.
+    """
+    weight = log_ratio.detach().exp()
+    return -_where_kept(weight, weight <= config.max_ratio) * advantages * _one_with_gradient(log_ratio)
+
+
+def icepop(log_ratio: PerToken, advantages: PerToken, _: Tensor, config: LearnerConfig) -> PerToken:
+    """Masked on both sides: weight p_policy / p_rollout, and 0 below or above the range (IcePop: Ling team 2025)."""
+    weight = log_ratio.detach().exp()
+    kept = (weight >= config.icepop_low) & (weight <= config.icepop_high)
+    return -_where_kept(weight, kept) * advantages * _one_with_gradient(log_ratio)
+
+
+def sequence_importance(
+    log_ratio: PerToken, advantages: PerToken, sequence_ids: SequenceIds, config: LearnerConfig
+) -> PerToken:
+    """Truncated importance sampling of whole completions: weight min(prod p_policy / p_rollout, C), held constant.
+
+    Without the truncation it is the unbiased one (Precup et al. 2000); "When Speed Kills Stability", section 4.2.1.
+    """
+    weight = sequence_sums(log_ratio.detach(), sequence_ids).exp().clamp(max=config.max_ratio)
+    return -weight * advantages * _one_with_gradient(log_ratio)
+
+
+def sequence_mis(
+    log_ratio: PerToken, advantages: PerToken, sequence_ids: SequenceIds, config: LearnerConfig
+) -> PerToken:
+    """Masked importance sampling of whole completions: the product of the ratios, and 0 above C, held constant."""
+    weight = sequence_sums(log_ratio.detach(), sequence_ids).exp()
+    return -_where_kept(weight, weight <= config.max_ratio) * advantages * _one_with_gradient(log_ratio)
+
+
 def reinforce(log_ratio: PerToken, advantages: PerToken, _: Tensor, config: LearnerConfig) -> PerToken:
     """Plain policy gradient (Williams 1992): right only on policy."""
     return -advantages * _one_with_gradient(log_ratio)
@@ -61,6 +96,10 @@ def cross_entropy(log_ratio: PerToken, advantages: PerToken, _: Tensor, config: 
 
 OBJECTIVES: dict[str, Objective] = {
     "importance": importance,
+    "mis": mis,
+    "icepop": icepop,
+    "sequence_importance": sequence_importance,
+    "sequence_mis": sequence_mis,
     "reinforce": reinforce,
     "ppo": ppo,
     "cispo": cispo,
@@ -98,15 +137,22 @@ def divisor(batch: TrainBatch, config: LearnerConfig) -> int:
 
 
 def clipped(log_ratio: PerToken, advantages: PerToken, sequence_ids: SequenceIds, config: LearnerConfig) -> IsClipped:
-    """Return which ratios were truncated or clipped, for `update/clip_fraction`; `gspo` clips whole sequences."""
+    """Return which ratios were truncated, clipped or masked, for `update/clip_fraction`.
+
+    `gspo` and the two sequence-level ones do so with whole completions.
+    """
     if config.objective == "gspo":
         ratio = _sequence_means(log_ratio, sequence_ids).exp()
         return _outside(ratio, advantages, config.gspo_clip_low, config.gspo_clip_high)
     ratio = log_ratio.exp()
     if config.objective in ("reinforce", "cross_entropy"):
         return torch.zeros_like(ratio, dtype=torch.bool)
-    if config.objective == "importance":
+    if config.objective in ("sequence_importance", "sequence_mis"):
+        return sequence_sums(log_ratio, sequence_ids).exp() > config.max_ratio
+    if config.objective in ("importance", "mis"):
         return ratio > config.max_ratio
+    if config.objective == "icepop":
+        return (ratio < config.icepop_low) | (ratio > config.icepop_high)
     if config.objective == "cispo":
         return (ratio > config.max_ratio) | (ratio < 1 - config.clip_low)
     return _outside(ratio, advantages, config.clip_low, config.clip_high)
@@ -131,6 +177,11 @@ def sequence_sums(values: PerToken, sequence_ids: SequenceIds) -> PerToken:
     """Return for each token the sum over its sequence, with gradient."""
     sums = values.new_zeros(int(sequence_ids.max()) + 1)
     return sums.index_add(0, sequence_ids, values)[sequence_ids]
+
+
+def _where_kept(weight: PerToken, kept: IsClipped) -> PerToken:
+    """Return the weights, and 0 where they are not kept: an infinite one times 0 would be NaN."""
+    return torch.where(kept, weight, 0.0)
 
 
 def _one_with_gradient(log_ratio: PerToken) -> PerToken:

@@ -6,6 +6,11 @@ from pydantic import Field, field_validator
 
 from rl.config.strict import MOST_PROCESSES, WEEK_S, Strict
 
+Objective = Literal[
+    "importance", "mis", "icepop", "sequence_importance", "sequence_mis", "reinforce", "ppo", "cispo", "gspo",
+    "cross_entropy",
+]  # fmt: skip
+"""Names of the losses in `rl.algorithm.objective`."""
 SMALLEST_EPS = 1e-18
 """Smallest eps of Adam: float32 has 0 for squares of smaller gradients, so a smaller one would bound no quotient."""
 
@@ -32,12 +37,18 @@ class LearnerConfig(Strict):
     """Adam's, added to the root of the second moment; at least 1e-18."""
     max_grad_norm: float | None = Field(default=1.0, gt=0)
     """Gradients whose norm is larger are scaled down to it; `"none"` leaves them."""
-    objective: Literal["importance", "reinforce", "ppo", "cispo", "gspo", "cross_entropy"] = "importance"
-    """`importance` is truncated importance sampling per token; `cross_entropy` is `rankone sft`'s, which sets it."""
+    objective: Objective = "importance"
+    """`importance` is truncated importance sampling per token; `mis` and `icepop` leave out tokens whose ratios are too
+    far off, and `sequence_importance` and `sequence_mis` weigh a completion by the product of its ratios
+    (docs/objectives.md). `cross_entropy` is `rankone sft`'s, which sets it."""
     max_ratio: float = Field(default=2.0, gt=0)
-    """Truncation C of `importance` and upper clip of `cispo`."""
-    clip_low: float = Field(default=0.2, gt=0, lt=1)
-    """Lower clip of `ppo`, and of `cispo`: ratios below 1 minus this."""
+    """Bound C of `importance`, `mis`, `sequence_importance` and `sequence_mis`, and upper clip of `cispo`."""
+    icepop_low: float = Field(default=0.5, ge=0, le=1)
+    """`icepop` learns nothing from tokens whose ratio is below this."""
+    icepop_high: float = Field(default=5.0, ge=1)
+    """Nor from those whose ratio is above this."""
+    clip_low: float = Field(default=0.2, gt=0, le=1)
+    """Lower clip of `ppo`, and of `cispo`: ratios below 1 minus this; with 1 there is none."""
     clip_high: float = Field(default=0.28, gt=0)
     """Upper clip of `ppo`: ratios above 1 plus this. A wider upper side keeps exploration alive (DAPO, 2025)."""
     gspo_clip_low: float = Field(default=3e-4, gt=0, lt=1)

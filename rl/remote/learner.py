@@ -27,6 +27,8 @@ from rl.wire.gradients import write_request
 MONTH_S = 30 * 24 * 3600
 BATCH = 256
 """Datums of one request."""
+SERVED = ("importance", "reinforce", "ppo", "cispo", "gspo")
+"""Objectives whose gradient a loss of the protocol has."""
 NAMES = {"kl_sampler_learner:mean": "update/kl_sampler_learner", "entropy:mean": "update/entropy",
          "clip_fraction:mean": "update/clip_fraction"}  # fmt: skip
 
@@ -162,6 +164,11 @@ def check_config(config: RunConfig) -> None:
     if config.lora.alpha != 32.0 or config.lora.init is not None or config.learner.weights != "lora":
         raise ValueError(
             "a server trains fresh adapters of alpha 32: leave lora.alpha, lora.init and learner.weights alone"
+        )
+    if config.learner.objective not in SERVED:
+        raise ValueError(
+            f'a server knows no loss for learner.objective = "{config.learner.objective}": set it to one of '
+            f"{', '.join(SERVED)}, or train without --server"
         )
     known = set(config.lora.targets)
     if not all(known.isdisjoint(group) or known.issuperset(group) for group in (ATTENTION, MLP)) or known - {

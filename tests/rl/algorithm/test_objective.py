@@ -12,7 +12,9 @@ from rl.algorithm.objective import OBJECTIVES, aggregated, clipped, divisor
 from rl.config import LearnerConfig, replaced
 from rl.types import TrainBatch
 
-CONFIG = LearnerConfig(max_ratio=2.0, clip_low=0.2, clip_high=0.28, gspo_clip_low=0.4, gspo_clip_high=0.05)
+CONFIG = LearnerConfig(
+    max_ratio=1.6, clip_low=0.2, clip_high=0.28, gspo_clip_low=0.4, gspo_clip_high=0.05, icepop_low=0.5, icepop_high=1.5
+)
 RNG = random.Random(0)
 SEQUENCES = [0] * 5 + [1] * 1 + [2] * 9 + [3] * 4
 ADVANTAGES = [(0.5, -0.25, 1.0, -2.0)[s] for s in SEQUENCES]
@@ -44,6 +46,10 @@ def weighted(weight: float, advantage: float, ratio: float) -> tuple[float, floa
 
 PLAIN: dict[str, Plain] = {
     "importance": lambda r, _, a: weighted(min(r, CONFIG.max_ratio), a, r),
+    "mis": lambda r, _, a: weighted(r if r <= CONFIG.max_ratio else 0, a, r),
+    "icepop": lambda r, _, a: weighted(r if CONFIG.icepop_low <= r <= CONFIG.icepop_high else 0, a, r),
+    "sequence_importance": lambda _, s, a: weighted(min(s, CONFIG.max_ratio), a, s),
+    "sequence_mis": lambda _, s, a: weighted(s if s <= CONFIG.max_ratio else 0, a, s),
     "reinforce": lambda r, _, a: (-a, -a, False),
     "ppo": lambda r, _, a: surrogate(r, a, CONFIG.clip_low, CONFIG.clip_high),
     "cispo": lambda r, _, a: weighted(min(max(r, 1 - CONFIG.clip_low), CONFIG.max_ratio), a, r),
@@ -53,15 +59,17 @@ PLAIN: dict[str, Plain] = {
 
 
 def plain(name: str) -> list[tuple[float, float, bool]]:
-    def sequence_ratio(sequence: int) -> float:
-        mine = [log_ratio for log_ratio, s in zip(LOG_RATIOS, SEQUENCES, strict=True) if s == sequence]
-        return math.exp(sum(mine) / len(mine))
-
     found: list[tuple[float, float, bool]] = []
     for log_ratio, sequence, advantage in zip(LOG_RATIOS, SEQUENCES, ADVANTAGES, strict=True):
-        loss, slope, was_clipped = PLAIN[name](math.exp(log_ratio), sequence_ratio(sequence), advantage)
+        loss, slope, was_clipped = PLAIN[name](math.exp(log_ratio), sequence_ratio(name, sequence), advantage)
         found.append((loss / sharing(name, sequence), slope / sharing(name, sequence), was_clipped))
     return found
+
+
+def sequence_ratio(name: str, sequence: int) -> float:
+    """Return the product of a sequence's ratios; `gspo` has their geometric mean."""
+    log_ratios = [log_ratio for log_ratio, s in zip(LOG_RATIOS, SEQUENCES, strict=True) if s == sequence]
+    return math.exp(sum(log_ratios) / (len(log_ratios) if name == "gspo" else 1))
 
 
 def sharing(name: str, sequence: int) -> int:
@@ -96,6 +104,14 @@ def test_the_tokens_counted_as_clipped_are_those_the_formula_clips(name: str) ->
         assert 0 < counted.sum() < len(SEQUENCES)
 
 
+@pytest.mark.parametrize("name", ["mis", "icepop", "sequence_mis"])
+def test_a_token_that_is_left_out_teaches_nothing_however_far_off_it_is(name: str) -> None:
+    """Neither an infinite ratio nor one of 0 makes a NaN; truncation would keep the first at C."""
+    losses, gradient = loss_and_gradient(name, [800.0, *LOG_RATIOS[1:]], ADVANTAGES)
+    assert losses[0] == gradient[0] == 0
+    assert all(math.isfinite(value) for value in [*losses, *gradient])
+
+
 # --- means ---
 
 STEP = TrainBatch([], num_tokens=len(SEQUENCES) + 7, num_sequences=6, most_tokens=32)
@@ -120,7 +136,7 @@ def test_every_mean_of_every_objective_is_a_plain_loop_over_sequences(name: str,
     total, slopes = 0.0, list[float]()
     for sequence in range(4):
         tokens = [i for i, s in enumerate(SEQUENCES) if s == sequence]
-        ratio = math.exp(sum(LOG_RATIOS[i] for i in tokens) / len(tokens))
+        ratio = sequence_ratio(name, sequence)
         for i in tokens:
             token_loss, slope, _ = PLAIN[name](math.exp(LOG_RATIOS[i]), ratio, ADVANTAGES[i])
             total += token_loss * WEIGHTS[aggregation](len(tokens))

@@ -131,6 +131,7 @@ def test_every_objective_has_a_loss_of_the_protocols() -> None:
         ({"sampling": {"temperature": 0.7}}, "temperature"),
         ({"lora": {"alpha": 16.0}}, "alpha"),
         ({"lora": {"targets": ("q_proj",)}}, "targets"),
+        ({"learner": {"objective": "icepop"}}, 'no loss for learner.objective = "icepop": set it to one of importance'),
     ],
 )
 def test_what_a_server_cannot_train_is_refused(changes: dict[str, object], says: str) -> None:
