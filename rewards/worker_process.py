@@ -6,6 +6,7 @@ framed by `multiprocessing.connection`. `rewards.worker` is the other side.
 """
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -25,13 +26,14 @@ LAST_WORDS_S = 2.0
 """A worker whose connection has closed leaves its exit status, and one that is asked its stack, within this time."""
 
 _BOOT = """
-import importlib.util, sys
-sys.path[:] = {path!r}
-spec = importlib.util.spec_from_file_location("rewards", {init!r})  # whatever else on the path is called so
+import importlib.util, json, sys
+path, init, descriptor, parent, stack = sys.argv[1:]
+sys.path[:] = json.loads(path)
+spec = importlib.util.spec_from_file_location("rewards", init)  # whatever else on the path is called so
 sys.modules["rewards"] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(sys.modules["rewards"])
 from rewards.worker import main
-main({descriptor}, {parent}, {stack})
+main(int(descriptor), int(parent), int(stack))
 """
 _INIT = str(Path(__file__).with_name("__init__.py"))
 
@@ -42,12 +44,11 @@ class WorkerProcess:
     def __init__(self, setup: Setup) -> None:
         self._connection, theirs = Pipe()
         self._stack = tempfile.TemporaryFile()  # noqa: SIM115
-        path = [p or os.getcwd() for p in sys.path]  # noqa: PTH109
+        path = json.dumps([p or os.getcwd() for p in sys.path])  # noqa: PTH109
         descriptors = theirs.fileno(), self._stack.fileno()
-        boot = _BOOT.format(path=path, init=_INIT, descriptor=descriptors[0], parent=os.getpid(), stack=descriptors[1])
         # Its own session: a Ctrl-C on the terminal reaches only the parent. What functions print goes to stderr.
         self._process = subprocess.Popen(
-            [sys.executable, "-c", boot],
+            [sys.executable, "-c", _BOOT, path, _INIT, str(descriptors[0]), str(os.getpid()), str(descriptors[1])],
             stdin=subprocess.DEVNULL,
             stdout=2,
             pass_fds=descriptors,

@@ -21,7 +21,7 @@ import sys
 import threading
 import traceback
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -32,6 +32,8 @@ F_SETSIG = 10
 """Linux's, which Python 3.11 has no name for."""
 LARGEST_CALL = 2**18
 """Bytes of a call: arguments and variables."""
+MOST_FILES = 5
+"""The standard three, and a grading process's connection and stack."""
 READ_AT_START = ("LD_", "GLIBC_", "OMP_", "GOMP_", "KMP_", "MKL_", "VLLM_", "PYTORCH_", "TORCH", "TOKENIZERS_", "HF_")
 """Beginnings of variables that count when a program starts or a library loads."""
 READ_BY_RAY = {
@@ -46,9 +48,11 @@ OF_RAY = (
 )  # fmt: skip
 OF_WORKERS = (
     "torch", "transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto",
-    "transformers.models.llama.modeling_llama", "accelerate", "numpy",
+    "transformers.models.llama.modeling_llama", "accelerate", "numpy", "aiohttp", "attr", "google.protobuf.text_format",
+    "jsonschema", "requests", "uvloop", "rl.learner.policy_host", "rl.types", "rollout.torch_engine", "rewards.pool",
 )  # fmt: skip
-"""Modules of workers, without Ray's: it reads the variables of one worker, such as its job, when it loads."""
+"""Modules of workers and what Ray loads. Ray itself reads the variables of one worker, such as its job, when it loads."""
+OF_GRADERS = ("rewards.worker", "rewards.math_answer", "rewards.equivalence")
 OF_COMMANDS = (
     "torch.utils.tensorboard", "matplotlib.figure", "matplotlib.backends.backend_agg", "sympy", "pydantic", "rich.console",
     "typer", "fastapi", "sqlalchemy.orm", "uvicorn", "math_verify",
@@ -60,14 +64,14 @@ OF_VLLM = ("vllm", "vllm.engine.arg_utils", "vllm.v1.engine.llm_engine", "vllm.v
 class Kind:
     """Processes that load the same modules and read the same variables when they start."""
 
-    name: Literal["worker", "setup", "agent", "command"]
+    name: Literal["worker", "setup", "agent", "command", "grader"]
     variables: tuple[tuple[str, str], ...]
 
     @classmethod
     def of(cls, script: str, environment: Mapping[str, str]) -> Self:
         """Return the kind of a script, or of a module that is run as one."""
-        names = {"default_worker.py": "worker", "setup_worker.py": "setup"}
-        is_command = Path(script).name == "rankone" or not script.endswith(".py")
+        names = {"default_worker.py": "worker", "setup_worker.py": "setup", "-c": "grader"}
+        is_command = Path(script).name == "rankone" or not (script.endswith(".py") or script == "-c")
         name = "command" if is_command else names.get(Path(script).name, "agent")
         return cls(name, tuple(sorted((key, text) for key, text in environment.items() if _counts(key, name))))
 
@@ -86,6 +90,10 @@ class Kind:
         if self.name in ("agent", "setup"):
             _load(OF_RAY)
             return
+        if self.name == "grader":
+            _load(OF_GRADERS)
+            sys.modules["rewards.equivalence"].equivalent("x^2 - 1", "(x - 1)(x + 1)")
+            return
         sys.modules["ray"] = None  # vLLM does without it where it is not there
         vllm = self.name == "worker" and "VLLM_ENABLE_V1_MULTIPROCESSING" in os.environ
         _load(OF_WORKERS + OF_VLLM * vllm + OF_COMMANDS * (self.name == "command"))
@@ -93,7 +101,7 @@ class Kind:
 
 
 def _counts(key: str, name: str) -> bool:
-    if name == "command" and key == "OMP_NUM_THREADS":  # honoured by the copy
+    if name == "grader" or (name == "command" and key == "OMP_NUM_THREADS"):  # no torch, and honoured by the copy
         return False
     return (key.startswith(READ_AT_START) and name != "setup") or (key in READ_BY_RAY and name == "agent")
 
@@ -111,7 +119,7 @@ def serve(listener: socket.socket) -> None:
     while select.select([listener, 0], [], [])[0] == [listener]:
         connection, _ = listener.accept()
         with connection, contextlib.suppress(OSError):
-            asked, files, _, _ = socket.recv_fds(connection, LARGEST_CALL, 3)
+            asked, files, _, _ = socket.recv_fds(connection, LARGEST_CALL, MOST_FILES)
             call = json.loads(asked)
             kind = Kind.of(call["arguments"][0], call["environment"])
             if kind not in warm:
@@ -143,7 +151,7 @@ def be_warm(calls: socket.socket, kind: Kind) -> None:
             _tell_ends(callers)
         if calls in ready:
             try:
-                asked, files, _, _ = socket.recv_fds(calls, LARGEST_CALL, 4)
+                asked, files, _, _ = socket.recv_fds(calls, LARGEST_CALL, 1 + MOST_FILES)
             except ConnectionResetError:  # it ended with calls unanswered
                 return
             if not asked:
@@ -196,16 +204,16 @@ def _be_copy(asked: dict[str, Any], caller: socket.socket, files: list[int]) -> 
         if select.select([caller], [], [], 0)[0]:  # it is gone already
             return
         os.set_inheritable(caller.detach(), True)  # also of the program that this one may become
-        for number, file in enumerate(files):
+        for number, file in enumerate(files[:3]):
             os.dup2(file, number)
             os.close(file)
         os.environ.clear()
         os.environ.update(asked["environment"])
         if VARIABLE in os.environ:
-            about = {"stand_in": stand_in, "environment": asked["environment"]}
+            about = {"stand_in": stand_in, "environment": asked["environment"], "arguments": asked["arguments"]}
             Path(os.environ[VARIABLE]).with_name(str(os.getpid())).write_text(json.dumps(about))
         os.chdir(asked["directory"])
-        status = _run(asked["arguments"])
+        status = _run(_with_files(asked["arguments"], files[3:]))
         threading._shutdown()  # as at the end of every program: threads are waited for, and what is registered is called
         atexit._run_exitfuncs()
         sys.stdout.flush()
@@ -214,22 +222,33 @@ def _be_copy(asked: dict[str, Any], caller: socket.socket, files: list[int]) -> 
         os._exit(status)
 
 
+def _with_files(arguments: list[str], files: Sequence[int]) -> list[str]:
+    """Return them with the numbers of a grading process's files as they are here."""
+    if not files:
+        return arguments
+    connection, stack = files
+    os.getppid = lambda: int(arguments[5])  # it ends with the one for which it stands in
+    return [*arguments[:4], str(connection), arguments[5], str(stack)]
+
+
 def _run(arguments: list[str]) -> int:
     """Run the script as the interpreter itself would."""
     import random
 
-    import numpy
-    import psutil
-
     random.seed()
-    numpy.random.seed()
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed()
     if "torch" in sys.modules and (threads := os.environ.get("OMP_NUM_THREADS")):
         sys.modules["torch"].set_num_threads(int(threads))
     for stream in (sys.stdout, sys.stderr):
         assert isinstance(stream, io.TextIOWrapper)
         stream.reconfigure(line_buffering=True, write_through=True)
     if "RAY_RAYLET_PID" in os.environ:  # Ray's agents end when their parent is no longer their raylet
+        import psutil
+
         psutil.Process.parent = _parent
+    if arguments[0] == "-c":
+        return _run_program(arguments)
     is_module = not arguments[0].endswith(".py") and "/" not in arguments[0]
     script = Path(arguments[0])
     sys.argv = arguments
@@ -239,11 +258,32 @@ def _run(arguments: list[str]) -> int:
     main = types.ModuleType("__main__")
     main.__file__ = arguments[0]
     sys.modules["__main__"] = main
+    return _status(lambda: _execute(arguments, main, is_module=is_module))
+
+
+def _run_program(arguments: list[str]) -> int:
+    """Run the text of a program; warnings are set by a variable that only a new interpreter reads."""
+    import warnings
+
+    if os.environ.get("PYTHONWARNINGS") == "ignore":
+        warnings.simplefilter("ignore")
+    sys.argv = ["-c", *arguments[2:]]
+    main = types.ModuleType("__main__")
+    sys.modules["__main__"] = main
+    return _status(lambda: exec(arguments[1], main.__dict__))
+
+
+def _execute(arguments: list[str], main: types.ModuleType, *, is_module: bool) -> None:
+    if is_module:
+        runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+    else:
+        exec(compile(Path(arguments[0]).read_bytes(), arguments[0], "exec"), main.__dict__)
+
+
+def _status(run: Callable[[], object]) -> int:
+    """Return the exit status of a program."""
     try:
-        if is_module:
-            runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
-        else:
-            exec(compile(script.read_bytes(), arguments[0], "exec"), main.__dict__)
+        run()
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:

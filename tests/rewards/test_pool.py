@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
+from helpers.warm_processes import VARIABLE
 
 from rewards.config import RewardConfig
 from rewards.pool import GraderPool, default_workers, most_workers
@@ -33,6 +34,12 @@ async def pooled(config: RewardConfig) -> AsyncIterator[GraderPool]:
         yield pool
     finally:
         await pool.close()
+
+
+@pytest.fixture
+def cold_graders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start grading processes as users do, not as copies of a warm one, which has loaded more and has other files."""
+    monkeypatch.delenv(VARIABLE, raising=False)
 
 
 def grade(config: RewardConfig, groups: Sequence[Sequence[str]], problem: Problem = PROBLEM) -> list[list[Reward]]:
@@ -152,6 +159,7 @@ return 1.0"""
     assert [r.outcome.value for r in rewards] == ["correct", "crashed", "correct", "crashed"]
 
 
+@pytest.mark.usefixtures("cold_graders")
 def test_an_answer_that_cannot_be_read_leaves_none_for_the_next_items(tmp_path: Path) -> None:
     """Each group has its own number as reward; a lane that went on with the old worker would be one answer behind."""
     body = """
@@ -248,6 +256,7 @@ def test_packed_functions_need_no_file(tmp_path: Path) -> None:
     assert asyncio.run(run())[0][0].value == 3
 
 
+@pytest.mark.usefixtures("cold_graders")
 def test_workers_import_none_of_the_heavy_packages(tmp_path: Path) -> None:
     body = "import sys\nreturn float(any(m in sys.modules for m in ('torch', 'ray', 'vllm', 'transformers', 'sympy')))"
     assert grade(RewardConfig(function=function(tmp_path, body), workers=1), [["a"]])[0][0].value == 0
