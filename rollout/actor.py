@@ -128,8 +128,24 @@ class RayEngine(Engine):
         *,
         seeds: Sequence[int],
     ) -> AsyncGenerator[tuple[Place, Completion]]:
-        arguments = _lists(prompts), self._store.reference(adapter), sampling, list(seeds), self._beat
-        async with contextlib.aclosing(self._answers(self._handle.stream_completions, None, *arguments)) as batches:
+        every = [range(sampling.group_size)] * len(prompts)
+        stream = self.stream_places(prompts, adapter, sampling, seeds=seeds, places=every)
+        async with contextlib.aclosing(stream) as completions:
+            async for each in completions:
+                yield each
+
+    async def stream_places(
+        self,
+        prompts: Sequence[Sequence[int]],
+        adapter: Adapter,
+        sampling: SamplingConfig,
+        *,
+        seeds: Sequence[int],
+        places: Sequence[Sequence[int]],
+    ) -> AsyncGenerator[tuple[Place, Completion]]:
+        asked = list(seeds), list(places)
+        arguments = _lists(prompts), self._store.reference(adapter), sampling, *asked, self._beat
+        async with contextlib.aclosing(self._answers(self._handle.stream_places, None, *arguments)) as batches:
             async for batch in batches:
                 for each in batch:
                     yield each

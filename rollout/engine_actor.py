@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from typing import Any, TypeVar
 
 from lora.config import LoraConfig, ModelConfig
@@ -58,11 +58,12 @@ class EngineActor:
                     async for answer in beats:
                         yield answer
 
-    async def stream_completions(
-        self, prompts: list[list[int]], adapter: Adapter, sampling: SamplingConfig, seeds: list[int], beat: float
-    ) -> AsyncGenerator[list[tuple[Place, Completion]] | None]:
+    async def stream_places(
+        self, prompts: list[list[int]], adapter: Adapter, sampling: SamplingConfig, seeds: list[int],
+        places: list[Sequence[int]], beat: float,
+    ) -> AsyncGenerator[list[tuple[Place, Completion]] | None]:  # fmt: skip
         """Yield the engine's completions, several at a time if they end together, and None as `stream` does."""
-        stream = self._engine.stream_completions(prompts, adapter, sampling, seeds=seeds)
+        stream = self._engine.stream_places(prompts, adapter, sampling, seeds=seeds, places=places)
         async with contextlib.aclosing(batched(stream, GATHERED_S)) as batches:
             while True:
                 async with contextlib.aclosing(self._beats(anext(batches, END), beat)) as beats:

@@ -1,16 +1,15 @@
-"""Several engines as one: spread the prompts, hand a dead worker's to the others, keep the order."""
+"""Several engines as one: spread what they are asked, hand a dead worker's to the others, keep the order."""
 
 import asyncio
 import logging
-from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from lora.types import Adapter
 from rollout.config import SamplingConfig
-from rollout.parts import relayed
+from rollout.dispatch import Dispatcher, Load, Slot
+from rollout.pieces import Piece, completions, scores, whole_prompts
 from rollout.types import Completion, CompletionPart, Engine, EngineDied, Place, PromptLogprobs, PromptQuery
 
 log = logging.getLogger(__name__)
@@ -20,22 +19,9 @@ Start = Callable[[int], Awaitable[Engine]]
 Admit = Callable[[Engine], Awaitable[None]]
 
 Answer = TypeVar("Answer")
-Ask = Callable[[Engine, Sequence[int]], AsyncGenerator[tuple[int, Answer]]]
-"""Has an engine answer the prompts of these indices; yields each index with its answer."""
 
 BACK_OFF = (0.0, 2.0, 10.0, 30.0, 60.0)
 """Seconds before the first restart in a row, the second, ..."""
-
-
-@dataclass(slots=True)
-class _Slot:
-    """A worker's place: the engine in it, or the task that brings the next one."""
-
-    index: int
-    engine: Engine | None
-    restart: "asyncio.Task[None] | None" = None
-    failures: int = 0
-    """Deaths since a worker in this place last answered a prompt."""
 
 
 class EnginePool(Engine):
@@ -47,16 +33,18 @@ class EnginePool(Engine):
     """
 
     def __init__(
-        self, engines: Sequence[Engine], start: Start | None = None, admit: Admit | None = None, max_restarts: int = 0
-    ) -> None:
+        self, engines: Sequence[Engine], start: Start | None = None, admit: Admit | None = None, max_restarts: int = 0,
+        *, max_concurrent: int = 65_536,
+    ) -> None:  # fmt: skip
+        """Each engine generates `max_concurrent` sequences at once."""
         assert engines
-        self._slots = [_Slot(index, engine) for index, engine in enumerate(engines)]
+        self._slots = [Slot(index, engine) for index, engine in enumerate(engines)]
+        self._at_once = max_concurrent
+        self._dispatcher = Dispatcher(self._serving_now, self._mark_dead, max_concurrent)
         self._start = start
         self._admit = admit
         self._max_restarts = max_restarts
         self._closed = False
-        self._turn = 0
-        """Number of the worker with which the next call begins, counted on over all of them."""
         self._last_death = "it was never seen"
         """Cause of the latest death."""
 
@@ -69,14 +57,15 @@ class EnginePool(Engine):
         seeds: Sequence[int],
         top_logprobs: int = 0,
     ) -> list[list[Completion]]:
-        async def ask(engine: Engine, indices: Sequence[int]) -> AsyncGenerator[tuple[int, list[Completion]]]:
-            part, part_seeds = [prompts[i] for i in indices], [seeds[i] for i in indices]
+        async def ask(engine: Engine, pieces: Sequence[Piece]) -> AsyncGenerator[tuple[Place, list[Completion]]]:
+            part, part_seeds = [prompts[piece.index] for piece in pieces], [seeds[piece.index] for piece in pieces]
             stream = engine.stream(part, adapter, sampling, seeds=part_seeds, top_logprobs=top_logprobs)
             async with aclosing(stream) as answers:
-                async for index, completions in answers:
-                    yield indices[index], completions
+                async for index, group in answers:
+                    yield (pieces[index].index, 0), group
 
-        return await self._spread(len(prompts), ask)
+        answers = self._dispatcher.answers(whole_prompts(prompts, sampling), ask)
+        return await _in_order(answers, len(prompts))
 
     async def stream_completions(
         self,
@@ -87,22 +76,21 @@ class EnginePool(Engine):
         seeds: Sequence[int],
     ) -> AsyncGenerator[tuple[Place, Completion]]:
         """As the protocol has it. Of a prompt that a dead worker had begun, the others write what is missing."""
-        coming, given = asyncio.Queue[tuple[Place, Completion]](), set[Place]()
 
-        async def ask(engine: Engine, indices: Sequence[int]) -> AsyncGenerator[tuple[int, None]]:
-            part, part_seeds, ended = [prompts[i] for i in indices], [seeds[i] for i in indices], Counter[int]()
-            stream = engine.stream_completions(part, adapter, sampling, seeds=part_seeds)
-            async with aclosing(stream) as completions:
-                async for (index, place), completion in completions:
-                    if (whole := (indices[index], place)) not in given:
-                        given.add(whole)
-                        coming.put_nowait((whole, completion))
-                    ended[index] += 1
-                    if ended[index] == sampling.group_size:
-                        yield indices[index], None
+        async def ask(engine: Engine, pieces: Sequence[Piece]) -> AsyncGenerator[tuple[Place, Completion]]:
+            part, part_seeds = [prompts[piece.index] for piece in pieces], [seeds[piece.index] for piece in pieces]
+            if all(len(piece.places) == sampling.group_size for piece in pieces):
+                stream = engine.stream_completions(part, adapter, sampling, seeds=part_seeds)
+            else:
+                places = [piece.places for piece in pieces]
+                stream = engine.stream_places(part, adapter, sampling, seeds=part_seeds, places=places)
+            async with aclosing(stream) as written:
+                async for (index, place), completion in written:
+                    yield (pieces[index].index, place), completion
 
-        async with aclosing(relayed(coming, self._spread(len(prompts), ask))) as completions:
-            async for each in completions:
+        pieces = completions(prompts, sampling, self._at_once)
+        async with aclosing(self._dispatcher.answers(pieces, ask)) as answers:
+            async for each in answers:
                 yield each
 
     async def stream_parts(
@@ -116,17 +104,18 @@ class EnginePool(Engine):
     ) -> AsyncGenerator[CompletionPart]:
         """As the protocol has it. A prompt whose worker died before it wrote anything goes to another one."""
         begun = False
+        (piece,) = whole_prompts([prompt], sampling)
         while True:
-            slots = await self._serving()
-            slot = slots[self._next_turn(1) % len(slots)]
+            slot = self._dispatcher.least_loaded(await self._serving())
             engine = slot.engine
             assert engine is not None
             stream = engine.stream_parts(prompt, adapter, sampling, seed=seed, top_logprobs=top_logprobs)
             try:
-                async with aclosing(stream) as parts:
-                    async for part in parts:
-                        begun, slot.failures = True, 0
-                        yield part
+                with self._dispatcher.counted(slot, piece):
+                    async with aclosing(stream) as parts:
+                        async for part in parts:
+                            begun, slot.failures = True, 0
+                            yield part
                 return
             except EngineDied as died:
                 self._mark_dead(slot, engine, died)
@@ -135,7 +124,7 @@ class EnginePool(Engine):
 
     async def score(self, sequences: Sequence[Sequence[int]], adapter: Adapter) -> list[list[float]]:
         while True:
-            slot = (await self._serving())[0]
+            slot = self._dispatcher.least_loaded(await self._serving())
             engine = slot.engine
             assert engine is not None
             try:
@@ -146,14 +135,14 @@ class EnginePool(Engine):
     async def score_prompts(
         self, prompts: Sequence[Sequence[int]], adapter: Adapter, queries: Sequence[PromptQuery]
     ) -> list[PromptLogprobs]:
-        async def ask(engine: Engine, indices: Sequence[int]) -> AsyncGenerator[tuple[int, PromptLogprobs]]:
-            part, part_queries = [prompts[i] for i in indices], [queries[i] for i in indices]
-            for index, answer in zip(indices, await engine.score_prompts(part, adapter, part_queries), strict=True):
-                yield index, answer
+        async def ask(engine: Engine, pieces: Sequence[Piece]) -> AsyncGenerator[tuple[Place, PromptLogprobs]]:
+            part, part_queries = [prompts[piece.index] for piece in pieces], [queries[piece.index] for piece in pieces]
+            for piece, answer in zip(pieces, await engine.score_prompts(part, adapter, part_queries), strict=True):
+                yield (piece.index, 0), answer
 
         if len(queries) != len(prompts):
             raise ValueError(f"{len(prompts)} prompts need as many queries, and there are {len(queries)}")
-        return await self._spread(len(prompts), ask)
+        return await _in_order(self._dispatcher.answers(scores(prompts), ask), len(prompts))
 
     def replicas(self) -> Sequence[Engine]:
         return [slot.engine for slot in self._slots if slot.engine is not None]
@@ -166,76 +155,44 @@ class EnginePool(Engine):
         await asyncio.gather(*restarts, return_exceptions=True)
         await asyncio.gather(*(engine.close() for engine in self.replicas()))
 
-    async def _spread(self, count: int, ask: Ask[Answer]) -> list[Answer]:
-        """Return an answer for each index below `count`, whichever workers die meanwhile.
+    async def _serving(self) -> list[Slot]:
+        """Return the places whose worker can be asked; wait for a restart while there is none. Raises what
+        `_serving_now` does."""
+        while not (serving := self._serving_now()):
+            restarts = [slot.restart for slot in self._slots if slot.restart is not None]
+            await asyncio.wait(restarts, return_when=asyncio.FIRST_COMPLETED)
+        return serving
 
-        Each call begins with the worker behind the last that the one before asked, so that calls of few prompts keep
-        all of them busy.
-        """
-        answered: dict[int, Answer] = {}
-        first = self._next_turn(count)
-
-        async def spread(indices: Sequence[int]) -> None:
-            if not indices:
-                return
-            slots = await self._serving()
-            await _all_or_none(
-                answer(slots[(first + i) % len(slots)], indices[i :: len(slots)]) for i in range(len(slots))
-            )
-
-        async def answer(slot: _Slot, indices: Sequence[int]) -> None:
-            engine = slot.engine
-            if engine is None or not indices:  # it died between two calls
-                return await spread(indices)
-            try:
-                async with aclosing(ask(engine, indices)) as answers:
-                    async for index, each in answers:
-                        answered[index] = each
-                        slot.failures = 0
-            except EngineDied as died:
-                self._mark_dead(slot, engine, died)
-                await spread([i for i in indices if i not in answered])
-
-        await spread(range(count))
-        return [answered[i] for i in range(count)]
-
-    def _next_turn(self, count: int) -> int:
-        """Return the number of the worker that comes first, and let the next call begin `count` further on."""
-        first, self._turn = self._turn, self._turn + count
-        return first
-
-    async def _serving(self) -> list[_Slot]:
-        """Return the places whose worker can be asked; wait for a restart while there is none.
+    def _serving_now(self) -> list[Slot]:
+        """Return the places whose worker can be asked; none while all of them are started again.
 
         Raises:
             EngineDied: no worker is left, and none will come.
             Exception: whatever a restarted worker was refused with.
         """
-        while True:
-            for slot in self._slots:
-                if slot.restart is not None and slot.restart.done():
-                    restart, slot.restart = slot.restart, None
-                    restart.result()
-            if serving := [slot for slot in self._slots if slot.engine is not None]:
-                return serving
-            restarts = [slot.restart for slot in self._slots if slot.restart is not None]
-            if not restarts:
-                raise EngineDied(
-                    "every rollout worker died, and rollout.max_restarts is used up; where memory ran out, dmesg or "
-                    f"Ray's logs say so; go on with --resume; the last that was heard: {self._last_death}"
-                )
-            await asyncio.wait(restarts, return_when=asyncio.FIRST_COMPLETED)
+        for slot in self._slots:
+            if slot.restart is not None and slot.restart.done():
+                restart, slot.restart = slot.restart, None
+                restart.result()
+        serving = [slot for slot in self._slots if slot.engine is not None]
+        if not serving and all(slot.restart is None for slot in self._slots):
+            raise EngineDied(
+                "every rollout worker died, and rollout.max_restarts is used up; where memory ran out, dmesg or "
+                f"Ray's logs say so; go on with --resume; the last that was heard: {self._last_death}"
+            )
+        return serving
 
-    def _mark_dead(self, slot: _Slot, dead: Engine, died: EngineDied) -> None:
+    def _mark_dead(self, slot: Slot, dead: Engine, died: EngineDied) -> None:
         """Start a replacement. Several calls may learn of the same death; the first one acts on it."""
         if slot.engine is not dead:
             return
         log.warning("%s", died)
         self._last_death = str(died)
-        slot.engine = None
+        slot.engine, slot.load = None, Load()
         slot.failures += 1
         if self._start is not None and not self._closed:
             slot.restart = asyncio.create_task(self._restart(slot, self._start))
+            slot.restart.add_done_callback(lambda _: self._dispatcher.hand_out())
 
     async def _admit_or_close(self, engine: Engine) -> None:
         try:
@@ -245,7 +202,7 @@ class EnginePool(Engine):
             await engine.close()
             raise
 
-    async def _restart(self, slot: _Slot, start: Start) -> None:
+    async def _restart(self, slot: Slot, start: Start) -> None:
         while slot.failures <= self._max_restarts:
             await asyncio.sleep(BACK_OFF[min(slot.failures, len(BACK_OFF)) - 1])
             try:
@@ -263,13 +220,8 @@ class EnginePool(Engine):
         log.warning("rollout worker %d died %d times in a row and is given up", slot.index, slot.failures)
 
 
-async def _all_or_none(work: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Wait for all the work. If a part fails, cancel the others before raising, so that nothing works on unseen."""
-    tasks = [asyncio.ensure_future(coroutine) for coroutine in work]
-    try:
-        await asyncio.gather(*tasks)
-    except BaseException:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        raise
+async def _in_order(answers: AsyncGenerator[tuple[Place, Answer]], count: int) -> list[Answer]:
+    """Return the answers to so many prompts in their order."""
+    async with aclosing(answers) as stream:
+        by_index = {index: answer async for (index, _), answer in stream}
+    return [by_index[i] for i in range(count)]

@@ -1,6 +1,7 @@
 """The values of sampling: prompts and an adapter go in, completions come out. No answers are known here."""
 
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -156,6 +157,25 @@ class Engine(Protocol):
         for index, group in enumerate(await self.sample(prompts, adapter, sampling, seeds=seeds)):
             for place, completion in enumerate(group):
                 yield (index, place), completion
+
+    async def stream_places(
+        self,
+        prompts: Sequence[Sequence[int]],
+        adapter: Adapter,
+        sampling: SamplingConfig,
+        *,
+        seeds: Sequence[int],
+        places: Sequence[Sequence[int]],
+    ) -> AsyncGenerator[tuple[Place, Completion]]:
+        """Yield what `stream_completions` yields for these places of each prompt, so that workers may share a prompt.
+
+        An engine that cannot leave out the others writes all of them.
+        """
+        stream = self.stream_completions(prompts, adapter, sampling, seeds=seeds)
+        async with aclosing(stream) as completions:
+            async for (index, place), completion in completions:
+                if place in places[index]:
+                    yield (index, place), completion
 
     async def stream_parts(
         self,

@@ -108,16 +108,31 @@ class VllmEngine(Engine):
         *,
         seeds: Sequence[int],
     ) -> AsyncGenerator[tuple[Place, Completion]]:
+        every = [range(sampling.group_size)] * len(prompts)
+        stream = self.stream_places(prompts, adapter, sampling, seeds=seeds, places=every)
+        async with contextlib.aclosing(stream) as completions:
+            async for each in completions:
+                yield each
+
+    async def stream_places(
+        self,
+        prompts: Sequence[Sequence[int]],
+        adapter: Adapter,
+        sampling: SamplingConfig,
+        *,
+        seeds: Sequence[int],
+        places: Sequence[Sequence[int]],
+    ) -> AsyncGenerator[tuple[Place, Completion]]:
         """As the protocol has it. vLLM returns a request when all of it is done, so each completion is one."""
         self._limits.check_sampling(prompts, sampling, 0)
         stops = stop_tokens(sampling, self._special)
         groups = [one_by_one(sampling_params(sampling, seed, 0, stops)) for seed in seeds]
-        places = [(index, place) for index, group in enumerate(groups) for place in range(len(group))]
-        written = [list(prompts[index]) for index, _ in places]
-        call = _Call(written, [each for group in groups for each in group], adapter, samples=True)
+        requests = [(i, place) for i, group in enumerate(groups) for place in range(len(group)) if place in places[i]]
+        written, parameters = [list(prompts[i]) for i, _ in requests], [groups[i][place] for i, place in requests]
+        call = _Call(written, parameters, adapter, samples=True)
         async with contextlib.aclosing(self._outputs(call)) as outputs:
             async for number, output in outputs:
-                index, first = places[number]
+                index, first = requests[number]
                 for place, completion in enumerate(completions(output, sampling, adapter.version, 0), start=first):
                     yield (index, place), completion
 

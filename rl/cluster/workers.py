@@ -63,4 +63,4 @@ async def _pool(config: RunConfig, reservation: Reservation, lora: LoraConfig, a
         return await RayEngine.start(config.model, lora, rollout, store, seed=config.seed, place=place, index=index)
 
     engines = await asyncio.gather(*(start(index) for index in range(config.rollout.worker_count)))
-    return EnginePool(engines, start, admit, config.rollout.max_restarts)
+    return EnginePool(engines, start, admit, rollout.max_restarts, max_concurrent=rollout.max_concurrent)

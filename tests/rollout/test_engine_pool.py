@@ -264,6 +264,158 @@ async def test_restarts_in_a_row_are_further_and_further_apart(monkeypatch: pyte
     assert [pause >= least for pause, least in zip(pauses, (0.0, 0.05, 0.2, 0.2), strict=True)] == [True] * 4
 
 
+class Paced(Mortal):
+    """Ends completions when it is told to, the first that it was given first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.under_way: list[tuple[int, int]] = []
+        self.most = 0
+        self.steps = asyncio.Semaphore(0)
+
+    def end(self, count: int) -> None:
+        for _ in range(count):
+            self.steps.release()
+
+    async def stream_completions(
+        self, prompts: Sequence[Sequence[int]], adapter: Adapter, sampling: SamplingConfig, *, seeds: Sequence[int]
+    ) -> AsyncGenerator[tuple[Place, Completion]]:
+        every = [range(sampling.group_size)] * len(prompts)
+        async for each in self.stream_places(prompts, adapter, sampling, seeds=seeds, places=every):
+            yield each
+
+    async def stream_places(
+        self, prompts: Sequence[Sequence[int]], adapter: Adapter, sampling: SamplingConfig, *, seeds: Sequence[int],
+        places: Sequence[Sequence[int]],
+    ) -> AsyncGenerator[tuple[Place, Completion]]:  # fmt: skip
+        mine = [(index, place) for index in range(len(prompts)) for place in places[index]]
+        self.under_way += [(prompts[index][0], place) for index, place in mine]
+        self.most = max(self.most, len(self.under_way))
+        for index, place in mine:
+            await self.steps.acquire()
+            self.under_way.remove((prompts[index][0], place))
+            self.given.append(seeds[index])
+            yield (index, place), Completion((*prompts[index], place), (), "", "stop", adapter.version)
+
+
+async def passed() -> None:
+    """Let everything go on as far as it can."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def streamed(pool: Engine, prompts: Sequence[Sequence[int]], sampling: SamplingConfig) -> dict[Place, Completion]:
+    """Return each completion at its place, of which none may come twice."""
+    stream = pool.stream_completions(prompts, ADAPTER, sampling, seeds=[100 + i for i in range(len(prompts))])
+    completions = [each async for each in stream]
+    assert len(dict(completions)) == len(completions)
+    return dict(completions)
+
+
+async def test_no_worker_idles_while_another_has_more_than_it_can_write_at_once() -> None:
+    """Twelve prompts of two completions; a worker writes four at once, and the slow one ends nothing."""
+    slow, quick = Paced(), Paced()
+    pool = EnginePool([slow, quick], max_concurrent=4)
+    call = asyncio.create_task(streamed(pool, [[i] for i in range(12)], SAMPLING))
+    await passed()
+    assert [len(slow.under_way), len(quick.under_way)] == [4, 4]
+    for _ in range(20):
+        quick.end(1)
+        await passed()
+        assert quick.under_way or len(quick.given) == 20
+    assert len(slow.under_way) == 4
+    slow.end(4)
+    assert len(await call) == 24
+    assert max(slow.most, quick.most) <= 5, "a prompt may have one completion more than there is room for"
+
+
+async def test_what_is_cancelled_is_counted_no_more_and_leaves_its_room_to_others() -> None:
+    engine = Paced()
+    pool = EnginePool([engine], max_concurrent=4)
+    for reached in (0, 1, 2, 20):  # turns of the event loop: before its tasks have begun, and afterwards
+        call = asyncio.create_task(streamed(pool, [[i] for i in range(12)], SAMPLING))
+        for _ in range(reached):
+            await asyncio.sleep(0)
+        call.cancel()
+        await asyncio.wait([call])
+        await passed()
+        engine.under_way.clear()
+    call = asyncio.create_task(streamed(pool, [[i] for i in range(2)], SAMPLING))
+    await passed()
+    assert len(engine.under_way) == 4
+    engine.end(4)
+    assert len(await call) == 4
+
+
+async def test_the_worker_with_the_fewest_tokens_waiting_is_given_the_next_prompt() -> None:
+    engines = [Paced() for _ in range(2)]
+    pool = EnginePool(engines)
+    prompts = [[0] * 100, [1], [2], [3], [4]]
+    call = asyncio.create_task(streamed(pool, prompts, SAMPLING))
+    await passed()
+    assert [{prompt for prompt, _ in engine.under_way} for engine in engines] == [{0}, {1, 2, 3, 4}]
+    for engine in engines:
+        engine.end(10)
+    assert len(await call) == 10
+
+
+@pytest.mark.parametrize(
+    ("prompts", "workers", "shares"), [(1, 3, [3, 3, 2]), (2, 5, [2, 3, 3, 4, 4]), (4, 4, [8] * 4)]
+)
+async def test_a_prompt_is_divided_where_workers_would_idle_and_nowhere_else(
+    prompts: int, workers: int, shares: list[int]
+) -> None:
+    engines = [Paced() for _ in range(workers)]
+    pool = EnginePool(engines)
+    sampling = SamplingConfig(group_size=8, max_tokens=4)
+    call = asyncio.create_task(streamed(pool, [[i] for i in range(prompts)], sampling))
+    await passed()
+    assert sorted(len(engine.under_way) for engine in engines) == sorted(shares)
+    for engine in engines:
+        engine.end(99)
+    completions = await call
+    assert {place: each.token_ids for place, each in completions.items()} == {
+        (i, place): (i, place) for i in range(prompts) for place in range(8)
+    }
+    greedy = asyncio.create_task(streamed(pool, [[0]], SamplingConfig(group_size=8, max_tokens=4, temperature=0.0)))
+    assert len(await greedy) == 8
+    assert sum(len(engine.given) for engine in engines) == 8 * prompts + 8
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_any_pattern_of_deaths_loses_no_completion_of_a_divided_prompt(seed: int) -> None:
+    rng = random.Random(seed)
+    first = [Mortal(rng.choice([0, 1, 2, 5])) for _ in range(4)]
+    pool = EnginePool(first, reborn(*(Mortal(1) for _ in range(2)), Mortal()), max_restarts=3, max_concurrent=3)
+    sampling = SamplingConfig(group_size=8, max_tokens=4)
+    completions = await streamed(pool, [[i, 7] for i in range(rng.choice([1, 2, 3, 9]))], sampling)
+    assert all(each.token_ids == (index, 7, place) for (index, place), each in completions.items())
+    assert len(completions) % 8 == 0
+    await pool.close()
+
+
+async def test_a_divided_prompts_completions_are_those_of_one_worker(
+    tiny_model: ModelConfig, make_adapter: Callable[..., Adapter]
+) -> None:
+    class Counted(TorchEngine):
+        written = 0
+
+        async def stream_places(self, *arguments: Any, **named: Any) -> AsyncGenerator[tuple[Place, Completion]]:
+            async for each in super().stream_places(*arguments, **named):
+                self.written += 1
+                yield each
+
+    engines = [Counted(tiny_model, LORA) for _ in range(2)]
+    adapter, sampling = make_adapter(tiny_model, LORA, version=4), SamplingConfig(group_size=5, max_tokens=6)
+    (group,) = await engines[0].sample(PROMPTS[:1], adapter, sampling, seeds=[2**40 + 7])
+    stream = EnginePool(engines).stream_completions(PROMPTS[:1], adapter, sampling, seeds=[2**40 + 7])
+    completions = dict([each async for each in stream])
+    assert [engine.written for engine in engines] == [2, 3]
+    for place, whole in enumerate(group):
+        assert completions[0, place].token_ids == whole.token_ids
+        assert completions[0, place].logprobs == pytest.approx(whole.logprobs, abs=1e-6)
+
+
 # --- real workers ---
 
 LORA = LoraConfig(rank=2)

@@ -553,6 +553,22 @@ def test_completions_come_as_they_end_and_are_what_is_sampled_at_once(
         assert lengths == sorted(lengths)
 
 
+def test_a_prompts_completions_are_the_same_where_others_are_left_out(engine: Engine, adapter: Adapter) -> None:
+    """So that a pool may divide a prompt."""
+    sampling, places = SamplingConfig(group_size=4, max_tokens=8), [(1, 3), (), (0, 1, 2, 3)]
+
+    async def streamed() -> dict[Place, Completion]:
+        stream = engine.stream_places(PROMPTS, adapter, sampling, seeds=[7, 107, 207], places=places)
+        return dict([each async for each in stream])
+
+    completions = asyncio.run(streamed())
+    groups = sample(engine, adapter)
+    assert sorted(completions) == [(index, place) for index, those in enumerate(places) for place in those]
+    for (index, place), completion in completions.items():
+        assert completion.token_ids == groups[index][place].token_ids
+        assert completion.logprobs == pytest.approx(groups[index][place].logprobs, abs=1e-6)
+
+
 def test_what_cannot_be_sampled_is_refused_before_the_first_part(engine: Engine, adapter: Adapter) -> None:
     async def first() -> object:
         return await anext(engine.stream_parts([3] * 60, adapter, SamplingConfig(max_tokens=60), seed=0))
