@@ -5,9 +5,8 @@ Slow, repeatable bit for bit on a CPU, and the yardstick that vLLM is compared w
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Generator, Sequence
-from contextlib import closing
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import aclosing, closing
 from typing import Any, TypeVar
 
 import torch
@@ -22,29 +21,15 @@ from lora.types import Adapter
 from rollout.config import SamplingConfig
 from rollout.distribution import draw, likeliest, token_logprobs
 from rollout.limits import Limits
-from rollout.prompt_scores import answer
+from rollout.parts import relayed
+from rollout.prompt_scores import read_answer
 from rollout.row_reader import RowReader, reads_on
 from rollout.seeds import Stream
 from rollout.stop_tokens import stop_tokens
-from rollout.types import Completion, Engine, PromptLogprobs, PromptQuery, TopLogprobs
+from rollout.types import Completion, CompletionPart, Engine, Place, PromptLogprobs, PromptQuery
+from rollout.writing import Growth, OnRows, Texts, Writing
 
 Result = TypeVar("Result")
-
-
-@dataclass(slots=True)
-class _Writing:
-    """A completion in the middle of being written."""
-
-    tokens: list[int] = field(default_factory=list[int])
-    logprobs: list[float] = field(default_factory=list[float])
-    top_logprobs: list[TopLogprobs] = field(default_factory=list[TopLogprobs])
-    ended_by: str | None = None
-    """`token` or `text`, once one has ended it."""
-
-    def append(self, token: int, logprob: float, top: TopLogprobs) -> None:
-        self.tokens.append(token)
-        self.logprobs.append(logprob)
-        self.top_logprobs.append(top)
 
 
 class TorchEngine(Engine):
@@ -86,10 +71,61 @@ class TorchEngine(Engine):
         seeds: Sequence[int],
         top_logprobs: int = 0,
     ) -> list[list[Completion]]:
+        every = [range(sampling.group_size)] * len(prompts)
+        return await self._sample_places(prompts, adapter, sampling, seeds, every, top_logprobs)
+
+    async def stream_places(
+        self,
+        prompts: Sequence[Sequence[int]],
+        adapter: Adapter,
+        sampling: SamplingConfig,
+        *,
+        seeds: Sequence[int],
+        places: Sequence[Sequence[int]],
+    ) -> AsyncGenerator[tuple[Place, Completion]]:
+        for index, group in enumerate(await self._sample_places(prompts, adapter, sampling, seeds, places)):
+            for place, completion in zip(places[index], group, strict=True):
+                yield (index, place), completion
+
+    async def stream_parts(
+        self,
+        prompt: Sequence[int],
+        adapter: Adapter,
+        sampling: SamplingConfig,
+        *,
+        seed: int,
+        top_logprobs: int = 0,
+    ) -> AsyncGenerator[CompletionPart]:
+        """As the protocol has it, a token at a time. Who reads slowly keeps nobody waiting."""
+        parts: asyncio.Queue[CompletionPart] = asyncio.Queue()
+        growth = Growth(self._texts(sampling), sampling.max_tokens, adapter.version, top_logprobs)
+
+        def put(rows: Sequence[Writing]) -> None:
+            for part in growth.parts(rows):
+                parts.put_nowait(part)
+
+        every = [range(sampling.group_size)]
+        writing = self._sample_places([prompt], adapter, sampling, [seed], every, top_logprobs, put)
+        async with aclosing(relayed(parts, writing)) as relay:
+            async for part in relay:
+                yield part
+
+    async def _sample_places(
+        self,
+        prompts: Sequence[Sequence[int]],
+        adapter: Adapter,
+        sampling: SamplingConfig,
+        seeds: Sequence[int],
+        places: Sequence[Sequence[int]],
+        top_logprobs: int = 0,
+        on_rows: OnRows | None = None,
+    ) -> list[list[Completion]]:
+        """Return the completions of these places of each prompt; `on_rows` is for a single prompt."""
         self._limits.check_sampling(prompts, sampling, top_logprobs)
         async with self._exclusive():
             with self._served.policy(adapter):
-                return await _step_by_step(self._sample(prompts, sampling, seeds, adapter.version, top_logprobs))
+                work = self._sample(prompts, sampling, seeds, places, adapter.version, top_logprobs, on_rows)
+                return await _step_by_step(work)
 
     async def score(self, sequences: Sequence[Sequence[int]], adapter: Adapter) -> list[list[float]]:
         async with self._exclusive():
@@ -139,7 +175,7 @@ class TorchEngine(Engine):
         answers: list[PromptLogprobs] = []
         for prompt, query in zip(prompts, queries, strict=True):
             ids = torch.tensor([list(prompt)], device=self._device)
-            answers.append(_answer(prompt, query, self._model(ids).logits[0, :-1].float().log_softmax(-1)))
+            answers.append(read_answer(prompt, query, self._model(ids).logits[0, :-1].float().log_softmax(-1)))
             self._positions += 1
             yield
         return answers
@@ -150,20 +186,24 @@ class TorchEngine(Engine):
         prompts: Sequence[Sequence[int]],
         sampling: SamplingConfig,
         seeds: Sequence[int],
+        places: Sequence[Sequence[int]],
         version: int,
         top_logprobs: int,
+        on_rows: OnRows | None,
     ) -> Generator[None, None, list[list[Completion]]]:
         """Return the completions in the end; pause after each position."""
-        by_length: dict[int, list[int]] = defaultdict(list)
+        alike: dict[tuple[int, tuple[int, ...]], list[int]] = defaultdict(list)
         for index, prompt in enumerate(prompts):
-            by_length[len(prompt)].append(index)
-        groups: dict[int, list[Completion]] = {}
-        for indices in by_length.values():
+            alike[len(prompt), tuple(places[index])].append(index)
+        groups, texts = dict[int, list[Completion]](), self._texts(sampling)
+        for (_, drawn), indices in alike.items():
             ids = torch.tensor([list(prompts[i]) for i in indices], device=self._device)
-            rows = yield from self._write(ids, sampling, [seeds[i] for i in indices], top_logprobs)
-            completions = [self._completion(row, sampling, version, top_logprobs) for row in rows]
-            for place, index in enumerate(indices):
-                groups[index] = completions[place * sampling.group_size : (place + 1) * sampling.group_size]
+            rows = yield from self._write(
+                ids, sampling, [seeds[i] for i in indices], drawn, texts, top_logprobs, on_rows
+            )
+            completions = [texts.completion(row, version, top_logprobs) for row in rows]
+            for number, index in enumerate(indices):
+                groups[index] = completions[number * len(drawn) : (number + 1) * len(drawn)]
         return [groups[i] for i in range(len(prompts))]
 
     def _write(
@@ -171,23 +211,27 @@ class TorchEngine(Engine):
         prompts: Int[Tensor, "prompts length"],
         sampling: SamplingConfig,
         seeds: Sequence[int],
+        places: Sequence[int],
+        texts: Texts,
         top_logprobs: int,
-    ) -> Generator[None, None, list[_Writing]]:
-        """Return what is written behind prompts of equal length, `sampling.group_size` times behind each."""
+        on_rows: OnRows | None,
+    ) -> Generator[None, None, list[Writing]]:
+        """Return what is written behind prompts of equal length, once for each of the places behind each."""
         streams = [Stream(seed) for seed in seeds]
         reader = RowReader(self._model, cached=self._cached, attends_only=self._attends_only)
-        logits = reader.begin(prompts, sampling.group_size)
-        rows = [_Writing() for _ in range(len(logits))]
-        ends = {*stop_tokens(sampling, self._special), *(() if sampling.ignore_eos else self._ends)}
+        logits = reader.begin(prompts, len(places))
+        rows = [Writing() for _ in range(len(logits))]
         for position in range(sampling.max_tokens):
             logprobs = token_logprobs(logits, sampling)
-            chosen = _choose(logits, logprobs, sampling, streams)
+            chosen = _choose(logits, logprobs, sampling, streams, places)
             chosen_logprobs = logprobs.gather(1, chosen[:, None])[:, 0].float().tolist()
             drawn = zip(rows, chosen.tolist(), chosen_logprobs, likeliest(logprobs, top_logprobs), strict=True)
             for row, token, logprob, top in drawn:
                 if row.ended_by is None:
                     row.append(token, logprob, top)
-                    row.ended_by = self._end(row.tokens, sampling, ends)
+                    row.ended_by = texts.end(row.tokens)
+            if on_rows is not None:
+                on_rows(rows)
             if all(row.ended_by for row in rows) or position + 1 == sampling.max_tokens:
                 break
             self._positions += 1
@@ -195,23 +239,9 @@ class TorchEngine(Engine):
             logits = reader.go_on(chosen)
         return rows
 
-    def _completion(self, row: _Writing, sampling: SamplingConfig, version: int, top_logprobs: int) -> Completion:
-        text = self._decode(row.tokens[:-1] if row.ended_by == "token" else row.tokens)
-        text = text[: min((text.find(stop) for stop in sampling.stop if stop in text), default=len(text))]
-        reason = "stop" if row.ended_by else "length"
-        top = tuple(row.top_logprobs) if top_logprobs else ()
-        return Completion(tuple(row.tokens), tuple(row.logprobs), text, reason, version, top)
-
-    def _end(self, tokens: list[int], sampling: SamplingConfig, ends: set[int]) -> str | None:
-        """Return what has ended a completion, if anything has."""
-        if tokens[-1] in ends:
-            return "token"
-        if sampling.stop and any(stop in self._decode(tokens) for stop in sampling.stop):
-            return "text"
-        return None
-
-    def _decode(self, tokens: list[int]) -> str:
-        return self._tokenizer.decode(tokens, skip_special_tokens=True)
+    def _texts(self, sampling: SamplingConfig) -> Texts:
+        ends = frozenset(() if sampling.ignore_eos else self._ends)
+        return Texts(self._tokenizer, sampling.stop, ends | set(stop_tokens(sampling, self._special)))
 
 
 async def _step_by_step(work: Generator[None, None, Result]) -> Result:
@@ -230,22 +260,13 @@ def _choose(
     logprobs: Float[Tensor, "rows vocabulary"],
     sampling: SamplingConfig,
     streams: Sequence[Stream],
+    places: Sequence[int],
 ) -> Int[Tensor, " rows"]:
-    """Choose the next token of every row, with one uniform number a row."""
+    """Choose the next token of every row, with one uniform number a row.
+
+    A prompt's stream has a number for each of its completions, also of those that are written elsewhere.
+    """
     if sampling.temperature == 0:
         return logits.argmax(-1)
-    numbers = torch.cat([stream.draw(sampling.group_size) for stream in streams])
+    numbers = torch.cat([stream.draw(sampling.group_size)[list(places)] for stream in streams])
     return draw(logprobs, numbers.to(logits.device))
-
-
-def _answer(
-    prompt: Sequence[int], query: PromptQuery, logprobs: Float[Tensor, "positions vocabulary"]
-) -> PromptLogprobs:
-    """Read the answer off the logprobs of all tokens at positions 1, 2, ..."""
-    tops = dict(enumerate(likeliest(logprobs, query.top_k), start=1))
-    by_token: dict[int, dict[int, float]] = {}
-    for position, row in enumerate(logprobs, start=1):
-        targets = query.targets[position - 1] if query.targets else ()
-        tokens = [prompt[position], *(token for token in targets if token != -1)]
-        by_token[position] = dict(zip(tokens, row[tokens].tolist(), strict=True))
-    return answer(prompt, query, by_token, tops)

@@ -526,8 +526,7 @@ def test_parts_are_what_is_sampled_at_once(engine: Engine, adapter: Adapter, set
         assert [[token for token, _ in row] for row in part.top_logprobs] == [
             [token for token, _ in row] for row in each.top_logprobs
         ]
-    if isinstance(engine, RayEngine):  # the torch engine writes whole completions
-        assert all(len(part.token_ids) <= 2 for part in asyncio.run(parts()))
+    assert all(len(part.token_ids) <= 2 for part in asyncio.run(parts()))
 
 
 @pytest.mark.parametrize(

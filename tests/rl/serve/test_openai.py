@@ -66,6 +66,7 @@ def test_a_streamed_chat_says_what_the_whole_one_says(client: openai.OpenAI) -> 
     assert text == whole.message.content
     assert [part.choices[0].finish_reason for part in parts if part.choices][-1] == whole.finish_reason
     assert parts[-1].usage is not None
+    assert len(parts) - 1 == parts[-1].usage.completion_tokens, "a token at a time, also without vLLM"
 
 
 def test_texts_are_completed_and_stop(client: openai.OpenAI) -> None:
