@@ -19,7 +19,7 @@ from rollout.config import RolloutConfig, SamplingConfig
 from rollout.environment import worker_environment
 from rollout.pool import EnginePool
 from rollout.torch_engine import TorchEngine
-from rollout.types import Completion, Engine
+from rollout.types import Completion, Engine, Place
 
 LORA = LoraConfig(rank=1)
 LONG = SamplingConfig(group_size=4, max_tokens=50)
@@ -119,6 +119,16 @@ def tokens(groups: Sequence[Sequence[Completion]]) -> list[list[tuple[int, ...]]
     return [[completion.token_ids for completion in group] for group in groups]
 
 
+def by_place(groups: Sequence[Sequence[tuple[int, ...]]]) -> dict[Place, tuple[int, ...]]:
+    return {(index, place): ids for index, group in enumerate(groups) for place, ids in enumerate(group)}
+
+
+async def streamed(engine: Engine, adapter: Adapter) -> dict[Place, tuple[int, ...]]:
+    """Return the tokens of what comes completion by completion."""
+    stream = engine.stream_completions(PROMPTS, adapter, LONG, seeds=SEEDS)
+    return {place: completion.token_ids async for place, completion in stream}
+
+
 async def until(true: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(30):
         while not await true():
@@ -136,8 +146,8 @@ async def cancelled(*calls: "asyncio.Task[Any]") -> None:
 async def test_vllm_aborts_what_is_cancelled_and_nothing_else(
     tiny_model: ModelConfig, make_adapter: Callable[..., Adapter]
 ) -> None:
-    """A run's completions, its next version's, which wait for them, scores, and a call that is cancelled on its way;
-    beside them another run's completions."""
+    """A run's completions, at once and as they end, its next version's, which wait for them, scores, and a call that is
+    cancelled on its way; beside them another run's completions. In the end a stream of parts whose reader goes away."""
     old, new, newest = (make_adapter(tiny_model, LORA, run="mine", version=i, seed=i) for i in (1, 2, 3))
     other = make_adapter(tiny_model, LORA, run="other", seed=3)
     async with worker(tiny_model, "vllm") as (pool, handle):
@@ -145,10 +155,14 @@ async def test_vllm_aborts_what_is_cancelled_and_nothing_else(
         def sample(adapter: Adapter) -> "asyncio.Task[Any]":
             return asyncio.create_task(pool.sample(PROMPTS, adapter, LONG, seeds=SEEDS))
 
+        def stream(adapter: Adapter) -> "asyncio.Task[Any]":
+            return asyncio.create_task(streamed(pool, adapter))
+
         async def all_are_begun() -> bool:
             await handle.let_in.remote()  # the engine looks for calls between two steps
-            begun, _, _ = await handle.under_way.remote()
-            return begun == {"mine": len(PROMPTS), "other": len(PROMPTS)}
+            begun, _, ended = await handle.under_way.remote()
+            counts = {run: begun[run] + ended[run] - before[run] for run in ("mine", "other")}
+            return counts == {"mine": (1 + LONG.group_size) * len(PROMPTS), "other": len(PROMPTS)}
 
         async def all_are_unwanted() -> bool:
             begun, unwanted, _ = await handle.under_way.remote()
@@ -158,7 +172,7 @@ async def test_vllm_aborts_what_is_cancelled_and_nothing_else(
         expected = {adapter.name: tokens(await sample(adapter)) for adapter in (old, new, other)}
         await handle.forbid.remote()
         _, _, before = await handle.under_way.remote()
-        dropped, kept = [sample(old), sample(new)], sample(other)
+        dropped, kept = [sample(old), stream(old), sample(new), stream(new)], sample(other)
         await until(all_are_begun)
         late = [sample(newest), asyncio.create_task(pool.score([[3, 4, 5], [6, 7]], old))]
         await asyncio.sleep(0)
@@ -168,11 +182,31 @@ async def test_vllm_aborts_what_is_cancelled_and_nothing_else(
         assert tokens(await kept) == expected[other.name]
         _, _, ended = await handle.under_way.remote()
         assert ended["other"] - before["other"] == len(PROMPTS)
-        assert ended["mine"] - before["mine"] < len(PROMPTS) / 2, "of twice as many, and some may just have ended"
+        whole = 2 * (1 + LONG.group_size) * len(PROMPTS)
+        assert ended["mine"] - before["mine"] < whole / 4, "some may just have ended"
         assert (await handle.left.remote())[0] == 0
         for adapter in (old, new):
             assert tokens(await sample(adapter)) == expected[adapter.name]
+        assert await stream(new) == by_place(expected[new.name])
         assert await handle.left.remote() == (0, {other.name, new.name})
+
+        async def nothing_is_under_way() -> bool:
+            begun, _, _ = await handle.under_way.remote()
+            return not begun
+
+        await handle.forbid.remote()
+        _, _, before = await handle.under_way.remote()
+        parts = pool.stream_parts(PROMPTS[0], new, LONG, seed=1)
+        reading = asyncio.ensure_future(anext(parts))
+        await handle.allow.remote(2)
+        assert len((await reading).token_ids) < LONG.max_tokens
+        await parts.aclose()
+        await until(all_are_unwanted)
+        await handle.allow.remote(1)
+        await until(nothing_is_under_way)
+        _, _, ended = await handle.under_way.remote()
+        assert ended == before, "it was aborted, and not written to its end"
+        assert (await handle.left.remote())[0] == 0
         assert len(pool.replicas()) == 1
 
 
@@ -191,15 +225,16 @@ async def test_the_torch_engine_stops_and_starts_as_if_nothing_had_been(
 
         await handle.slow.remote(0.05)
         first = asyncio.create_task(pool.sample(PROMPTS, mine, LONG, seeds=SEEDS))
-        waiting = asyncio.create_task(pool.sample(PROMPTS, mine, LONG, seeds=SEEDS))
+        waiting = [asyncio.create_task(streamed(pool, mine)) for _ in range(2)]
         kept = asyncio.create_task(pool.sample(PROMPTS[:4], other, LONG, seeds=SEEDS[:4]))
         await until(is_at_work)
-        await cancelled(first, waiting)
+        await cancelled(first, *waiting)
         await handle.slow.remote(0)
         assert tokens(await kept) == expected
         assert await handle.progress.remote() < positions + 4 * 49, "the first alone has so many positions"
         expected = tokens(await here.sample(PROMPTS, mine, LONG, seeds=SEEDS))
         assert tokens(await pool.sample(PROMPTS, mine, LONG, seeds=SEEDS)) == expected
+        assert await streamed(pool, mine) == by_place(expected)
         assert len(pool.replicas()) == 1
 
 
@@ -213,9 +248,19 @@ async def test_the_torch_engine_hears_of_it_in_this_process(
     first = asyncio.create_task(engine.sample(PROMPTS, mine, LONG, seeds=SEEDS))
     second = asyncio.create_task(engine.sample(PROMPTS, other, LONG, seeds=SEEDS))
     scores = asyncio.create_task(engine.score(PROMPTS, mine))
+    third = asyncio.create_task(streamed(engine, mine))
+    parts = engine.stream_parts(PROMPTS[0], mine, LONG, seed=SEEDS[0])
+    reading = asyncio.create_task(anext(parts))
     while engine.progress() < before + 3:
         await asyncio.sleep(0)
-    await cancelled(first, scores)
+    await cancelled(first, scores, third, reading)
+    await parts.aclose()
     assert engine.progress() - before < 10
     assert tokens(await second) == expected[1]
-    assert tokens(await engine.sample(PROMPTS, mine, LONG, seeds=SEEDS)) == expected[0]
+    before = engine.progress()
+    parts = engine.stream_parts(PROMPTS[0], mine, LONG, seed=SEEDS[0])
+    begun = await anext(parts)
+    assert (begun.index, begun.token_ids) == (0, expected[0][0][0][:1])
+    await parts.aclose()
+    assert engine.progress() - before < 10, "its reader went away"
+    assert await streamed(engine, mine) == by_place(expected[0])
