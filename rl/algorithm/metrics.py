@@ -14,6 +14,7 @@ def group_metrics(groups: Sequence[Group], advantages_P_G: Sequence[Sequence[flo
     """Return `reward/...`, `group/...`, `completion/...` and `policy/...` of a step; `version` is the learner's."""
     completions = [completion for group in groups for completion in group.completions]
     rewards = [reward for group in groups for reward in group.rewards]
+    lags = [version - completion.policy_version for completion in completions]
     counted = [reward.value for reward in rewards if reward.is_valid]
     outcomes = Counter(reward.outcome for reward in rewards)
     return {
@@ -23,7 +24,8 @@ def group_metrics(groups: Sequence[Group], advantages_P_G: Sequence[Sequence[flo
         "completion/length_mean": fmean(completion.num_sampled for completion in completions),
         "completion/truncated_fraction": fmean(completion.finish_reason == "length" for completion in completions),
         "policy/version": float(version),
-        "policy/version_lag": float(max(version - completion.policy_version for completion in completions)),
+        "policy/version_lag": float(max(lags)),
+        "policy/version_lag_mean": fmean(lags),
     }
 
 

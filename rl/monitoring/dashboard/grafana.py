@@ -46,7 +46,10 @@ PANELS = (
     Panel("Gradient norm", {RUN: gauge("update/grad_norm")}),
     Panel("Loss", {RUN: gauge("update/loss")}),
     Panel("Clipped tokens", {RUN: gauge("update/clip_fraction")}, "percentunit"),
-    Panel("Policy version lag", {RUN: gauge("policy/version_lag")}),
+    Panel(
+        "Policy version lag",
+        {f"{RUN} most": gauge("policy/version_lag"), f"{RUN} mean": gauge("policy/version_lag_mean")},
+    ),
     Panel("Phases of a step", {f"{RUN} {name}": gauge(f"time/{name}_s") for name in PHASES}, "s", stacked=True),
     Panel(
         "Tokens a second",

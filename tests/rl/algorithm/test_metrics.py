@@ -32,6 +32,7 @@ def test_the_metrics_of_groups_are_what_their_names_say() -> None:
     assert metrics["completion/truncated_fraction"] == 0.5
     assert metrics["policy/version"] == 6
     assert metrics["policy/version_lag"] == 2
+    assert metrics["policy/version_lag_mean"] == 1.25
 
 
 @pytest.mark.parametrize("outcome", Outcome)
