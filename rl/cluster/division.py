@@ -5,16 +5,14 @@ weights. What of a GPU's rates is reached are public figures of vLLM and of dens
 Only the ratio of the two times matters here.
 """
 
-from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from math import ceil
+from math import ceil, inf
 from typing import Literal, Self
 
 from lora.accounting import kept_numbers, linear_kinds, model_parameters
 from lora.load import load_skeleton
-from rl.cluster.placement import PlacementError, Resources, request
+from rl.cluster.placement import PlacementError, Request, Resources, request, worker_places
 from rl.config import RunConfig, replaced
 from rl.learner.activations import DTYPE_BYTES
 
@@ -88,18 +86,18 @@ def divide_gpus(config: RunConfig, nodes: Sequence[Resources], free: int, *, lea
     most_learners = _most_learners(config, free) if learner else 1
     most_workers = _most_workers(config, free, learner=learner) if workers else 1
 
-    def fits(count: int, engines: int) -> bool:
-        try:
-            settled = _with_counts(config, count, engines)
-            asked = request(settled, nodes, learner=learner, workers=workers, may_grow=False)
-        except PlacementError:
-            return False
-        return asked.gpus <= free and asked.fits(nodes)
-
+    counts = _numbers(config.learner.num_learners, most_learners)
+    numbers = _numbers(config.rollout.num_workers, most_workers)
+    try:
+        fewest = _with_counts(config, counts[0], numbers[0])
+        asked = request(fewest, nodes, learner=learner, workers=workers, may_grow=False)
+    except PlacementError:
+        return config
+    room = _room(asked, nodes, free)
     divisions = [
         (count, engines)
-        for count in _numbers(config.learner.num_learners, most_learners)
-        if (engines := _most(_numbers(config.rollout.num_workers, most_workers), partial(fits, count)))
+        for count in counts
+        if (engines := max((number for number in numbers if number <= room.get(count if learner else 0, 0)), default=0))
     ]
     if not divisions:
         return config
@@ -107,6 +105,22 @@ def divide_gpus(config: RunConfig, nodes: Sequence[Resources], free: int, *, lea
         return _with_counts(config, *max(divisions))
     costs, in_turn = StepCosts.of(config), _in_turn(config)
     return _with_counts(config, *min(divisions, key=lambda counts: costs.step_s(*counts, in_turn=in_turn)))
+
+
+def _room(asked: Request, nodes: Sequence[Resources], free: int) -> dict[int, float]:
+    """Return how many workers there may be beside each number of learners that the nodes hold.
+
+    The bundles are those of any numbers: on more than one GPU nobody shares one.
+    """
+    learner, worker = (0.0 if each is None else each.get("GPU", 0.0) for each in (asked.learner, asked.worker))
+    room: dict[int, float] = {}
+    for learners, places in enumerate(worker_places(asked.learner, asked.worker, nodes)):
+        left = free - learners * learner
+        if left < 0:
+            break
+        fitting = min(places, left // worker) if worker else places
+        room[learners] = fitting if asked.workers else inf
+    return room
 
 
 def _in_turn(config: RunConfig) -> bool:
@@ -134,11 +148,6 @@ def _most_workers(config: RunConfig, free: int, *, learner: bool) -> int:
 def _numbers(setting: int | Literal["auto"], most: int) -> Sequence[int]:
     """Return the numbers that there may be of something."""
     return range(1, most + 1) if setting == "auto" else [setting]
-
-
-def _most(numbers: Sequence[int], fits: Callable[[int], bool]) -> int:
-    """Return the largest that fits, or 0: if one does, all smaller ones do."""
-    return numbers[count - 1] if (count := bisect_left(numbers, True, key=lambda number: not fits(number))) else 0
 
 
 def _with_counts(config: RunConfig, learners: int, workers: int) -> RunConfig:

@@ -1,7 +1,8 @@
 """The bundles that a run's actors need, and the question if a cluster can ever hold them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from rl.config import RunConfig
 from rollout.config import RolloutConfig
@@ -57,30 +58,45 @@ class Request:
 
     def fits(self, nodes: Sequence[Resources]) -> bool:
         """Return True if nodes with these resources, all of them free, could hold it."""
-        free = list(nodes)
-        for _ in range(0 if self.learner is None else self.learners):
-            assert self.learner is not None
-            holding = [i for i, node in enumerate(free) if _count(self.learner, [node])]
-            if not holding:
-                return False
-            # Where it takes the fewest workers' places.
-            best = min(holding, key=lambda i: self._places_lost(free[i]))
-            free[best] = _less(free[best], self.learner)
-        return _count(self.worker, free) >= self.workers
-
-    def _places_lost(self, node: Resources) -> int:
-        assert self.learner is not None
-        return _count(self.worker, [node]) - _count(self.worker, [_less(node, self.learner)])
+        learners = 0 if self.learner is None else self.learners
+        places = next(islice(worker_places(self.learner, self.worker, nodes), learners, None), None)
+        return places is not None and places >= self.workers
 
     def __str__(self) -> str:
         asked: list[str] = []
         if self.learner is not None:
             whom = "the learner" if self.learners == 1 else f"{self.learners} learners each"
-            asked.append(f"{_words(self.learner)} for {whom}")
+            asked.append(f"{in_words(self.learner)} for {whom}")
         if self.workers:
             whom = "1 rollout worker" if self.workers == 1 else f"{self.workers} rollout workers each"
-            asked.append(f"{_words(self.worker)} for {whom}")
+            asked.append(f"{in_words(self.worker)} for {whom}")
         return " and ".join(asked)
+
+
+def worker_places(learner: Resources | None, worker: Resources, nodes: Sequence[Resources]) -> Iterator[int]:
+    """Yield how many workers nodes hold beside no learner, beside one, beside two, ..., as long as there is room for
+    another. A learner goes where it takes the fewest workers' places."""
+    places, free = _count(worker, nodes), list(nodes)
+    yield places
+    if learner is None:
+        return
+    lost = [_places_lost(learner, worker, node) for node in free]
+    while lost and (fewest := min(lost)) < _NO_ROOM:
+        node = lost.index(fewest)
+        free[node] = _less(free[node], learner)
+        lost[node] = _places_lost(learner, worker, free[node])
+        places -= fewest
+        yield int(places)
+
+
+_NO_ROOM = float("inf")
+
+
+def _places_lost(learner: Resources, worker: Resources, node: Resources) -> float:
+    """Return how many workers' places a learner takes on a node."""
+    if not _count(learner, [node]):
+        return _NO_ROOM
+    return _count(worker, [node]) - _count(worker, [_less(node, learner)])
 
 
 def request(
@@ -143,7 +159,7 @@ def share_gpus(
 
 def refuse(request: Request, nodes: Sequence[Resources]) -> PlacementError:
     """The error of a request that no part of the cluster's life will satisfy: what was asked, and what there is."""
-    have = "; ".join(_words(_shown(node)) for node in nodes[:8]) + ("; ..." if len(nodes) > 8 else "")
+    have = "; ".join(in_words(_shown(node)) for node in nodes[:8]) + ("; ..." if len(nodes) > 8 else "")
     return PlacementError(
         f"the cluster can never hold this run: it asks for {request}, and the cluster's {len(nodes)} node(s) have "
         f"{have}. Add nodes (rankone up --join), or ask for less in [rollout] and [placement]"
@@ -165,7 +181,8 @@ def _less(node: Resources, bundle: Resources) -> dict[str, float]:
     return {name: amount - bundle.get(name, 0) for name, amount in node.items()}
 
 
-def _words(resources: Resources) -> str:
+def in_words(resources: Resources) -> str:
+    """Return resources as a user reads them, such as `1 GPU + 2 CPU`."""
     return " + ".join(f"{amount:g} {name}" for name, amount in resources.items()) or "nothing"
 
 

@@ -1,12 +1,16 @@
 """A cluster's GPUs are all used, divided so that sampling and updates take about equally long."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from transformers import Qwen3Config
 
 from rl.cluster.division import StepCosts, divide_gpus
-from rl.config import RunConfig
+from rl.cluster.placement import PlacementError, Request, Resources, request
+from rl.config import RunConfig, replaced
 
 
 @pytest.fixture(scope="module")
@@ -124,3 +128,84 @@ def test_workers_that_are_set_leave_the_rest_to_learners() -> None:
     learners, workers = counts(config(rollout={"num_workers": 3}), 8)
     assert workers == 3
     assert learners <= 5
+
+
+def holds(asked: Request, nodes: Sequence[Resources]) -> bool:
+    """Place one after another: each learner where it takes the fewest workers' places, then the workers."""
+
+    def places(bundle: Resources, node: Resources) -> int:
+        return min(int(node.get(name, 0) / amount + 1e-3) for name, amount in bundle.items() if amount)
+
+    def without(node: Resources) -> Resources:
+        return {name: amount - (asked.learner or {}).get(name, 0) for name, amount in node.items()}
+
+    free = list(nodes)
+    for _ in range(asked.learners if asked.learner else 0):
+        holding = [i for i, node in enumerate(free) if places(asked.learner or {}, node)]
+        if not holding:
+            return False
+        best = min(holding, key=lambda i: places(asked.worker, free[i]) - places(asked.worker, without(free[i])))
+        free[best] = without(free[best])
+    return sum(places(asked.worker, node) for node in free) >= asked.workers
+
+
+def divisions(run: RunConfig, nodes: Sequence[Resources], free: int, roles: dict[str, bool]) -> list[tuple[int, int]]:
+    """Try all numbers of learners and workers, each as a request of its own."""
+    fitting: list[tuple[int, int]] = []
+    for learners in range(1, free + 1) if run.learner.num_learners == "auto" else [run.learner.learner_count]:
+        for workers in range(1, free + 1) if run.rollout.num_workers == "auto" else [run.rollout.worker_count]:
+            each = replaced(run, learner={"num_learners": learners}, rollout={"num_workers": workers})
+            try:
+                asked = request(each, nodes, **roles, may_grow=False)
+            except PlacementError:
+                continue
+            if asked.gpus <= free and holds(asked, nodes):
+                fitting.append((learners, workers))
+    return fitting
+
+
+NODES = st.lists(
+    st.fixed_dictionaries({"CPU": st.sampled_from([1.0, 4.0]), "GPU": st.sampled_from([0.0, 1.0, 2.0, 3.0])}),
+    min_size=1,
+    max_size=3,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    nodes=NODES,
+    held=st.integers(0, 2),
+    width=st.sampled_from([1, 1, 2]),
+    learners=st.sampled_from(["auto", "auto", 1, 2]),
+    workers=st.sampled_from(["auto", "auto", 1, 3]),
+    device=st.sampled_from(["auto", "cpu"]),
+    on_policy=st.booleans(),
+)
+def test_what_is_chosen_is_the_best_of_all_that_fit(
+    nodes: list[Resources], held: int, width: int, learners: Any, workers: Any, device: str, on_policy: bool
+) -> None:
+    run = config(
+        learner={"num_learners": learners, "device": device}, max_off_policy_steps=0 if on_policy else None,
+        rollout={"num_workers": workers, "tensor_parallel_size": width},
+    )  # fmt: skip
+    free = max(0, int(sum(node["GPU"] for node in nodes)) - held)
+    settled = divide_gpus(run, nodes, free, learner=True, workers=True)
+    possible = divisions(run, nodes, free, {"learner": True, "workers": True})
+    if device == "cpu":
+        possible = [pair for pair in possible if pair[0] == (1 if learners == "auto" else learners)]
+    if free < 2 or "auto" not in (learners, workers) or not possible:
+        assert settled == run
+        return
+    costs, widest = StepCosts.of(run), {pair[0]: pair for pair in sorted(possible)}
+    best = min(widest.values(), key=lambda pair: costs.step_s(*pair, in_turn=on_policy))
+    assert (settled.learner.learner_count, settled.rollout.worker_count) == best
+
+
+def test_hundreds_of_gpus_are_divided_without_a_request_for_each_division(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = list[RunConfig]()
+    monkeypatch.setattr(
+        "rl.cluster.division.request", lambda run, *a, **k: (made.append(run), request(run, *a, **k))[1]
+    )
+    learners, workers = counts(config(problems_per_step=1024), 512)
+    assert learners + workers == 512
+    assert len(made) == 1
