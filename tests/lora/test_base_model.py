@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from lora import base_model, tiny_model
 from lora.base_model import cache_directory, resolve_model
@@ -152,3 +153,16 @@ def test_the_default_model_is_a_language_model_without_a_hub() -> None:
     assert "Paris" in tokenizer.decode(written[0, asked.shape[1] :])
     assert next(model.parameters()).dtype == torch.bfloat16
     assert sum(layer.lora_A.numel() + layer.lora_B.numel() for layer in adapted.layers.values()) == 305_280
+
+
+def test_weights_of_their_files_own_type_are_the_pages_of_the_files() -> None:
+    """All processes of a node share them: none has a copy of the whole model."""
+    (weights,) = Path(resolve_model("tiny-random")).glob("*.safetensors")
+    with safe_open(weights, "pt") as stored:
+        dtype = str(stored.get_tensor(next(iter(stored.keys()))).dtype).removeprefix("torch.")
+    model = load_base(ModelConfig.model_validate({"name": "tiny-random", "dtype": dtype}))
+    lines = [line.split() for line in Path("/proc/self/maps").read_text().splitlines()]
+    pages = [line[0].split("-") for line in lines if line[-1] == str(weights.resolve())]
+    starts_and_ends = [(int(start, 16), int(end, 16)) for start, end in pages]
+    for name, parameter in model.named_parameters():
+        assert any(start <= parameter.data_ptr() < end for start, end in starts_and_ends), name
