@@ -22,10 +22,12 @@ from rl.algorithm.journal import Journal
 from rl.algorithm.liveness import NUM_SEQUENCES, PolicyChecker, Reference
 from rl.algorithm.lr_schedule import lr_scale
 from rl.algorithm.metrics import Stopwatch, group_metrics, throughput
-from rl.algorithm.overlong import group_advantages, overlong_metrics
+from rl.algorithm.overlong import overlong_metrics
 from rl.algorithm.prefetch import Rollout, RolloutPrefetcher, steps_ahead
-from rl.algorithm.refill import learned_groups, refill_metrics, sample_rounds
+from rl.algorithm.refill import group_comparisons, learned_groups, refill_metrics, sample_rounds
+from rl.algorithm.regularizers import regularizes
 from rl.algorithm.seeds import group_seeds
+from rl.algorithm.step_advantages import kl_metrics, kl_penalties, step_advantages
 from rl.config import RunConfig
 from rl.data import Split, draw_numbers, sample_held_out
 from rl.types import Group, Learner
@@ -146,15 +148,17 @@ async def learn(
 ) -> dict[str, float]:
     """One update of the policy `adapter`, at `scale` times the learning rate; the step's metrics."""
     drawn, groups = rollout.groups, learned_groups(rollout.groups, config)
+    kl_P_G = await kl_penalties(groups, config, learner, watch)
     batch = build_batch(
-        groups, [group_advantages(group, config) for group in groups], config.learner.tokens_per_row,
+        groups, step_advantages(groups, config, kl_P_G), config.learner.tokens_per_row,
         most_tokens=config.sampling.max_tokens, truncated=config.learner.truncated,
+        keep_all=regularizes(config.learner),
     )  # fmt: skip
     with watch.phase("update"):
         metrics = await learner.update(batch, lr_scale=scale)
     watch.seconds |= rollout.seconds
-    metrics |= group_metrics(drawn, [group_advantages(group, config) for group in drawn], adapter.version)
-    metrics |= overlong_metrics(drawn, config) | refill_metrics(drawn, config)
+    metrics |= group_metrics(drawn, [group_comparisons(group, config) for group in drawn], adapter.version)
+    metrics |= overlong_metrics(drawn, config) | refill_metrics(drawn, config) | kl_metrics(kl_P_G)
     sampled_tokens = sum(completion.num_sampled for group in drawn for completion in group.completions)
     sampling = {} if rollout.sampling_s is None else {"sample": rollout.sampling_s}
     return metrics | throughput(sampled_tokens, metrics.get("update/tokens", 0.0), watch.seconds | sampling)

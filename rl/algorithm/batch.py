@@ -15,32 +15,38 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from rl.algorithm.overlong import is_masked
+from rl.algorithm.overlong import is_counted
 from rl.types import Group, Row, TrainBatch
 from rollout.types import Completion
 
-Advised = tuple[Completion, float]
+Advantage = float | Sequence[float]
+"""A completion's, or those of its tokens."""
+Advised = tuple[Completion, Advantage]
 """A completion and its advantage."""
 
 
 def build_batch(
     groups: Sequence[Group],
-    advantages_P_G: Sequence[Sequence[float]],
+    advantages_P_G: Sequence[Sequence[Advantage]],
     tokens_per_row: int,
     *,
     most_tokens: int = 0,
     truncated: Literal["learn", "mask"] = "learn",
+    keep_all: bool = False,
 ) -> TrainBatch:
     """Build rows for every completion that carries a signal, and count the completions and tokens that could have.
 
-    `most_tokens` is `sampling.max_tokens`. Completions that are masked have advantage 0 and are not counted.
+    `most_tokens` is `sampling.max_tokens`. Completions that are masked have advantage 0 and are not counted. With
+    `keep_all` there are rows for all that are counted, for losses that need no signal.
     """
     rows: list[Row] = []
     counted: list[int] = []
     for group, advantages in zip(groups, advantages_P_G, strict=True):
         graded = zip(group.completions, group.rewards, strict=True)
-        counted += [c.num_sampled for c, r in graded if r.is_valid and not is_masked(c, truncated)]
-        advised = [(c, a) for c, a in zip(group.completions, advantages, strict=True) if a != 0]
+        counts = [is_counted(completion, reward, truncated) for completion, reward in graded]
+        counted += [c.num_sampled for c, is_of_step in zip(group.completions, counts, strict=True) if is_of_step]
+        candidates = zip(group.completions, advantages, counts, strict=True)
+        advised = [(c, a) for c, a, is_of_step in candidates if np.any(a) or (keep_all and is_of_step)]
         rows += pack_rows(group.prompt, advised, tokens_per_row)
     return TrainBatch(rows, num_tokens=sum(counted), num_sequences=len(counted), most_tokens=most_tokens)
 
@@ -144,7 +150,9 @@ def _row(prompt: list[int], part: Sequence[Advised]) -> Row:
         targets=_joined(ids),
         sequence_ids=_joined([np.repeat(np.arange(len(ids)), lengths)]),
         rollout_logprobs=_joined(logprobs),
-        advantages=_joined([np.repeat(np.array([a for _, a in part], dtype=np.float32), lengths)]),
+        advantages=_joined(
+            [np.broadcast_to(np.asarray(a, dtype=np.float32), n) for (_, a), n in zip(part, lengths, strict=True)]
+        ),
     )
     return row if all(completion.loss_mask is None for completion, _ in part) else _without_masked(row, part)
 

@@ -124,6 +124,11 @@ def aggregated(losses: PerToken, sequence_ids: SequenceIds, config: LearnerConfi
     return losses / lengths if is_shared else losses * lengths
 
 
+def shared(losses: PerToken, sequence_ids: SequenceIds, config: LearnerConfig) -> PerToken:
+    """Return losses that nothing has divided yet, weighed so that their sum over `divisor` is the mean asked for."""
+    return losses / _lengths(sequence_ids, like=losses) if aggregation(config) == "sequence" else losses
+
+
 def divisor(batch: TrainBatch, config: LearnerConfig) -> int:
     """Return the divisor of a step's summed loss: its tokens, its completions, or a constant for each of these."""
     match aggregation(config):

@@ -20,7 +20,7 @@ def group_advantages(group: Group, config: RunConfig) -> list[float]:
 
     A masked completion's reward has its part in the mean of the others all the same.
     """
-    values = advantages(_penalised(group, config), config.learner.advantage)
+    values = advantages(_penalised(group, config), config.learner.advantage, config.learner.advantage_k)
     pairs = zip(group.completions, values, strict=True)
     return [0.0 if is_masked(completion, config.learner.truncated) else value for completion, value in pairs]
 
@@ -28,6 +28,11 @@ def group_advantages(group: Group, config: RunConfig) -> list[float]:
 def is_masked(completion: Completion, truncated: Literal["learn", "mask"]) -> bool:
     """Return True for a completion that was cut off, where those are not to be learned from."""
     return truncated == "mask" and completion.finish_reason == "length"
+
+
+def is_counted(completion: Completion, reward: Reward, truncated: Literal["learn", "mask"]) -> bool:
+    """Return True for a completion that is of its step: it was graded, and is not masked."""
+    return reward.is_valid and not is_masked(completion, truncated)
 
 
 def overlong_penalty(length: int, most_tokens: int, buffer: int) -> float:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from rl.algorithm.overlong import group_advantages
 from rl.algorithm.prefetch import Rollout
-from rl.config import RunConfig
+from rl.config import RunConfig, replaced
 from rl.types import Group
 
 Begin = Callable[[Sequence[int]], Awaitable[Rollout]]
@@ -37,7 +37,13 @@ async def sample_rounds(config: RunConfig, step: int, begin: Begin) -> Rollout:
 
 def has_signal(group: Group, config: RunConfig) -> bool:
     """Return True if a completion of the group is better than another, and one of these is to be learned from."""
-    return any(group_advantages(group, config))
+    return any(group_comparisons(group, config))
+
+
+def group_comparisons(group: Group, config: RunConfig) -> list[float]:
+    """Return the group's advantages; where those compare nothing, those over its mean."""
+    compares = config.learner.advantage != "none"
+    return group_advantages(group, config if compares else replaced(config, learner={"advantage": "mean"}))
 
 
 def learned_groups(groups: Sequence[Group], config: RunConfig) -> list[Group]:

@@ -31,7 +31,8 @@ def shared_settings(config: RunConfig) -> str:
         exclude={
             "lr", "lr_schedule", "lr_warmup_steps", "lr_floor", "beta1", "beta2", "eps", "max_grad_norm", "objective",
             "max_ratio", "icepop_low", "icepop_high", "clip_low", "clip_high", "gspo_clip_low", "gspo_clip_high",
-            "advantage", "tokens_per_row",
+            "advantage", "advantage_k", "advantage_scale", "aggregation", "truncated", "overlong_buffer", "kl_coef",
+            "kl_in", "kl_estimator", "entropy_coef", "tokens_per_row",
         }
     )  # fmt: skip
     return repr((config.on_ray, config.model, config.rollout, config.placement, sorted(learner.items())))

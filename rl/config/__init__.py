@@ -14,7 +14,7 @@ from rl.config.data import (
     Shot,
 )
 from rl.config.evaluate import EvaluateConfig
-from rl.config.learner import SMALLEST_EPS, LearnerConfig
+from rl.config.learner import SMALLEST_EPS, AdvantageKind, LearnerConfig
 from rl.config.run import (
     MAX_COMPLETIONS,
     MAX_OFF_POLICY_STEPS,
@@ -35,6 +35,7 @@ __all__ = [
     "SMALLEST_EPS",
     "WEEK_S",
     "Addition",
+    "AdvantageKind",
     "CurriculumConfig",
     "DataConfig",
     "EvaluateConfig",

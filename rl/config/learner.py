@@ -11,6 +11,8 @@ Objective = Literal[
     "cross_entropy",
 ]  # fmt: skip
 """Names of the losses in `rl.algorithm.objective`."""
+AdvantageKind = Literal["mean", "mean_std", "leave_one_out", "none", "maxrl", "pass_at_k"]
+"""Comparisons of a completion with its group, in `rl.algorithm.advantage`."""
 SMALLEST_EPS = 1e-18
 """Smallest eps of Adam: float32 has 0 for squares of smaller gradients, so a smaller one would bound no quotient."""
 
@@ -56,9 +58,24 @@ class LearnerConfig(Strict):
     gspo_clip_high: float = Field(default=4e-4, gt=0)
     """Upper clip of `gspo`. A completion's ratio is the geometric mean of its tokens', so it stays near 1 (Zheng et al.
     2025)."""
-    advantage: Literal["mean", "mean_std", "leave_one_out"] = "mean"
+    advantage: AdvantageKind = "mean"
     """A reward minus its group's mean; `mean_std` also divides by the standard deviation (GRPO), `leave_one_out`
-    takes the mean of the others (RLOO)."""
+    takes the mean of the others (RLOO), `maxrl` divides by the mean reward, `pass_at_k` is for the best of
+    `advantage_k`, and `none` is the reward itself."""
+    advantage_k: int = Field(default=4, ge=1)
+    """Answers of which `pass_at_k` wants the best to be good."""
+    advantage_scale: Literal["none", "batch"] = "none"
+    """`batch` takes the mean over all of a step's tokens from the advantages and divides them by the standard deviation
+    (REINFORCE++)."""
+    kl_coef: float = Field(default=0.0, ge=0)
+    """Weight of a penalty for leaving the base model, KL(policy, base) in nats a token; 0 is none."""
+    kl_in: Literal["loss", "reward"] = "loss"
+    """`loss` adds it to every token's loss (GRPO). `reward` takes its sum over a completion from the reward, before
+    advantages are made (RLOO); with `advantage = "none"`, from each token's, what is still to come (REINFORCE++)."""
+    kl_estimator: Literal["k1", "k2", "k3"] = "k3"
+    """Estimator of it (Schulman 2020): `k3` is GRPO's. In the loss, `k1` has no gradient on average and is refused."""
+    entropy_coef: float = Field(default=0.0, ge=0)
+    """Weight of a bonus for the entropy of every token's distribution, in nats."""
     aggregation: Literal["auto", "token", "sequence", "constant"] = "auto"
     """The mean that a step's loss is: over tokens, so that long completions weigh more (DAPO, Yu et al. 2025); over
     completions, of each one's mean over tokens (GRPO); or `constant`, its sum divided by completions times

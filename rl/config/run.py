@@ -11,6 +11,7 @@ from rl.config.curriculum import CurriculumConfig
 from rl.config.data import Addition, DataConfig, PromptConfig
 from rl.config.evaluate import EvaluateConfig
 from rl.config.learner import LearnerConfig
+from rl.config.misfits import misfits_of_objective
 from rl.config.strict import Strict
 from rollout.config import RolloutConfig, SamplingConfig
 
@@ -167,6 +168,7 @@ class RunConfig(Strict):
         yield from self._misfits_of_places()
         yield from self._misfits_of_weights()
         yield from self._misfits_of_schedule()
+        yield from misfits_of_objective(self.learner, self.sampling, self.curriculum)
         yield from self._misfits_of_samples()
 
     def _misfits_of_places(self) -> Iterator[str]:

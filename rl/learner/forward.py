@@ -61,8 +61,10 @@ def target_logprobs(
     policies: Sequence[TrainableWeights] = (),
     *,
     packed: bool = True,
+    entropy_gradients: bool = False,
 ) -> Scores:
-    """Return each target's logprob at its temperature and (without gradient) its distribution's entropy, in nats.
+    """Return each target's logprob at its temperature and its distribution's entropy, in nats, this without gradient
+    unless it is asked for.
 
     Each of the `policies` computes its own segments; without them the model computes everything as it stands.
     """
@@ -76,8 +78,19 @@ def target_logprobs(
     parts: list[Scores] = []
     for route, part in _head_parts(causal_lm, batch, policies):
         with route:
-            parts.append(_part_logprobs(causal_lm, hidden, states, part, batch.targets, temperatures))
+            arguments = causal_lm, hidden, states, part, batch.targets, temperatures
+            parts.append(_part_logprobs(*arguments, entropy_gradients=entropy_gradients))
     return torch.cat([logprobs for logprobs, _ in parts]), torch.cat([entropies for _, entropies in parts])
+
+
+@torch.no_grad()
+def base_logprobs(
+    model: nn.Module, batch: Microbatch, temperature: Float[Tensor, " targets"], adapters: TrainableWeights, *,
+    packed: bool,
+) -> Float[Tensor, " targets"]:  # fmt: skip
+    """Return each target's logprob at its temperature under the base model, with all adapters off."""
+    with adapters.disabled():
+        return target_logprobs(model, batch, temperature, packed=packed)[0]
 
 
 def hidden_states(model: nn.Module, batch: Microbatch, *, packed: bool = True) -> Float[Tensor, "predictors hidden"]:
@@ -144,14 +157,17 @@ def _head_parts(
 
 
 def _part_logprobs(
-    model: Any, hidden: Tensor, states: Tensor | None, part: slice, targets: Tensor, temperatures: Tensor
-) -> Scores:
+    model: Any, hidden: Tensor, states: Tensor | None, part: slice, targets: Tensor, temperatures: Tensor, *,
+    entropy_gradients: bool,
+) -> Scores:  # fmt: skip
     """Return the scores of a part of the targets, from their own states or from the `states` that they share."""
     if states is None:
-        return head_logprobs(model, hidden[part], targets[part], temperatures[part])
+        arguments = model, hidden[part], targets[part], temperatures[part]
+        return head_logprobs(*arguments, entropy_gradients=entropy_gradients)
     indices = states[part]
     first, last = int(indices[0]), int(indices[-1])
-    return shared_head_logprobs(model, hidden[first : last + 1], indices - first, targets[part], temperatures[part])
+    arguments = model, hidden[first : last + 1], indices - first, targets[part], temperatures[part]
+    return shared_head_logprobs(*arguments, entropy_gradients=entropy_gradients)
 
 
 def _masks(config: Any, batch: Microbatch) -> Any:

@@ -21,23 +21,25 @@ def frozen_head_logprobs(
     weight: Float[Tensor, "vocabulary width"],
     targets: Int[Tensor, " tokens"],
     temperatures: Float[Tensor, " tokens"],
+    *,
+    entropy_gradients: bool = False,
 ) -> tuple[Float[Tensor, " tokens"], Float[Tensor, " tokens"]]:
-    """Logprobs of `targets` and, without gradient, the entropies of their distributions, in nats."""
-    logprobs, entropies = _FrozenHead.apply(hidden, weight, targets, temperatures)  # pyright: ignore[reportGeneralTypeIssues]
+    """Logprobs of `targets` and the entropies of their distributions, in nats, these with gradient only on request."""
+    logprobs, entropies = _FrozenHead.apply(hidden, weight, targets, temperatures, entropy_gradients)  # pyright: ignore[reportGeneralTypeIssues]
     return logprobs, entropies
 
 
 class _FrozenHead(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, temperatures: Tensor
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, temperatures: Tensor, entropy_gradients: bool
     ) -> tuple[Tensor, Tensor]:
         chunk = max(1, min(CHUNK_ON_CPU if hidden.device.type == "cpu" else CHUNK, len(hidden)))
         parts = [part.split(chunk) for part in (hidden, targets, temperatures[:, None])]
         # All chunks are computed in the same memory: a CPU's new pages would take as long as the products.
         rounded = weight.new_empty(chunk, len(weight))
         first_buffer, second_buffer = (torch.empty_like(rounded, dtype=torch.float32) for _ in range(2))
-        logprobs, entropies, gradients = [], [], []
+        logprobs, entropies, gradients, slopes = [], [], [], []
         for h, target, temperature in zip(*parts, strict=True):
             r, logits = rounded[: len(h)], first_buffer[: len(h)]
             torch.mm(h, weight.T, out=r)
@@ -49,13 +51,20 @@ class _FrozenHead(torch.autograd.Function):
                 mean = r.copy_(probabilities) @ weight
                 gradients.append((weight[target] - mean) / temperature.to(mean.dtype))
             entropies.append(-all_logprobs.mul_(probabilities).sum(-1))
+            if ctx.needs_input_grad[0] and entropy_gradients:  # dH / d logit = -p (log p + H)
+                slope = all_logprobs.add_(probabilities.mul_(entropies[-1][:, None])).neg_()
+                slopes.append((r.copy_(slope) @ weight) / temperature.to(weight.dtype))
         if gradients:
-            ctx.save_for_backward(torch.cat(gradients))
+            ctx.save_for_backward(torch.cat(gradients), *([torch.cat(slopes)] if slopes else []))
         entropy = torch.cat(entropies)
-        ctx.mark_non_differentiable(entropy)
+        if not entropy_gradients:
+            ctx.mark_non_differentiable(entropy)
         return torch.cat(logprobs), entropy
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None]:
-        (gradients,) = ctx.saved_tensors
-        return grad_outputs[0][:, None].to(gradients.dtype) * gradients, None, None, None
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None, None]:
+        gradients, *slopes = ctx.saved_tensors
+        grad = grad_outputs[0][:, None].to(gradients.dtype) * gradients
+        if slopes:
+            grad = grad.addcmul_(grad_outputs[1][:, None].to(gradients.dtype), slopes[0])
+        return grad, None, None, None, None

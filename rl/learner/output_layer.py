@@ -1,6 +1,7 @@
 """The output layer: logprobs of targets from the states that predict them, a chunk of logits at a time."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -15,7 +16,8 @@ CHUNK = 512
 """Positions whose logits exist at once."""
 
 Scores = tuple[Float[Tensor, " targets"], Float[Tensor, " targets"]]
-"""Logprobs of targets and, without gradient, the entropies of their distributions, in nats."""
+"""Logprobs of targets and the entropies of their distributions, in nats; these have a gradient only where one is asked
+for."""
 
 
 def head_logprobs(
@@ -23,17 +25,23 @@ def head_logprobs(
     hidden: Float[Tensor, "targets hidden"],
     targets: Int[Tensor, " targets"],
     temperatures: Float[Tensor, " targets"],
+    *,
+    entropy_gradients: bool = False,
 ) -> Scores:
     """Return the scores of targets, each predicted by its own state, by the route that the model is on.
 
     A policy that does not adapt the layer takes the same way whether or not others do, so that it gets the same bits.
     """
     if (weight := _frozen_head(model)) is not None:
-        return frozen_head_logprobs(hidden, weight, targets, temperatures / _logit_scale(model))
+        scaled = temperatures / _logit_scale(model)
+        return frozen_head_logprobs(hidden, weight, targets, scaled, entropy_gradients=entropy_gradients)
     parts = [
-        recomputed(model, _scores, model, hidden[part], None, targets[part], temperatures[part])
+        recomputed(
+            model, _scores, model, hidden[part], None, targets[part], temperatures[part],
+            entropy_gradients=entropy_gradients,
+        )
         for part in _chunks(len(hidden))
-    ]
+    ]  # fmt: skip
     return _joined(parts)
 
 
@@ -43,6 +51,8 @@ def shared_head_logprobs(
     states: Int[Tensor, " targets"],
     targets: Int[Tensor, " targets"],
     temperatures: Float[Tensor, " targets"],
+    *,
+    entropy_gradients: bool = False,
 ) -> Scores:
     """Return the scores of targets, several of which are predicted by one state, whose logits are made once.
 
@@ -54,7 +64,7 @@ def shared_head_logprobs(
         first, last = torch.searchsorted(states, torch.tensor([part.start, part.stop], device=states.device)).tolist()
         inside = slice(first, last)
         arguments = hidden[part], states[inside] - part.start, targets[inside], of_states[part]
-        parts.append(recomputed(model, _scores, model, *arguments))
+        parts.append(recomputed(model, _scores, model, *arguments, entropy_gradients=entropy_gradients))
     return _joined(parts)
 
 
@@ -80,10 +90,12 @@ def _joined(parts: list[Scores]) -> Scores:
     return torch.cat([logprobs for logprobs, _ in parts]), torch.cat([entropies for _, entropies in parts])
 
 
-def _scores(model: Any, hidden: Tensor, states: Tensor | None, targets: Tensor, temperatures: Tensor) -> Scores:
+def _scores(
+    model: Any, hidden: Tensor, states: Tensor | None, targets: Tensor, temperatures: Tensor, *, entropy_gradients: bool
+) -> Scores:
     """Return the scores of targets that are predicted by those states, or by one each."""
     logprobs = (output_logits(model, hidden) / temperatures[:, None]).log_softmax(-1)
-    with torch.no_grad():
+    with nullcontext() if entropy_gradients else torch.no_grad():
         entropies = -(logprobs.exp() * logprobs).sum(-1)
     if states is None:
         return logprobs.gather(1, targets[:, None])[:, 0], entropies

@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rl.algorithm.objective import OBJECTIVES, aggregated, clipped, divisor
+from rl.algorithm.objective import OBJECTIVES, aggregated, clipped, divisor, shared
+from rl.algorithm.regularizers import kl_estimates, needs_base, penalties, regularizes
 from rl.algorithm.summed_loss import ScoredTargets, SummedLoss
 from rl.config import LearnerConfig
 from rl.learner.microbatch import Microbatch
@@ -15,6 +16,8 @@ from rl.learner.policy import AdamConfig, Policy
 from rl.types import TrainBatch
 
 SUMS = ("loss", "tokens", "kl", "entropy", "clipped")
+KL_BASE = "kl_base"
+"""The sum that batches have besides, where their loss compares the policy with the base model."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,6 +40,16 @@ class PolicyBatch:
     def temperature(self) -> float:
         """The temperature that logprobs are at."""
         return self.policy.spec.temperature if self.loss is None else 1.0
+
+    @property
+    def needs_base(self) -> bool:
+        """True if its loss takes logprobs under the base model."""
+        return self.loss is None and needs_base(self.objective)
+
+    @property
+    def needs_entropy_gradients(self) -> bool:
+        """True if its loss has the entropies of the policy's distributions in it."""
+        return self.loss is None and self.objective.entropy_coef > 0
 
     @property
     def adam(self) -> AdamConfig:
@@ -82,6 +95,11 @@ class Totals:
     values: dict[str, float] = field(default_factory=lambda: dict.fromkeys(SUMS, 0.0))
     logprobs: list[Tensor] = field(default_factory=list[Tensor])
 
+    @classmethod
+    def of(cls, batch: PolicyBatch) -> "Totals":
+        """Return those of a batch, before its first microbatch."""
+        return cls(dict.fromkeys((*SUMS, KL_BASE) if batch.needs_base else SUMS, 0.0))
+
     def add(self, part: PolicyPart) -> None:
         for name, value in part.sums.items():
             self.values[name] += value
@@ -96,13 +114,22 @@ class Totals:
             "update/clip_fraction": self.values["clipped"] / tokens,
             "update/tokens": self.values["tokens"],
             "update/skipped": 0.0,
+            **({"update/kl_base": self.values[KL_BASE] / tokens} if KL_BASE in self.values else {}),
         }
 
 
 def policy_part(
-    batch: PolicyBatch, microbatch: Microbatch, targets: slice, logprobs: Tensor, entropies: Tensor
+    batch: PolicyBatch,
+    microbatch: Microbatch,
+    targets: slice,
+    logprobs: Tensor,
+    entropies: Tensor,
+    base: Tensor | None = None,
 ) -> PolicyPart:
-    """Return a policy's part of a microbatch, from the logprobs and entropies of all of the microbatch's targets."""
+    """Return a policy's part of a microbatch, from the logprobs and entropies of all of the microbatch's targets.
+
+    `base` are their logprobs under the base model, where a policy's loss takes them.
+    """
     values = logprobs[targets].detach().cpu()
     if microbatch.is_padding:
         return PolicyPart(batch, 0 * logprobs[targets].sum(), {}, values[:0])
@@ -115,22 +142,31 @@ def policy_part(
     )
     of_targets = entropies[targets]
     loss, sums = (
-        _objective(batch, scored, of_targets) if batch.loss is None else _summed(batch.loss, scored, of_targets)
+        _objective(batch, scored, of_targets, None if base is None else base[targets])
+        if batch.loss is None
+        else _summed(batch.loss, scored, of_targets)
     )
     return PolicyPart(batch, loss, sums, values)
 
 
-def _objective(batch: PolicyBatch, scored: ScoredTargets, entropies: Tensor) -> tuple[Tensor, Mapping[str, float]]:
+def _objective(
+    batch: PolicyBatch, scored: ScoredTargets, entropies: Tensor, base: Tensor | None
+) -> tuple[Tensor, Mapping[str, float]]:
     """Return the policy's objective and its sums. The divisor is a whole step's, so that parts add up exactly."""
     config = batch.objective
     log_ratio = scored.logprobs - scored.rollout_logprobs
     arguments = log_ratio, scored.weights, scored.datum_ids, config
     losses = aggregated(OBJECTIVES[config.objective](*arguments), scored.datum_ids, config)
+    if regularizes(config):
+        losses = losses + shared(penalties(scored.logprobs, base, entropies, config), scored.datum_ids, config)
     loss = losses.sum() / divisor(batch.batch, config)
-    if not scored.weights.any():  # weightless rows are not of the step
+    if not scored.weights.any() and not regularizes(config):  # weightless rows are not of the step
         return loss, {}
     with torch.no_grad():
-        return loss, _sums(loss, log_ratio, entropies, clipped(*arguments))
+        sums = _sums(loss, log_ratio, entropies, clipped(*arguments))
+        if base is not None and batch.needs_base:
+            sums[KL_BASE] = kl_estimates(scored.logprobs - base, "k3").sum().item()
+        return loss, sums
 
 
 def _summed(loss: SummedLoss, scored: ScoredTargets, entropies: Tensor) -> tuple[Tensor, Mapping[str, float]]:

@@ -26,7 +26,7 @@ from lora.types import Adapter
 from rl.algorithm.batch import unpack_rows
 from rl.learner.collectives import ProcessGroup, SingleProcess
 from rl.learner.compiled_blocks import compile_blocks
-from rl.learner.forward import check_head, microbatches, target_logprobs
+from rl.learner.forward import base_logprobs, check_head, microbatches, target_logprobs
 from rl.learner.microbatch import Microbatch
 from rl.learner.microbatch_threads import Schedule, changes_itself, in_order, schedule
 from rl.learner.packed_attention import use_packed_attention
@@ -187,7 +187,7 @@ class SharedModel:
 
     def _totals(self, active: Sequence[PolicyBatch], compute: Compute) -> dict[PolicyBatch, Totals]:
         """Compute all microbatches; return each batch's sums over all learners, and the logprobs of its rows here."""
-        totals = {batch: Totals() for batch in active}
+        totals = {batch: Totals.of(batch) for batch in active}
         for together in [active] if self._mix_policies else [[batch] for batch in active]:
             for part in self._parts(together, compute):
                 if part.gradients:
@@ -261,9 +261,14 @@ class SharedModel:
         for segment in microbatch.segments:
             temperatures[segment.targets] = together[segment.policy_index].temperature
         weights = [batch.policy.weights for batch in together]
-        scored = target_logprobs(self.model, microbatch, temperatures, weights, packed=self.packs)
+        base = None
+        if any(batch.needs_base for batch in together):  # it follows from settings: learners in lockstep agree on it
+            base = base_logprobs(self.model, microbatch, temperatures, weights[0], packed=self.packs)
+        entropies = any(batch.needs_entropy_gradients for batch in together)
+        arguments = self.model, microbatch, temperatures, weights
+        scored = target_logprobs(*arguments, packed=self.packs, entropy_gradients=entropies)
         return [
-            policy_part(together[segment.policy_index], microbatch, segment.targets, *scored)
+            policy_part(together[segment.policy_index], microbatch, segment.targets, *scored, base)
             for segment in microbatch.segments
         ]
 

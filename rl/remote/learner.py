@@ -16,6 +16,7 @@ from lora.load import load_skeleton
 from lora.types import Adapter
 from rl.algorithm.batch import unpack_rows
 from rl.algorithm.objective import aggregation, divisor
+from rl.algorithm.regularizers import regularizes
 from rl.config import LearnerConfig, RunConfig
 from rl.remote.connection import Connection
 from rl.remote.engine import RemoteEngine
@@ -169,6 +170,11 @@ def check_config(config: RunConfig) -> None:
         raise ValueError(
             f'a server knows no loss for learner.objective = "{config.learner.objective}": set it to one of '
             f"{', '.join(SERVED)}, or train without --server"
+        )
+    if regularizes(config.learner):
+        raise ValueError(
+            "a server's losses have no entropy and no base model in them: set learner.entropy_coef = 0, and "
+            'learner.kl_in = "reward" or learner.kl_coef = 0, or train without --server'
         )
     known = set(config.lora.targets)
     if not all(known.isdisjoint(group) or known.issuperset(group) for group in (ATTENTION, MLP)) or known - {

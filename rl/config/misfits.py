@@ -1,0 +1,52 @@
+"""Settings of an objective that do not go together, and what to set instead."""
+
+from collections.abc import Iterator
+
+from rl.config.curriculum import CurriculumConfig
+from rl.config.learner import LearnerConfig
+from rollout.config import SamplingConfig
+
+
+def misfits_of_objective(
+    learner: LearnerConfig, sampling: SamplingConfig, curriculum: CurriculumConfig
+) -> Iterator[str]:
+    """Yield a line for each."""
+    yield from _misfits_of_advantages(learner, sampling, curriculum)
+    if not learner.kl_coef:
+        return
+    if learner.kl_in == "loss" and learner.kl_estimator == "k1":
+        yield (
+            'learner.kl_estimator = "k1" has no gradient on average in the loss: set it to "k3" or "k2", or set '
+            'learner.kl_in = "reward"'
+        )
+    if learner.kl_in == "loss" and learner.weights == "full":
+        yield (
+            'learner.weights = "full" keeps no base model beside the one that it trains: set learner.kl_in = "reward", '
+            "or learner.kl_coef = 0"
+        )
+    is_policy = sampling.temperature == 1 and sampling.top_p == 1 and not sampling.top_k and not sampling.min_p
+    if learner.kl_in == "reward" and not is_policy:
+        yield (
+            'learner.kl_in = "reward" compares what was sampled with the base model at temperature 1: set '
+            'sampling.temperature and top_p to 1, top_k and min_p to 0, or learner.kl_in = "loss"'
+        )
+
+
+def _misfits_of_advantages(
+    learner: LearnerConfig, sampling: SamplingConfig, curriculum: CurriculumConfig
+) -> Iterator[str]:
+    if learner.advantage == "none" and curriculum.refill_rounds:
+        yield (
+            'learner.advantage = "none" learns from groups whose rewards are all the same, too, so '
+            "curriculum.refill_rounds has nothing to replace: set it to 0"
+        )
+    if learner.advantage == "maxrl" and (learner.overlong_buffer or (learner.kl_coef and learner.kl_in == "reward")):
+        yield (
+            'learner.advantage = "maxrl" divides by the mean reward, which penalties may make 0 or less: set '
+            'learner.overlong_buffer = 0, and learner.kl_in = "loss"'
+        )
+    if learner.advantage == "pass_at_k" and learner.advantage_k > sampling.group_size:
+        yield (
+            f"learner.advantage_k = {learner.advantage_k} is above sampling.group_size = {sampling.group_size}: lower "
+            "it, or raise group_size"
+        )
