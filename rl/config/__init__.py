@@ -15,6 +15,7 @@ from rl.config.data import (
 )
 from rl.config.evaluate import EvaluateConfig
 from rl.config.learner import SMALLEST_EPS, AdvantageKind, LearnerConfig
+from rl.config.preset import Preset
 from rl.config.run import (
     MAX_COMPLETIONS,
     MAX_OFF_POLICY_STEPS,
@@ -47,6 +48,7 @@ __all__ = [
     "LivenessConfig",
     "Math",
     "PlacementConfig",
+    "Preset",
     "PromptConfig",
     "ReasoningGym",
     "RunConfig",

@@ -12,6 +12,7 @@ from rl.config.data import Addition, DataConfig, PromptConfig
 from rl.config.evaluate import EvaluateConfig
 from rl.config.learner import LearnerConfig
 from rl.config.misfits import misfits_of_objective
+from rl.config.preset import Preset, with_preset
 from rl.config.strict import Strict
 from rollout.config import RolloutConfig, SamplingConfig
 
@@ -108,6 +109,8 @@ class RunConfig(Strict):
 
     name: str = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
     """Begins the name of the run's directory, and names it on pages and in trackers."""
+    preset: Preset | None = None
+    """A published recipe, whose settings hold where nothing else is set (docs/objectives.md)."""
     seed: int = Field(default=0, ge=0, lt=2**32)  # numpy takes no other, and vLLM seeds it
     """Decides the adapter's beginning, the data, their order, and all that is sampled."""
     num_steps: int = Field(default=100, ge=0, le=10_000_000)
@@ -156,6 +159,11 @@ class RunConfig(Strict):
     def on_ray(self) -> bool:
         """True if learner and workers are actors of its own; False if they are in this process or a server's."""
         return self.runtime != "local" and self.server is None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_preset(cls, values: Any) -> Any:
+        return with_preset(values)
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:

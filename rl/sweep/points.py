@@ -129,6 +129,11 @@ def _points(config: SweepConfig, table: Table, path: Path, sweep: str) -> Iterat
     chosen = _search(axes, config.search, path) if axes else []
     for settings in _also(config, path):
         chosen += [dict(zip(settings, values, strict=True)) for values in itertools.product(*settings.values())]
+    if any("preset" in settings for settings in chosen):
+        raise ValueError(
+            f"{path}: preset cannot differ between the runs of a sweep, whose base has all values written out; vary "
+            "the settings that it stands for (docs/objectives.md)"
+        )
     for index, settings in enumerate(chosen):
         name = (
             f"p{index:03d}{''.join(f'-{_label(key, value)}' for key, value in settings.items() if _label(key, value))}"
