@@ -15,7 +15,7 @@ from lora.types import Adapter
 from rewards.types import Grader, Problem
 from rl.algorithm.batch import build_batch
 from rl.algorithm.collapse import LR_SCALE, ROLLED_BACK, Collapse, CollapseDetector
-from rl.algorithm.evaluate import Evaluation, evaluate
+from rl.algorithm.evaluate import Evaluation, evaluate, evaluate_test
 from rl.algorithm.groups import Question, stream_groups
 from rl.algorithm.in_flight import Capacity, GroupsInFlight
 from rl.algorithm.journal import Journal
@@ -72,6 +72,7 @@ async def train(config: RunConfig, problems: Split, parts: Components, journal: 
                 await journal.on_eval(step, adapter, evaluation, parts.learner)
                 metrics |= evaluation.metrics()
             if step == config.num_steps:
+                metrics |= await _test(config, problems, parts, journal, adapter, watch)
                 journal.on_step(step, metrics | watch.metrics(), [])
                 break
             with watch.phase("wait"):
@@ -169,6 +170,19 @@ async def evaluate_policy(
 ) -> Evaluation:
     """`evaluate` with the parts and settings of a run."""
     return await evaluate(config, held_out, adapter, parts.engine, parts.grader, parts.encode)
+
+
+async def _test(
+    config: RunConfig, problems: Split, parts: Components, journal: Journal, last: Adapter, watch: Stopwatch
+) -> dict[str, float]:
+    """Let the best policy answer the problems that are for the end alone, if there are any."""
+    if not problems.test:
+        return {}
+    policy = journal.best() or last
+    with watch.phase("test"):
+        evaluation = await evaluate_test(config, problems.test, policy, parts.engine, parts.grader, parts.encode)
+    journal.on_test(config.num_steps, evaluation)
+    return {name.replace("eval/", "test/", 1): value for name, value in evaluation.metrics().items()}
 
 
 async def _check(

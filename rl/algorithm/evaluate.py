@@ -63,8 +63,34 @@ async def evaluate(
 
     They are the same ones, sampled from the same seeds, every time, so that versions compare.
     """
+    problems = sample_held_out(problems, config.evaluate.num_problems, config.seed)
+    seeds = evaluation_seeds(config, len(problems))
+    return await _answered(config, problems, seeds, adapter, engine, grader, encode)
+
+
+async def evaluate_test(
+    config: RunConfig,
+    problems: Sequence[Problem],
+    adapter: Adapter,
+    engine: Engine,
+    grader: Grader,
+    encode: Callable[[Problem], list[int]],
+) -> Evaluation:
+    """Sample and grade all of the problems of a test, from seeds that no evaluation has."""
+    seeds = evaluation_seeds(config, len(problems), first=config.evaluate.num_problems)
+    return await _answered(config, problems, seeds, adapter, engine, grader, encode)
+
+
+async def _answered(
+    config: RunConfig,
+    problems: Sequence[Problem],
+    seeds: Sequence[int],
+    adapter: Adapter,
+    engine: Engine,
+    grader: Grader,
+    encode: Callable[[Problem], list[int]],
+) -> Evaluation:
     evaluation = config.evaluate
-    problems = sample_held_out(problems, evaluation.num_problems, config.seed)
     prompts = [encode(problem) for problem in problems]
     sampling = replaced(
         config.sampling,
@@ -72,7 +98,6 @@ async def evaluate(
         max_tokens=evaluation.max_tokens or config.sampling.max_tokens,
         **evaluation.model_dump(include={"temperature", "top_p", "top_k", "min_p"}),
     )
-    seeds = evaluation_seeds(config, len(prompts))
     questions = [Question(*asked) for asked in zip(range(len(problems)), problems, prompts, seeds, strict=True)]
     groups, _ = await sample_groups(questions, adapter, sampling, engine, grader)
     grader.check([group.rewards for group in groups])

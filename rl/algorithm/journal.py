@@ -36,6 +36,13 @@ class Journal(Protocol):
         """Take in what the policy at `step` answered to held-out problems."""
         ...
 
+    def best(self) -> Adapter | None:
+        """Return the best policy that was evaluated; None if none was kept."""
+        return None
+
+    def on_test(self, step: int, evaluation: Evaluation) -> None:
+        """Take in what the best policy answered to the problems that are for the end of the run, `step`."""
+
     async def roll_back(self, learner: Learner) -> bool:
         """Bring the learner back to the best policy that was evaluated; return False if none was kept."""
         ...

@@ -19,10 +19,10 @@ def group_seeds(config: RunConfig, numbers: Sequence[int]) -> list[int]:
     return [(first + number * group_size) % MAX_COMPLETIONS for number in numbers]
 
 
-def evaluation_seeds(config: RunConfig, count: int) -> list[int]:
-    """Return one seed for each of the first `count` held-out prompts, in [0, 2^32)."""
+def evaluation_seeds(config: RunConfig, count: int, first: int = 0) -> list[int]:
+    """Return one seed for each of `count` held-out prompts from the `first` on, in [0, 2^32)."""
     start, samples = _start(config.seed), config.evaluate.samples_per_problem
-    return [(start - (i + 1) * samples) % MAX_COMPLETIONS for i in range(count)]
+    return [(start - (i + 1) * samples) % MAX_COMPLETIONS for i in range(first, first + count)]
 
 
 def _start(seed: int) -> int:

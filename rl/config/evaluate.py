@@ -5,6 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from rl.config.data import MOST_PROBLEMS
 from rl.config.strict import Strict
 from rollout.config import MOST_OF_A_PROBLEM, MinP, Temperature, TopK, TopP
 
@@ -16,6 +17,9 @@ class EvaluateConfig(Strict):
     """Steps between evaluations; the first and last policies are always evaluated."""
     num_problems: int = Field(default=256, ge=1)
     """Held-out problems that are answered, a random sample drawn once; all where there are fewer."""
+    num_test: int = Field(default=0, ge=0, le=MOST_PROBLEMS)
+    """Held-out problems set apart for the end, where the best policy answers each of them once: `test/accuracy` is of
+    problems that nothing was chosen by, which `eval/accuracy` of the best policy is not."""
     samples_per_problem: int = Field(default=1, ge=1, le=MOST_OF_A_PROBLEM)
     """Answers to each; above 1, `eval/pass_at_k` is measured."""
     pass_at: tuple[Annotated[int, Field(ge=1)], ...] = ()

@@ -241,8 +241,8 @@ class RunConfig(Strict):
         if self.num_completions > MAX_COMPLETIONS:
             yield (
                 f"a run has at most {MAX_COMPLETIONS:,} random streams, one a completion, and num_steps x "
-                "(1 + curriculum.refill_rounds) x problems_per_step x sampling.group_size + evaluate.num_problems x "
-                "evaluate.samples_per_problem is "
+                "(1 + curriculum.refill_rounds) x problems_per_step x sampling.group_size + (evaluate.num_problems + "
+                "evaluate.num_test) x evaluate.samples_per_problem is "
                 f"{self.num_completions:,}: lower num_steps, or another of these"
             )
 
@@ -261,7 +261,7 @@ class RunConfig(Strict):
         """Completions that the whole run may sample to train on, and those of one evaluation."""
         drawn = self.num_steps * (1 + self.curriculum.refill_rounds) * self.problems_per_step
         trained = drawn * self.sampling.group_size
-        return trained + self.evaluate.num_problems * self.evaluate.samples_per_problem
+        return trained + (self.evaluate.num_problems + self.evaluate.num_test) * self.evaluate.samples_per_problem
 
 
 C = TypeVar("C", bound=BaseModel)

@@ -10,11 +10,11 @@ from rl.data.hub import load_hub
 from rl.data.json_lines import load_json_lines
 from rl.data.math import load_math
 from rl.data.reasoning_gym import load_reasoning_gym
-from rl.data.split import Split, check_disjoint
+from rl.data.split import Split, check_disjoint, set_test_apart
 
 
-def load_problems(config: DataConfig, seed: int, base: Path) -> Split:
-    """Load the problems of a run, the same ones for the same seed.
+def load_problems(config: DataConfig, seed: int, base: Path, num_test: int = 0) -> Split:
+    """Load the problems of a run, the same ones for the same seed; `num_test` held-out ones are set apart for its end.
 
     Relative paths start at `base`, the configuration file's directory, and then at the current directory.
 
@@ -25,7 +25,7 @@ def load_problems(config: DataConfig, seed: int, base: Path) -> Split:
     assert split.train, "a source returned nothing to train on"
     assert split.held_out, "a source returned nothing to hold out"
     check_disjoint(split, _remedy(config))
-    return split
+    return set_test_apart(split, num_test, seed) if num_test else split
 
 
 def _load(config: DataConfig, seed: int, base: Path) -> Split:

@@ -1,4 +1,4 @@
-"""The two sets of problems of a run, and the promise that they share none."""
+"""The sets of problems of a run, and the promise that they share none."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,13 +10,14 @@ from rewards.types import Problem
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Problems to learn from, and problems to measure with.
+    """Problems to learn from, problems to measure with, and problems to measure with once, at the end.
 
     Example: ``Split(train=(Problem("addition/2+3", "2 + 3 =", "5"),), held_out=(Problem("addition/4+5", ...),))``
     """
 
     train: tuple[Problem, ...]
     held_out: tuple[Problem, ...]
+    test: tuple[Problem, ...] = ()
 
 
 def question_key(question: str) -> str:
@@ -66,3 +67,19 @@ def set_apart(problems: Sequence[Problem], count: int, seed: int, origin: str) -
         train=tuple(problem for row, problem in enumerate(problems) if row not in removed),
         held_out=tuple(problems[row] for row in first),
     )
+
+
+def set_test_apart(split: Split, count: int, seed: int) -> Split:
+    """Take `count` problems with different questions out of those that are held out, each with all its duplicates.
+
+    Raises:
+        ValueError: that leaves nothing to choose the best policy by.
+    """
+    different = len({question_key(problem.question) for problem in split.held_out})
+    if count >= different:
+        raise ValueError(
+            f"evaluate.num_test = {count} leaves nothing of {different} held-out problems to choose the best policy "
+            "by: lower it, or hold out more"
+        )
+    apart = set_apart(split.held_out, count, seed, "the held-out set")
+    return Split(split.train, held_out=apart.train, test=apart.held_out)

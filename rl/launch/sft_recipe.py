@@ -87,7 +87,7 @@ class SftRecipe(Recipe[PreparedSft, SftComponents]):
 
     def prepare(self, config: RunConfig, base: Path) -> PreparedSft:
         config = self.resolve(config, base)
-        problems = load_problems(config.data, config.seed, base)
+        problems = load_problems(config.data, config.seed, base, config.evaluate.num_test)
         check_step_size(problems.train, config.problems_per_step)
         tokenizer = load_tokenizer(config.model)
         ends = load_end_tokens(config.model, tokenizer)

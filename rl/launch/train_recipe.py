@@ -118,9 +118,10 @@ def _resolved(config: RunConfig, base: Path) -> RunConfig:
 
 
 def _load(config: RunConfig, base: Path) -> PreparedTrain:
-    problems = load_problems(config.data, config.seed, base)
+    problems = load_problems(config.data, config.seed, base, config.evaluate.num_test)
     encode = Encoder(load_tokenizer(config.model), config.prompt, config.room_for_prompt)
-    longest_prompt = encode.longest((*problems.train, *problems.held_out))
+    every = (*problems.train, *problems.held_out, *problems.test)
+    longest_prompt = encode.longest(every)
     if config.reward.is_default:
-        check_readable((*problems.train, *problems.held_out))
+        check_readable(every)
     return PreparedTrain(config, problems, encode, read_init(config), longest_prompt)

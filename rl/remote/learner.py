@@ -171,6 +171,11 @@ def check_config(config: RunConfig) -> None:
             f'a server knows no loss for learner.objective = "{config.learner.objective}": set it to one of '
             f"{', '.join(SERVED)}, or train without --server"
         )
+    if config.evaluate.num_test:
+        raise ValueError(
+            "a server samples the policies that it was told to publish, not the best one's file: set "
+            "evaluate.num_test = 0, or train without --server"
+        )
     if regularizes(config.learner):
         raise ValueError(
             "a server's losses have no entropy and no base model in them: set learner.entropy_coef = 0, and "

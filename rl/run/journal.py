@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lora.files import write_peft
+from lora.files import read_peft, write_peft
 from lora.types import Adapter
 from rl.algorithm.evaluate import Evaluation
 from rl.algorithm.journal import Journal
@@ -81,6 +81,13 @@ class FileJournal(Journal):
     def on_eval_samples(self, step: int, evaluation: Evaluation) -> None:
         self._write_samples(step, "held_out", evaluation.groups)
         self._sinks.on_eval(step, evaluation)
+
+    def best(self) -> Adapter | None:
+        directory = self._directory.adapters / "best"
+        return read_peft(directory, run=self._directory.path.name) if directory.is_dir() else None
+
+    def on_test(self, step: int, evaluation: Evaluation) -> None:
+        self._write_samples(step, "test", evaluation.groups)
 
     async def roll_back(self, learner: Learner) -> bool:
         best = checkpoint.best(self._directory.checkpoints)
