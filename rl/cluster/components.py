@@ -24,17 +24,18 @@ from rl.train import Components
 from rl.types import Learner
 from rollout.types import Engine
 
+OF_ONE_POLICY = {
+    "lr", "lr_schedule", "lr_warmup_steps", "lr_floor", "beta1", "beta2", "eps", "max_grad_norm",
+    "objective", "objective_function", "max_ratio", "icepop_low", "icepop_high", "clip_low", "clip_high",
+    "gspo_clip_low", "gspo_clip_high", "advantage", "advantage_k", "advantage_scale", "aggregation", "truncated",
+    "overlong_buffer", "kl_coef", "kl_in", "kl_estimator", "entropy_coef", "tokens_per_row",
+}  # fmt: skip
+"""Settings of `[learner]` in which policies on one base model may differ."""
+
 
 def shared_settings(config: RunConfig) -> str:
     """Return the settings that runs must have in common to share a base model and its engines."""
-    learner = config.learner.model_dump(
-        exclude={
-            "lr", "lr_schedule", "lr_warmup_steps", "lr_floor", "beta1", "beta2", "eps", "max_grad_norm", "objective",
-            "max_ratio", "icepop_low", "icepop_high", "clip_low", "clip_high", "gspo_clip_low", "gspo_clip_high",
-            "advantage", "advantage_k", "advantage_scale", "aggregation", "truncated", "overlong_buffer", "kl_coef",
-            "kl_in", "kl_estimator", "entropy_coef", "tokens_per_row",
-        }
-    )  # fmt: skip
+    learner = config.learner.model_dump(exclude=OF_ONE_POLICY)
     return repr((config.on_ray, config.model, config.rollout, config.placement, sorted(learner.items())))
 
 

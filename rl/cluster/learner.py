@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 
 from lora.config import LoraConfig
+from rl.algorithm.custom_objective import read_objective
 from rl.cluster.device import local_device
 from rl.cluster.ray_host import RayHost
 from rl.cluster.reservation import Reservation
@@ -46,8 +47,10 @@ async def open_learner_host(
 
 
 def policy_spec(config: RunConfig, run: str) -> PolicySpec:
-    """Return how a run's policy is trained."""
-    return PolicySpec(run, config.lora, config.learner, config.sampling.temperature, config.seed)
+    """Return how a run's policy is trained. Raises ValueError if its own objective's file cannot be read."""
+    function = config.learner.objective_function
+    objective = None if function is None else read_objective(function)
+    return PolicySpec(run, config.lora, config.learner, config.sampling.temperature, config.seed, objective)
 
 
 def say_checkpointing(config: RunConfig, facts: Mapping[str, int]) -> None:

@@ -43,6 +43,8 @@ class LearnerConfig(Strict):
     """`importance` is truncated importance sampling per token; `mis` and `icepop` leave out tokens whose ratios are too
     far off, and `sequence_importance` and `sequence_mis` weigh a completion by the product of its ratios
     (docs/objectives.md). `cross_entropy` is `rankone sft`'s, which sets it."""
+    objective_function: str | None = None
+    """A function of your own in the place of `objective`, `file.py:name` (docs/objectives.md)."""
     max_ratio: float = Field(default=2.0, gt=0)
     """Bound C of `importance`, `mis`, `sequence_importance` and `sequence_mis`, and upper clip of `cispo`."""
     icepop_low: float = Field(default=0.5, ge=0, le=1)

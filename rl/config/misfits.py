@@ -12,6 +12,11 @@ def misfits_of_objective(
 ) -> Iterator[str]:
     """Yield a line for each."""
     yield from _misfits_of_advantages(learner, sampling, curriculum)
+    if learner.objective_function is not None and learner.objective not in ("importance", "cross_entropy"):
+        yield (
+            f"learner.objective_function takes the place of learner.objective, which is {learner.objective}: leave one "
+            'of them out (a preset sets the second; set it back to "importance")'
+        )
     if not learner.kl_coef:
         return
     if learner.kl_in == "loss" and learner.kl_estimator == "k1":

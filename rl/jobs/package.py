@@ -13,7 +13,8 @@ from lora.config import LoraConfig
 from lora.files import write_peft
 from rewards.config import RewardConfig
 from rewards.term import load_terms
-from rl.config import RunConfig, replaced
+from rl.algorithm.custom_objective import split_name
+from rl.config import LearnerConfig, RunConfig, replaced
 from rl.data.files import locate, with_paths
 from rl.run.export import find_adapter
 from rl.run.warm_start import absolute_init
@@ -63,7 +64,15 @@ class JobPackage:
         if directory.is_dir():  # one that all nodes share, or each has: its place is not ours to choose
             model = replaced(model, name=str(directory.resolve()))
         lora = self._add_init(absolute_init(config.lora, self._base))
-        return replaced(config, model=model, data=data, reward=reward, lora=lora)
+        learner = self._add_objective(config.learner)
+        return replaced(config, model=model, data=data, reward=reward, lora=lora, learner=learner)
+
+    def _add_objective(self, learner: LearnerConfig) -> LearnerConfig:
+        """Copy the file of an objective of the user's own, and return the settings with its new place."""
+        if learner.objective_function is None:
+            return learner
+        file, name = split_name(learner.objective_function)
+        return replaced(learner, objective_function=f"{self._copied(file)}:{name}")
 
     def _copied(self, path: str) -> str:
         """Copy a file or directory of data, and return its new place."""

@@ -74,6 +74,8 @@ class SftRecipe(Recipe[PreparedSft, SftComponents]):
                 'learner.aggregation = "constant" divides by sampling.max_tokens, which given completions do not have: '
                 'set it to "token" or "sequence"'
             )
+        if config.learner.objective_function is not None:
+            raise ValueError("learner.objective_function is for completions that were sampled: leave it out here")
         if config.learner.kl_coef or config.learner.entropy_coef:
             raise ValueError(
                 "learner.kl_coef and learner.entropy_coef are for completions that the policy sampled: set both to 0 "

@@ -11,9 +11,11 @@ from rich.console import Console
 from lora.accounting import advice
 from lora.load import load_tokenizer
 from lora.targets import resolve_lora
+from rl.algorithm.custom_objective import check_objective, read_objective, split_name
 from rl.cluster.components import RunParts
-from rl.config import RunConfig, replaced
+from rl.config import LearnerConfig, RunConfig, replaced
 from rl.data import absolute_paths, check_step_size, load_problems
+from rl.data.files import locate
 from rl.data.prompts import Encoder
 from rl.launch.preflight import check_readable
 from rl.launch.recipe import Prepared, Recipe, RewardTrial
@@ -57,7 +59,10 @@ class TrainRecipe(Recipe[PreparedTrain, Components]):
     def resolve(self, config: RunConfig, base: Path) -> RunConfig:
         if config.learner.objective == "cross_entropy":
             raise ValueError('learner.objective = "cross_entropy" learns from given completions: run `rankone sft`')
-        return _resolved(config, base)
+        resolved = _resolved(config, base)
+        if (function := resolved.learner.objective_function) is not None:
+            check_objective(read_objective(function), resolved.learner)
+        return resolved
 
     def prepare(self, config: RunConfig, base: Path) -> PreparedTrain:
         prepared = _load(self.resolve(config, base), base)
@@ -114,7 +119,17 @@ def _resolved(config: RunConfig, base: Path) -> RunConfig:
         runtime="ray" if config.on_ray else "local",
         data=absolute_paths(config.data, base),
         lora=resolve_lora(config.model, absolute_init(config.lora, base)),
+        learner=_absolute_objective(config.learner, base),
     )
+
+
+def _absolute_objective(learner: LearnerConfig, base: Path) -> LearnerConfig:
+    """Return the settings with the absolute path of the objective's file, where there is one."""
+    if learner.objective_function is None:
+        return learner
+    file, name = split_name(learner.objective_function)
+    place = locate(file, base)
+    return learner if place is None else replaced(learner, objective_function=f"{place.resolve()}:{name}")
 
 
 def _load(config: RunConfig, base: Path) -> PreparedTrain:

@@ -12,6 +12,7 @@ from torch import Tensor
 from lora.config import LoraConfig
 from lora.files import Description, check_finite, pack
 from lora.types import Adapter
+from rl.algorithm.custom_objective import ObjectiveSource
 from rl.config import LearnerConfig
 from rl.learner.adam import AdamConfig
 from rl.learner.policy_state import ADAM, StateFacts, pack_state, unpack_state
@@ -31,6 +32,8 @@ class PolicySpec:
     """Of sampling: a logprob at another temperature would be another distribution's."""
     seed: int
     """Of the adapter's A."""
+    objective: ObjectiveSource | None = None
+    """In the place of the one that `learner` names."""
 
 
 class TrainableWeights(Protocol):

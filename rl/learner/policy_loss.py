@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from rl.algorithm.custom_objective import load_objective
 from rl.algorithm.objective import OBJECTIVES, aggregated, clipped, divisor, shared
 from rl.algorithm.regularizers import kl_estimates, needs_base, penalties, regularizes
 from rl.algorithm.summed_loss import ScoredTargets, SummedLoss
@@ -156,14 +157,19 @@ def _objective(
     config = batch.objective
     log_ratio = scored.logprobs - scored.rollout_logprobs
     arguments = log_ratio, scored.weights, scored.datum_ids, config
-    losses = aggregated(OBJECTIVES[config.objective](*arguments), scored.datum_ids, config)
+    source = batch.policy.spec.objective
+    if source is None:
+        losses = aggregated(OBJECTIVES[config.objective](*arguments), scored.datum_ids, config)
+    else:
+        losses = shared(load_objective(source)(*arguments), scored.datum_ids, config)
     if regularizes(config):
         losses = losses + shared(penalties(scored.logprobs, base, entropies, config), scored.datum_ids, config)
     loss = losses.sum() / divisor(batch.batch, config)
     if not scored.weights.any() and not regularizes(config):  # weightless rows are not of the step
         return loss, {}
     with torch.no_grad():
-        sums = _sums(loss, log_ratio, entropies, clipped(*arguments))
+        outside = clipped(*arguments) if source is None else torch.zeros_like(log_ratio, dtype=torch.bool)
+        sums = _sums(loss, log_ratio, entropies, outside)
         if base is not None and batch.needs_base:
             sums[KL_BASE] = kl_estimates(scored.logprobs - base, "k3").sum().item()
         return loss, sums

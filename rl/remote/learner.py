@@ -166,6 +166,8 @@ def check_config(config: RunConfig) -> None:
         raise ValueError(
             "a server trains fresh adapters of alpha 32: leave lora.alpha, lora.init and learner.weights alone"
         )
+    if config.learner.objective_function is not None:
+        raise ValueError("a server runs no program of a client's: leave learner.objective_function out with --server")
     if config.learner.objective not in SERVED:
         raise ValueError(
             f'a server knows no loss for learner.objective = "{config.learner.objective}": set it to one of '
