@@ -12,12 +12,13 @@ KINDS = {
         "model", "template", "scale", "key_env", "concurrency", "retries", "judge_deadline_s", "judge_max_tokens",
         "judge_temperature",
     ),
+    "code": ("credit", "test_s", "test_memory_mb"),
 }  # fmt: skip
 """The kinds of reward, each by the key that names it, and the keys that belong to it alone."""
 
 
 class RewardTerm(BaseModel):
-    """One reward and its weight in the sum: a function, or a judge."""
+    """One reward and its weight in the sum: a function, a judge, or tests of code."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
@@ -45,6 +46,15 @@ class RewardTerm(BaseModel):
     """Judge: tokens of one answer."""
     judge_temperature: float = Field(default=0.0, ge=0, le=2)
     """Judge: its sampling temperature."""
+
+    code: str | None = Field(default=None, min_length=1)
+    """The column with tests for the program in a completion's last fenced block."""
+    credit: Literal["all", "share"] = "all"
+    """Code: 1 for passing all tests and else 0, or the share of tests passed."""
+    test_s: float = Field(default=2.0, gt=0, le=3600)
+    """Code: seconds of a core for one test; the whole completion has `reward.deadline_s`."""
+    test_memory_mb: int = Field(default=512, ge=64, le=2**20)
+    """Code: address space of a program's process, within `reward.memory_mb`."""
 
     @property
     def kind(self) -> str:

@@ -46,6 +46,11 @@ class Panel:
             if self._error is not None:
                 raise self._error
 
+    @property
+    def is_asked(self) -> bool:
+        """True if it has any scorers."""
+        return bool(self._makers)
+
     async def score(self, items: Sequence[Item]) -> list[dict[int, Sequence[Verdict]]]:
         """Return each item's verdicts by the terms' places. Raises RuntimeError if it is closed."""
         if not self._makers:

@@ -62,8 +62,8 @@ class GraderPool:
         self._computes = bool(terms)
         self._panel = Panel(_makers(config.all_terms))
         self.is_of_functions = all(t.function is not None for t in config.all_terms)
-        """True if nobody is asked, and completions made up for functions can try it."""
-        setup = Setup(pack(terms) if packed is None else packed, config.memory_mb, not self.is_of_functions)
+        """True if completions that are made up for functions can try it."""
+        setup = Setup(pack(terms) if packed is None else packed, config.memory_mb, self._panel.is_asked)
         settings = LaneSettings(setup, config.deadline_s, all(t.is_built_in for t in terms), self.sources)
         self._lanes = [Lane(settings) for _ in range(_count(config.workers))]
         self._threads = [threading.Thread(target=self._serve, args=(lane,), daemon=True) for lane in self._lanes]

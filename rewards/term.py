@@ -8,7 +8,8 @@ from typing import Any
 
 import cloudpickle
 
-from rewards.config import RewardConfig
+from rewards.code_tests import CodeTests
+from rewards.config import RewardConfig, RewardTerm
 from rewards.convention import EXTRAS, Convention, parameters_of, recognize, wants_messages
 from rewards.find import built_in, find_function
 from rewards.rules import STRICT, Rules
@@ -34,7 +35,7 @@ class Term:
 
     @property
     def is_built_in(self) -> bool:
-        return built_in(self.name) is self.function
+        return isinstance(self.function, CodeTests) or built_in(self.name) is self.function
 
     @property
     def is_grouped(self) -> bool:
@@ -47,11 +48,20 @@ def load_terms(config: RewardConfig) -> tuple[Term, ...]:
 
     Terms of other kinds are asked for elsewhere (`rewards.panel`), and left out.
     """
-    return tuple(
-        load_term(t.function, t.weight, conversational=config.conversational, rules=config.rules)
-        for t in config.all_terms
-        if t.function is not None
-    )
+    loaded: list[Term] = []
+    for t in config.all_terms:
+        if t.function is not None:
+            term = load_term(t.function, t.weight, conversational=config.conversational, rules=config.rules)
+            loaded.append(term)
+        elif t.code is not None:
+            loaded.append(_code_term(t, config.rules))
+    return tuple(loaded)
+
+
+def _code_term(term: RewardTerm, rules: Rules) -> Term:
+    function = CodeTests(term.code or "", term.credit, term.test_s, term.test_memory_mb)
+    extras = frozenset(("finish_reason", "rules"))
+    return Term(term.name, term.weight, function, Convention.OURS, is_async=False, rules=rules, extras=extras)
 
 
 def load_term(name: str, weight: float = 1.0, *, conversational: bool | None = None, rules: Rules = STRICT) -> Term:

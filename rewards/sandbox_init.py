@@ -1,0 +1,179 @@
+"""Runs one hostile program with nothing around it. A script of its own: it imports nothing of ours, and is no module.
+
+    python -I -S sandbox_init.py DESCRIPTOR PYTHON-ARGUMENT...
+
+The kernel's namespaces do it: the program sees a small file system in memory with Python's own files, read only; no
+network, no process but its own children, and no user but nobody. Its limits hold for all of its children, and they die
+with it. The descriptor is a file with the settings. Exits with the program's status, or with `NO_ROOM` and a line on
+stderr if this kernel gives no namespaces.
+"""
+
+import ctypes
+import json
+import os
+import resource
+import signal
+import sys
+
+NO_ROOM = 97
+"""Exit status where the kernel gives no namespaces."""
+NOBODY = 65534
+_NAMESPACES = 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000
+"""CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET."""
+_BIND, _RECURSIVE, _PRIVATE, _REMOUNT = 4096, 16384, 1 << 18, 32
+_READ_ONLY, _NO_SUID, _NO_DEVICES = 1, 2, 4
+_KEPT = 4 | 8 | 1024 | 2048
+"""Flags (no devices, no programs, no access times) that a mount keeps if the machine's has them."""
+_DEATH_SIGNAL, _DUMPABLE, _NO_NEW_PRIVILEGES = 1, 4, 38
+_SYSTEM = ("/usr", "/lib", "/lib64", "/bin")
+_DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom")
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def main() -> None:
+    """Make the room, and run the program in it as the first process of its namespace."""
+    with os.fdopen(int(sys.argv[1])) as file:
+        settings = json.load(file)
+    parent = os.getppid()
+    _prctl(_DEATH_SIGNAL, signal.SIGKILL)
+    try:
+        _enter_namespaces()
+        _build_root(settings["files"], settings["disk_mb"])
+    except OSError as error:
+        print(f"no room for hostile programs: {error}", file=sys.stderr)
+        os._exit(NO_ROOM)
+    if os.getppid() != parent:
+        os._exit(1)
+    child = os.fork()
+    if child == 0:
+        try:
+            _become_nobody(settings)
+            os.execv(sys.executable, [sys.executable, "-I", "-S", *sys.argv[2:]])
+        finally:
+            os._exit(NO_ROOM)
+    for descriptor in (0, 1, 2):
+        os.close(descriptor)  # their other ends are to see the program's end, not ours
+    _, status = os.waitpid(child, 0)
+    os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
+
+
+def _enter_namespaces() -> None:
+    """Leave all that is shared. Only a process outside may map users other than our own into the new namespace."""
+    outer, told, tell = os.getuid(), *os.pipe()
+    group = os.getgid()
+    mapper = os.fork()
+    if mapper == 0:
+        os.close(tell)
+        os.read(told, 1)
+        _map_users(os.getppid(), outer, group)
+        os._exit(0)
+    os.close(told)
+    try:
+        _check(_libc.unshare(_NAMESPACES))
+    finally:
+        os.close(tell)
+        _, status = os.waitpid(mapper, 0)
+    if status:
+        raise OSError("cannot map users into a namespace")
+
+
+def _map_users(process: int, user: int, group: int) -> None:
+    """Map root to itself for the time of the setup, and nobody; a user who is not root is both, one after the other."""
+    try:
+        for name, outer in (("uid_map", user), ("gid_map", group)):
+            if name == "gid_map" and user != 0:
+                _write(f"/proc/{process}/setgroups", "deny")
+            mapped = f"0 0 1\n{NOBODY} {NOBODY} 1" if user == 0 else f"{NOBODY} {outer} 1"
+            _write(f"/proc/{process}/{name}", mapped)
+    except OSError:
+        os._exit(1)
+
+
+def _build_root(files: dict[str, str], disk_mb: int) -> None:
+    """Replace the file system by one in memory. ``files`` are written to ``/box``, where the program may write too."""
+    _mount(None, "/", None, _PRIVATE | _RECURSIVE)
+    root = "/tmp"  # hidden from here on, for us alone
+    _mount("tmpfs", root, "tmpfs", _NO_SUID | _NO_DEVICES, f"size={disk_mb}m,nr_inodes=4096,mode=755")
+    for place in dict.fromkeys((*_SYSTEM, os.path.realpath(sys.base_prefix), os.path.realpath(sys.base_exec_prefix))):
+        _show(place, root + place)
+    for place in (*_DEVICES, "/etc/ld.so.cache", os.path.realpath(sys.executable)):
+        if os.path.exists(place) and not os.path.exists(root + place):
+            os.makedirs(os.path.dirname(root + place), exist_ok=True)
+            os.close(os.open(root + place, os.O_CREAT, 0o644))
+            _bind(place, root + place)
+    os.makedirs(f"{root}/box", 0o777)
+    os.makedirs(f"{root}/tmp", 0o777)
+    for name, text in files.items():
+        os.makedirs(os.path.dirname(f"{root}/box/{name}"), exist_ok=True)
+        with open(f"{root}/box/{name}", "w", encoding="utf-8", errors="replace") as file:
+            file.write(text)
+    for place in ("box", "tmp"):
+        os.chmod(f"{root}/{place}", 0o777)
+    os.chdir(root)
+    old = os.path.join(root, "tmp")
+    _check(_libc.pivot_root(root.encode(), old.encode()))
+    os.chdir("/")
+    _check(_libc.umount2(b"/tmp", 2))  # lazily: all that was there before
+    os.chdir("/box")
+
+
+def _show(place: str, target: str) -> None:
+    """Make a directory of the machine's visible, read only; a link stays one."""
+    if os.path.islink(place):
+        os.symlink(os.readlink(place), target)
+    elif os.path.isdir(place) and not os.path.exists(os.path.join(target, "lib")):
+        os.makedirs(target, exist_ok=True)
+        _bind(place, target)
+
+
+def _bind(place: str, target: str) -> None:
+    _mount(place, target, None, _BIND | _RECURSIVE)
+    if os.path.isdir(place):
+        flags = _READ_ONLY | _NO_SUID | os.statvfs(target).f_flag & _KEPT
+        _mount(None, target, None, _BIND | _REMOUNT | flags)
+
+
+def _become_nobody(settings: dict[str, int]) -> None:
+    """Give up all rights, and set the limits, which hold for every child too."""
+    if os.getuid() == 0:
+        os.setgroups([])
+        os.setresgid(NOBODY, NOBODY, NOBODY)
+        os.setresuid(NOBODY, NOBODY, NOBODY)
+    for limit, value in (
+        (resource.RLIMIT_AS, settings["memory_mb"] * 2**20),
+        (resource.RLIMIT_CPU, settings["cpu_s"]),
+        (resource.RLIMIT_FSIZE, settings["disk_mb"] * 2**20),
+        (resource.RLIMIT_NPROC, settings["processes"]),
+        (resource.RLIMIT_NOFILE, 64),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(limit, (value, value))
+    os.closerange(3, 256)
+    os.environ.clear()
+    os.environ.update({"HOME": "/box", "TMPDIR": "/box", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0"})
+    _prctl(_NO_NEW_PRIVILEGES, 1)
+    _prctl(_DEATH_SIGNAL, signal.SIGKILL)  # a change of user has cleared it
+
+
+def _mount(source: str | None, target: str, kind: str | None, flags: int, options: str | None = None) -> None:
+    texts = [None if text is None else text.encode() for text in (source, target, kind, options)]
+    _check(_libc.mount(*texts[:3], ctypes.c_ulong(flags), texts[3]))
+
+
+def _prctl(option: int, value: int) -> None:
+    _check(_libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0))
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w") as file:
+        file.write(text)
+
+
+def _check(returned: int) -> None:
+    if returned != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+if __name__ == "__main__":
+    main()
