@@ -6,7 +6,7 @@ import inspect
 import sys
 import sysconfig
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -23,7 +23,9 @@ def built_in(name: str) -> Callable[..., Any] | None:
     return getattr(importlib.import_module(BUILT_IN[name]), name) if name in BUILT_IN else None
 
 
-def find_function(name: str) -> tuple[Callable[..., Any], tuple[str, ...]]:
+def find_function(
+    name: str, kind: str = "reward", known: Collection[str] = tuple(BUILT_IN)
+) -> tuple[Callable[..., Any], tuple[str, ...]]:
     """The function that ``file.py:name``, ``package.module:name`` or a built-in's name stands for, and the names of the
     modules that a process elsewhere would lack.
 
@@ -32,18 +34,26 @@ def find_function(name: str) -> tuple[Callable[..., Any], tuple[str, ...]]:
     """
     if (function := built_in(name)) is not None:
         return function, ()
-    place, _, attribute = name.rpartition(":")
-    if not place or not attribute:
-        raise ValueError(
-            f"reward function {name!r} is not 'file.py:name', 'package.module:name' or one of: {', '.join(BUILT_IN)}"
-        )
-    before = set(sys.modules)
-    module = _from_file(Path(place)) if place.endswith(".py") else _from_package(place)
-    named: object = getattr(module, attribute, None)
+    named, module, modules = find_named(name, kind, known)
     if not callable(named) or inspect.isclass(named):
+        place, _, attribute = name.rpartition(":")
         defined = [n for n, v in vars(module).items() if inspect.isfunction(v) and v.__module__ == module.__name__]
         raise ValueError(f"{place} has no function {attribute!r}; it defines: {', '.join(defined) or 'none'}")
-    return cast(Callable[..., Any], named), _own_modules(module, before)
+    return cast(Callable[..., Any], named), modules
+
+
+def find_named(name: str, kind: str, built_in: Collection[str] = ()) -> tuple[object, ModuleType, tuple[str, ...]]:
+    """The object of that name, None if its module has none; the module; and what a process elsewhere would lack.
+
+    `kind` says in messages what it is for. Raises ValueError as `find_function` does.
+    """
+    place, _, attribute = name.rpartition(":")
+    if not place or not attribute:
+        choices = f" or one of: {', '.join(built_in)}" if built_in else ""
+        raise ValueError(f"{kind} function {name!r} is not 'file.py:name', 'package.module:name'{choices}")
+    before = set(sys.modules)
+    module = _from_file(Path(place), kind) if place.endswith(".py") else _from_package(place)
+    return getattr(module, attribute, None), module, _own_modules(module, before)
 
 
 class _FromSource(SourceFileLoader):
@@ -54,10 +64,10 @@ class _FromSource(SourceFileLoader):
         return self.source_to_code(self.get_data(self.path), self.path)
 
 
-def _from_file(path: Path) -> ModuleType:
+def _from_file(path: Path, kind: str) -> ModuleType:
     path = path.expanduser().absolute()
     if not path.is_file():
-        raise ValueError(f"reward file {path} does not exist")
+        raise ValueError(f"{kind} file {path} does not exist")
     module_name = f"rankone_reward_{path.stem}"
     spec = importlib.util.spec_from_file_location(module_name, path, loader=_FromSource(module_name, str(path)))
     assert spec is not None

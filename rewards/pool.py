@@ -28,6 +28,7 @@ from rewards.worker import Graded, Item, Setup
 
 WORKER_BYTES = 128 * 2**20
 """Memory of a worker before it grades anything: Python, sympy, and its tables."""
+NONE_SEEN = "none seen"
 MAX_CHUNK = 64
 """Items sent to a worker at once: enough to hide the trip, few enough to share out evenly."""
 
@@ -100,6 +101,12 @@ class GraderPool:
         """Raises RewardFunctionError if the user's function failed on more than ``config.max_failed_fraction``."""
         rewards = [reward for group in rewards_P_G for reward in group]
         crashed = sum(reward.outcome is Outcome.CRASHED for reward in rewards)
+        if crashed > self.config.max_failed_fraction * len(rewards) and self._failures.last == NONE_SEEN:
+            raise RewardFunctionError(
+                f"the environment failed on {crashed} of {len(rewards)} episodes, more than reward.max_failed_fraction "
+                f"= {self.config.max_failed_fraction}; the log has its traceback",
+                "too many failures",
+            )
         if crashed > self.config.max_failed_fraction * len(rewards):
             raise RewardFunctionError(
                 f"the reward function failed on {crashed} of {len(rewards)} completions, more than "
@@ -192,7 +199,7 @@ class FailureLog:
 
     def __init__(self) -> None:
         self._kinds: set[str] = set()
-        self.last = "none seen"
+        self.last = NONE_SEEN
         """The last traceback of a new kind."""
 
     def report(self, graded: Graded) -> None:

@@ -88,18 +88,23 @@ def pack(terms: Sequence[Term]) -> bytes:
 
     Raises ValueError if they cannot go.
     """
-    modules = [sys.modules[m] for t in terms for m in t.modules if m in sys.modules]
-    for module in modules:
+    names = ", ".join(t.name for t in terms)
+    return packed_by_value(tuple(terms), [m for t in terms for m in t.modules], f"{names} to the graders")
+
+
+def packed_by_value(value: object, modules: Sequence[str], what: str) -> bytes:
+    """Pickle a value, with the modules of these names by value. Raises ValueError if it cannot go; `what` says what."""
+    loaded = [sys.modules[m] for m in modules if m in sys.modules]
+    for module in loaded:
         cloudpickle.register_pickle_by_value(module)
     try:
-        return cloudpickle.dumps(tuple(terms))
+        return cloudpickle.dumps(value)
     except Exception as error:
-        names = ", ".join(t.name for t in terms)
         raise ValueError(
-            f"cannot send {names} to the graders: {error}; keep open files, locks and connections out of module globals"
+            f"cannot send {what}: {error}; keep open files, locks and connections out of module globals"
         ) from error
     finally:
-        for module in {id(m): m for m in modules}.values():
+        for module in {id(m): m for m in loaded}.values():
             cloudpickle.unregister_pickle_by_value(module)
 
 

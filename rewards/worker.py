@@ -15,14 +15,17 @@ import sys
 import sysconfig
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from typing import Any
 
 from rewards.custom import score
 from rewards.scores import RewardFunctionError, Score, combine
 from rewards.term import Term
 from rewards.types import Outcome, Problem, Reward
+
+Serve = Callable[[Connection, Any], None]
 
 _PR_SET_PDEATHSIG = 1
 MAX_STACK = 12
@@ -66,8 +69,11 @@ class Setup:
     """Others are to be added."""
 
 
-def main(descriptor: int, parent: int, stack: int) -> None:
-    """Serve until the parent closes its end. ``stack`` is a file that gets the process's stack when it is asked for."""
+def main(descriptor: int, parent: int, stack: int, serve: Serve | None = None) -> None:
+    """Serve until the parent closes its end. ``stack`` is a file that gets the process's stack when it is asked for.
+
+    ``serve`` answers what comes over the connection, by default items to grade; it also gets what was packed.
+    """
     _die_with(parent)
     faulthandler.register(STACK_SIGNAL, file=stack, all_threads=False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -75,21 +81,24 @@ def main(descriptor: int, parent: int, stack: int) -> None:
     with contextlib.suppress(EOFError, OSError):  # the parent has gone, perhaps in the middle of a message
         setup: Setup = connection.recv()
         try:
-            terms: tuple[Term, ...] = pickle.loads(setup.packed)
+            unpacked: Any = pickle.loads(setup.packed)
             _warm(setup.packed)
             _cap_memory(setup.memory_mb)
         except BaseException:
             connection.send(traceback.format_exc())
             return
         connection.send(None)
-        _serve(connection, terms, setup.keeps_scores)
+        if serve is None:
+            _serve(connection, unpacked, setup.keeps_scores)
+        else:
+            serve(connection, unpacked)
 
 
-def own_stack(dumped: str) -> str:
-    """The lines of a dumped stack that are the user's: before the grader's own, and not Python's. None are left of
+def own_stack(dumped: str, caller: str = "rewards/custom.py") -> str:
+    """The lines of a dumped stack that are the user's: before those of its caller, and not Python's. None are left of
     a function that awaits something."""
     lines = [line for line in dumped.splitlines() if line.startswith("  File ")]
-    ours = next((i for i, line in enumerate(lines) if "rewards/custom.py" in line), len(lines))
+    ours = next((i for i, line in enumerate(lines) if caller in line), len(lines))
     return "\n".join([line for line in lines[:ours] if not _is_pythons(line)][-MAX_STACK:])
 
 

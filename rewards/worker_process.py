@@ -41,14 +41,20 @@ _INIT = str(Path(__file__).with_name("__init__.py"))
 class WorkerProcess:
     """One child process and the connection to it. Every method but `stop` is for one thread at a time."""
 
+    ENTRY = "rewards.worker"
+    """Module whose `main` the process runs."""
+    LOADS = "a grading process could not load the reward function"
+    """Beginning of the message where it cannot."""
+
     def __init__(self, setup: Setup) -> None:
         self._connection, theirs = Pipe()
         self._stack = tempfile.TemporaryFile()  # noqa: SIM115
         path = json.dumps([p or os.getcwd() for p in sys.path])  # noqa: PTH109
         descriptors = theirs.fileno(), self._stack.fileno()
+        boot = _BOOT.replace("rewards.worker", self.ENTRY)
         # Its own session: a Ctrl-C on the terminal reaches only the parent. What functions print goes to stderr.
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _BOOT, path, _INIT, str(descriptors[0]), str(os.getpid()), str(descriptors[1])],
+            [sys.executable, "-c", boot, path, _INIT, str(descriptors[0]), str(os.getpid()), str(descriptors[1])],
             stdin=subprocess.DEVNULL,
             stdout=2,
             pass_fds=descriptors,
@@ -70,7 +76,7 @@ class WorkerProcess:
         self._connection.send(self._setup)
         problem = self._receive(START_TIMEOUT_S)
         if problem is not None:
-            raise ValueError(f"a grading process could not load the reward function:\n{problem}")
+            raise ValueError(f"{self.LOADS}:\n{problem}")
         self._setup = None
 
     def submit(self, items: Sequence[Item]) -> None:
@@ -83,6 +89,11 @@ class WorkerProcess:
         graded = self._receive(deadline_s)
         assert isinstance(graded, Graded)
         return graded
+
+    def ask(self, message: Any, deadline_s: float) -> Any:
+        """Return the answer to a message. Raises as `next_graded` does."""
+        self._connection.send(message)
+        return self._receive(deadline_s)
 
     def _receive(self, timeout_s: float) -> Any:
         if not self._connection.poll(timeout_s):

@@ -16,7 +16,7 @@ from rewards.types import Grader, Problem
 from rl.algorithm.batch import build_batch
 from rl.algorithm.collapse import LR_SCALE, ROLLED_BACK, Collapse, CollapseDetector
 from rl.algorithm.evaluate import Evaluation, evaluate, evaluate_test
-from rl.algorithm.groups import Question, stream_groups
+from rl.algorithm.groups import Question, Sampler, stream_groups
 from rl.algorithm.in_flight import Capacity, GroupsInFlight
 from rl.algorithm.journal import Journal
 from rl.algorithm.liveness import NUM_SEQUENCES, PolicyChecker, Reference
@@ -46,6 +46,8 @@ class Components:
     """Sees that the engine samples from the policy it was given."""
     disjoint_devices: bool = False
     """True if learner and engine have devices of their own, so that both can be busy at once."""
+    sampler: Sampler | None = None
+    """Plays episodes of several turns, where the run has them."""
 
 
 async def train(config: RunConfig, problems: Split, parts: Components, journal: Journal) -> Adapter:
@@ -132,7 +134,7 @@ async def _roll_out_groups(
 ) -> dict[str, float]:  # fmt: skip
     """Sample and grade the groups of these numbers; `on_group` gets each when it is finished. Seconds by phase."""
     questions = _ask(config, train_problems, parts, numbers)
-    return await stream_groups(questions, adapter, config.sampling, parts.engine, parts.grader, on_group)
+    return await stream_groups(questions, adapter, config.sampling, parts.engine, parts.grader, on_group, parts.sampler)
 
 
 def _ask(
@@ -152,7 +154,7 @@ async def learn(
     kl_P_G = await kl_penalties(groups, config, learner, watch)
     batch = build_batch(
         groups, step_advantages(groups, config, kl_P_G), config.learner.tokens_per_row,
-        most_tokens=config.sampling.max_tokens, truncated=config.learner.truncated,
+        most_tokens=config.most_sampled, truncated=config.learner.truncated,
         keep_all=regularizes(config.learner),
     )  # fmt: skip
     with watch.phase("update"):
@@ -169,7 +171,7 @@ async def evaluate_policy(
     config: RunConfig, held_out: Sequence[Problem], parts: Components, adapter: Adapter
 ) -> Evaluation:
     """`evaluate` with the parts and settings of a run."""
-    return await evaluate(config, held_out, adapter, parts.engine, parts.grader, parts.encode)
+    return await evaluate(config, held_out, adapter, parts.engine, parts.grader, parts.encode, parts.sampler)
 
 
 async def _test(
@@ -180,7 +182,9 @@ async def _test(
         return {}
     policy = journal.best() or last
     with watch.phase("test"):
-        evaluation = await evaluate_test(config, problems.test, policy, parts.engine, parts.grader, parts.encode)
+        evaluation = await evaluate_test(
+            config, problems.test, policy, parts.engine, parts.grader, parts.encode, parts.sampler
+        )
     journal.on_test(config.num_steps, evaluation)
     return {name.replace("eval/", "test/", 1): value for name, value in evaluation.metrics().items()}
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -10,6 +10,25 @@ from torch import Tensor
 from lora.types import Adapter
 from rewards.types import Problem, Reward
 from rollout.types import Completion
+
+Ending = Literal["done", "turns", "tokens", "timeout", "crashed"]
+"""The end of an episode: its environment's word, a budget that was used up, or a step that hung or failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Episode(Completion):
+    """A completion of several turns, with what an environment said in between. `text` is the last turn's.
+
+    Its finish reason is `length` where a budget ended it, or the token limit its last turn.
+    """
+
+    turns: tuple[Mapping[str, Any], ...] = ()
+    """The messages behind the prompt, the policy's and the environment's."""
+    ending: Ending = "done"
+    num_turns: int = 1
+    """Turns of the policy."""
+    reward: Reward | None = None
+    """The environment's, or of a step that hung or failed; None leaves it to the grader."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from statistics import fmean
 from lora.types import Adapter
 from rewards.types import Grader, Outcome, Problem
 from rl.algorithm.estimate import Estimate
-from rl.algorithm.groups import Question, sample_groups
+from rl.algorithm.groups import Question, Sampler, sample_groups
 from rl.algorithm.seeds import evaluation_seeds
 from rl.config import RunConfig, replaced
 from rl.data import sample_held_out
@@ -58,14 +58,15 @@ async def evaluate(
     engine: Engine,
     grader: Grader,
     encode: Callable[[Problem], list[int]],
+    sampler: Sampler | None = None,
 ) -> Evaluation:
-    """Sample and grade `config.evaluate.num_problems` of the problems.
+    """Sample and grade `config.evaluate.num_problems` of the problems, with the engine or as `sampler` does.
 
     They are the same ones, sampled from the same seeds, every time, so that versions compare.
     """
     problems = sample_held_out(problems, config.evaluate.num_problems, config.seed)
     seeds = evaluation_seeds(config, len(problems))
-    return await _answered(config, problems, seeds, adapter, engine, grader, encode)
+    return await _answered(config, problems, seeds, adapter, engine, grader, encode, sampler)
 
 
 async def evaluate_test(
@@ -75,10 +76,11 @@ async def evaluate_test(
     engine: Engine,
     grader: Grader,
     encode: Callable[[Problem], list[int]],
+    sampler: Sampler | None = None,
 ) -> Evaluation:
     """Sample and grade all of the problems of a test, from seeds that no evaluation has."""
     seeds = evaluation_seeds(config, len(problems), first=config.evaluate.num_problems)
-    return await _answered(config, problems, seeds, adapter, engine, grader, encode)
+    return await _answered(config, problems, seeds, adapter, engine, grader, encode, sampler)
 
 
 async def _answered(
@@ -89,6 +91,7 @@ async def _answered(
     engine: Engine,
     grader: Grader,
     encode: Callable[[Problem], list[int]],
+    sampler: Sampler | None,
 ) -> Evaluation:
     evaluation = config.evaluate
     prompts = [encode(problem) for problem in problems]
@@ -99,7 +102,7 @@ async def _answered(
         **evaluation.model_dump(include={"temperature", "top_p", "top_k", "min_p"}),
     )
     questions = [Question(*asked) for asked in zip(range(len(problems)), problems, prompts, seeds, strict=True)]
-    groups, _ = await sample_groups(questions, adapter, sampling, engine, grader)
+    groups, _ = await sample_groups(questions, adapter, sampling, engine, grader, sampler)
     grader.check([group.rewards for group in groups])
     return summarise(groups, evaluation.pass_at)
 

@@ -5,9 +5,10 @@ from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from statistics import fmean
+from typing import get_args
 
 from rewards.types import Outcome
-from rl.types import Group
+from rl.types import Ending, Episode, Group
 
 
 def group_metrics(groups: Sequence[Group], advantages_P_G: Sequence[Sequence[float]], version: int) -> dict[str, float]:
@@ -23,9 +24,23 @@ def group_metrics(groups: Sequence[Group], advantages_P_G: Sequence[Sequence[flo
         "group/no_signal_fraction": fmean(not any(advantages) for advantages in advantages_P_G),
         "completion/length_mean": fmean(completion.num_sampled for completion in completions),
         "completion/truncated_fraction": fmean(completion.finish_reason == "length" for completion in completions),
+        **episode_metrics([completion for completion in completions if isinstance(completion, Episode)]),
         "policy/version": float(version),
         "policy/version_lag": float(max(lags)),
         "policy/version_lag_mean": fmean(lags),
+    }
+
+
+def episode_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
+    """Return how many turns and tokens episodes had and how they ended; nothing where there were none."""
+    if not episodes:
+        return {}
+    endings = Counter(episode.ending for episode in episodes)
+    return {
+        "episode/turns_mean": fmean(episode.num_turns for episode in episodes),
+        "episode/tokens_mean": fmean(len(episode.token_ids) for episode in episodes),
+        "episode/environment_tokens_mean": fmean(len(e.token_ids) - e.num_sampled for e in episodes),
+        **{f"episode/ended/{ending}": endings[ending] / len(episodes) for ending in get_args(Ending)},
     }
 
 

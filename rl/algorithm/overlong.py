@@ -65,4 +65,4 @@ def _penalised(group: Group, config: RunConfig) -> list[Reward]:
 
 
 def _penalty(completion: Completion, config: RunConfig) -> float:
-    return overlong_penalty(completion.num_sampled, config.sampling.max_tokens, config.learner.overlong_buffer)
+    return overlong_penalty(completion.num_sampled, config.most_sampled, config.learner.overlong_buffer)

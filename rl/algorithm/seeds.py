@@ -25,5 +25,20 @@ def evaluation_seeds(config: RunConfig, count: int, first: int = 0) -> list[int]
     return [(start - (i + 1) * samples) % MAX_COMPLETIONS for i in range(first, first + count)]
 
 
+def turn_seed(group_seed: int, place: int, turn: int) -> int:
+    """Return the seed of a later turn of the completion at `place` of a group, in [2^32, 2^64); turns count from 0.
+
+    Turn 0 is drawn from the group's own seed, as a completion of one turn is. The run's number of the completion is the
+    low half of a later turn's seed and the turn is the high one, so no two of a run are the same, nor one of turn 0.
+    """
+    assert turn > 0
+    return turn * MAX_COMPLETIONS + environment_seed(group_seed, place)
+
+
+def environment_seed(group_seed: int, place: int) -> int:
+    """Return the run's number of the completion at `place` of a group, in [0, 2^32): an environment's seed."""
+    return (group_seed + place) % MAX_COMPLETIONS
+
+
 def _start(seed: int) -> int:
     return Random(f"streams/{seed}").randrange(2**60)

@@ -17,6 +17,8 @@ from rl.cluster.learner import memory_share, open_learner_host, policy_spec
 from rl.cluster.reservation import Reservation, reserve
 from rl.cluster.workers import open_workers
 from rl.config import RunConfig, replaced
+from rl.episodes.player import EpisodePlayer, open_environments, player_of
+from rl.episodes.processes import EnvironmentPool
 from rl.learner.joint_updates import JointUpdates
 from rl.learner.memory import Budget
 from rl.learner.policy_host import LearnerHost
@@ -48,6 +50,7 @@ class RunParts:
     disjoint_devices: bool
     policy_checkers: list[PolicyChecker] = field(default_factory=list[PolicyChecker])
     _graders: dict[str, GraderPool] = field(default_factory=dict[str, GraderPool])
+    _environments: dict[str, EnvironmentPool] = field(default_factory=dict[str, EnvironmentPool])
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     @asynccontextmanager
@@ -61,11 +64,12 @@ class RunParts:
         """
         assert self.engine is not None
         grader = await self._grader(config)
+        sampler = await self._player(config, self.engine)
         checker = PolicyChecker(config.liveness.tolerance)
         async with self.open_learner(config, run) as learner:
             self.policy_checkers.append(checker)
             try:
-                yield Components(learner, self.engine, grader, encode, checker, self.disjoint_devices)
+                yield Components(learner, self.engine, grader, encode, checker, self.disjoint_devices, sampler)
             finally:
                 self.policy_checkers.remove(checker)
 
@@ -79,6 +83,16 @@ class RunParts:
         if key not in self._graders:
             self._graders[key] = await self._stack.enter_async_context(open_grader(config))
         return self._graders[key]
+
+    async def _player(self, config: RunConfig, engine: Engine) -> EpisodePlayer | None:
+        """Runs with the same environment share the processes that it lives in."""
+        if not config.episodes.on:
+            return None
+        key = repr(config.episodes)
+        if key not in self._environments:
+            self._environments[key] = open_environments(config.episodes)
+            self._stack.push_async_callback(self._environments[key].close)
+        return player_of(config, engine, self._environments[key])
 
 
 @dataclass(slots=True, kw_only=True)

@@ -43,7 +43,7 @@ class StepCosts:
     def of(cls, config: RunConfig) -> Self:
         """Count a run's, from its model's shapes. Raises ValueError if there is no such model."""
         skeleton, size = load_skeleton(config.model), DTYPE_BYTES[config.model.dtype]
-        sequences, tokens = config.problems_per_step * config.sampling.group_size, config.sampling.max_tokens
+        sequences, tokens = config.problems_per_step * config.sampling.group_size, config.most_sampled
         per_token = sum(kind.multiply_adds(config.lora.rank) for kind in linear_kinds(skeleton, config.lora))
         return cls(
             update_flops=2.0 * sequences * tokens * per_token,

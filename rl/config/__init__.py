@@ -13,9 +13,11 @@ from rl.config.data import (
     ReasoningGym,
     Shot,
 )
+from rl.config.episodes import EpisodesConfig
 from rl.config.evaluate import EvaluateConfig
 from rl.config.learner import SMALLEST_EPS, AdvantageKind, LearnerConfig
 from rl.config.preset import Preset
+from rl.config.replaced import replaced
 from rl.config.run import (
     MAX_COMPLETIONS,
     MAX_OFF_POLICY_STEPS,
@@ -24,7 +26,6 @@ from rl.config.run import (
     PlacementConfig,
     RunConfig,
     SftConfig,
-    replaced,
 )
 from rl.config.strict import MOST_PROCESSES, WEEK_S, Strict
 
@@ -39,6 +40,7 @@ __all__ = [
     "AdvantageKind",
     "CurriculumConfig",
     "DataConfig",
+    "EpisodesConfig",
     "EvaluateConfig",
     "Gsm8k",
     "GuardConfig",

@@ -1,14 +1,15 @@
 """Settings of a run. `RunConfig` composes the configurations of the four packages."""
 
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal, Self, TypeVar
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from lora.config import LoraConfig, ModelConfig
 from rewards.config import RewardConfig
 from rl.config.curriculum import CurriculumConfig
 from rl.config.data import Addition, DataConfig, PromptConfig
+from rl.config.episodes import EpisodesConfig
 from rl.config.evaluate import EvaluateConfig
 from rl.config.learner import LearnerConfig
 from rl.config.misfits import misfits_of_objective
@@ -149,6 +150,7 @@ class RunConfig(Strict):
     sampling: SamplingConfig = SamplingConfig()
     rollout: RolloutConfig = RolloutConfig()
     reward: RewardConfig = RewardConfig()
+    episodes: EpisodesConfig = EpisodesConfig()
     sft: SftConfig = SftConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     liveness: LivenessConfig = LivenessConfig()
@@ -178,6 +180,7 @@ class RunConfig(Strict):
         yield from self._misfits_of_schedule()
         yield from misfits_of_objective(self.learner, self.sampling, self.curriculum)
         yield from self._misfits_of_samples()
+        yield from self.episodes.misfits(self.longest_turn, self.model.max_length)
 
     def _misfits_of_places(self) -> Iterator[str]:
         learner, oldest = self.learner, self.max_off_policy_steps
@@ -247,9 +250,25 @@ class RunConfig(Strict):
             )
 
     @property
-    def longest_completion(self) -> int:
-        """Most tokens of a completion, of a step's or an evaluation's."""
+    def longest_turn(self) -> int:
+        """Most tokens that the policy writes at once, in a step or an evaluation."""
         return max(self.sampling.max_tokens, self.evaluate.max_tokens or 0)
+
+    @property
+    def longest_completion(self) -> int:
+        """Most tokens of a completion, of a step's or an evaluation's; of an episode with its environment's."""
+        return self.episodes.max_tokens if self.episodes.on else self.longest_turn
+
+    @property
+    def longest_trained(self) -> int:
+        """Most tokens of a step's completion, an environment's included."""
+        return self.episodes.max_tokens if self.episodes.on else self.sampling.max_tokens
+
+    @property
+    def most_sampled(self) -> int:
+        """Most tokens of a step's completion that the policy writes."""
+        most = self.sampling.max_tokens
+        return min(self.episodes.max_turns * most, self.episodes.max_tokens) if self.episodes.on else most
 
     @property
     def room_for_prompt(self) -> int:
@@ -262,34 +281,3 @@ class RunConfig(Strict):
         drawn = self.num_steps * (1 + self.curriculum.refill_rounds) * self.problems_per_step
         trained = drawn * self.sampling.group_size
         return trained + (self.evaluate.num_problems + self.evaluate.num_test) * self.evaluate.samples_per_problem
-
-
-C = TypeVar("C", bound=BaseModel)
-
-
-def replaced(config: C, **changes: Any) -> C:
-    """Return a copy with these keys changed, checked as if it had been read from a file.
-
-    A dict changes some keys of a table, and anything else takes the place of what was there:
-    ``replaced(config, num_steps=3, rollout={"engine": "torch"})``.
-
-    Raises:
-        ValueError: a key or a value is none that the configuration may have.
-    """
-    values = {name: getattr(config, name) for name in type(config).model_fields}
-    for name, change in changes.items():
-        table = values.get(name)
-        values[name] = (
-            replaced(table, **change) if isinstance(table, BaseModel) and isinstance(change, dict) else change
-        )
-    try:
-        return type(config).model_validate(values)
-    except ValidationError as error:
-        raise ValueError("; ".join(map(_reason, error.errors(include_url=False)))) from None
-
-
-def _reason(detail: Mapping[str, Any]) -> str:
-    message = str(detail.get("ctx", {}).get("error") or detail["msg"])
-    # Members of a union are marked too, as in `constrained-int`; no key has such characters.
-    names = [str(part) for part in detail["loc"] if not set(str(part)) & set("-[")]
-    return ": ".join([*([".".join(names)] if names else []), message])

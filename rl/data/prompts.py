@@ -5,7 +5,7 @@ here once, so that the engine that samples and the learner that scores see the s
 """
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 from jinja2 import TemplateError
@@ -24,8 +24,14 @@ BATCH = 1024
 class Encoder:
     """Makes prompts. Example: ``Encoder(tokenizer, PromptConfig(), 512)(problem) -> [1, 4093, ...]``."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, config: PromptConfig, max_tokens: int) -> None:
-        """Prompts may have at most `max_tokens` tokens.
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        config: PromptConfig,
+        max_tokens: int,
+        tools: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        """Prompts may have at most `max_tokens` tokens. The chat template is given the schemas of `tools`.
 
         Raises:
             ValueError: the tokenizer lacks the chat template that is asked for, or the template refuses it.
@@ -34,6 +40,7 @@ class Encoder:
         self._tokenizer: Any = tokenizer
         self._config = config
         self._max_tokens = max_tokens
+        self._tools = {"tools": list(tools)} if tools else {}
         if config.chat_template:
             self._check_template()
             self._encode(["1 + 1 ="])
@@ -79,6 +86,7 @@ class Encoder:
                 add_generation_prompt=True,
                 tokenize=True,
                 return_dict=False,
+                **self._tools,
                 **self._config.template_options,
             )
         except TemplateError as error:

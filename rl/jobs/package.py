@@ -7,6 +7,7 @@ no cache, no earlier runs. So there is nothing to ignore, and nothing that an ig
 
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from lora.config import LoraConfig
@@ -14,8 +15,11 @@ from lora.files import write_peft
 from rewards.config import RewardConfig
 from rewards.term import load_terms
 from rl.algorithm.custom_objective import split_name
-from rl.config import LearnerConfig, RunConfig, replaced
+from rl.config import EpisodesConfig, LearnerConfig, RunConfig, replaced
 from rl.data.files import locate, with_paths
+from rl.episodes.factory import load_environment
+from rl.episodes.player import absolute_episodes
+from rl.episodes.tools import load_tools
 from rl.run.export import find_adapter
 from rl.run.warm_start import absolute_init
 from rl.settings.toml import dump_config
@@ -59,13 +63,14 @@ class JobPackage:
         """
         data = with_paths(config.data, self._copied)
         reward = self._add_reward(config.reward)
+        episodes = self._add_episodes(config.episodes)
         model = config.model
         directory = Path(model.name)
         if directory.is_dir():  # one that all nodes share, or each has: its place is not ours to choose
             model = replaced(model, name=str(directory.resolve()))
         lora = self._add_init(absolute_init(config.lora, self._base))
         learner = self._add_objective(config.learner)
-        return replaced(config, model=model, data=data, reward=reward, lora=lora, learner=learner)
+        return replaced(config, model=model, data=data, reward=reward, episodes=episodes, lora=lora, learner=learner)
 
     def _add_objective(self, learner: LearnerConfig) -> LearnerConfig:
         """Copy the file of an objective of the user's own, and return the settings with its new place."""
@@ -104,13 +109,27 @@ class JobPackage:
     def _add_reward(self, reward: RewardConfig) -> RewardConfig:
         """Copy the user's modules with reward functions, and return the configuration with their new places."""
         for term in load_terms(reward):
-            home = self._folder / REWARDS if _is_file(term.name) else self._folder
-            for name in term.modules:
-                source = Path(sys.modules[name].__file__ or "")
-                if source.is_file():
-                    self._copy_module(source, home / _place(name, source))
+            self._add_modules(term.name, term.modules)
         terms = tuple(t if t.function is None else replaced(t, function=_there(t.function)) for t in reward.terms)
         return replaced(reward, function=_there(reward.function), terms=terms)
+
+    def _add_episodes(self, episodes: EpisodesConfig) -> EpisodesConfig:
+        """Copy the user's modules with an environment, and return the configuration with their new places."""
+        places = absolute_episodes(episodes, self._base)
+        if places.environment is not None:
+            factory = load_environment(places.environment)
+            self._add_modules(factory.name, factory.modules)
+            return replaced(episodes, environment=_there(factory.name))
+        for tool in places.tools:
+            self._add_modules(tool, load_tools((tool,)).modules)
+        return replaced(episodes, tools=tuple(map(_there, places.tools)))
+
+    def _add_modules(self, function: str, modules: Sequence[str]) -> None:
+        home = self._folder / REWARDS if _is_file(function) else self._folder
+        for name in modules:
+            source = Path(sys.modules[name].__file__ or "")
+            if source.is_file():
+                self._copy_module(source, home / _place(name, source))
 
     def _copy_module(self, source: Path, target: Path) -> None:
         if target.exists() and target.read_bytes() != source.read_bytes():

@@ -10,6 +10,7 @@ from rl.cluster.connect import disconnect
 from rl.cluster.interrupts import cancel_on_signals
 from rl.cluster.workers import open_engine
 from rl.config import RunConfig
+from rl.episodes.player import open_player
 from rl.launch.event_loop import run_to_end
 from rl.launch.preflight import try_reward
 from rl.launch.train_recipe import PreparedTrain, prepare_evaluation
@@ -40,6 +41,7 @@ async def _measure(prepared: PreparedTrain, policy: Adapter) -> Evaluation:
     try:
         async with open_grader(config) as grader, open_engine(config, lora_config(policy)) as engine:
             cancel_on_signals()  # again: Ray has put a handler of SIGTERM in place that aborts
-            return await evaluate(config, held_out, policy, engine, grader, prepared.encode)
+            async with open_player(config, engine) as sampler:
+                return await evaluate(config, held_out, policy, engine, grader, prepared.encode, sampler)
     finally:
         disconnect()

@@ -68,12 +68,12 @@ class Plan:
     @property
     def supervised_bits(self) -> float:
         """Bits that the same tokens could teach if they were given as examples: about one each."""
-        return float(self.episodes * self.config.sampling.max_tokens)
+        return float(self.episodes * self.config.most_sampled)
 
     @property
     def sampled_tokens(self) -> int:
         """Tokens sampled in one step, at most."""
-        return self.config.problems_per_step * self.config.sampling.group_size * self.config.sampling.max_tokens
+        return self.config.problems_per_step * self.config.sampling.group_size * self.config.most_sampled
 
     @property
     def learned_tokens(self) -> float:
@@ -114,8 +114,8 @@ class Plan:
     @property
     def rollout_bytes(self) -> float:
         """A worker's: weights, and a cache for all that it may have in flight."""
-        sequences = min(self.config.rollout.max_concurrent, self.sampled_tokens // self.config.sampling.max_tokens)
-        longest = self.prompt_tokens + self.config.sampling.max_tokens
+        sequences = min(self.config.rollout.max_concurrent, self.sampled_tokens // self.config.most_sampled)
+        longest = self.prompt_tokens + self.config.longest_trained
         return (
             self.weight_bytes / self.config.rollout.tensor_parallel_size + sequences * longest * self.kv_bytes_per_token
         )

@@ -81,6 +81,10 @@ class SftRecipe(Recipe[PreparedSft, SftComponents]):
                 "learner.kl_coef and learner.entropy_coef are for completions that the policy sampled: set both to 0 "
                 "for `rankone sft`"
             )
+        if config.episodes.on:
+            raise ValueError(
+                "[episodes] are played by `rankone train`: given completions have one turn, so leave it out"
+            )
         return replaced(
             resolve_sft_runtime(config),
             data=absolute_paths(config.data, base),

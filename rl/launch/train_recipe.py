@@ -16,7 +16,7 @@ from rl.cluster.components import RunParts
 from rl.config import LearnerConfig, RunConfig, replaced
 from rl.data import absolute_paths, check_step_size, load_problems
 from rl.data.files import locate
-from rl.data.prompts import Encoder
+from rl.episodes.player import absolute_episodes, check_episodes, encoder_of
 from rl.launch.preflight import check_readable
 from rl.launch.recipe import Prepared, Recipe, RewardTrial
 from rl.learner.activations import longest_row
@@ -43,7 +43,8 @@ class PreparedTrain(Prepared):
     def longest_row(self) -> int:
         sampling = self.config.sampling
         tokens_per_row = self.config.learner.tokens_per_row
-        return longest_row(self.longest_prompt, sampling.max_tokens, sampling.group_size, tokens_per_row)
+        longest = self.config.longest_trained
+        return longest_row(self.longest_prompt, longest, sampling.group_size, tokens_per_row)
 
 
 class TrainRecipe(Recipe[PreparedTrain, Components]):
@@ -120,6 +121,7 @@ def _resolved(config: RunConfig, base: Path) -> RunConfig:
         data=absolute_paths(config.data, base),
         lora=resolve_lora(config.model, absolute_init(config.lora, base)),
         learner=_absolute_objective(config.learner, base),
+        episodes=absolute_episodes(config.episodes, base),
     )
 
 
@@ -134,7 +136,9 @@ def _absolute_objective(learner: LearnerConfig, base: Path) -> LearnerConfig:
 
 def _load(config: RunConfig, base: Path) -> PreparedTrain:
     problems = load_problems(config.data, config.seed, base, config.evaluate.num_test)
-    encode = Encoder(load_tokenizer(config.model), config.prompt, config.room_for_prompt)
+    tokenizer = load_tokenizer(config.model)
+    encode = encoder_of(config, tokenizer)
+    check_episodes(config, tokenizer)
     every = (*problems.train, *problems.held_out, *problems.test)
     longest_prompt = encode.longest(every)
     if config.reward.is_default:

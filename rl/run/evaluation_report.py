@@ -11,7 +11,9 @@ from lora.atomic_write import write_atomic
 from rewards.types import Outcome
 from rl.algorithm.evaluate import Evaluation
 from rl.config import RunConfig
-from rl.types import Group
+from rl.run.journal import episode_fields
+from rl.types import Episode, Group
+from rollout.types import Completion
 
 SETTINGS = ("samples_per_problem", "temperature", "top_p", "top_k", "min_p")
 """Settings of an evaluation that a number means nothing without."""
@@ -20,6 +22,7 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto
 pre { white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: isolate; background: #f4f4f4; padding: .5rem }
 table { border-collapse: collapse } td, th { padding: .2rem .8rem; text-align: left; border-bottom: 1px solid #ddd }
 .correct { border-left: 4px solid #2a2 } .other { border-left: 4px solid #c33 }
+.environment { margin-left: 2rem; color: #555 }
 """
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 """Content that a browser may load: none, so that a text that were taken for markup would still do nothing."""
@@ -54,6 +57,7 @@ def completion_rows(groups: Sequence[Group]) -> list[dict[str, Any]]:
             "finish_reason": completion.finish_reason,
             "reward": reward.value,
             "outcome": str(reward.outcome),
+            **episode_fields(completion),
         }
         for group in groups
         for sample, (completion, reward) in enumerate(zip(group.completions, group.rewards, strict=True))
@@ -98,7 +102,17 @@ def _problem(group: Group) -> Iterator[str]:
         kind = "correct" if reward.outcome is Outcome.CORRECT else "other"
         length = f"{completion.num_sampled} tokens, {completion.finish_reason}"
         yield f"<p>{escape(str(reward.outcome))}, reward {reward.value:g}, {escape(length)}</p>"
+        yield from _written(completion, kind)
+
+
+def _written(completion: Completion, kind: str) -> Iterator[str]:
+    """Yield what was written, turn by turn where an environment answered."""
+    if not isinstance(completion, Episode):
         yield f'<pre class="{kind}">{escape(completion.text)}</pre>'
+        return
+    for turn in completion.turns:
+        of_policy = turn["role"] == "assistant"
+        yield f'<pre class="{kind if of_policy else "environment"}">{escape(turn["content"])}</pre>'
 
 
 def _facts(config: RunConfig, policy: str) -> list[tuple[str, str]]:

@@ -16,7 +16,8 @@ from rl.run.checkpoint import Checkpoint
 from rl.run.directory import RunDirectory
 from rl.run.jsonl import append_objects
 from rl.run.sinks import Sinks
-from rl.types import Group, Learner
+from rl.types import Episode, Group, Learner
+from rollout.types import Completion
 
 log = logging.getLogger(__name__)
 
@@ -146,7 +147,15 @@ def sample_rows(step: int, split: str, groups: Sequence[Group]) -> list[dict[str
             "reward": reward.value,
             "outcome": str(reward.outcome),
             "policy_version": completion.policy_version,
+            **episode_fields(completion),
         }
         for group in groups
         for completion, reward in zip(group.completions, group.rewards, strict=True)
     ]
+
+
+def episode_fields(completion: Completion) -> dict[str, Any]:
+    """Return the messages of an episode and how it ended; nothing of a completion of one turn."""
+    if not isinstance(completion, Episode):
+        return {}
+    return {"turns": [dict(turn) for turn in completion.turns], "ending": completion.ending}

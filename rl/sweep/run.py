@@ -62,7 +62,7 @@ def prepare_sweep(sweep: Sweep) -> list[Prepared]:
 def _data_key(config: RunConfig) -> str:
     """Return what runs must have in common to be prepared alike."""
     begins = config.lora if config.lora.init else None
-    parts = (config.seed, config.data, config.model, config.prompt, config.longest_completion)
+    parts = (config.seed, config.data, config.model, config.prompt, config.longest_completion, config.episodes)
     return repr((*parts, config.reward, config.sft, begins))
 
 

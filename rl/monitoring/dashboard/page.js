@@ -273,7 +273,8 @@ function drawDetail() {
     const item = element("li"), head = element("div", undefined, "head");
     head.append("step " + sample.step + ", " + sample.split.replace("_", " ") + ": " + sample.question + "  (" + sample.answer + ")  ");
     head.append(element("span", sample.outcome + " " + sample.reward, sample.outcome));
-    item.append(head, element("pre", sample.completion));
+    const turns = Array.isArray(sample.turns) ? sample.turns : [{ role: "assistant", content: sample.completion }];
+    item.append(head, ...turns.map((turn) => element("pre", turn.content, turn.role === "assistant" ? "" : "environment")));
     return item;
   }));
 }

@@ -7,6 +7,7 @@ import pytest
 from helpers.cluster import ROOT
 
 from rl.data import load_problems
+from rl.episodes.player import absolute_episodes
 from rl.jobs.package import MAX_BYTES, check_size, write_job
 from rl.settings.toml import load_config
 
@@ -66,3 +67,11 @@ def test_a_model_beside_the_configuration_keeps_its_place(tmp_path: Path, monkey
     monkeypatch.chdir(tmp_path)
     write_job(load_config(ROOT / "examples" / "tiny.toml", ["model.name=model"]), ROOT / "examples", folder)
     assert load_config(folder / "config.toml").model.name == str(tmp_path / "model")
+
+
+def test_an_environment_goes_along_and_is_found_beside_the_configuration(tmp_path: Path) -> None:
+    write_job(load_config(ROOT / "examples" / "guess.toml"), ROOT / "examples", tmp_path)
+    sent = sorted(str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*") if file.is_file())
+    assert sent == ["config.toml", "data/guess.jsonl", "reward_files/guess.py"]
+    there = absolute_episodes(load_config(tmp_path / "config.toml").episodes, tmp_path)
+    assert there.environment == f"{tmp_path}/reward_files/guess.py:Guess"

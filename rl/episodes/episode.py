@@ -1,0 +1,74 @@
+"""One episode while it grows: tokens in, tokens out, each said to be the policy's or not."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from rewards.types import Outcome, Reward
+from rl.episodes.environment import Message, Observation
+from rl.types import Ending, Episode
+from rollout.types import Completion
+
+FAILED = {"timeout": Reward(0.0, Outcome.TIMEOUT), "crashed": Reward(0.0, Outcome.CRASHED)}
+"""Rewards of episodes that a step ended: one that hung counts, one that failed is left out, as in grading."""
+
+
+@dataclass(slots=True)
+class GrowingEpisode:
+    """Tokens and messages behind a prompt, so far."""
+
+    messages: list[Message]
+    """Every message; the first ones are the prompt's."""
+    token_ids: list[int] = field(default_factory=list[int])
+    _logprobs: list[float] = field(default_factory=list[float])
+    _loss_mask: list[bool] = field(default_factory=list[bool])
+    _turns: list[Message] = field(default_factory=list[Message])
+    _rewards: list[float] = field(default_factory=list[float])
+    _completions: list[Completion] = field(default_factory=list[Completion])
+
+    def add_turn(self, turn: Completion) -> None:
+        """Append what the policy wrote."""
+        self._append(turn.token_ids, turn.logprobs, own=True)
+        self._completions.append(turn)
+        self._say([{"role": "assistant", "content": turn.text}])
+
+    def add_observation(self, observation: Observation) -> None:
+        """Take in an environment's answer, whose tokens come by `add_tokens` if another turn does."""
+        self._say(observation.listed())
+        if observation.reward is not None:
+            self._rewards.append(observation.reward)
+
+    def add_tokens(self, ids: Sequence[int]) -> None:
+        """Append tokens that are not the policy's."""
+        self._append(ids, [0.0] * len(ids), own=False)
+
+    def ended(self, ending: Ending) -> Episode:
+        """Return the episode."""
+        last = self._completions[-1]
+        return Episode(
+            token_ids=tuple(self.token_ids),
+            logprobs=tuple(self._logprobs),
+            text=last.text,
+            finish_reason="length" if ending in ("turns", "tokens") else last.finish_reason,
+            policy_version=last.policy_version,
+            loss_mask=None if all(self._loss_mask) else tuple(self._loss_mask),
+            turns=tuple(self._turns),
+            ending=ending,
+            num_turns=len(self._completions),
+            reward=FAILED.get(ending, self._reward()),
+        )
+
+    def _reward(self) -> Reward | None:
+        """Return the environment's reward, if it gave one; above zero is correct, as with reward functions."""
+        if not self._rewards:
+            return None
+        value = sum(self._rewards)
+        return Reward(value, Outcome.CORRECT if value > 0 else Outcome.WRONG)
+
+    def _append(self, ids: Sequence[int], logprobs: Sequence[float], *, own: bool) -> None:
+        self.token_ids += ids
+        self._logprobs += logprobs
+        self._loss_mask += [own] * len(ids)
+
+    def _say(self, messages: Sequence[Message]) -> None:
+        self.messages += messages
+        self._turns += messages

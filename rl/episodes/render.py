@@ -1,0 +1,74 @@
+"""Messages of an environment as the tokens behind the policy's turn. What the policy wrote stays as it is."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from jinja2 import TemplateError
+from transformers import PreTrainedTokenizerBase
+
+from rewards.types import Problem
+from rl.config import PromptConfig
+from rl.data.prompts import chat
+from rl.episodes.environment import Message
+from rl.episodes.tool_prompt import knows_tools
+
+TURN = "rankone:the-policys-turn"
+"""Stands for the policy's turn where a template is asked for what comes behind one."""
+
+
+class Renderer:
+    """Writes an environment's messages by the model's chat template, or as plain text for a model without."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, config: PromptConfig, *, tools: bool = False) -> None:
+        """Try the template. Raises ValueError if it refuses an environment's message, or a tool's."""
+        self._tokenizer: Any = tokenizer  # transformers leaves parts of its types unknown
+        self._config = config
+        self._writes_tools = tools and not knows_tools(tokenizer, config)
+        """True if tools' messages are put into Hermes' words here."""
+        self.suffix((), [{"role": "tool" if tools else "user", "content": "1"}])
+
+    def first_messages(self, problem: Problem) -> list[Message]:
+        """Return the messages that the prompt was made of."""
+        return list(chat(self._config, problem.question))
+
+    def suffix(self, turn: Sequence[int], messages: Sequence[Message]) -> list[int]:
+        """Return the tokens that come behind a turn's: its end, if the policy did not write it, the messages, and the
+        beginning of the policy's next turn.
+
+        Raises:
+            ValueError: the template refuses the messages.
+        """
+        if not self._config.chat_template:
+            return self._encode("".join(message["content"] for message in messages))
+        ids = self._encode(self._behind_turn(messages))
+        return ids[1:] if ids and turn and turn[-1] == ids[0] else ids
+
+    def _behind_turn(self, messages: Sequence[Message]) -> str:
+        behind = [_hermes(message) for message in messages] if self._writes_tools else messages
+        conversation = [{"role": "user", "content": "1"}, {"role": "assistant", "content": TURN}, *behind]
+        try:
+            text: str = self._tokenizer.apply_chat_template(
+                conversation, add_generation_prompt=True, tokenize=False, **self._config.template_options
+            )
+        except TemplateError as error:
+            roles = ", ".join(dict.fromkeys(str(message["role"]) for message in messages))
+            raise ValueError(
+                f"the model's chat template refuses messages of {roles} behind the policy's turn: {error}; answer as "
+                "another role, or set prompt.chat_template = false"
+            ) from error
+        _, turn, rest = text.partition(TURN)
+        if not turn:
+            raise ValueError(
+                "the model's chat template leaves the policy's turns out: set prompt.chat_template = false"
+            )
+        return rest
+
+    def _encode(self, text: str) -> list[int]:
+        return cast("list[int]", self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _hermes(message: Message) -> Message:
+    """Return a tool's message as Hermes' templates write it."""
+    if message["role"] != "tool":
+        return message
+    return {"role": "user", "content": f"<tool_response>\n{message['content']}\n</tool_response>"}
