@@ -13,7 +13,7 @@ from functools import partial
 
 from lora.types import Adapter
 from rewards.types import Grader, Problem
-from rl.algorithm.batch import build_batch
+from rl.algorithm.batch import Advantage, build_batch
 from rl.algorithm.collapse import LR_SCALE, ROLLED_BACK, Collapse, CollapseDetector
 from rl.algorithm.evaluate import Evaluation, evaluate, evaluate_test
 from rl.algorithm.groups import Question, Sampler, stream_groups
@@ -22,6 +22,7 @@ from rl.algorithm.journal import Journal
 from rl.algorithm.liveness import NUM_SEQUENCES, PolicyChecker, Reference
 from rl.algorithm.lr_schedule import lr_scale
 from rl.algorithm.metrics import Stopwatch, group_metrics, throughput
+from rl.algorithm.minibatches import take_updates
 from rl.algorithm.overlong import overlong_metrics
 from rl.algorithm.prefetch import Rollout, RolloutPrefetcher, steps_ahead
 from rl.algorithm.refill import group_comparisons, learned_groups, refill_metrics, sample_rounds
@@ -30,7 +31,7 @@ from rl.algorithm.seeds import group_seeds
 from rl.algorithm.step_advantages import kl_metrics, kl_penalties, step_advantages
 from rl.config import RunConfig
 from rl.data import Split, draw_numbers, sample_held_out
-from rl.types import Group, Learner
+from rl.types import Group, Learner, TrainBatch
 from rollout.types import Engine
 
 
@@ -82,7 +83,7 @@ async def train(config: RunConfig, problems: Split, parts: Components, journal: 
             groups = rollout.groups
             parts.grader.check([group.rewards for group in groups])
             scale = lr_scale(config.learner, step, config.num_steps) * guard.lr_scale
-            metrics |= await learn(config, rollout, adapter, parts.learner, scale, watch)
+            metrics |= await learn(config, rollout, adapter, parts.learner, scale, watch, step)
             metrics["rollout/workers"] = float(len(parts.engine.replicas()))
             verdict = await _apply_guard(guard, step, metrics, parts.learner, journal)
             if verdict.rolled_back:
@@ -147,24 +148,34 @@ def _ask(
 
 
 async def learn(
-    config: RunConfig, rollout: Rollout, adapter: Adapter, learner: Learner, scale: float, watch: Stopwatch
+    config: RunConfig,
+    rollout: Rollout,
+    adapter: Adapter,
+    learner: Learner,
+    scale: float,
+    watch: Stopwatch,
+    step: int = 0,
 ) -> dict[str, float]:
-    """One update of the policy `adapter`, at `scale` times the learning rate; the step's metrics."""
+    """Update the policy `adapter`, once or in minibatches, at `scale` times the learning rate; the step's metrics."""
     drawn, groups = rollout.groups, learned_groups(rollout.groups, config)
     kl_P_G = await kl_penalties(groups, config, learner, watch)
-    batch = build_batch(
-        groups, step_advantages(groups, config, kl_P_G), config.learner.tokens_per_row,
-        most_tokens=config.most_sampled, truncated=config.learner.truncated,
-        keep_all=regularizes(config.learner),
-    )  # fmt: skip
+    advised = zip(groups, step_advantages(groups, config, kl_P_G), strict=True)
     with watch.phase("update"):
-        metrics = await learner.update(batch, lr_scale=scale)
+        batches = [_batch(config, *each) for each in advised]
+        metrics = await take_updates(batches, config, learner, scale, step)
     watch.seconds |= rollout.seconds
     metrics |= group_metrics(drawn, [group_comparisons(group, config) for group in drawn], adapter.version)
     metrics |= overlong_metrics(drawn, config) | refill_metrics(drawn, config) | kl_metrics(kl_P_G)
     sampled_tokens = sum(completion.num_sampled for group in drawn for completion in group.completions)
     sampling = {} if rollout.sampling_s is None else {"sample": rollout.sampling_s}
     return metrics | throughput(sampled_tokens, metrics.get("update/tokens", 0.0), watch.seconds | sampling)
+
+
+def _batch(config: RunConfig, group: Group, advantages: Sequence[Advantage]) -> TrainBatch:
+    return build_batch(
+        [group], [advantages], config.learner.tokens_per_row, most_tokens=config.most_sampled,
+        truncated=config.learner.truncated, keep_all=regularizes(config.learner),
+    )  # fmt: skip
 
 
 async def evaluate_policy(

@@ -100,6 +100,14 @@ class Learner(Protocol):
         """
         ...
 
+    async def logprobs(self, batch: TrainBatch) -> list[Float[Tensor, " targets"]]:
+        """Return logprobs of each row's targets under the policy as it is now, at the sampling temperature.
+
+        Raises:
+            ValueError: the learner has no such pass, and is asked for several updates a step.
+        """
+        raise ValueError("this learner takes one update a step: set learner.minibatches = 1 and learner.epochs = 1")
+
     async def score(
         self, sequences: Sequence[Sequence[int]], *, under: Adapter | Literal["policy", "base"] = "policy"
     ) -> list[list[float]]:

@@ -89,6 +89,10 @@ class LearnerConfig(Strict):
     overlong_buffer: int = Field(default=0, ge=0)
     """Tokens before `sampling.max_tokens` over which a penalty grows from 0 to 1, to be taken from the reward (DAPO,
     eq. 13); 0 takes none."""
+    minibatches: int = Field(default=1, ge=1)
+    """Parts of a step's groups, with an optimizer step for each."""
+    epochs: int = Field(default=1, ge=1)
+    """Times that a step's groups are learned from, each in another order."""
     tokens_per_microbatch: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """Most tokens that are under way at a time; it changes memory, never the update. `auto` is as many as
     the memory is planned to hold: up to 32,768 on a GPU, and up to 4096 on a CPU, whose memory is others', too."""

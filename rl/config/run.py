@@ -217,6 +217,8 @@ class RunConfig(Strict):
             )
 
     def _misfits_of_schedule(self) -> Iterator[str]:
+        if self.learner.minibatches > self.problems_per_step:
+            yield f"learner.minibatches is above problems_per_step = {self.problems_per_step}, of which each has one"
         warmup = self.learner.lr_warmup_steps
         if 0 < self.num_steps <= warmup:
             yield (

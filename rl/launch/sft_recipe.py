@@ -15,6 +15,7 @@ from lora.types import Adapter
 from rl.algorithm.demonstrations import SftEncoder
 from rl.algorithm.journal import Journal
 from rl.algorithm.liveness import NUM_SEQUENCES, Reference
+from rl.algorithm.minibatches import several
 from rl.cluster.components import RunParts
 from rl.config import RunConfig, replaced
 from rl.data import absolute_paths, check_step_size, load_problems, sample_held_out
@@ -73,6 +74,11 @@ class SftRecipe(Recipe[PreparedSft, SftComponents]):
             raise ValueError(
                 'learner.aggregation = "constant" divides by sampling.max_tokens, which given completions do not have: '
                 'set it to "token" or "sequence"'
+            )
+        if several(config):
+            raise ValueError(
+                "learner.minibatches and learner.epochs divide what was sampled: set both to 1, and for `rankone sft` "
+                "problems_per_step and num_steps"
             )
         if config.learner.objective_function is not None:
             raise ValueError("learner.objective_function is for completions that were sampled: leave it out here")

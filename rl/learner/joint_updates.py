@@ -9,6 +9,8 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from lora.types import Adapter
 from rl.learner.policy import PolicySpec
 from rl.learner.policy_host import LearnerHost, Metrics, PolicyUpdate, Under
@@ -148,6 +150,10 @@ class PolicyLearner(Learner):
 
     async def update(self, batch: TrainBatch, *, lr_scale: float = 1.0) -> Metrics:
         return await self._joint_updates.update(self._generation, PolicyUpdate(self._run, batch, lr_scale))
+
+    async def logprobs(self, batch: TrainBatch) -> list[Tensor]:
+        (output,) = await self._host.forward([PolicyUpdate(self._run, batch)])
+        return output.logprobs
 
     async def score(self, sequences: Sequence[Sequence[int]], *, under: Under = "policy") -> list[list[float]]:
         return await self._host.score(self._run, [list(sequence) for sequence in sequences], under)

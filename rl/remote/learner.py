@@ -15,6 +15,7 @@ from lora.files import unpack
 from lora.load import load_skeleton
 from lora.types import Adapter
 from rl.algorithm.batch import unpack_rows
+from rl.algorithm.minibatches import several
 from rl.algorithm.objective import aggregation, divisor
 from rl.algorithm.regularizers import regularizes
 from rl.config import LearnerConfig, RunConfig
@@ -172,6 +173,10 @@ def check_config(config: RunConfig) -> None:
         raise ValueError(
             f'a server knows no loss for learner.objective = "{config.learner.objective}": set it to one of '
             f"{', '.join(SERVED)}, or train without --server"
+        )
+    if several(config):
+        raise ValueError(
+            "a run on a server takes one update a step: set learner.minibatches = 1 and learner.epochs = 1"
         )
     if config.evaluate.num_test:
         raise ValueError(

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+from torch import Tensor
+
 from lora.config import LoraConfig, ModelConfig
 from lora.types import Adapter
 from rl.config import LearnerConfig
@@ -51,6 +53,10 @@ class TorchLearner(Learner):
     async def update(self, batch: TrainBatch, *, lr_scale: float = 1.0) -> dict[str, float]:
         (metrics,) = self.host.update([PolicyUpdate(self._run, batch, lr_scale)])
         return metrics
+
+    async def logprobs(self, batch: TrainBatch) -> list[Tensor]:
+        (output,) = self.host.forward([PolicyUpdate(self._run, batch)])
+        return output.logprobs
 
     async def score(self, sequences: Sequence[Sequence[int]], *, under: Under = "policy") -> list[list[float]]:
         return self.host.score(self._run, sequences, under)
