@@ -141,6 +141,6 @@ def _load(config: RunConfig, base: Path) -> PreparedTrain:
     check_episodes(config, tokenizer)
     every = (*problems.train, *problems.held_out, *problems.test)
     longest_prompt = encode.longest(every)
-    if config.reward.is_default:
+    if config.reward.is_default and config.episodes.environment is None:  # which may judge by itself
         check_readable(every)
     return PreparedTrain(config, problems, encode, read_init(config), longest_prompt)

@@ -27,6 +27,7 @@ from rl.episodes.episode import GrowingEpisode
 from rl.episodes.factory import EnvironmentFactory
 from rl.episodes.player import EpisodePlayer, check_episodes, open_player, player_of
 from rl.episodes.processes import EnvironmentPool
+from rl.launch.train_recipe import TRAIN
 from rl.run.directory import RunDirectory
 from rl.run.evaluation_report import completion_rows, html
 from rl.run.journal import FileJournal, sample_rows
@@ -326,6 +327,15 @@ def test_a_report_shows_an_episode_turn_by_turn_as_text() -> None:
     (row,) = completion_rows([group])
     assert [turn["content"] for turn in row["turns"]] == ["<i>5</i>", "<b>lower</b>", "4"]
     assert (row["num_tokens"], row["completion"], row["ending"]) == (2, "4", "done")
+
+
+def test_answers_that_are_for_an_environment_need_not_be_mathematics(tmp_path: Path) -> None:
+    rows = [f'{{"question": "move {i}", "answer": "play e{i}, then d{i}!"}}\n' for i in range(4)]
+    (tmp_path / "moves.jsonl").write_text("".join(rows))
+    config = replaced(CONFIG, data={"train": "moves.jsonl", "num_held_out": 2}, problems_per_step=2)
+    assert len(TRAIN.prepare(config, tmp_path).problems.train) == 2
+    with pytest.raises(ValueError, match="cannot read 4 of 4 answers"):
+        TRAIN.prepare(replaced(config, episodes={"environment": None}), tmp_path)
 
 
 def test_no_turn_has_the_seed_of_another_or_of_a_completion() -> None:
