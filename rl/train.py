@@ -15,7 +15,7 @@ from lora.types import Adapter
 from rewards.types import Grader, Problem
 from rl.algorithm.batch import Advantage, build_batch
 from rl.algorithm.collapse import LR_SCALE, ROLLED_BACK, Collapse, CollapseDetector
-from rl.algorithm.evaluate import Evaluation, evaluate, evaluate_test
+from rl.algorithm.evaluate import Evaluation, evaluate, evaluate_set, evaluate_test
 from rl.algorithm.groups import Question, Sampler, stream_groups
 from rl.algorithm.in_flight import Capacity, GroupsInFlight
 from rl.algorithm.journal import Journal
@@ -72,8 +72,8 @@ async def train(config: RunConfig, problems: Split, parts: Components, journal: 
             if step % config.evaluate.every == 0 or step == config.num_steps:
                 with watch.phase("evaluate"):
                     evaluation = await evaluate_policy(config, problems.held_out, parts, adapter)
+                    metrics |= evaluation.metrics() | await _evaluate_sets(config, problems, parts, adapter)
                 await journal.on_eval(step, adapter, evaluation, parts.learner)
-                metrics |= evaluation.metrics()
             if step == config.num_steps:
                 metrics |= await _test(config, problems, parts, journal, adapter, watch)
                 journal.on_step(step, metrics | watch.metrics(), [])
@@ -183,6 +183,15 @@ async def evaluate_policy(
 ) -> Evaluation:
     """`evaluate` with the parts and settings of a run."""
     return await evaluate(config, held_out, adapter, parts.engine, parts.grader, parts.encode, parts.sampler)
+
+
+async def _evaluate_sets(config: RunConfig, problems: Split, parts: Components, adapter: Adapter) -> dict[str, float]:
+    """Let a policy answer the problems of `evaluate.sets`, one set after another."""
+    metrics: dict[str, float] = {}
+    for index, (_, of_set) in enumerate(problems.sets):
+        arguments = adapter, parts.engine, parts.grader, parts.encode, parts.sampler
+        metrics |= await evaluate_set(config, index, of_set, *arguments)
+    return metrics
 
 
 async def _test(

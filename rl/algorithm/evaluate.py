@@ -83,6 +83,24 @@ async def evaluate_test(
     return await _answered(config, problems, seeds, adapter, engine, grader, encode, sampler)
 
 
+async def evaluate_set(
+    config: RunConfig,
+    index: int,
+    problems: Sequence[Problem],
+    adapter: Adapter,
+    engine: Engine,
+    grader: Grader,
+    encode: Callable[[Problem], list[int]],
+    sampler: Sampler | None = None,
+) -> dict[str, float]:
+    """Sample and grade `num_problems` of the `index`-th of `evaluate.sets`, from seeds of its own; its metrics."""
+    name, most = config.evaluate.sets[index].name, config.evaluate.num_problems
+    chosen = sample_held_out(problems, most, config.seed)
+    seeds = evaluation_seeds(config, len(chosen), first=most * (1 + index) + config.evaluate.num_test)
+    evaluation = await _answered(config, chosen, seeds, adapter, engine, grader, encode, sampler)
+    return {f"eval/{name}/{metric.removeprefix('eval/')}": value for metric, value in evaluation.metrics().items()}
+
+
 async def _answered(
     config: RunConfig,
     problems: Sequence[Problem],

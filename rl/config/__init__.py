@@ -14,7 +14,7 @@ from rl.config.data import (
     Shot,
 )
 from rl.config.episodes import EpisodesConfig
-from rl.config.evaluate import EvaluateConfig
+from rl.config.evaluate import EvaluateConfig, EvaluationSet
 from rl.config.learner import SMALLEST_EPS, AdvantageKind, LearnerConfig
 from rl.config.preset import Preset
 from rl.config.replaced import replaced
@@ -42,6 +42,7 @@ __all__ = [
     "DataConfig",
     "EpisodesConfig",
     "EvaluateConfig",
+    "EvaluationSet",
     "Gsm8k",
     "GuardConfig",
     "Hub",

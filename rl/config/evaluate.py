@@ -1,13 +1,31 @@
 """Settings of evaluation."""
 
 from collections.abc import Iterator
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from rl.config.data import MOST_PROBLEMS
 from rl.config.strict import Strict
 from rollout.config import MOST_OF_A_PROBLEM, MinP, Temperature, TopK, TopP
+
+
+class EvaluationSet(Strict):
+    """Other problems that every evaluation looks at, in a file of JSON lines; the best policy is not chosen by them."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=40)
+    """Its accuracy is `eval/<name>/accuracy`."""
+    file: str
+    """The file."""
+    layout: Literal["jsonl", "gsm8k", "math"] = "jsonl"
+    """`gsm8k` has the answer behind `####`, and `math` (MATH-500 and AIME, too) a `problem` and its `answer`, or a
+    `solution` with a box."""
+    question: str = "question"
+    """With `jsonl`, the column that holds the question, or a text with several columns in it."""
+    answer: str = "answer"
+    """With `jsonl`, the column that holds the answer."""
+    answer_after: str | None = Field(default=None, min_length=1)
+    """With `jsonl`, only what follows this text's last occurrence in the answer column is the answer."""
 
 
 class EvaluateConfig(Strict):
@@ -20,6 +38,7 @@ class EvaluateConfig(Strict):
     num_test: int = Field(default=0, ge=0, le=MOST_PROBLEMS)
     """Held-out problems set apart for the end, where the best policy answers each of them once: `test/accuracy` is of
     problems that nothing was chosen by, which `eval/accuracy` of the best policy is not."""
+    sets: tuple[EvaluationSet, ...] = ()
     samples_per_problem: int = Field(default=1, ge=1, le=MOST_OF_A_PROBLEM)
     """Answers to each; above 1, `eval/pass_at_k` is measured."""
     pass_at: tuple[Annotated[int, Field(ge=1)], ...] = ()
@@ -43,6 +62,9 @@ class EvaluateConfig(Strict):
         return self
 
     def _misfits_of_pass_at(self) -> Iterator[str]:
+        names = [each.name for each in self.sets]
+        if len(set(names)) < len(names) or "pass_at" in names:
+            yield "evaluate.sets need different names, none of them pass_at, which is a metric's"
         most = max(self.pass_at, default=1)
         if most > self.samples_per_problem:
             yield (

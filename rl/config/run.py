@@ -282,4 +282,5 @@ class RunConfig(Strict):
         """Completions that the whole run may sample to train on, and those of one evaluation."""
         drawn = self.num_steps * (1 + self.curriculum.refill_rounds) * self.problems_per_step
         trained = drawn * self.sampling.group_size
-        return trained + (self.evaluate.num_problems + self.evaluate.num_test) * self.evaluate.samples_per_problem
+        evaluated = self.evaluate.num_problems * (1 + len(self.evaluate.sets)) + self.evaluate.num_test
+        return trained + evaluated * self.evaluate.samples_per_problem

@@ -21,12 +21,13 @@ def load_gsm8k(config: Gsm8k, base: Path) -> Split:
         if not (directory / name).is_file():
             raise ValueError(f"data.path: {config.path!r} has no {name}, which GSM8K's layout consists of")
     return Split(
-        train=tuple(read_problems(directory / "train.jsonl", "gsm8k/train", _problem)),
-        held_out=tuple(read_problems(directory / "test.jsonl", "gsm8k/test", _problem)),
+        train=tuple(read_problems(directory / "train.jsonl", "gsm8k/train", gsm8k_problem)),
+        held_out=tuple(read_problems(directory / "test.jsonl", "gsm8k/test", gsm8k_problem)),
     )
 
 
-def _problem(row: Mapping[str, Any], id: str, where: str) -> Problem:
+def gsm8k_problem(row: Mapping[str, Any], id: str, where: str) -> Problem:
+    """Return a row's problem. Raises ValueError, naming `where` the row is, if it is unusable."""
     worked = text_column(row, "answer", where)
     answer = text_after(worked, MARKER, f"{where}: the answer column").replace(",", "")
     others = {name: value for name, value in row.items() if name not in ("question", "answer")}

@@ -19,11 +19,11 @@ _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 
 def load_math(config: Math, seed: int, base: Path) -> Split:
     """Problems in LaTeX. Raises ValueError naming the file and line of the first unusable one."""
-    train = read_problems(require_file(config.train, base, "data.train"), "math/train", _problem)
+    train = read_problems(require_file(config.train, base, "data.train"), "math/train", math_problem)
     if config.held_out is None:
         return set_apart(train, config.num_held_out, seed, config.train)
     held_out = require_file(config.held_out, base, "data.held_out")
-    return Split(tuple(train), tuple(read_problems(held_out, "math/held_out", _problem)))
+    return Split(tuple(train), tuple(read_problems(held_out, "math/held_out", math_problem)))
 
 
 def last_box(text: str) -> str | None:
@@ -42,7 +42,8 @@ def last_box(text: str) -> str | None:
     return None
 
 
-def _problem(row: Mapping[str, Any], id: str, where: str) -> Problem:
+def math_problem(row: Mapping[str, Any], id: str, where: str) -> Problem:
+    """Return a row's problem. Raises ValueError, naming `where` the row is, if it is unusable."""
     if "answer" in row:
         return Columns("problem", "answer").problem(row, id=id, where=where)
     question = text_column(row, "problem", where)

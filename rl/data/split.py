@@ -18,6 +18,8 @@ class Split:
     train: tuple[Problem, ...]
     held_out: tuple[Problem, ...]
     test: tuple[Problem, ...] = ()
+    sets: tuple[tuple[str, tuple[Problem, ...]], ...] = ()
+    """Other problems to measure with, by name."""
 
 
 def question_key(question: str) -> str:

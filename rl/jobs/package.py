@@ -16,6 +16,7 @@ from rewards.config import RewardConfig
 from rewards.term import load_terms
 from rl.algorithm.custom_objective import split_name
 from rl.config import EpisodesConfig, LearnerConfig, RunConfig, replaced
+from rl.data.evaluation_sets import with_files
 from rl.data.files import locate, with_paths
 from rl.episodes.factory import load_environment
 from rl.episodes.player import absolute_episodes
@@ -70,7 +71,11 @@ class JobPackage:
             model = replaced(model, name=str(directory.resolve()))
         lora = self._add_init(absolute_init(config.lora, self._base))
         learner = self._add_objective(config.learner)
-        return replaced(config, model=model, data=data, reward=reward, episodes=episodes, lora=lora, learner=learner)
+        evaluate = with_files(config.evaluate, self._copied)
+        return replaced(
+            config, model=model, data=data, reward=reward, episodes=episodes, lora=lora, learner=learner,
+            evaluate=evaluate,
+        )  # fmt: skip
 
     def _add_objective(self, learner: LearnerConfig) -> LearnerConfig:
         """Copy the file of an objective of the user's own, and return the settings with its new place."""

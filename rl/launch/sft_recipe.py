@@ -75,6 +75,8 @@ class SftRecipe(Recipe[PreparedSft, SftComponents]):
                 'learner.aggregation = "constant" divides by sampling.max_tokens, which given completions do not have: '
                 'set it to "token" or "sequence"'
             )
+        if config.evaluate.sets:
+            raise ValueError("evaluate.sets are answered in `rankone train` alone: leave them out for `rankone sft`")
         if several(config):
             raise ValueError(
                 "learner.minibatches and learner.epochs divide what was sampled: set both to 1, and for `rankone sft` "

@@ -1,5 +1,6 @@
 """Reinforcement learning as a kind of run."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from rl.algorithm.custom_objective import check_objective, read_objective, split
 from rl.cluster.components import RunParts
 from rl.config import LearnerConfig, RunConfig, replaced
 from rl.data import absolute_paths, check_step_size, load_problems
+from rl.data.evaluation_sets import absolute_files, load_evaluation_sets
 from rl.data.files import locate
 from rl.episodes.player import absolute_episodes, check_episodes, encoder_of
 from rl.launch.preflight import check_readable
@@ -119,6 +121,7 @@ def _resolved(config: RunConfig, base: Path) -> RunConfig:
         config,
         runtime="ray" if config.on_ray else "local",
         data=absolute_paths(config.data, base),
+        evaluate=absolute_files(config.evaluate, base),
         lora=resolve_lora(config.model, absolute_init(config.lora, base)),
         learner=_absolute_objective(config.learner, base),
         episodes=absolute_episodes(config.episodes, base),
@@ -136,10 +139,11 @@ def _absolute_objective(learner: LearnerConfig, base: Path) -> LearnerConfig:
 
 def _load(config: RunConfig, base: Path) -> PreparedTrain:
     problems = load_problems(config.data, config.seed, base, config.evaluate.num_test)
+    problems = dataclasses.replace(problems, sets=load_evaluation_sets(config.evaluate, base, problems.train))
     tokenizer = load_tokenizer(config.model)
     encode = encoder_of(config, tokenizer)
     check_episodes(config, tokenizer)
-    every = (*problems.train, *problems.held_out, *problems.test)
+    every = (*problems.train, *problems.held_out, *problems.test, *(p for _, of_set in problems.sets for p in of_set))
     longest_prompt = encode.longest(every)
     if config.reward.is_default and config.episodes.environment is None:  # which may judge by itself
         check_readable(every)
