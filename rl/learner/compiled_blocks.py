@@ -8,8 +8,9 @@ the blocks as they are.
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import wraps
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -23,12 +24,42 @@ from rl.learner.recompute import blocks_of
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 MOST_GRAPHS = 64
 """Of a kind of block: one for each rank, with and without gradients, and of each form that its masks have."""
 
 
-def compile_blocks(model: nn.Module, backend: str = "inductor") -> None:
+@dataclass(slots=True)
+class CompiledBlocks:
+    """A model's blocks, which may be compiled, until a backward pass of theirs cannot be."""
+
+    given_up: bool = False
+    """True once all blocks compute as they are."""
+
+    def or_plain(self, compute: Callable[[], T]) -> T:
+        """Return what a forward and a backward pass compute.
+
+        A backward pass with lengths of its own may be compiled when it runs, long after its forward pass has begun: if
+        that fails, both are computed again by the blocks as they are.
+        """
+        try:
+            return compute()
+        except CannotCompile as error:
+            if self.given_up:
+                raise
+            self.given_up = True
+            log.warning(
+                "the blocks' backward pass cannot be compiled, and they are computed as they are (learner.compile = "
+                "false tries no more): %s",
+                first_line(error),
+            )
+        return compute()
+
+
+def compile_blocks(model: nn.Module, backend: str = "inductor") -> CompiledBlocks:
     """Compile the blocks in place, but for those with experts, whose tokens choose their own way."""
+    blocks = CompiledBlocks()
     routing = routing_of(model)
     compiled: dict[type, Callable[..., Any]] = {}
     for block in blocks_of(model):
@@ -37,10 +68,13 @@ def compile_blocks(model: nn.Module, backend: str = "inductor") -> None:
         kind = type(block)
         if kind not in compiled:
             compiled[kind] = torch.compile(kind.forward, dynamic=True, backend=backend)
-        block.forward = _compiled(block, compiled[kind], routing)
+        block.forward = _compiled(block, compiled[kind], routing, blocks)
+    return blocks
 
 
-def _compiled(block: nn.Module, compiled: Callable[..., Any], routing: Routing) -> Callable[..., Any]:
+def _compiled(
+    block: nn.Module, compiled: Callable[..., Any], routing: Routing, blocks: CompiledBlocks
+) -> Callable[..., Any]:
     plain = block.forward
     failed = False
 
@@ -48,7 +82,7 @@ def _compiled(block: nn.Module, compiled: Callable[..., Any], routing: Routing) 
     def forward(*arguments: Any, **named: Any) -> Any:
         nonlocal failed
         slot = routing.only_slot
-        if slot is None or failed:
+        if slot is None or failed or blocks.given_up:
             return plain(*arguments, **named)
         for module in block.modules():
             if isinstance(module, LoraLinear):

@@ -25,7 +25,7 @@ from lora.load import load_base
 from lora.types import Adapter
 from rl.algorithm.batch import unpack_rows
 from rl.learner.collectives import ProcessGroup, SingleProcess
-from rl.learner.compiled_blocks import compile_blocks
+from rl.learner.compiled_blocks import CompiledBlocks, compile_blocks
 from rl.learner.forward import base_logprobs, check_head, microbatches, target_logprobs
 from rl.learner.microbatch import Microbatch
 from rl.learner.microbatch_threads import Schedule, changes_itself, in_order, schedule
@@ -82,8 +82,8 @@ class SharedModel:
         self._side_by_side = one_device and self.packs and not changes_itself(self.model)
         if not mix_policies:  # an adapter on the experts would change how those compute that have none
             compute_experts_in_turn(self.model)
-        if compiled and self._joined and not self._group.lockstep:
-            compile_blocks(self.model)
+        compiles = compiled and self._joined and not self._group.lockstep
+        self._blocks = compile_blocks(self.model) if compiles else CompiledBlocks()
         if gradient_checkpointing:
             recompute_blocks(self.model)
 
@@ -245,7 +245,7 @@ class SharedModel:
 
     def _differentiate(self, together: Sequence[PolicyBatch], microbatch: Microbatch) -> list[PolicyPart]:
         """Return what a microbatch adds to its policies."""
-        return differentiated(self._forward(together, microbatch))
+        return self._blocks.or_plain(lambda: differentiated(self._forward(together, microbatch)))
 
     @torch.no_grad()
     def _evaluate(self, together: Sequence[PolicyBatch], microbatch: Microbatch) -> list[PolicyPart]:

@@ -14,17 +14,27 @@ import pytest
 import torch
 from helpers.fakes import made_groups
 from helpers.reference import save_tiny
+from torch import nn
+from torch._dynamo.backends.common import aot_autograd
+from torch._dynamo.backends.debugging import boxed_nop
 from torch._dynamo.utils import counters
+from torch._inductor.exc import InductorError
 from transformers import AutoModelForCausalLM
+from transformers.modeling_layers import GradientCheckpointingLayer
 
-from lora.config import LoraConfig
+from lora.config import LoraConfig, ModelConfig
 from lora.inject import LoraLayers, check_adapted, inject, routed
+from lora.routing import Route, routing_of
 from rl.algorithm.advantage import advantages
 from rl.algorithm.batch import build_batch
+from rl.config import LearnerConfig
 from rl.learner.compiled_blocks import compile_blocks
 from rl.learner.forward import microbatches, target_logprobs
 from rl.learner.packed_attention import use_packed_attention
+from rl.learner.policy import PolicySpec
+from rl.learner.policy_loss import PolicyBatch, PolicyPart, differentiated
 from rl.learner.recompute import blocks_of, recompute_blocks
+from rl.learner.shared_model import SharedModel
 from rl.types import Row
 
 pytestmark = pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
@@ -177,6 +187,88 @@ def test_so_it_does_in_other_families(family: str, rank: int) -> None:
     assert_close(learned(model, layers, tokens=300), expected)
     assert counters["stats"]["unique_graphs"], "something was compiled"
     assert not counters["graph_break"]
+
+
+class SmallBlock(GradientCheckpointingLayer):
+    """A block of one layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(6, 6)
+
+    def forward(self, numbers: torch.Tensor) -> torch.Tensor:
+        return self.linear(numbers).sin()
+
+
+class SmallModel(nn.Module):
+    """Two such blocks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([SmallBlock(), SmallBlock()])
+
+    def get_decoder(self) -> nn.Module:
+        return self
+
+    def forward(self, numbers: torch.Tensor) -> torch.Tensor:
+        for block in self.blocks:
+            numbers = block(numbers)
+        return numbers
+
+
+@pytest.mark.usefixtures("fresh_compiler")
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_a_backward_pass_that_cannot_be_compiled_is_computed_again_by_the_blocks_as_they_are(
+    checkpointed: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise InductorError(RuntimeError("no compiler"), None)
+
+    caplog.set_level("WARNING")
+    torch.manual_seed(0)
+    model = SmallModel()
+    routing_of(model).reset(Route(((0, None),)))
+
+    def gradients() -> list[torch.Tensor]:
+        loss = model(torch.arange(24.0).view(4, 6).sin()).square().sum()
+        return list(torch.autograd.grad(loss, list(model.parameters())))
+
+    expected = gradients()
+    backend: Any = aot_autograd(fw_compiler=boxed_nop, bw_compiler=broken)
+    blocks = compile_blocks(model, backend=backend)
+    if checkpointed:
+        recompute_blocks(model)
+    for _ in range(2):
+        for mine, theirs in zip(blocks.or_plain(gradients), expected, strict=True):
+            assert torch.equal(mine, theirs)
+    assert counters["stats"]["unique_graphs"], "the forward pass was compiled"
+    assert sum("backward pass cannot be compiled" in record.message for record in caplog.records) == 1
+
+
+def test_an_update_is_computed_again_where_its_backward_pass_cannot_be_compiled(
+    tiny_model: ModelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = SharedModel(tiny_model)
+    groups = made_groups(1, groups=2, size=3)
+    batch = build_batch(groups, [advantages(group.rewards) for group in groups], 64)
+
+    def update(run: str) -> dict[str, float]:
+        policy = model.add(PolicySpec(run, LoraConfig(rank=1), LearnerConfig(), temperature=1.0, seed=0))
+        (metrics,) = model.update([PolicyBatch(policy, batch)])
+        model.remove(policy)
+        return metrics
+
+    failures: list[Exception] = [InductorError(RuntimeError("no compiler"), None)]
+
+    def failing_once(parts: Sequence[PolicyPart]) -> list[PolicyPart]:
+        if failures:
+            raise failures.pop()
+        return differentiated(parts)
+
+    expected = update("expected")
+    monkeypatch.setattr("rl.learner.shared_model.differentiated", failing_once)
+    assert update("again") == expected
+    assert not failures
 
 
 @pytest.mark.usefixtures("fresh_compiler")
