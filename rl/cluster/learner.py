@@ -39,11 +39,15 @@ async def open_learner_host(
     on_gpu = reservation is not None and reservation.request.shares.learner
     device = local_device(config) if reservation is None else "cuda" if on_gpu else "cpu"
     spec = LearnerSpec(config.model, device, config.learner, lora, budget, mix_policies)
-    host: LearnerHost = LocalHost(spec) if reservation is None else await RayHost.start(spec, reservation.learner)
+    host: LearnerHost = LocalHost(spec) if reservation is None else await _in_actors(spec, reservation)
     try:
         yield host
     finally:
         await host.close()
+
+
+async def _in_actors(spec: LearnerSpec, reservation: Reservation) -> RayHost:
+    return await RayHost.start(spec, reservation.learner, reservation.wait_for_learners)
 
 
 def policy_spec(config: RunConfig, run: str) -> PolicySpec:

@@ -70,20 +70,31 @@ class RayHost(LearnerHost):
     needs all parts of a model is asked of all of them, the rest of the first.
     """
 
-    def __init__(self, spec: LearnerSpec, place: Callable[[int], ActorPlacement]) -> None:
+    def __init__(
+        self,
+        spec: LearnerSpec,
+        place: Callable[[int], ActorPlacement],
+        placed: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self._spec = spec
         self._place = place
+        self._placed = placed
         self._stall_timeout = spec.learner.stall_timeout
         self._actors: list[Any] = []
 
     @classmethod
-    async def start(cls, spec: LearnerSpec, place: Callable[[int], ActorPlacement]) -> Self:
-        """Start an actor for each learner, at what is its place each time it starts.
+    async def start(
+        cls,
+        spec: LearnerSpec,
+        place: Callable[[int], ActorPlacement],
+        placed: Callable[[], Awaitable[None]] | None = None,
+    ) -> Self:
+        """Start an actor for each learner, at what is its place each time it starts, once all are `placed`.
 
         Raises:
             ValueError: the model was refused, e.g. because there is no such model.
         """
-        host = cls(spec, place)
+        host = cls(spec, place, placed)
         await host._start()
         return host
 
@@ -152,6 +163,8 @@ class RayHost(LearnerHost):
         self._actors = []
 
     async def _start(self) -> None:
+        if self._placed is not None:
+            await self._placed()
         places = [self._place(rank) for rank in range(self._spec.learner.learner_count)]
         self._actors = [_create(place) for place in places]
         try:

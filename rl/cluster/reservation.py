@@ -15,7 +15,7 @@ from ray.util.placement_group import placement_group, placement_group_table, rem
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from rl.cluster.division import divide_gpus
-from rl.cluster.placement import PlacementError, Request, Resources, refuse, request
+from rl.cluster.placement import PlacementError, Request, Resources, in_words, refuse, request
 from rl.cluster.watchdog import Endpoint, cancel_when_gone
 from rl.config import RunConfig
 from rollout import ray_private
@@ -30,6 +30,10 @@ RETURN_S = 5.0
 """How long GPUs may take to come back from a run that has ended."""
 REMIND_S = 60.0
 """How often a run that waits for a cluster says so."""
+MOVE_S = 3.0
+"""How long Ray may take to move what has lost its node, where there is room."""
+LOOK_S = 1.0
+"""How often what lost its node looks for another."""
 OWN_OPTIONS = {"CPU": "num_cpus", "memory": "memory"}
 """Resources that Ray takes under a name of their own."""
 _STATIC = "node_"
@@ -58,6 +62,28 @@ class Reservation:
         """A worker's place: its share of its node's cores."""
         return self._place(index + self._learners, self.request.worker, self.request.shares.worker)
 
+    async def wait_for_learners(self) -> None:
+        """Wait until all learners' places are on nodes that are there; say so while one is not."""
+        for rank in range(self._learners):
+            await self._placed(rank, "the learner")
+
+    async def wait_for_worker(self, index: int) -> None:
+        """Wait until a worker's place is on a node that is there; say so while it is not."""
+        await self._placed(index + self._learners, f"rollout worker {index}")
+
+    async def _placed(self, bundle: int, who: str) -> None:
+        """A node takes its bundles along, and Ray moves them to another that has as much to spare, if there is one."""
+        said = time.monotonic() - REMIND_S + MOVE_S
+        while not await asyncio.to_thread(self._has_node, bundle):
+            if time.monotonic() >= said + REMIND_S:
+                log.warning("%s waits for another place: %s", who, _missing(self.request, bundle < self._learners))
+                said = time.monotonic()
+            await asyncio.sleep(LOOK_S)
+
+    def _has_node(self, bundle: int) -> bool:
+        homes = cast(Any, placement_group_table(self._group))["bundles_to_node_id"]
+        return homes.get(bundle) in {node["NodeID"] for node in _alive()}
+
     @property
     def _learners(self) -> int:
         return 0 if self.request.learner is None else self.request.learners
@@ -76,6 +102,15 @@ class Reservation:
         learns = bundle < self._learners
         beside = sum(1 for other, node in homes.items() if (other < self._learners) == learns and node == home)
         return max(1, cores.get(home or "", min(cores.values(), default=1)) // max(1, beside))
+
+
+def _missing(asked: Request, learns: bool) -> str:
+    """Say what a bundle needs that no node has to spare, and what its user can do."""
+    missing = in_words((asked.learner if learns else asked.worker) or {})
+    return (
+        f"its node is gone, and no other has {missing} to spare; add a node (rankone up --join), or end the run and go "
+        "on with --resume, which divides what is left anew"
+    )
 
 
 @asynccontextmanager

@@ -59,6 +59,7 @@ async def _pool(config: RunConfig, reservation: Reservation, lora: LoraConfig, a
     store = AdapterStore()
 
     async def start(index: int) -> RayEngine:
+        await reservation.wait_for_worker(index)
         place = reservation.worker(index)
         return await RayEngine.start(config.model, lora, rollout, store, seed=config.seed, place=place, index=index)
 

@@ -25,6 +25,7 @@ from rl.launch.sft_recipe import SFT
 from rl.learner.policy import PolicySpec
 from rl.learner.policy_host import LearnerSpec
 from rl.settings.toml import load_config
+from rollout.types import EngineDied
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 TINY, SFT_TINY = EXAMPLES / "tiny.toml", EXAMPLES / "sft-tiny.toml"
@@ -81,6 +82,12 @@ class GpuCluster:
                 self._nodes.remove((count, node))
         for count in missing:
             self._nodes.append((count, self._cluster.add_node(**self._node(num_cpus=4, num_gpus=count))))
+
+    def lose(self, node_id: str) -> None:
+        """Without that node."""
+        (lost,) = [each for each in self._nodes if each[1].node_id == node_id]
+        self._cluster.remove_node(lost[1])
+        self._nodes.remove(lost)
 
     def end(self) -> None:
         self._cluster.shutdown()
@@ -210,6 +217,40 @@ async def test_what_more_a_place_must_have_is_reserved_and_taken(gpu_cluster: Gp
         await trained(load_config(TINY, settings))
     settings[1] = "placement.learner_resources={ CPU = 2, memory = 1e6 }"
     assert [len(mine) for _, mine in await trained(load_config(TINY, settings))] == [1, 1]
+
+
+@pytest.mark.usefixtures("seats")
+async def test_a_run_that_loses_a_node_goes_on_with_the_workers_that_are_left(
+    gpu_cluster: GpuCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where no GPU is to spare it says what it waits for, has it when a node joins, and needs less when it is resumed."""
+    gpu_cluster.become(2, 2)
+    config = load_config(TINY, ["runtime=ray", "learner.num_learners=1"])
+    async with open_components(config, "run", lambda _: []) as parts:
+        pool: Any = parts.engine
+        learner: Any = parts.learner
+        (home, _), *seats = await where(*learner._host._actors, *(slot.engine._handle for slot in pool._slots))
+        lost = [slot for slot, (node, _) in zip(pool._slots, seats, strict=True) if node != home]
+        assert (len(seats), len(lost)) == (3, 2)
+        gpu_cluster.lose(next(node for node, _ in seats if node != home))
+        for slot in lost:
+            pool._mark_dead(slot, slot.engine, EngineDied("its node is gone"))
+        await until(lambda: caplog.text.count("waits for another place") == 2)
+        assert (
+            f"worker {lost[0].index} waits for another place: its node is gone, and no other has 1 GPU" in caplog.text
+        )
+        (left,) = pool.replicas()
+        assert [node for node, _ in await where(left._handle)] == [home], "the other one serves"
+        gpu_cluster.become(2, 2)
+        await until(lambda: len(pool.replicas()) == 3)
+    gpu_cluster.become(2)
+    assert len(await trained(config)) == 2
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not true():
+            await asyncio.sleep(0.1)
 
 
 def test_commands_get_as_far_as_the_gpu_that_is_not_there(gpu_cluster: GpuCluster, tmp_path: Path) -> None:
