@@ -31,7 +31,7 @@ def importance(log_ratio: PerToken, advantages: PerToken, _: Tensor, config: Lea
 def mis(log_ratio: PerToken, advantages: PerToken, _: Tensor, config: LearnerConfig) -> PerToken:
     """Masked importance sampling per token: weight p_policy / p_rollout, and 0 above C, held constant.
 
-    Liu, Li et al. 2025, "When Speed Kills Stability", section 4.2.2, and Yao et al. 2025.
+    Liu, Li et al. 2025, "When Speed Kills Stability", after the truncated one of Yao et al. 2025.
     """
     weight = log_ratio.detach().exp()
     return -_where_kept(weight, weight <= config.max_ratio) * advantages * _one_with_gradient(log_ratio)
@@ -49,7 +49,7 @@ def sequence_importance(
 ) -> PerToken:
     """Truncated importance sampling of whole completions: weight min(prod p_policy / p_rollout, C), held constant.
 
-    Without the truncation it is the unbiased one (Precup et al. 2000); "When Speed Kills Stability", section 4.2.1.
+    Without the truncation it is the unbiased one (Precup et al. 2000); Liu, Li et al. 2025, as `mis`.
     """
     weight = sequence_sums(log_ratio.detach(), sequence_ids).exp().clamp(max=config.max_ratio)
     return -weight * advantages * _one_with_gradient(log_ratio)

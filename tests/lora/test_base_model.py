@@ -156,7 +156,7 @@ def test_the_default_model_is_a_language_model_without_a_hub() -> None:
 
 
 def test_weights_of_their_files_own_type_are_the_pages_of_the_files() -> None:
-    """All processes of a node share them: none has a copy of the whole model."""
+    """Share them among all processes of a node: none has a copy of the whole model."""
     (weights,) = Path(resolve_model("tiny-random")).glob("*.safetensors")
     with safe_open(weights, "pt") as stored:
         dtype = str(stored.get_tensor(next(iter(stored.keys()))).dtype).removeprefix("torch.")

@@ -30,7 +30,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "objective": "cispo", "clip_low": 1.0, "max_ratio": 5.0, "advantage": "mean_std", "aggregation": "token",
         "overlong_buffer": 4096,
     },
-    "rloo": {  # Ahmadian et al. 2024, eq. 2 and 7
+    "rloo": {  # Ahmadian et al. 2024: REINFORCE over whole completions, the KL in their rewards; TRL's weight
         "objective": "reinforce", "advantage": "leave_one_out", "aggregation": "constant", "kl_coef": 0.05,
         "kl_in": "reward", "kl_estimator": "k1",
     },

@@ -116,7 +116,7 @@ BASE = cast("Learner", Base())
 
 
 async def test_what_leaving_the_base_costs_is_taken_from_rewards_of_whole_completions() -> None:
-    """RLOO, Ahmadian et al. 2024, eq. 2: R = r - beta log(pi / pi_ref)."""
+    """RLOO, Ahmadian et al. 2024: R = r - beta log(pi / pi_ref), against the mean of the others."""
     config = learning(advantage="leave_one_out", kl_coef=0.1, kl_in="reward", kl_estimator="k1")
     costs = await kl_penalties(GROUPS, config, BASE, Stopwatch())
     assert costs is not None
