@@ -13,12 +13,13 @@ KINDS = {
         "judge_temperature",
     ),
     "code": ("credit", "test_s", "test_memory_mb"),
+    "reward_model": ("reward_model_device", "reward_model_batch"),
 }  # fmt: skip
 """The kinds of reward, each by the key that names it, and the keys that belong to it alone."""
 
 
 class RewardTerm(BaseModel):
-    """One reward and its weight in the sum: a function, a judge, or tests of code."""
+    """One reward and its weight in the sum: a function, a judge, tests of code, or a reward model."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
@@ -55,6 +56,13 @@ class RewardTerm(BaseModel):
     """Code: seconds of a core for one test; the whole completion has `reward.deadline_s`."""
     test_memory_mb: int = Field(default=512, ge=64, le=2**20)
     """Code: address space of a program's process, within `reward.memory_mb`."""
+
+    reward_model: str | None = Field(default=None, min_length=1)
+    """A directory or a hub's id of a classifier of `transformers` with one output, which is the reward."""
+    reward_model_device: str = "auto"
+    """Reward model: `cpu`, `cuda`, `cuda:1`, ...; by default a GPU if the run's own process sees one."""
+    reward_model_batch: int = Field(default=16, ge=1, le=4096)
+    """Reward model: completions of a group that it reads at once."""
 
     @property
     def kind(self) -> str:

@@ -48,25 +48,35 @@ class GraderPool:
     """A `Grader` over worker processes. Safe to use from any event loop and any thread.
 
     ``packed`` carries functions that were loaded elsewhere (`pack(load_terms(config))`); without it they are loaded
-    here. Raises ValueError of one line when a function cannot be loaded, or this machine cannot hold so many workers.
+    here. ``reward_model`` makes what scores for a term of that kind, which this package cannot.
+
+    Raises ValueError of one line when a function cannot be loaded, or this machine cannot hold so many workers.
     """
 
-    def __init__(self, config: RewardConfig, packed: bytes | None = None) -> None:
+    def __init__(
+        self,
+        config: RewardConfig,
+        packed: bytes | None = None,
+        *,
+        reward_model: Callable[[RewardTerm], Scorer] | None = None,
+    ) -> None:
         self.config = config
+        workers = _count(config.workers)
         terms = load_terms(config) if packed is None else pickle.loads(packed)
-        self.takes_groups = any(t.is_grouped for t in terms)
+        kinds = {t.kind for t in config.all_terms}
+        self.takes_groups = any(t.is_grouped for t in terms) or "reward_model" in kinds
         self.sources = tuple(with_source(t) for t in terms)
         """The place where each function is defined, for messages."""
         self._chunks: queue.SimpleQueue[Chunk | None] = queue.SimpleQueue()
         self._failures = FailureLog()
         self._closed = False
         self._computes = bool(terms)
-        self._panel = Panel(_makers(config.all_terms))
-        self.is_of_functions = all(t.function is not None for t in config.all_terms)
+        self._panel = Panel(_makers(config.all_terms, reward_model))
+        self.is_of_functions = kinds == {"function"}
         """True if completions that are made up for functions can try it."""
         setup = Setup(pack(terms) if packed is None else packed, config.memory_mb, self._panel.is_asked)
         settings = LaneSettings(setup, config.deadline_s, all(t.is_built_in for t in terms), self.sources)
-        self._lanes = [Lane(settings) for _ in range(_count(config.workers))]
+        self._lanes = [Lane(settings) for _ in range(workers)]
         self._threads = [threading.Thread(target=self._serve, args=(lane,), daemon=True) for lane in self._lanes]
         for thread in self._threads:
             thread.start()
@@ -211,9 +221,14 @@ class FailureLog:
         _log.warning("reward function failed (%s); further failures of this kind are only counted\n%s", kind, self.last)
 
 
-def _makers(terms: Sequence[RewardTerm]) -> dict[int, Callable[[], Scorer]]:
+def _makers(
+    terms: Sequence[RewardTerm], reward_model: Callable[[RewardTerm], Scorer] | None
+) -> dict[int, Callable[[], Scorer]]:
     """Return how to make what is asked and not computed here, by its place among the terms."""
-    return {at: functools.partial(Judge, term) for at, term in enumerate(terms) if term.judge is not None}
+    makers: dict[str, Callable[[RewardTerm], Scorer] | None] = {"judge": Judge, "reward_model": reward_model}
+    if reward_model is None and any(t.reward_model is not None for t in terms):
+        raise ValueError("a reward model needs tensors, which graders alone have not: use rl.learner.reward_model")
+    return {at: functools.partial(make, t) for at, t in enumerate(terms) if (make := makers.get(t.kind)) is not None}
 
 
 def _ignore(graded: Graded) -> None:

@@ -16,7 +16,6 @@ import tomlkit
 from rich.console import Console
 
 from rewards.config import RewardConfig
-from rewards.pool import GraderPool
 from rewards.types import Problem, Reward
 from rl.algorithm.evaluate import Evaluation
 from rl.config import RunConfig
@@ -26,6 +25,7 @@ from rl.launch.recipes import RECIPES
 from rl.launch.run_paths import default_directory, newest_directory
 from rl.launch.run_result import RunResult
 from rl.launch.single import SingleRun, run_single
+from rl.learner.reward_model import open_pool
 from rl.run.kind import Kind
 from rl.run.sinks import Ended, Sink, StoppedEarly
 from rl.settings.toml import config_of, dump_config, load_config
@@ -159,7 +159,7 @@ def grade(
 
 
 async def _grade(problem: Problem, texts: Sequence[str], config: RewardConfig) -> list[Reward]:
-    grader = GraderPool(config)
+    grader = open_pool(config)
     try:
         (rewards,) = await grader.grade([problem], [texts])
         return rewards

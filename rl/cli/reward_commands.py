@@ -27,12 +27,12 @@ from lora.ordinary_file import open_file
 from rewards.config import RewardConfig
 from rewards.json_row import parse_row
 from rewards.math_answer import check_answers
-from rewards.pool import GraderPool
 from rewards.preflight import preflight
 from rewards.stream import Row, Summary, grade_stream, read_problem
 from rewards.types import Outcome, Problem
 from rl.cli.errors import one_line_errors
 from rl.config import replaced
+from rl.learner.reward_model import open_pool
 from rl.settings.toml import load_config
 
 Function = Annotated[
@@ -120,7 +120,7 @@ def _stopped(error: ValueError) -> typer.Exit:
 
 
 async def _grade(source: Path | None, config: RewardConfig) -> Summary:
-    pool = GraderPool(config)
+    pool = open_pool(config)
     try:
         with _opened(source) as stream, _progress(stream) as (advance, complain):
             summary = await grade_stream(stream, pool, sys.stdout.write, complain, advance)
@@ -197,7 +197,7 @@ def _rows(data: Path, limit: int) -> tuple[list[Problem], list[Row]]:
 
 async def _try(config: RewardConfig, problems: list[Problem], rows: list[Row]) -> tuple[str, int]:
     """Return the report, and on how many of the rows' own completions the function crashed or hung."""
-    pool = GraderPool(config)
+    pool = open_pool(config)
     try:
         report = await preflight(pool, problems)
         graded = await pool.grade_timed([r.problem for r in rows], [[r.completion] for r in rows])

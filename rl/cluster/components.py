@@ -22,6 +22,7 @@ from rl.episodes.processes import EnvironmentPool
 from rl.learner.joint_updates import JointUpdates
 from rl.learner.memory import Budget
 from rl.learner.policy_host import LearnerHost
+from rl.learner.reward_model import open_pool
 from rl.train import Components
 from rl.types import Learner
 from rollout.types import Engine
@@ -169,7 +170,7 @@ async def open_shared_components(
 @asynccontextmanager
 async def open_grader(config: RunConfig) -> AsyncGenerator[GraderPool]:
     """Grading processes beside this one."""
-    grader = GraderPool(config.reward)
+    grader = open_pool(config.reward)
     try:
         yield grader
     finally:

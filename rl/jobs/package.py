@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lora.config import LoraConfig
 from lora.files import write_peft
-from rewards.config import RewardConfig
+from rewards.config import RewardConfig, RewardTerm
 from rewards.term import load_terms
 from rl.algorithm.custom_objective import split_name
 from rl.config import EpisodesConfig, LearnerConfig, RunConfig, replaced
@@ -115,7 +115,7 @@ class JobPackage:
         """Copy the user's modules with reward functions, and return the configuration with their new places."""
         for term in load_terms(reward):
             self._add_modules(term.name, term.modules)
-        terms = tuple(t if t.function is None else replaced(t, function=_there(t.function)) for t in reward.terms)
+        terms = tuple(_term_there(term) for term in reward.terms)
         return replaced(reward, function=_there(reward.function), terms=terms)
 
     def _add_episodes(self, episodes: EpisodesConfig) -> EpisodesConfig:
@@ -157,6 +157,14 @@ def _place(name: str, source: Path) -> Path:
         return Path(source.name)
     parts = Path(*name.split("."))
     return parts / "__init__.py" if source.name == "__init__.py" else parts.with_suffix(".py")
+
+
+def _term_there(term: RewardTerm) -> RewardTerm:
+    if term.function is not None:
+        return replaced(term, function=_there(term.function))
+    if term.reward_model is not None and Path(term.reward_model).is_dir():  # as the model itself: all nodes share it
+        return replaced(term, reward_model=str(Path(term.reward_model).resolve()))
+    return term
 
 
 def _there(function: str) -> str:

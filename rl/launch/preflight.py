@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from rewards.config import RewardConfig
 from rewards.math_answer import check_answers
-from rewards.pool import GraderPool
 from rewards.preflight import preflight
 from rewards.types import Problem
+from rl.learner.reward_model import open_pool
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ async def try_reward(reward: RewardConfig, problems: Sequence[Problem], *, teach
     """
     if reward.is_default:
         return ""
-    grader = GraderPool(reward)
+    grader = open_pool(reward)
     try:
         return await preflight(grader, problems[:4], teaches=teaches)
     finally:
