@@ -36,8 +36,11 @@ async def sample_rounds(config: RunConfig, step: int, begin: Begin) -> Rollout:
 
 
 def has_signal(group: Group, config: RunConfig) -> bool:
-    """Return True if a completion of the group is better than another, and one of these is to be learned from."""
-    return any(group_comparisons(group, config))
+    """Return True if a completion was graded better than another, and one of these is to be learned from.
+
+    A penalty of long completions is no grade: DAPO's criterion is that some are right and some are not.
+    """
+    return any(group_comparisons(group, replaced(config, learner={"overlong_buffer": 0})))
 
 
 def group_comparisons(group: Group, config: RunConfig) -> list[float]:

@@ -11,6 +11,7 @@ from helpers.fakes import CRASHED, RIGHT, WRONG, made_groups
 from helpers.loop import SMALL, Bomb, EagerGrader, Killed, configuration, run, timeless
 
 from lora.files import read_peft
+from rl.algorithm.overlong import group_advantages
 from rl.algorithm.prefetch import Rollout
 from rl.algorithm.refill import learned_groups, refill_metrics, round_numbers, sample_rounds
 from rl.algorithm.seeds import group_seeds
@@ -72,6 +73,13 @@ def test_a_group_teaches_as_the_advantages_say() -> None:
     assert learned_groups([crashed], CONFIG) == []
     assert learned_groups([cut], CONFIG) == [cut]
     assert learned_groups([cut], replaced(CONFIG, learner={"truncated": "mask"})) == []
+
+
+def test_completions_that_are_wrong_alike_teach_nothing_whatever_their_lengths() -> None:
+    config = replaced(CONFIG, learner={"overlong_buffer": 255}, sampling={"max_tokens": 256})
+    alike = group(False)
+    assert any(group_advantages(alike, config)), "the penalty tells them apart"
+    assert learned_groups([alike, group(True)], config) == [group(True)]
 
 
 def test_no_two_rounds_share_a_problem_or_a_seed() -> None:
