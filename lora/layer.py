@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lora.routing import Routing
+from lora.wide_head import WideHead
 
 FEW = 8
 """Ranks up to it are computed as outer products in compiled graphs."""
@@ -99,6 +100,8 @@ class LoraLinear(nn.Module):
     def _adapted(self, x: Float[Tensor, "*batch d_in"], low_rank: LowRank) -> Float[Tensor, "*batch d_out"]:
         """Compute all positions with one adapter, which is the case that must be quick."""
         A, B = low_rank.cast(x.dtype)
+        if isinstance(self.base, WideHead):
+            return self.base(x) + nn.functional.linear(nn.functional.linear(x, A), B)
         y = _AdaptedProduct.apply(x.flatten(0, -2), self.base.weight, self.base.bias, A, B)  # pyright: ignore[reportGeneralTypeIssues]
         return y.unflatten(0, x.shape[:-1]) if x.dim() != 2 else y
 

@@ -15,6 +15,7 @@ from lora.config import LoraConfig, ModelConfig
 from lora.files import Description
 from lora.inject import LoraLayers, inject
 from lora.messages import first_line
+from lora.wide_head import widen_head
 
 UNLOADABLE = (OSError, ValueError, SafetensorError)
 """Errors that transformers raises, often in many lines, for files that are missing, of an unknown type, or damaged."""
@@ -70,6 +71,8 @@ def load_base(model: ModelConfig, device: str = "cpu") -> nn.Module:
         raise ValueError(
             f"the files of model {model.name!r} lack {len(missing)} of its weights, such as {missing[0]}; get them anew"
         )
+    if model.head_dtype == "float32":
+        widen_head(whole)
     return whole
 
 

@@ -159,4 +159,7 @@ def _add(y: Tensor, x: Tensor, A: Tensor, B: Tensor, scale: float, rows: Rows) -
     if mask is not None:  # each row was multiplied with every adapter's A, and keeps only its own adapter's result
         count = min(count, len(mask))
         shrunk = shrunk[:count] * mask[:count]
-    y[:count, :width].addmm_(shrunk, B[:, :width], alpha=scale)
+    if y.dtype == shrunk.dtype:
+        y[:count, :width].addmm_(shrunk, B[:, :width], alpha=scale)
+    else:  # logits, which stay float32
+        y[:count, :width].add_(shrunk @ B[:, :width], alpha=scale)

@@ -49,14 +49,15 @@ def engine_args(model: str, model_config: ModelConfig, lora: LoraConfig, config:
     is_cpu = on_cpu()
     logging.getLogger("vllm.logging_utils.dump_input").setLevel(logging.CRITICAL)  # it prints every prompt on a failure
     if is_cpu:
-        from rollout import cpu_experts, cpu_lora, cpu_ops, cpu_prompts, cpu_sampler
+        from rollout import cpu_experts, cpu_head, cpu_lora, cpu_ops, cpu_prompts, cpu_sampler
 
-        for module in (cpu_lora, cpu_ops, cpu_prompts, cpu_sampler, cpu_experts):
+        for module in (cpu_lora, cpu_ops, cpu_prompts, cpu_sampler, cpu_experts, cpu_head):
             module.install()
     return EngineArgs(
         **(_cpu_args(model_config) if is_cpu else {}),
         model=model,
         dtype=model_config.dtype,
+        hf_overrides={"head_dtype": model_config.head_dtype},
         max_model_len=model_config.max_length,
         seed=seed,
         enable_lora=True,

@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from lora.wide_head import wide_product
+
 CHUNK_ON_CPU = 128
 """Positions whose logits exist at once: few, so that a CPU's passes over them stay near its caches."""
 CHUNK = 512
@@ -22,18 +24,22 @@ def frozen_head_logprobs(
     targets: Int[Tensor, " tokens"],
     temperatures: Float[Tensor, " tokens"],
     *,
+    wide: bool = False,
     entropy_gradients: bool = False,
 ) -> tuple[Float[Tensor, " tokens"], Float[Tensor, " tokens"]]:
-    """Logprobs of `targets` and the entropies of their distributions, in nats, these with gradient only on request."""
-    logprobs, entropies = _FrozenHead.apply(hidden, weight, targets, temperatures, entropy_gradients)  # pyright: ignore[reportGeneralTypeIssues]
+    """Logprobs of `targets` and the entropies of their distributions, in nats, these with gradient only on request.
+
+    Logits are rounded to the weight's type, or float32 where they are `wide` (`lora.wide_head`)."""
+    logprobs, entropies = _FrozenHead.apply(hidden, weight, targets, temperatures, wide, entropy_gradients)  # pyright: ignore[reportGeneralTypeIssues]
     return logprobs, entropies
 
 
 class _FrozenHead(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, temperatures: Tensor, entropy_gradients: bool
-    ) -> tuple[Tensor, Tensor]:
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, temperatures: Tensor, wide: bool,
+        entropy_gradients: bool,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
         chunk = max(1, min(CHUNK_ON_CPU if hidden.device.type == "cpu" else CHUNK, len(hidden)))
         parts = [part.split(chunk) for part in (hidden, targets, temperatures[:, None])]
         # All chunks are computed in the same memory: a CPU's new pages would take as long as the products.
@@ -42,8 +48,7 @@ class _FrozenHead(torch.autograd.Function):
         logprobs, entropies, gradients, slopes = [], [], [], []
         for h, target, temperature in zip(*parts, strict=True):
             r, logits = rounded[: len(h)], first_buffer[: len(h)]
-            torch.mm(h, weight.T, out=r)
-            logits.copy_(r).div_(temperature)
+            logits.copy_(wide_product(h, weight) if wide else torch.mm(h, weight.T, out=r)).div_(temperature)
             all_logprobs = torch.log_softmax(logits, -1, out=second_buffer[: len(h)])
             probabilities = torch.exp(all_logprobs, out=logits)
             logprobs.append(all_logprobs.gather(1, target[:, None])[:, 0])
@@ -62,9 +67,9 @@ class _FrozenHead(torch.autograd.Function):
         return torch.cat(logprobs), entropy
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None, None]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None, None, None]:
         gradients, *slopes = ctx.saved_tensors
         grad = grad_outputs[0][:, None].to(gradients.dtype) * gradients
         if slopes:
             grad = grad.addcmul_(grad_outputs[1][:, None].to(gradients.dtype), slopes[0])
-        return grad, None, None, None, None
+        return grad, None, None, None, None, None

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from lora.layer import LoraLinear
+from lora.wide_head import WideHead
 from rl.learner.frozen_head import frozen_head_logprobs
 from rl.learner.recompute import recomputed
 
@@ -32,9 +33,11 @@ def head_logprobs(
 
     A policy that does not adapt the layer takes the same way whether or not others do, so that it gets the same bits.
     """
-    if (weight := _frozen_head(model)) is not None:
-        scaled = temperatures / _logit_scale(model)
-        return frozen_head_logprobs(hidden, weight, targets, scaled, entropy_gradients=entropy_gradients)
+    if (head := _frozen_head(model)) is not None:
+        scaled, wide = temperatures / _logit_scale(model), isinstance(head, WideHead)
+        return frozen_head_logprobs(
+            hidden, head.weight, targets, scaled, wide=wide, entropy_gradients=entropy_gradients
+        )
     parts = [
         recomputed(
             model, _scores, model, hidden[part], None, targets[part], temperatures[part],
@@ -102,13 +105,15 @@ def _scores(
     return logprobs[states, targets], entropies[states]
 
 
-def _frozen_head(model: Any) -> Tensor | None:
-    """Return the output layer's weight, if it is one plain matrix that is not trained and nothing comes after it."""
+def _frozen_head(model: Any) -> nn.Linear | None:
+    """Return the output layer, if it is one plain matrix that is not trained and nothing comes after it."""
     head = model.get_output_embeddings()
     if isinstance(head, LoraLinear) and not head.is_used:
         head = head.base
-    plain = type(head) is nn.Linear and getattr(head, "bias", None) is None and not head.weight.requires_grad
-    return head.weight if plain and not _softcap(model) else None
+    plain = (
+        type(head) in (nn.Linear, WideHead) and getattr(head, "bias", None) is None and not head.weight.requires_grad
+    )
+    return cast(nn.Linear, head) if plain and not _softcap(model) else None
 
 
 def _softcap(model: Any) -> float | None:
