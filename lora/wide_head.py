@@ -21,7 +21,7 @@ class WideHead(nn.Linear):
         else:
             product: Any = _WideProduct.apply(input.flatten(0, -2), self.weight)
             y = product.unflatten(0, input.shape[:-1])
-        bias: Tensor | None = self.bias
+        bias: Tensor | None = getattr(self, "bias", None)
         return y if bias is None else y + bias.float()
 
 
