@@ -115,8 +115,9 @@ def _number_of(value: Any) -> int:
 
 
 def _error(name: Any, message: Any) -> Exception:
+    """Return the program's exception, but for those that end a loop of a test's: ``all(map(f, data))`` would hold."""
     kind = getattr(builtins, str(name), None)
-    if isinstance(kind, type) and issubclass(kind, Exception):
+    if isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, (StopIteration, ExceptionGroup)):
         return kind(str(message))
     return RuntimeError(str(name))
 

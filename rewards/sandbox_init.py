@@ -4,29 +4,52 @@
 
 The kernel's namespaces do it: the program sees a small file system in memory with Python's own files, read only; no
 network, no process but its own children, and no user but nobody. Its limits hold for all of its children, and they die
-with it. The descriptor is a file with the settings. Exits with the program's status, or with `NO_ROOM` and a line on
-stderr if this kernel gives no namespaces.
+with it. A program could outlive whoever started it, by taking back the signal that it is to get then; so a process of
+ours, which it cannot see, is the first of a namespace around its own, and the kernel ends all in there with it. A
+filter of system calls takes away what no limit counts: memory that is no process's, and namespaces of its own.
+
+The descriptor is a file with the settings. Exits with the program's status, or with `NO_ROOM` and a line on stderr if
+this kernel gives no namespaces or takes no filter.
 """
 
 import ctypes
 import json
 import os
 import resource
+import select
 import signal
+import struct
 import sys
 
 NO_ROOM = 97
-"""Exit status where the kernel gives no namespaces."""
+"""Exit status where the kernel gives no namespaces, or takes no filter."""
 NOBODY = 65534
 _NAMESPACES = 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000
 """CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET."""
+_NEW_USERS, _NEW_PROCESSES = 0x10000000, 0x20000000
 _BIND, _RECURSIVE, _PRIVATE, _REMOUNT = 4096, 16384, 1 << 18, 32
 _READ_ONLY, _NO_SUID, _NO_DEVICES = 1, 2, 4
 _KEPT = 4 | 8 | 1024 | 2048
 """Flags (no devices, no programs, no access times) that a mount keeps if the machine's has them."""
-_DEATH_SIGNAL, _DUMPABLE, _NO_NEW_PRIVILEGES = 1, 4, 38
+_DEATH_SIGNAL, _SECCOMP, _NO_NEW_PRIVILEGES = 1, 22, 38
 _SYSTEM = ("/usr", "/lib", "/lib64", "/bin")
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom")
+_CALLS = {
+    "x86_64": (
+        0xC000003E, 56, (272, 308, 29, 64, 68, 240, 319, 447, 425, 323, 321, 298, 101, 310, 311, 248, 249, 250),
+    ),
+    "aarch64": (
+        0xC00000B7, 220, (97, 268, 194, 190, 186, 180, 279, 447, 425, 282, 280, 241, 117, 270, 271, 217, 218, 219),
+    ),
+}  # fmt: skip
+"""By machine: its number in a filter, that of `clone`, and those of the calls that are refused: `unshare`, `setns`,
+`shmget`, `semget`, `msgget`, `mq_open`, `memfd_create`, `memfd_secret`, `io_uring_setup`, `userfaultfd`, `bpf`,
+`perf_event_open`, `ptrace`, `process_vm_readv`, `process_vm_writev`, `add_key`, `request_key`, `keyctl`."""
+_CLONE3, _OF_OTHER_ABIS = 435, 0x40000000
+_LOAD, _EQUALS, _AT_LEAST, _HAS_BITS, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+"""Instructions of a filter: load a word, jump if it is, is at least, or has a bit of a constant; and the verdict."""
+_ALLOW, _REFUSE, _UNKNOWN = 0x7FFF0000, 0x00050001, 0x00050026
+"""Verdicts: let it through, EPERM, and ENOSYS, for which C's library takes the older call."""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -40,21 +63,50 @@ def main() -> None:
         _enter_namespaces()
         _build_root(settings["files"], settings["disk_mb"])
     except OSError as error:
-        print(f"no room for hostile programs: {error}", file=sys.stderr)
-        os._exit(NO_ROOM)
+        _give_up(error)
     if os.getppid() != parent:
         os._exit(1)
-    child = os.fork()
-    if child == 0:
+    told, tell = os.pipe()
+    guard = os.fork()
+    if guard == 0:
+        os.close(tell)
+        _guard(told, settings)
+    _leave_with(guard)
+
+
+def _guard(told: int, settings: dict[str, int]) -> None:
+    """Be the first process of the outer namespace, whose end is the end of all; ends when its parent does.
+
+    The pipe's other end is the parent's alone, and closes with it.
+    """
+    try:
+        _prctl(_DEATH_SIGNAL, signal.SIGKILL)
+        if select.select([told], [], [], 0)[0]:  # it has ended already
+            os._exit(1)
+        _check(_libc.unshare(_NEW_PROCESSES))
+    except OSError as error:
+        _give_up(error)
+    program = os.fork()
+    if program == 0:
         try:
             _become_nobody(settings)
             os.execv(sys.executable, [sys.executable, "-I", "-S", *sys.argv[2:]])
-        finally:
-            os._exit(NO_ROOM)
+        except Exception as error:
+            _give_up(error)
+    _leave_with(program)
+
+
+def _leave_with(child: int) -> None:
+    """Wait for a child, and exit with its status."""
     for descriptor in (0, 1, 2):
         os.close(descriptor)  # their other ends are to see the program's end, not ours
     _, status = os.waitpid(child, 0)
     os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
+
+
+def _give_up(error: Exception) -> None:
+    print(f"no room for hostile programs: {error}", file=sys.stderr, flush=True)
+    os._exit(NO_ROOM)
 
 
 def _enter_namespaces() -> None:
@@ -135,7 +187,9 @@ def _bind(place: str, target: str) -> None:
 
 def _become_nobody(settings: dict[str, int]) -> None:
     """Give up all rights, and set the limits, which hold for every child too."""
+    ours = 2  # processes of this file that are of the same user
     if os.getuid() == 0:
+        ours = 0
         os.setgroups([])
         os.setresgid(NOBODY, NOBODY, NOBODY)
         os.setresuid(NOBODY, NOBODY, NOBODY)
@@ -143,7 +197,7 @@ def _become_nobody(settings: dict[str, int]) -> None:
         (resource.RLIMIT_AS, settings["memory_mb"] * 2**20),
         (resource.RLIMIT_CPU, settings["cpu_s"]),
         (resource.RLIMIT_FSIZE, settings["disk_mb"] * 2**20),
-        (resource.RLIMIT_NPROC, settings["processes"]),
+        (resource.RLIMIT_NPROC, settings["processes"] + ours),
         (resource.RLIMIT_NOFILE, 64),
         (resource.RLIMIT_CORE, 0),
     ):
@@ -152,7 +206,25 @@ def _become_nobody(settings: dict[str, int]) -> None:
     os.environ.clear()
     os.environ.update({"HOME": "/box", "TMPDIR": "/box", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0"})
     _prctl(_NO_NEW_PRIVILEGES, 1)
-    _prctl(_DEATH_SIGNAL, signal.SIGKILL)  # a change of user has cleared it
+    _filter_calls(os.uname().machine)
+
+
+def _filter_calls(machine: str) -> None:
+    """Refuse the calls of `_CALLS` to this process and all that come of it."""
+    if machine not in _CALLS:
+        raise OSError(f"no filter of system calls is known for {machine}")
+    number, clone, refused = _CALLS[machine]
+    flags = 16  # the place of the first argument's lower half
+    code = [
+        (_LOAD, 0, 0, 4), (_EQUALS, 1, 0, number), (_RETURN, 0, 0, _REFUSE),
+        (_LOAD, 0, 0, 0), (_AT_LEAST, 0, 1, _OF_OTHER_ABIS), (_RETURN, 0, 0, _REFUSE),
+        *(line for call in refused for line in ((_EQUALS, 0, 1, call), (_RETURN, 0, 0, _REFUSE))),
+        (_EQUALS, 0, 1, _CLONE3), (_RETURN, 0, 0, _UNKNOWN),
+        (_EQUALS, 0, 3, clone), (_LOAD, 0, 0, flags), (_HAS_BITS, 0, 1, _NEW_USERS), (_RETURN, 0, 0, _REFUSE),
+        (_RETURN, 0, 0, _ALLOW),
+    ]  # fmt: skip
+    lines = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in code))
+    _check(_libc.prctl(_SECCOMP, ctypes.c_ulong(2), struct.pack("HxxxxxxQ", len(code), ctypes.addressof(lines)), 0, 0))
 
 
 def _mount(source: str | None, target: str, kind: str | None, flags: int, options: str | None = None) -> None:

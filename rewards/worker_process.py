@@ -116,12 +116,13 @@ class WorkerProcess:
         self._process.kill()
 
     def kill(self, patience_s: float = 0.0) -> str:
-        """End the process and return how it ended. One that is ending by itself gets ``patience_s`` to do so: its
-        connection closes before its exit status is there."""
+        """End the process with all that it started, and return how it ended. One that is ending by itself gets
+        ``patience_s`` to do so: its connection closes before its exit status is there."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(patience_s)
         status = self._process.poll()
-        self._process.kill()
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)  # its session is its own
         self._process.wait()
         self._connection.close()
         self._stack.close()

@@ -8,8 +8,8 @@ from rl.episodes.environment import Message, Observation
 from rl.types import Ending, Episode
 from rollout.types import Completion
 
-FAILED = {"timeout": Reward(0.0, Outcome.TIMEOUT), "crashed": Reward(0.0, Outcome.CRASHED)}
-"""Rewards of episodes that a step ended: one that hung counts, one that failed is left out, as in grading."""
+FAILED: dict[Ending, Outcome] = {"timeout": Outcome.TIMEOUT, "crashed": Outcome.CRASHED}
+"""Outcomes of episodes that a step ended: one that hung counts, one that failed is left out, as in grading."""
 
 
 @dataclass(slots=True)
@@ -54,14 +54,19 @@ class GrowingEpisode:
             turns=tuple(self._turns),
             ending=ending,
             num_turns=len(self._completions),
-            reward=FAILED.get(ending, self._reward()),
+            reward=self._reward(ending),
         )
 
-    def _reward(self) -> Reward | None:
-        """Return the environment's reward, if it gave one; above zero is correct, as with reward functions."""
+    def _reward(self, ending: Ending) -> Reward | None:
+        """Return the environment's reward, if it gave one; above zero is correct, as with reward functions.
+
+        An episode that a step ended has none above zero, and keeps one below: else it would pay to have steps hang.
+        """
+        value = sum(self._rewards)
+        if ending in FAILED:
+            return Reward(min(0.0, value), FAILED[ending])
         if not self._rewards:
             return None
-        value = sum(self._rewards)
         return Reward(value, Outcome.CORRECT if value > 0 else Outcome.WRONG)
 
     def _append(self, ids: Sequence[int], logprobs: Sequence[float], *, own: bool) -> None:

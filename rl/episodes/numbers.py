@@ -80,9 +80,10 @@ def power(base: Any, exponent: Any, modulus: Any = None) -> Any:
 
 
 def total(values: Any, start: Any = 0) -> Any:
-    """Return the sum of numbers."""
+    """Return the sum of numbers; one of lists would look at all that it has at each of them."""
+    start = _plain(start)
     for value in items(values):
-        start = binary("Add", operator.add, start, value)
+        start = binary("Add", operator.add, start, _plain(value))
     return start
 
 
@@ -90,7 +91,7 @@ def product(values: Any) -> Any:
     """Return the product of numbers."""
     result: Any = 1
     for value in items(values):
-        result = binary("Mult", operator.mul, result, value)
+        result = binary("Mult", operator.mul, result, _plain(value))
     return result
 
 

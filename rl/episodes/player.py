@@ -24,7 +24,7 @@ from rl.episodes.processes import EnvironmentPool
 from rl.episodes.render import Renderer
 from rl.episodes.tool_prompt import prompt_with_tools
 from rl.episodes.tools import load_tools
-from rl.episodes.worker import Call
+from rl.episodes.worker import Answer, Call
 from rl.types import Ending, Episode
 from rollout.config import SamplingConfig
 from rollout.types import Completion, Engine, Place
@@ -89,7 +89,8 @@ class EpisodePlayer(Sampler):
             if answer.observation.done:
                 return episode.ended("done")
             asleep = answer.asleep
-            behind = self.renderer.suffix(turn.token_ids, answer.observation.listed())
+            if (behind := self._suffix(turn, answer)) is None:
+                return episode.ended("crashed")
             room = self.config.max_tokens - len(episode.token_ids) - len(behind)
             if (over := _budget(number == self.config.max_turns, room)) is not None:
                 return episode.ended(over)
@@ -98,6 +99,14 @@ class EpisodePlayer(Sampler):
             prompt, seeds = [*question.prompt, *episode.token_ids], [turn_seed(question.seed, place, number)]
             ((turn,),) = await self.engine.sample([prompt], adapter, shorter, seeds=seeds)
         raise AssertionError("the last turn ends an episode")
+
+    def _suffix(self, turn: Completion, answer: Answer) -> list[int] | None:
+        """Return the tokens behind a turn; None if the chat template refuses the environment's messages."""
+        try:
+            return self.renderer.suffix(turn.token_ids, answer.observation.listed())
+        except ValueError as error:
+            self.environments.report(Answer(failure="crashed", kind="messages refused", message=str(error)))
+            return None
 
 
 def _budget(is_last_turn: bool, room: int) -> Ending | None:

@@ -68,8 +68,18 @@ class EnvironmentPool:
         turn = _Turn(blind)
         self._turns.put(turn)
         answer = await asyncio.wrap_future(turn.promise)
-        self._report(answer)
+        self.report(answer)
         return answer
+
+    def report(self, answer: Answer) -> None:
+        """Log a failure if it is the first of its kind."""
+        if answer.failure is None or answer.kind in self._kinds:
+            return
+        self._kinds.add(answer.kind)
+        log.warning(
+            "%s failed (%s); further failures of this kind are only counted\n%s",
+            self._factory.name, answer.kind, answer.message,
+        )  # fmt: skip
 
     async def close(self) -> None:
         """End the processes; turns under way have no answer."""
@@ -147,13 +157,3 @@ class EnvironmentPool:
         """End a thread's process and return how it ended; the next turn starts another."""
         process = self._processes.pop(number, None)
         return process.kill(patience_s) if process is not None else "was not there"
-
-    def _report(self, answer: Answer) -> None:
-        """Log a failure if it is the first of its kind."""
-        if answer.failure is None or answer.kind in self._kinds:
-            return
-        self._kinds.add(answer.kind)
-        log.warning(
-            "%s failed (%s); further failures of this kind are only counted\n%s",
-            self._factory.name, answer.kind, answer.message,
-        )  # fmt: skip

@@ -25,7 +25,12 @@ class Renderer:
         self._config = config
         self._writes_tools = tools and not knows_tools(tokenizer, config)
         """True if tools' messages are put into Hermes' words here."""
-        self.suffix((), [{"role": "tool" if tools else "user", "content": "1"}])
+        self._joins = False
+        """True if one message has the answers to all of a turn's calls."""
+        answer = {"role": "tool" if tools else "user", "content": "1"}
+        self.suffix((), [answer])
+        if self._writes_tools:  # a template may want the user's and the policy's messages by turns
+            self._joins = not self._takes([answer, answer])
 
     def first_messages(self, problem: Problem) -> list[Message]:
         """Return the messages that the prompt was made of."""
@@ -41,10 +46,19 @@ class Renderer:
         if not self._config.chat_template:
             return self._encode("".join(message["content"] for message in messages))
         ids = self._encode(self._behind_turn(messages))
-        return ids[1:] if ids and turn and turn[-1] == ids[0] else ids
+        return ids[self._known(turn, ids) :]
+
+    def _known(self, turn: Sequence[int], ids: Sequence[int]) -> int:
+        """Return how many of these tokens are the turn's end, which the policy wrote itself; perhaps behind a space."""
+        for place, token in enumerate(ids):
+            if turn and turn[-1] == token:
+                return place + 1
+            if self._tokenizer.decode([token]).strip():
+                break
+        return 0
 
     def _behind_turn(self, messages: Sequence[Message]) -> str:
-        behind = [_hermes(message) for message in messages] if self._writes_tools else messages
+        behind = self._hermes(messages) if self._writes_tools else messages
         conversation = [{"role": "user", "content": "1"}, {"role": "assistant", "content": TURN}, *behind]
         try:
             text: str = self._tokenizer.apply_chat_template(
@@ -66,9 +80,24 @@ class Renderer:
     def _encode(self, text: str) -> list[int]:
         return cast("list[int]", self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
+    def _takes(self, messages: Sequence[Message]) -> bool:
+        try:
+            self.suffix((), messages)
+        except ValueError:
+            return False
+        return True
+
+    def _hermes(self, messages: Sequence[Message]) -> list[Message]:
+        """Return tools' messages as Hermes' templates write them."""
+        written = [_hermes(message) for message in messages]
+        return [_joined(written)] if self._joins else written
+
 
 def _hermes(message: Message) -> Message:
-    """Return a tool's message as Hermes' templates write it."""
     if message["role"] != "tool":
         return message
     return {"role": "user", "content": f"<tool_response>\n{message['content']}\n</tool_response>"}
+
+
+def _joined(messages: Sequence[Message]) -> Message:
+    return {"role": "user", "content": "\n".join(message["content"] for message in messages)}

@@ -7,6 +7,7 @@ It imports neither torch, ray nor vllm.
 import asyncio
 import inspect
 import io
+import json
 import pickle
 import traceback
 from collections.abc import Mapping, Sequence
@@ -24,7 +25,7 @@ from rl.episodes.factory import EnvironmentFactory
 CLASS = "the environment's class"
 """Name in a sleeping environment for its class, which every process has already."""
 MOST_TEXT = 2**20
-"""Characters of an answer: far more than any context holds."""
+"""Characters of an answer, written as JSON: far more than any context holds."""
 
 
 NOTHING = Observation()
@@ -91,15 +92,28 @@ def checked(returned: Any) -> Observation:
         returned = Observation(**cast("Mapping[str, Any]", returned))
     if not isinstance(returned, Observation):
         raise ValueError(f"step returned {type(returned).__name__}, not an Observation")
-    messages = returned.listed()
+    messages = _plain(returned.listed())
     if any(not isinstance(m.get("content"), str) or not isinstance(m.get("role"), str) for m in messages):
         raise ValueError("a message of step's needs a role and a content, both texts")
-    if sum(len(message["content"]) for message in messages) > MOST_TEXT:
-        raise ValueError(f"step returned more than {MOST_TEXT} characters")
     reward = None if returned.reward is None else float(returned.reward)
     if reward is not None and not abs(reward) < float("inf"):
         raise ValueError(f"step returned the reward {reward}")
-    return Observation([dict(message) for message in messages], bool(returned.done), reward)
+    return Observation(messages, bool(returned.done), reward)
+
+
+def _plain(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """Return messages of Python's own types alone, with a ? for what UTF-8 cannot write: half of a surrogate pair.
+
+    They go to another process, a tokenizer and a file of JSON, none of which takes anything else; and a policy may have
+    had such a half printed by a tool.
+    """
+    try:
+        text = json.dumps([dict(message) for message in messages], ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"a message of step's is no mapping, or cannot be written as JSON: {error}") from None
+    if len(text) > MOST_TEXT:
+        raise ValueError(f"step returned more than {MOST_TEXT} characters")
+    return json.loads(text.encode("utf-8", "replace"))
 
 
 def _result(returned: Any) -> Any:

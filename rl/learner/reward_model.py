@@ -17,6 +17,9 @@ from rewards.pool import GraderPool
 from rewards.scores import RewardFunctionError
 from rewards.types import Problem
 
+MARKED = re.compile(r"<[|\N{FULLWIDTH VERTICAL LINE}].*[|\N{FULLWIDTH VERTICAL LINE}]>", re.DOTALL)
+"""Control tokens by their marks: DeepSeek's are not said to be special."""
+
 
 def open_pool(config: RewardConfig) -> GraderPool:
     """Open a pool of graders that can have a reward model. Raises ValueError as the pool does, and without a model."""
@@ -33,6 +36,7 @@ class RewardModel:
         assert term.reward_model is not None
         self._term = term
         self._tokenizer, self._model = _load(term.reward_model, term.reward_model_device)
+        self._controls = _controls(self._tokenizer)
         self._free = asyncio.Lock()
 
     async def score(self, problem: Problem, texts: Sequence[str]) -> list[Verdict]:
@@ -65,9 +69,7 @@ class RewardModel:
 
     def _without_controls(self, text: str) -> str:
         """Return a text that cannot end its turn: its control tokens are spelt with a space behind their first sign."""
-        controls = sorted(self._tokenizer.all_special_tokens, key=len, reverse=True)
-        pattern = "|".join(map(re.escape, controls))
-        return re.sub(pattern, lambda match: f"{match[0][0]} {match[0][1:]}", text) if pattern else text
+        return self._controls.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text)
 
     def _forward(self, inputs: Sequence[Sequence[int]]) -> list[float]:
         import torch
@@ -78,6 +80,14 @@ class RewardModel:
         mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in inputs], device=self._model.device)
         with torch.inference_mode():
             return self._model(input_ids=ids, attention_mask=mask).logits[:, 0].float().tolist()
+
+
+def _controls(tokenizer: Any) -> re.Pattern[str]:
+    """Return what finds a tokenizer's control tokens, of which many name but two or three as their special ones."""
+    added = [str(token.content) for token in tokenizer.added_tokens_decoder.values() if token.special]
+    marked = [token for token in tokenizer.get_added_vocab() if MARKED.fullmatch(token)]
+    controls = sorted({*tokenizer.all_special_tokens, *added, *marked}, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, controls)) or r"(?!)")
 
 
 @cache

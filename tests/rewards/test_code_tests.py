@@ -94,6 +94,8 @@ HOSTILE = {
     "never ends its list": "def triple(n):\n    while True: yield n",
     "returns a nest": "def triple(n):\n    a = []\n    for _ in range(900): a = [a]\n    return a",
     "raises an assertion": "def triple(n): raise AssertionError",
+    "outlives its parent": "import ctypes, time\nctypes.CDLL(None).prctl(1, 0, 0, 0, 0)\ntime.sleep(1000)",
+    "outlives it by a thread": "import os, sys, threading, time\nagain = 'import time; time.sleep(1000) # /box/main.py'\nthreading.Thread(target=lambda: os.execv(sys.executable, ['python', '-c', again])).start()\ntime.sleep(1000)",
 }  # fmt: skip
 
 
@@ -143,6 +145,21 @@ print(tried, os.getuid(), os.getpid(), sorted(os.environ))
         assert ALL(problem({"inputs": [""], "outputs": [expected]}), answer(program)).value == 1
 
 
+def test_a_program_gets_no_memory_that_its_limits_do_not_count_and_no_namespaces() -> None:
+    program = """
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+refused = [
+    libc.unshare(0x10000000 | 0x20000), libc.shmget(0, ctypes.c_size_t(2**30), 0o1600), libc.msgget(0, 0o1600),
+    libc.memfd_create(b"file", 0), libc.ptrace(0, 0, 0, 0),
+]
+if os.fork() == 0:
+    os._exit(7)
+print(refused, os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+    assert ALL(problem({"inputs": [""], "outputs": ["[-1, -1, -1, -1, -1] 7"]}), answer(program)).value == 1
+
+
 @pytest.mark.parametrize(
     ("test", "program"),
     [
@@ -152,6 +169,8 @@ print(tried, os.getuid(), os.getpid(), sorted(os.environ))
         ("assert set(f(1)) == {2}", "f = lambda n: [3]\nset = lambda a: {2}"),
         ("assert f(1) in (2, 3)", "class E:\n    __eq__ = lambda *a: True\nf = lambda n: E()"),
         ("assert f(1)", "class E: pass\nf = lambda n: E()"),
+        ("assert all(map(lambda n: f(n) == n, [1, 2]))", "def f(n): raise StopIteration"),
+        ("assert not any(map(f, [1, 2]))", "def f(n): raise StopIteration"),
         ("assert not f(1)", "class E:\n    __len__ = lambda s: 0\nf = lambda n: E()"),
         (
             "assert len(f(1)) == 2",

@@ -2,10 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from copy import deepcopy
 from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from helpers.fakes import RIGHT, WRONG, SameTextGrader
@@ -27,6 +30,8 @@ from rl.episodes.episode import GrowingEpisode
 from rl.episodes.factory import EnvironmentFactory
 from rl.episodes.player import EpisodePlayer, check_episodes, open_player, player_of
 from rl.episodes.processes import EnvironmentPool
+from rl.episodes.render import Renderer
+from rl.episodes.worker import Call, checked
 from rl.launch.train_recipe import TRAIN
 from rl.run.directory import RunDirectory
 from rl.run.evaluation_report import completion_rows, html
@@ -221,6 +226,90 @@ async def test_a_step_that_fails_costs_its_episode_alone(engine: Listening, adap
     assert metrics["episode/ended/timeout"] == pytest.approx(2 / 9)
     assert metrics["episode/turns_mean"] == pytest.approx(12 / 9)
     assert {row["ending"] for row in sample_rows(0, "train", groups)} == {"timeout", "crashed", "done"}
+
+
+class Odd:
+    """Costs something in each turn; of the seeds 100 and 101, the last turn hangs and is answered as another role."""
+
+    def __init__(self, problem: Problem, seed: int) -> None:
+        self.way = seed - 100
+
+    def step(self, messages: list[Message]) -> Observation:
+        import time
+
+        last = len(messages) > 2
+        if last and self.way == 0:
+            time.sleep(60)
+        role = "referee" if last and self.way == 1 else "user"
+        return Observation([{"role": role, "content": "1"}], done=last and self.way > 1, reward=-0.25)
+
+
+async def test_refused_messages_cost_their_episode_and_a_time_out_pays_no_more_than_what_there_was(
+    engine: Listening, adapter: Adapter
+) -> None:
+    tokenizer: Any = deepcopy(load_tokenizer(CONFIG.model))
+    refusal = "{{ raise_exception('no referees') if messages | selectattr('role', 'eq', 'referee') | list }}"
+    tokenizer.chat_template = refusal + tokenizer.chat_template
+    config = replaced(CONFIG, episodes={"step_timeout": 3.0})
+    pool = EnvironmentPool(EnvironmentFactory("made.py:Odd", Odd, (__name__,)), config.episodes)
+    engine.asked = {}
+    try:
+        ended = await played(EpisodePlayer(config.episodes, engine, pool, Renderer(tokenizer, config.prompt)), adapter)
+    finally:
+        await pool.close()
+    by_way = {3 * index + place: (episode.ending, episode.reward) for (index, place), episode in ended.items()}
+    assert by_way == {
+        0: ("timeout", Reward(-0.25, Outcome.TIMEOUT)),
+        1: ("crashed", Reward(-0.5, Outcome.CRASHED)),
+        **{way: ("done", Reward(-0.5, Outcome.WRONG)) for way in range(2, 9)},
+    }
+
+
+class Starting:
+    """Starts another process, writes its number down, and hangs."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.file = problem.answer
+
+    def step(self, messages: list[Message]) -> Observation:
+        import subprocess
+        import time
+
+        with open(self.file, "w") as file:  # noqa: PTH123
+            file.write(str(subprocess.Popen(["sleep", "1000"]).pid))
+        time.sleep(60)
+        return Observation()
+
+
+async def test_a_step_that_hangs_takes_with_it_what_it_started(tmp_path: Path) -> None:
+    config = replaced(CONFIG.episodes, step_timeout=3.0)
+    pool = EnvironmentPool(EnvironmentFactory("made.py:Starting", Starting, (__name__,)), config)
+    call = Call(Problem("p", "", str(tmp_path / "pid")), 0, None, ({"role": "assistant", "content": "go"},))
+    try:
+        assert (await pool.answer(call)).failure == "timeout"
+    finally:
+        await pool.close()
+    pid = int((tmp_path / "pid").read_text())
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+class Speaker(StrEnum):
+    """A role that only its own file knows."""
+
+    USER = "user"
+
+
+def test_an_answer_is_of_plain_values_that_any_process_tokenizer_and_file_takes() -> None:
+    (message,) = checked(
+        Observation([{"role": Speaker.USER, "content": "a\ud800b", "seen": [1, {"\udfff": 2}]}])
+    ).listed()
+    assert message == {"role": "user", "content": "a?b", "seen": [1, {"?": 2}]}
+    assert type(message["role"]) is str
+    for wrong in ({1}, float("nan"), object()):
+        with pytest.raises(ValueError, match="cannot be written as JSON"):
+            checked(Observation([{"role": "user", "content": "a", "more": wrong}]))
+    with pytest.raises(ValueError, match="more than 1048576 characters"):
+        checked(Observation("a" * 2**20))
 
 
 async def test_a_budget_of_tokens_ends_an_episode_and_counts_the_environments(

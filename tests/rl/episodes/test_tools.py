@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from helpers.fakes import SameTextGrader, ScriptedEngine
 from helpers.tokenizer import byte_tokenizer
+from tokenizers.decoders import ByteLevel
 
 from lora.types import Adapter
 from rewards.types import Problem
@@ -21,6 +22,7 @@ from rl.episodes.processes import EnvironmentPool
 from rl.episodes.render import Renderer
 from rl.episodes.tool_prompt import prompt_with_tools
 from rl.episodes.tools import load_tools, parsed
+from rl.episodes.worker import Call, answer_call
 from rl.types import Episode
 from rollout.config import SamplingConfig
 from rollout.types import Completion
@@ -61,6 +63,7 @@ HOSTILE = (
     "9 ** 9 ** 9", "2 ** 20000", "1 << 10 ** 9", "math.factorial(10 ** 9)", "math.comb(10 ** 9, 10 ** 8)", "pow(2, 10 ** 9)",
     "round(5, -10 ** 9)", "'a' * 10 ** 10", "[0] * 10 ** 10", "'%1000000000d' % 1", "f'{1:1000000000}'", "f'{1:>999999999}'",
     "Fraction('1e999999999')", "int('9' * 5000)", "list(range(10 ** 10))", "sum(range(10 ** 10))", "1.5 in range(10 ** 10)",
+    "sum([[1]] * 3000, [])", "math.prod([[1] * 1500] + [1] * 5000)",
     "while True: pass", "for i in range(10 ** 10): pass", "x = [1]\nfor i in range(60): x = [x, x]\nx",
     "a = []\na.append(a)\na", "x = 'a'\nfor i in range(40): x = x + x", "x = 3\nfor i in range(40): x = x * x",
     "print('x' * 1000)\n" * 9, "-" * 3000 + "1", "(" * 300 + ")" * 300, "[" * 90 + "]" * 90, "1" + " + 1" * 1500, "x" * 5000,
@@ -182,6 +185,36 @@ async def test_calls_are_answered_in_the_chat_and_a_turn_without_one_is_graded(t
     assert "<user><tool_response>\n51\n</tool_response></user>" in prompts[1]
     assert '"name": "python"' in prompts[0], "the template knows no tools, so the system text says them"
     assert all(later.startswith(earlier) for earlier, later in pairwise(prompts))
+
+
+def test_no_answer_to_a_call_is_more_than_a_tokenizer_takes() -> None:
+    calls = [call("python", code="'\\ud800'"), call("python", **{"\ud800": 1}), call("\ud800")]
+    turn = {"role": "assistant", "content": "".join(calls)}
+    answer = answer_call(load_tools(("python",)), Call(Problem("p", "", ""), 0, None, (turn,)))
+    messages = answer.observation.listed()
+    assert messages[0]["content"] == "?"
+    assert len(Renderer(byte_tokenizer(CHAT), PromptConfig(), tools=True).suffix((), messages)) > len(calls)
+
+
+def test_the_end_that_the_policy_wrote_is_not_written_again_though_a_template_puts_a_space_before_it() -> None:
+    spaced = CHAT.replace("{{ message.content }}", "{{ message.content }} \n")
+    tokenizer: Any = byte_tokenizer(spaced)
+    tokenizer.backend_tokenizer.decoder = ByteLevel()
+    end, renderer = tokenizer.convert_tokens_to_ids("<"), Renderer(tokenizer, PromptConfig())
+    written, cut_off = (renderer.suffix(turn, [{"role": "user", "content": "5"}]) for turn in ((7, end), (7, 8)))
+    assert read(tokenizer, cut_off) == " \n</assistant><user>5 \n</user><assistant>"
+    assert read(tokenizer, written) == "/assistant><user>5 \n</user><assistant>"
+
+
+def test_several_answers_are_one_message_where_a_template_wants_messages_by_turns() -> None:
+    by_turns = (
+        "{% for message in messages %}{% if (message.role == 'user') != (loop.index0 % 2 == 0) %}"
+        "{{ raise_exception('roles must alternate') }}{% endif %}{% endfor %}" + CHAT
+    )
+    renderer = Renderer(tokenizer := byte_tokenizer(by_turns), PromptConfig(), tools=True)
+    ids = renderer.suffix((), [{"role": "tool", "content": "1"}, {"role": "tool", "content": "2"}])
+    answers = "<tool_response>\n1\n</tool_response>\n<tool_response>\n2\n</tool_response>"
+    assert read(tokenizer, ids) == f"</assistant><user>{answers}</user><assistant>"
 
 
 async def test_a_template_that_knows_tools_writes_them_and_their_answers_itself() -> None:
