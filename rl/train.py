@@ -7,15 +7,16 @@ some steps ahead of the learner, and a step may learn from whichever groups are 
 sampling then corrects for the policy having moved on.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 from lora.types import Adapter
 from rewards.types import Grader, Problem
 from rl.algorithm.batch import Advantage, build_batch
-from rl.algorithm.collapse import LR_SCALE, ROLLED_BACK, Collapse, CollapseDetector
-from rl.algorithm.evaluate import Evaluation, evaluate, evaluate_set, evaluate_test
+from rl.algorithm.collapse import CollapseDetector
+from rl.algorithm.evaluate import evaluate, evaluate_sets
+from rl.algorithm.final import take_test
 from rl.algorithm.groups import Question, Sampler, stream_groups
 from rl.algorithm.in_flight import Capacity, GroupsInFlight
 from rl.algorithm.journal import Journal
@@ -29,6 +30,7 @@ from rl.algorithm.refill import group_comparisons, learned_groups, refill_metric
 from rl.algorithm.regularizers import regularizes
 from rl.algorithm.seeds import group_seeds
 from rl.algorithm.step_advantages import kl_metrics, kl_penalties, step_advantages
+from rl.algorithm.verdict import apply_guard
 from rl.config import RunConfig
 from rl.data import Split, draw_numbers, sample_held_out
 from rl.types import Group, Learner, TrainBatch
@@ -49,6 +51,11 @@ class Components:
     """True if learner and engine have devices of their own, so that both can be busy at once."""
     sampler: Sampler | None = None
     """Plays episodes of several turns, where the run has them."""
+
+    @property
+    def answering(self) -> tuple[Engine, Grader, Callable[[Problem], list[int]], Sampler | None]:
+        """Return the parts by which a policy's answers to problems are measured."""
+        return self.engine, self.grader, self.encode, self.sampler
 
 
 async def train(config: RunConfig, problems: Split, parts: Components, journal: Journal) -> Adapter:
@@ -71,11 +78,12 @@ async def train(config: RunConfig, problems: Split, parts: Components, journal: 
                     metrics |= await _check(config, problems, parts, adapter, previous, groups)
             if step % config.evaluate.every == 0 or step == config.num_steps:
                 with watch.phase("evaluate"):
-                    evaluation = await evaluate_policy(config, problems.held_out, parts, adapter)
-                    metrics |= evaluation.metrics() | await _evaluate_sets(config, problems, parts, adapter)
+                    evaluation = await evaluate(config, problems.held_out, adapter, *parts.answering)
+                    metrics |= evaluation.metrics()
+                    metrics |= await evaluate_sets(config, problems.sets, adapter, *parts.answering)
                 await journal.on_eval(step, adapter, evaluation, parts.learner)
             if step == config.num_steps:
-                metrics |= await _test(config, problems, parts, journal, adapter, watch)
+                metrics |= await take_test(config, problems.test, adapter, journal, watch, *parts.answering)
                 journal.on_step(step, metrics | watch.metrics(), [])
                 break
             with watch.phase("wait"):
@@ -85,7 +93,7 @@ async def train(config: RunConfig, problems: Split, parts: Components, journal: 
             scale = lr_scale(config.learner, step, config.num_steps) * guard.lr_scale
             metrics |= await learn(config, rollout, adapter, parts.learner, scale, watch, step)
             metrics["rollout/workers"] = float(len(parts.engine.replicas()))
-            verdict = await _apply_guard(guard, step, metrics, parts.learner, journal)
+            verdict = await apply_guard(guard, step, metrics, parts.learner, journal)
             if verdict.rolled_back:
                 await coming.cancel_all()
             if verdict.collapse is None:
@@ -178,37 +186,6 @@ def _batch(config: RunConfig, group: Group, advantages: Sequence[Advantage]) -> 
     )  # fmt: skip
 
 
-async def evaluate_policy(
-    config: RunConfig, held_out: Sequence[Problem], parts: Components, adapter: Adapter
-) -> Evaluation:
-    """`evaluate` with the parts and settings of a run."""
-    return await evaluate(config, held_out, adapter, parts.engine, parts.grader, parts.encode, parts.sampler)
-
-
-async def _evaluate_sets(config: RunConfig, problems: Split, parts: Components, adapter: Adapter) -> dict[str, float]:
-    """Let a policy answer the problems of `evaluate.sets`, one set after another."""
-    metrics: dict[str, float] = {}
-    for index, (_, of_set) in enumerate(problems.sets):
-        arguments = adapter, parts.engine, parts.grader, parts.encode, parts.sampler
-        metrics |= await evaluate_set(config, index, of_set, *arguments)
-    return metrics
-
-
-async def _test(
-    config: RunConfig, problems: Split, parts: Components, journal: Journal, last: Adapter, watch: Stopwatch
-) -> dict[str, float]:
-    """Let the best policy answer the problems that are for the end alone, if there are any."""
-    if not problems.test:
-        return {}
-    policy = journal.best() or last
-    with watch.phase("test"):
-        evaluation = await evaluate_test(
-            config, problems.test, policy, parts.engine, parts.grader, parts.encode, parts.sampler
-        )
-    journal.on_test(config.num_steps, evaluation)
-    return {name.replace("eval/", "test/", 1): value for name, value in evaluation.metrics().items()}
-
-
 async def _check(
     config: RunConfig,
     problems: Split,
@@ -227,36 +204,3 @@ async def _check(
         return {}
     reference = await Reference.measure(parts.learner, adapter, previous, fitting)
     return await parts.policy_checker.check(reference, parts.engine)
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """The guard's opinion of a step."""
-
-    metrics: dict[str, float]
-    rolled_back: bool = False
-    """True if the learner has its best policy again, with which the run goes on."""
-    collapse: Collapse | None = None
-    """The run is to end with it, once the step is written down."""
-
-
-async def _apply_guard(
-    guard: CollapseDetector, step: int, metrics: Mapping[str, float], learner: Learner, journal: Journal
-) -> Verdict:
-    """Let the guard look at a step, and do what it wants."""
-    alarms = guard.observe(metrics)
-    if alarms:
-        journal.on_alarm(step, alarms)
-    figures = {"guard/alarms": float(len(alarms)), LR_SCALE: guard.lr_scale}
-    if not guard.collapsed:
-        return Verdict(figures)
-    if guard.may_roll_back and await journal.roll_back(learner):
-        guard.rolled_back()
-        return Verdict(figures | {ROLLED_BACK: 1.0}, rolled_back=True)
-    again = f", rolled back {guard.roll_backs} times" if guard.roll_backs else ""
-    reason = (
-        f"stopped at step {step}, where the run collapses{again}: {'; '.join(alarms)}; adapters/best is its best "
-        "policy: begin a new run from it (lora.init) with a lower learner.lr, or go on with --resume and other "
-        "[guard] settings"
-    )
-    return Verdict(figures, collapse=Collapse(reason))

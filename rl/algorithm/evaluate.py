@@ -83,22 +83,24 @@ async def evaluate_test(
     return await _answered(config, problems, seeds, adapter, engine, grader, encode, sampler)
 
 
-async def evaluate_set(
+async def evaluate_sets(
     config: RunConfig,
-    index: int,
-    problems: Sequence[Problem],
+    sets: Sequence[tuple[str, Sequence[Problem]]],
     adapter: Adapter,
     engine: Engine,
     grader: Grader,
     encode: Callable[[Problem], list[int]],
     sampler: Sampler | None = None,
 ) -> dict[str, float]:
-    """Sample and grade `num_problems` of the `index`-th of `evaluate.sets`, from seeds of its own; its metrics."""
-    name, most = config.evaluate.sets[index].name, config.evaluate.num_problems
-    chosen = sample_held_out(problems, most, config.seed)
-    seeds = evaluation_seeds(config, len(chosen), first=most * (1 + index) + config.evaluate.num_test)
-    evaluation = await _answered(config, chosen, seeds, adapter, engine, grader, encode, sampler)
-    return {f"eval/{name}/{metric.removeprefix('eval/')}": value for metric, value in evaluation.metrics().items()}
+    """Sample and grade `num_problems` of each of `evaluate.sets`, each from seeds of its own; their metrics."""
+    metrics: dict[str, float] = {}
+    most = config.evaluate.num_problems
+    for index, (name, problems) in enumerate(sets):
+        chosen = sample_held_out(problems, most, config.seed)
+        seeds = evaluation_seeds(config, len(chosen), first=most * (1 + index) + config.evaluate.num_test)
+        evaluation = await _answered(config, chosen, seeds, adapter, engine, grader, encode, sampler)
+        metrics |= {f"eval/{name}/{key.removeprefix('eval/')}": value for key, value in evaluation.metrics().items()}
+    return metrics
 
 
 async def _answered(

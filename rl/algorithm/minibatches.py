@@ -2,8 +2,9 @@
 
 After the first of these the policy is no longer the one that the step began with. The clips of an objective are meant
 around that old policy, and its distance from the sampler is another matter: with q = p_old / p_sampler, an advantage is
-multiplied by min(q, C), and the ratio is p_policy / p_old (Hilton et al. 2022; Yao et al. 2025). Every objective is
-proportional to its advantages, so this is all there is to do.
+multiplied by min(q, C), and the ratio is p_policy / p_old (Hilton et al. 2022; Yao et al. 2025). Objectives that mask
+ratios, or take a completion's product of them, weigh q in the same way. Every objective is proportional to its
+advantages, so this is all there is to do.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,8 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
-from rl.config import RunConfig
+from rl.algorithm.importance_weights import sampler_weights
+from rl.config import LearnerConfig, RunConfig
 from rl.types import Learner, Row, TrainBatch
 
 Metrics = dict[str, float]
@@ -33,7 +35,7 @@ async def take_updates(
     if not several(config) or not whole.rows:
         return await learner.update(whole, lr_scale=scale)
     old = await learner.logprobs(whole)
-    behaved = iter([with_old_policy(row, o, config.learner.max_ratio) for row, o in zip(whole.rows, old, strict=True)])
+    behaved = iter([with_old_policy(row, o, config.learner) for row, o in zip(whole.rows, old, strict=True)])
     behaved_batches = [replace(batch, rows=[next(behaved) for _ in batch.rows]) for batch in batches]
     metrics = list[Metrics]()
     for chosen in minibatches(len(batches), config, step):
@@ -66,9 +68,9 @@ def joined(batches: Sequence[TrainBatch], most_tokens: int) -> TrainBatch:
     )
 
 
-def with_old_policy(row: Row, old: Tensor, max_ratio: float) -> Row:
+def with_old_policy(row: Row, old: Tensor, config: LearnerConfig) -> Row:
     """Return a row whose ratios are over the old policy, with the sampler's distance from it in its advantages."""
-    weight = (old - row.rollout_logprobs).exp().clamp(max=max_ratio)
+    weight = sampler_weights(old - row.rollout_logprobs, row.sequence_ids, config)
     return replace(row, rollout_logprobs=old, advantages=row.advantages * weight)
 
 

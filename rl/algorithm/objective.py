@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from rl.algorithm.importance_weights import WEIGHTS, Weigh, sequence_sums
 from rl.config import LearnerConfig
 from rl.types import TrainBatch
 
@@ -22,45 +23,16 @@ SequenceIds = Int[Tensor, " targets"]
 Objective = Callable[[PerToken, PerToken, SequenceIds, LearnerConfig], PerToken]
 
 
-def importance(log_ratio: PerToken, advantages: PerToken, _: Tensor, config: LearnerConfig) -> PerToken:
-    """Truncated importance sampling per token: weight min(p_policy / p_rollout, C), held constant."""
-    weight = log_ratio.detach().exp().clamp(max=config.max_ratio)
-    return -weight * advantages * _one_with_gradient(log_ratio)
+def importance_sampling(weigh: Weigh) -> Objective:
+    """Return the objective that has such weights, held constant; without a bound it is the unbiased one (Precup et al.
+    2000)."""
 
+    def weighed(
+        log_ratio: PerToken, advantages: PerToken, sequence_ids: SequenceIds, config: LearnerConfig
+    ) -> PerToken:
+        return -weigh(log_ratio.detach(), sequence_ids, config) * advantages * _one_with_gradient(log_ratio)
 
-def mis(log_ratio: PerToken, advantages: PerToken, _: Tensor, config: LearnerConfig) -> PerToken:
-    """Masked importance sampling per token: weight p_policy / p_rollout, and 0 above C, held constant.
-
-    Liu, Li et al. 2025, "When Speed Kills Stability", after the truncated one of Yao et al. 2025.
-    """
-    weight = log_ratio.detach().exp()
-    return -_where_kept(weight, weight <= config.max_ratio) * advantages * _one_with_gradient(log_ratio)
-
-
-def icepop(log_ratio: PerToken, advantages: PerToken, _: Tensor, config: LearnerConfig) -> PerToken:
-    """Masked on both sides: weight p_policy / p_rollout, and 0 below or above the range (IcePop: Ling team 2025)."""
-    weight = log_ratio.detach().exp()
-    kept = (weight >= config.icepop_low) & (weight <= config.icepop_high)
-    return -_where_kept(weight, kept) * advantages * _one_with_gradient(log_ratio)
-
-
-def sequence_importance(
-    log_ratio: PerToken, advantages: PerToken, sequence_ids: SequenceIds, config: LearnerConfig
-) -> PerToken:
-    """Truncated importance sampling of whole completions: weight min(prod p_policy / p_rollout, C), held constant.
-
-    Without the truncation it is the unbiased one (Precup et al. 2000); Liu, Li et al. 2025, as `mis`.
-    """
-    weight = sequence_sums(log_ratio.detach(), sequence_ids).exp().clamp(max=config.max_ratio)
-    return -weight * advantages * _one_with_gradient(log_ratio)
-
-
-def sequence_mis(
-    log_ratio: PerToken, advantages: PerToken, sequence_ids: SequenceIds, config: LearnerConfig
-) -> PerToken:
-    """Masked importance sampling of whole completions: the product of the ratios, and 0 above C, held constant."""
-    weight = sequence_sums(log_ratio.detach(), sequence_ids).exp()
-    return -_where_kept(weight, weight <= config.max_ratio) * advantages * _one_with_gradient(log_ratio)
+    return weighed
 
 
 def reinforce(log_ratio: PerToken, advantages: PerToken, _: Tensor, config: LearnerConfig) -> PerToken:
@@ -95,11 +67,7 @@ def cross_entropy(log_ratio: PerToken, advantages: PerToken, _: Tensor, config: 
 
 
 OBJECTIVES: dict[str, Objective] = {
-    "importance": importance,
-    "mis": mis,
-    "icepop": icepop,
-    "sequence_importance": sequence_importance,
-    "sequence_mis": sequence_mis,
+    **{name: importance_sampling(weigh) for name, weigh in WEIGHTS.items()},
     "reinforce": reinforce,
     "ppo": ppo,
     "cispo": cispo,
@@ -176,17 +144,6 @@ def _sequence_means(values: PerToken, sequence_ids: SequenceIds) -> PerToken:
 def _lengths(sequence_ids: SequenceIds, *, like: PerToken) -> PerToken:
     """Return for each token how many tokens its sequence has."""
     return sequence_sums(torch.ones_like(like), sequence_ids)
-
-
-def sequence_sums(values: PerToken, sequence_ids: SequenceIds) -> PerToken:
-    """Return for each token the sum over its sequence, with gradient."""
-    sums = values.new_zeros(int(sequence_ids.max()) + 1)
-    return sums.index_add(0, sequence_ids, values)[sequence_ids]
-
-
-def _where_kept(weight: PerToken, kept: IsClipped) -> PerToken:
-    """Return the weights, and 0 where they are not kept: an infinite one times 0 would be NaN."""
-    return torch.where(kept, weight, 0.0)
 
 
 def _one_with_gradient(log_ratio: PerToken) -> PerToken:

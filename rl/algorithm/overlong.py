@@ -10,17 +10,21 @@ from typing import Literal
 
 from rewards.types import Reward
 from rl.algorithm.advantage import advantages
-from rl.config import RunConfig
+from rl.config import AdvantageKind, RunConfig
 from rl.types import Group
 from rollout.types import Completion
 
 
-def group_advantages(group: Group, config: RunConfig) -> list[float]:
+def group_advantages(
+    group: Group, config: RunConfig, kind: AdvantageKind | None = None, *, penalised: bool = True
+) -> list[float]:
     """Return a group's advantages, in its order: over penalised rewards, and 0 for completions that are masked.
 
-    A masked completion's reward has its part in the mean of the others all the same.
+    A masked completion's reward has its part in the mean of the others all the same. They are of another `kind` than
+    the configuration's where one is given.
     """
-    values = advantages(_penalised(group, config), config.learner.advantage, config.learner.advantage_k)
+    rewards = _penalised(group, config) if penalised else group.rewards
+    values = advantages(rewards, kind or config.learner.advantage, config.learner.advantage_k)
     pairs = zip(group.completions, values, strict=True)
     return [0.0 if is_masked(completion, config.learner.truncated) else value for completion, value in pairs]
 

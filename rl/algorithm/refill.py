@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from rl.algorithm.overlong import group_advantages
 from rl.algorithm.prefetch import Rollout
-from rl.config import RunConfig, replaced
+from rl.config import AdvantageKind, RunConfig
 from rl.types import Group
 
 Begin = Callable[[Sequence[int]], Awaitable[Rollout]]
@@ -40,13 +40,16 @@ def has_signal(group: Group, config: RunConfig) -> bool:
 
     A penalty of long completions is no grade: DAPO's criterion is that some are right and some are not.
     """
-    return any(group_comparisons(group, replaced(config, learner={"overlong_buffer": 0})))
+    return any(group_advantages(group, config, _comparison(config), penalised=False))
 
 
 def group_comparisons(group: Group, config: RunConfig) -> list[float]:
     """Return the group's advantages; where those compare nothing, those over its mean."""
-    compares = config.learner.advantage != "none"
-    return group_advantages(group, config if compares else replaced(config, learner={"advantage": "mean"}))
+    return group_advantages(group, config, _comparison(config))
+
+
+def _comparison(config: RunConfig) -> AdvantageKind:
+    return "mean" if config.learner.advantage == "none" else config.learner.advantage
 
 
 def learned_groups(groups: Sequence[Group], config: RunConfig) -> list[Group]:

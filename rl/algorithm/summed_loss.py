@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from rl.algorithm.objective import sequence_sums
+from rl.algorithm.importance_weights import sequence_sums
 
 LossName = Literal["cross_entropy", "importance_sampling", "ppo", "cispo", "dro", "gspo"]
 PerTarget = Float[Tensor, " targets"]

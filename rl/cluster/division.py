@@ -12,6 +12,7 @@ from typing import Literal, Self
 
 from lora.accounting import kept_numbers, linear_kinds, model_parameters
 from lora.load import load_skeleton
+from rl.algorithm.minibatches import several
 from rl.cluster.placement import PlacementError, Request, Resources, request, worker_places
 from rl.config import RunConfig, replaced
 from rl.learner.activations import DTYPE_BYTES
@@ -44,7 +45,9 @@ class StepCosts:
         """Count a run's, from its model's shapes. Raises ValueError if there is no such model."""
         skeleton, size = load_skeleton(config.model), DTYPE_BYTES[config.model.dtype]
         sequences, tokens = config.problems_per_step * config.sampling.group_size, config.most_sampled
-        per_token = sum(kind.multiply_adds(config.lora.rank) for kind in linear_kinds(skeleton, config.lora))
+        kinds = linear_kinds(skeleton, config.lora)
+        update, forward = sum(k.multiply_adds(config.lora.rank) for k in kinds), sum(k.weights for k in kinds)
+        per_token = config.learner.epochs * update + _more_passes(config) * forward
         return cls(
             update_flops=2.0 * sequences * tokens * per_token,
             weight_bytes=float(size * model_parameters(skeleton)),
@@ -70,6 +73,13 @@ class StepCosts:
         """Return the seconds of a step, in which both work at once unless `in_turn`; then those of the shorter part."""
         longer, shorter = sorted((self.update_s(learners), self.rollout_s(workers)), reverse=True)
         return (longer + shorter if in_turn else longer), shorter
+
+
+def _more_passes(config: RunConfig) -> int:
+    """Return the forward passes of a step beside its updates: over the old policy, and over the base model."""
+    learner, old = config.learner, int(several(config))
+    base = learner.epochs + old if learner.kl_in == "loss" else 1  # wherever the loss is computed, or once
+    return old + (base if learner.kl_coef else 0)
 
 
 def divide_gpus(config: RunConfig, nodes: Sequence[Resources], free: int, *, learner: bool, workers: bool) -> RunConfig:
@@ -131,9 +141,10 @@ def _in_turn(config: RunConfig) -> bool:
 
 
 def _most_learners(config: RunConfig, free: int) -> int:
-    """Return the most that have rows. All weights' gradients are too much to exchange without being asked."""
+    """Return the most that have rows of each minibatch. All weights' gradients are too much to exchange without being
+    asked."""
     alone = config.learner.device == "cpu" or config.learner.weights == "full"
-    return 1 if alone else min(free, config.problems_per_step)
+    return 1 if alone else min(free, config.problems_per_step // config.learner.minibatches)
 
 
 def _most_workers(config: RunConfig, free: int, *, learner: bool) -> int:

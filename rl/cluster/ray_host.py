@@ -1,6 +1,7 @@
 """The learner in Ray actors: one, or several that divide the rows of each update."""
 
 import asyncio
+import itertools
 import os
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -141,7 +142,9 @@ class RayHost(LearnerHost):
     async def score(self, run: str, sequences: Sequence[Sequence[int]], under: Under) -> list[list[float]]:
         if self._spec.learner.shard:  # who holds only a part of the model cannot score alone
             return (await self._all(actor.score.remote(run, sequences, under) for actor in self._started()))[0]
-        return await self._first(lambda actor: actor.score.remote(run, sequences, under))
+        if under != "base":  # a few sequences, for a check
+            return await self._first(lambda actor: actor.score.remote(run, sequences, under))
+        return await self._divided_scores(run, sequences, under)
 
     async def state(self, run: str) -> bytes:
         return await self._first(lambda actor: actor.state.remote(run))
@@ -201,6 +204,17 @@ class RayHost(LearnerHost):
         shards = _split(updates, assignments)
         outputs = await self._all(ask(actor, shard) for actor, shard in zip(actors, shards, strict=True))
         return _merge(outputs, assignments)
+
+    async def _divided_scores(self, run: str, sequences: Sequence[Sequence[int]], under: Under) -> list[list[float]]:
+        """Ask each learner for its share of the scores; return them in the sequences' order."""
+        actors, by_length = self._started(), sorted(range(len(sequences)), key=lambda i: -len(sequences[i]))
+        shares = [share for first in range(len(actors)) if (share := by_length[first :: len(actors)])]
+        parts = await self._all(
+            actor.score.remote(run, [sequences[i] for i in share], under)
+            for actor, share in zip(actors, shares, strict=False)
+        )
+        scores = dict(zip(itertools.chain(*shares), itertools.chain(*parts), strict=True))
+        return [scores[i] for i in range(len(sequences))]
 
     async def _first(self, ask: Callable[[Any], Awaitable[T]]) -> T:
         return (await self._all([ask(self._started()[0])]))[0]

@@ -246,8 +246,8 @@ class RunConfig(Strict):
         if self.num_completions > MAX_COMPLETIONS:
             yield (
                 f"a run has at most {MAX_COMPLETIONS:,} random streams, one a completion, and num_steps x "
-                "(1 + curriculum.refill_rounds) x problems_per_step x sampling.group_size + (evaluate.num_problems + "
-                "evaluate.num_test) x evaluate.samples_per_problem is "
+                "(1 + curriculum.refill_rounds) x problems_per_step x sampling.group_size + ((1 + the number of "
+                "evaluate.sets) x evaluate.num_problems + evaluate.num_test) x evaluate.samples_per_problem is "
                 f"{self.num_completions:,}: lower num_steps, or another of these"
             )
 
@@ -274,8 +274,12 @@ class RunConfig(Strict):
 
     @property
     def room_for_prompt(self) -> int:
-        """Most tokens of a prompt: what every completion leaves of the context."""
-        return self.model.max_length - self.longest_completion
+        """Most tokens of a prompt: what every completion leaves of the context.
+
+        A server scores what was sampled, as a KL in rewards asks it to, by sampling another token behind it.
+        """
+        scored = self.server is not None and self.learner.kl_in == "reward" and self.learner.kl_coef > 0
+        return self.model.max_length - self.longest_completion - scored
 
     @property
     def num_completions(self) -> int:

@@ -13,6 +13,7 @@ from lora.load import load_end_tokens, load_tokenizer
 from lora.targets import resolve_lora
 from lora.types import Adapter
 from rl.algorithm.demonstrations import SftEncoder
+from rl.algorithm.evaluate import evaluate
 from rl.algorithm.journal import Journal
 from rl.algorithm.liveness import NUM_SEQUENCES, Reference
 from rl.algorithm.minibatches import several
@@ -32,7 +33,7 @@ from rl.run.kind import Kind
 from rl.run.sinks import Sink
 from rl.run.warm_start import absolute_init, read_init
 from rl.sft import Evaluator, train_sft, with_cross_entropy
-from rl.train import Components, evaluate_policy
+from rl.train import Components
 from rl.types import Learner
 
 
@@ -186,7 +187,7 @@ class HeldOutEvaluation(Evaluator):
         reference = await Reference.measure(learner, adapter, self._previous, sequences)
         alive = await parts.policy_checker.check(reference, parts.engine)
         self._previous = adapter
-        evaluation = await evaluate_policy(config, problems, parts, adapter)
+        evaluation = await evaluate(config, problems, adapter, *parts.answering)
         self._journal.on_eval_samples(step, evaluation)
         return alive | evaluation.metrics()
 

@@ -178,8 +178,8 @@ class SharedModel:
             joined=self._joined,
         )
         logprobs = torch.cat([target_logprobs(self.model, part, packed=self.packs)[0] for part in parts])
-        scores = logprobs.split([len(sequences[i]) - 1 for i in by_length])
-        return [scores[by_length.index(i)].tolist() for i in range(len(sequences))]
+        scores = dict(zip(by_length, logprobs.split([len(sequences[i]) - 1 for i in by_length]), strict=True))
+        return [scores[i].tolist() for i in range(len(sequences))]
 
     def _active(self, batches: Sequence[PolicyBatch]) -> list[PolicyBatch]:
         """Return the batches that have rows, here or at another learner."""

@@ -62,8 +62,9 @@ def prepare_sweep(sweep: Sweep) -> list[Prepared]:
 def _data_key(config: RunConfig) -> str:
     """Return what runs must have in common to be prepared alike."""
     begins = config.lora if config.lora.init else None
-    parts = (config.seed, config.data, config.model, config.prompt, config.longest_completion, config.episodes)
-    return repr((*parts, config.reward, config.sft, begins))
+    parts = (config.seed, config.data, config.model, config.prompt, config.room_for_prompt, config.episodes)
+    measured = config.evaluate.num_test, config.evaluate.sets
+    return repr((*parts, *measured, config.reward, config.sft, begins))
 
 
 def _check_layers(points: Sequence[Point], runs: Sequence[Prepared]) -> None:

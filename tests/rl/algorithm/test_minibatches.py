@@ -14,8 +14,9 @@ from helpers.torch_learner import TorchLearner
 from lora.config import LoraConfig, ModelConfig
 from lora.files import read_peft
 from rl.algorithm.advantage import advantages
+from rl.algorithm.importance_weights import WEIGHTS
 from rl.algorithm.metrics import Stopwatch
-from rl.algorithm.minibatches import minibatches
+from rl.algorithm.minibatches import minibatches, with_old_policy
 from rl.algorithm.objective import OBJECTIVES
 from rl.algorithm.prefetch import Rollout
 from rl.config import LearnerConfig, RunConfig, replaced
@@ -49,6 +50,26 @@ def test_every_objective_is_proportional_to_its_advantages(name: str) -> None:
     config = LearnerConfig(gspo_clip_low=0.1, gspo_clip_high=0.1)
     weighed = OBJECTIVES[name](log_ratio, values * weights, ids, config)
     torch.testing.assert_close(weighed, OBJECTIVES[name](log_ratio, values, ids, config) * weights)
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_the_first_of_the_updates_weighs_tokens_as_an_only_one_would(name: str) -> None:
+    """The policy is still the old one then: what its objective masks, or weighs by completions, it does here, too."""
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.arange(12) // 4
+    sampled, old = (torch.randn(12, generator=generator) * 0.5 - 2 for _ in range(2))
+    row = replace(EMPTY, rollout_logprobs=sampled, advantages=torch.randn(12, generator=generator), sequence_ids=ids)
+    config = LearnerConfig.model_validate({"objective": name, "max_ratio": 1.4, "icepop_high": 1.5})
+    expected = OBJECTIVES[name](old - sampled, row.advantages, ids, config)
+    assert len(set((expected / row.advantages).tolist())) > 2, "weights differ"
+    divided = with_old_policy(row, old, config)
+    torch.testing.assert_close(divided.rollout_logprobs, old)
+    losses = OBJECTIVES[name](old - divided.rollout_logprobs, divided.advantages, ids, config)
+    torch.testing.assert_close(losses, expected)
+
+
+NOTHING = torch.zeros(0, dtype=torch.long)
+EMPTY = Row(NOTHING, NOTHING, NOTHING, NOTHING, NOTHING, NOTHING, NOTHING.float(), NOTHING.float())
 
 
 class Recording(TorchLearner):

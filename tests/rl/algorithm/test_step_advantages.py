@@ -152,6 +152,14 @@ async def test_without_a_comparison_each_token_pays_for_itself_and_all_after_it(
     assert row.advantages.tolist() == pytest.approx([1 - k3[0] - k3[1], 1 - k3[1]])
 
 
+def test_a_server_has_room_to_score_the_longest_completion_by_sampling_behind_it() -> None:
+    local = learning(kl_coef=0.1, kl_in="reward")
+    remote = replaced(local, server="http://localhost:1")
+    assert remote.room_for_prompt + remote.sampling.max_tokens + 1 == remote.model.max_length
+    others = local, replaced(remote, learner={"kl_coef": 0}), replaced(remote, learner={"kl_in": "loss"})
+    assert {each.room_for_prompt for each in others} == {remote.room_for_prompt + 1}
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [

@@ -108,6 +108,18 @@ def test_nobody_is_without_work() -> None:
     assert counts(config(learner={"objective": "cross_entropy"}), 8) == (7, 1), "it answers at evaluations alone"
 
 
+def test_what_a_step_computes_besides_is_counted_and_a_minibatch_has_rows_for_every_learner(qwen3_8b: str) -> None:
+    def flops(**learner: Any) -> float:
+        return StepCosts.of(config(qwen3_8b, learner=learner)).update_flops
+
+    update, forward = flops(), flops(kl_coef=0.1) - flops()
+    assert forward == pytest.approx(update / 2, rel=0.01), "an update is a forward pass and a backward one"
+    assert flops(epochs=3, minibatches=2) == pytest.approx(3 * update + forward)
+    assert flops(epochs=2, kl_coef=0.1) == pytest.approx(2 * update + 4 * forward)
+    assert flops(epochs=2, kl_coef=0.1, kl_in="reward") == pytest.approx(2 * update + 2 * forward)
+    assert counts(config(problems_per_step=16, learner={"minibatches": 4}), 64, workers=False) == (4, 1)
+
+
 def test_gpus_that_others_hold_are_left_to_them() -> None:
     nodes = [{"CPU": 16.0, "GPU": 8.0}]
     settled = divide_gpus(config(), nodes, 3, learner=True, workers=True)

@@ -5,11 +5,12 @@ import os
 import signal
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from helpers.fakes import made_groups
 from helpers.hybrids import save_hybrid
 from helpers.torch_learner import TorchLearner
@@ -18,6 +19,7 @@ from lora.config import LoraConfig, ModelConfig
 from lora.files import unpack
 from rl.algorithm.advantage import advantages
 from rl.algorithm.batch import build_batch, split_rows
+from rl.algorithm.minibatches import with_old_policy
 from rl.cluster.placement import Request
 from rl.cluster.ray_host import RayHost
 from rl.config import LearnerConfig, RunConfig
@@ -114,6 +116,30 @@ async def test_two_learners_make_the_update_of_one(pair: Pair, tiny_model: Model
         for under in ("policy", "base"):
             scored, expected = await two.score(sequences, under=under), await alone.score(sequences, under=under)
             assert [s == pytest.approx(e, abs=1e-4) for s, e in zip(scored, expected, strict=True)] == [True, True]
+
+
+async def test_two_learners_keep_to_the_base_and_take_minibatches_as_one_does(
+    pair: Pair, tiny_model: ModelConfig
+) -> None:
+    """A sharded model computes the base model's logprobs beside the policy's own, its parts gathered for both."""
+    options = arguments(tiny_model, kl_coef=0.3, entropy_coef=0.2, aggregation="sequence", objective="ppo")
+    alone = TorchLearner(**options)
+    async with policy_on(pair.host, options) as two:
+        for step, count in enumerate((4, 1)):
+            groups = made_groups(step, groups=count, size=4)
+            advised = [advantages(group.rewards) for group in groups]
+            whole = build_batch(groups, advised, 40, keep_all=True)
+            old, expected = await two.logprobs(whole), await alone.logprobs(whole)
+            rows = [with_old_policy(row, o, options["config"]) for row, o in zip(whole.rows, old, strict=True)]
+            torch.testing.assert_close(torch.cat(old), torch.cat(expected), rtol=1e-4, atol=1e-4)
+            step_batch = replace(whole, rows=rows)
+            metrics = await two.update(step_batch)
+            assert metrics == pytest.approx(await alone.update(step_batch), rel=1e-3, abs=1e-6)
+            await assert_same_policy(two, alone)
+        assert metrics["update/kl_base"] > 0
+        sequences = [[5, 6, 7], [9, 10, 11, 12], [13, 14], [15, 16, 17, 18, 19]]  # divided among learners, too
+        pairs = zip(await two.score(sequences, under="base"), await alone.score(sequences, under="base"), strict=True)
+        assert all(scores == pytest.approx(expected_scores, abs=1e-4) for scores, expected_scores in pairs)
 
 
 @pytest.mark.parametrize("pair", FIRST_KINDS[:3], indirect=True)

@@ -367,6 +367,16 @@ def test_a_sweep_over_targets_may_have_all_linear_among_them(tmp_path: Path) -> 
     assert again.exit_code == 0, again.output
 
 
+def test_runs_that_are_measured_by_other_problems_are_prepared_apart(tmp_path: Path) -> None:
+    file = sweep_file(tmp_path, '[axes]\n"evaluate.num_test" = [0, 3, 5]\n"learner.lr" = [1e-3, 1e-2]\n')
+    (tmp_path / "more.jsonl").write_text('{"question": "Six times seven?", "answer": "42"}\n')
+    more = '[[also]]\n"evaluate.sets" = [[{name = "more", file = "more.jsonl"}]]\n'
+    file.write_text(file.read_text() + more.replace("more.jsonl", str(tmp_path / "more.jsonl")))
+    prepared = prepare_sweep(load_sweep(file))
+    assert [len(run.problems.test) for run in prepared] == [0, 0, 3, 3, 5, 5, 0]
+    assert [[name for name, _ in run.problems.sets] for run in prepared] == [[]] * 6 + [["more"]]
+
+
 def written(out: Path, index: int) -> list[str]:
     found = [file.read_text().splitlines() for file in out.glob(f"p{index:03d}*/metrics.jsonl")]
     return found[0] if found else []
