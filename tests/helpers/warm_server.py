@@ -36,6 +36,10 @@ MOST_FILES = 5
 """The standard three, and a grading process's connection and stack."""
 READ_AT_START = ("LD_", "GLIBC_", "OMP_", "GOMP_", "KMP_", "MKL_", "VLLM_", "PYTORCH_", "TORCH", "TOKENIZERS_", "HF_")
 """Beginnings of variables that count when a program starts or a library loads."""
+OF_GPUS = {
+    "LD_LIBRARY_PATH", "PYTORCH_ALLOC_CONF", "PYTORCH_NVML_BASED_CUDA_CHECK", "TORCHINDUCTOR_COMPILE_THREADS",
+}  # fmt: skip
+"""Variables that change nothing here. Some come from vLLM, in whose process a test has loaded it."""
 READ_BY_RAY = {
     "RAY_AUTH_MODE",
     "RAY_gcs_rpc_server_reconnect_timeout_s",
@@ -101,7 +105,8 @@ class Kind:
 
 
 def _counts(key: str, name: str) -> bool:
-    if name == "grader" or (name == "command" and key == "OMP_NUM_THREADS"):  # no torch, and honoured by the copy
+    honoured = name == "command" and key == "OMP_NUM_THREADS"  # by the copy
+    if honoured or key in OF_GPUS or name == "grader":
         return False
     return (key.startswith(READ_AT_START) and name != "setup") or (key in READ_BY_RAY and name == "agent")
 
