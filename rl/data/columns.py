@@ -82,7 +82,7 @@ def text_after(text: str, marker: str, what: str) -> str:
     """Return the text behind the last `marker`. Raises ValueError if there is no marker, or nothing behind it."""
     _, separator, rest = text.rpartition(marker)
     if not separator:
-        raise ValueError(f"{what} has no {marker!r}, after which the answer is expected: {shown(text)}")
+        raise ValueError(f"{what} has no {shown(marker)}, after which the answer is expected: {shown(text)}")
     if not rest.strip():
         raise ValueError(f"{what} is empty after {marker!r}")
     return rest.strip()
