@@ -122,7 +122,9 @@ async def test_the_loop_and_the_engines_agree_on_how_far_rollouts_run_ahead(
         await train(config, split_of(config), parts, journal)
 
     shares = GpuShares(float(disjoint_devices), float(disjoint_devices), 1)
-    held: Any = SimpleNamespace(request=SimpleNamespace(shares=shares), worker=lambda _: ActorPlacement(1))
+    held: Any = SimpleNamespace(
+        request=SimpleNamespace(shares=shares), worker=lambda _: ActorPlacement(1), wait_for_worker=AsyncMock()
+    )
     two = [config, config.model_copy(update={"max_off_policy_steps": 0})]
     for one, lora in ((config, config.lora), (with_room(two, 5, disjoint_devices), config.lora)):
         async with open_workers(one, held, lora):
