@@ -60,8 +60,8 @@ class Encoder:
             if len(ids) > self._max_tokens:
                 raise ValueError(
                     f"problem {problem.id} has a prompt of {len(ids)} tokens, above the {self._max_tokens} that are "
-                    "left: raise model.max_length, lower sampling.max_tokens and evaluate.max_tokens, or take the "
-                    "problem out"
+                    "left: raise model.max_length, lower sampling.max_tokens and evaluate.max_tokens (of a run with "
+                    "episodes: episodes.max_tokens), or take the problem out"
                 )
         return prompts
 
