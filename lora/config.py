@@ -25,10 +25,10 @@ class ModelConfig(BaseModel):
     """A built-in name (`smollm2-135m`, `tiny-random`), a local directory, or a model hub's id."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     """Type of the weights and activations; the adapter is trained in float32 in any case."""
-    head_dtype: Literal["float32", "model"] = "float32"
-    """Type of the logits, which sampler and learner round differently in bfloat16: "model" is `dtype`."""
     max_length: int = Field(default=1024, ge=8, le=2**24)
     """Most tokens of prompt and completion together."""
+    head_dtype: Literal["float32", "model"] = "float32"
+    """Type of the logits, which sampler and learner round differently in bfloat16: "model" is `dtype`."""
 
 
 class LoraConfig(BaseModel):
