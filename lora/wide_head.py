@@ -2,7 +2,7 @@
 
 A logit of 30 has a rounding error of 0.06 in bfloat16, and a sampler and a learner round differently. Products of two
 bfloat16 numbers are exact in float32, so it is enough to add them up and to keep them there (MiniMax-M1, 2025,
-arXiv:2506.13585, section 3.2; ScaleRL, 2025, arXiv:2510.13786, section 3.2).
+arXiv:2506.13585; ScaleRL, 2025, arXiv:2510.13786).
 """
 
 from typing import Any
