@@ -104,9 +104,9 @@ class Cluster:
                         raise
                     time.sleep(1)
 
-    def job(self, submission_id: str) -> Job:
+    def job(self, submission_id: str, *, has_answered: bool = False) -> Job:
         """Return one job. Raises ValueError if there is none of that id."""
-        with translated_errors(self.address, submission_id):
+        with translated_errors(self.address, submission_id, has_answered=has_answered):
             return _job(self._client.get_job_info(submission_id))
 
     def jobs(self) -> list[Job]:
@@ -127,7 +127,7 @@ class Cluster:
             async for lines in self._client.tail_job_logs(submission_id):
                 write(lines)
 
-        with translated_errors(self.address, submission_id):
+        with translated_errors(self.address, submission_id, has_answered=True):
             asyncio.run(tail())
         return self.wait(submission_id, 30)
 
@@ -139,9 +139,9 @@ class Cluster:
         return self.wait(submission_id, STOP_WAIT_S + 10)
 
     def wait(self, submission_id: str, timeout_s: float) -> Job:
-        """Return the job once it is over, or as it is after that time."""
+        """Return the job, of a head that has answered, once it is over, or as it is after that time."""
         deadline = time.monotonic() + timeout_s
-        while not (job := self.job(submission_id)).over and time.monotonic() < deadline:
+        while not (job := self.job(submission_id, has_answered=True)).over and time.monotonic() < deadline:
             time.sleep(0.3)
         return job
 
