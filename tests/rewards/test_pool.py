@@ -74,6 +74,25 @@ def test_rewards_come_back_in_the_shape_of_the_texts() -> None:
     assert rewards[0][2].outcome is Outcome.NO_ANSWER
 
 
+def test_completions_graded_one_by_one_share_trips_and_no_fates(tmp_path: Path) -> None:
+    """One hangs and one crashes among many that wait together; the others are told apart and paid as ever."""
+    body = """
+while completion == "hang": pass
+if completion == "crash": raise OSError
+return float(completion)
+"""
+    config = RewardConfig(function=function(tmp_path, body.strip()), workers=1, deadline_s=1, max_failed_fraction=1.0)
+    texts = ["0.5", "hang", "0.25", "crash", *(f"0.{i:03}" for i in range(60))]
+
+    async def run() -> list[list[Reward]]:
+        async with pooled(config) as pool:
+            return await asyncio.gather(*(pool.grade_part(PROBLEM, [text], ["stop"]) for text in texts))
+
+    rewards = [reward for (reward,) in asyncio.run(run())]
+    assert [rewards[1].outcome, rewards[3].outcome] == [Outcome.TIMEOUT, Outcome.CRASHED]
+    assert [r.value for r in rewards] == [0.0 if text in {"hang", "crash"} else float(text) for text in texts]
+
+
 def test_it_works_from_a_loop_off_the_main_thread() -> None:
     found: list[list[list[Reward]]] = []
     thread = threading.Thread(target=lambda: found.append(grade(RewardConfig(workers=1), [[RIGHT]])))
