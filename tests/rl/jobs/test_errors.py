@@ -12,7 +12,7 @@ from rl.jobs.errors import ClusterError, translated_errors
 )
 def test_a_head_that_has_answered_is_gone_and_another_was_never_there(has_answered: bool, says: str) -> None:
     with (
-        pytest.raises(ClusterError, match="http://127.0.0.1:1") as raised,
+        pytest.raises(ClusterError, match=r"http://127\.0\.0\.1:1") as raised,
         translated_errors("http://127.0.0.1:1", "run-1", has_answered=has_answered),
     ):
         requests.get("http://127.0.0.1:1", timeout=5)
