@@ -1,11 +1,13 @@
 """The tests of a problem, as public data sets have them in a column: asserts, calls, or inputs with their outputs."""
 
 import ast
+import builtins
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+from rewards.code_names import names_of_program
 from rewards.types import Problem
 
 
@@ -48,14 +50,14 @@ def read_cases(problem: Problem, column: str) -> Cases:
         )
     for code in (cases.setup, *cases.tests):
         _check_code(problem, code)
+    _check_names(problem, cases)
     return cases
 
 
 def _cases(problem: Problem, value: Any) -> Cases | None:
     if isinstance(value, str):
         entry = problem.metadata.get("entry_point")
-        called = f"\ncheck({entry})" if isinstance(entry, str) and entry.isidentifier() else ""
-        return Cases(tests=(value + called,), setup=_setup(problem))
+        return _human_eval(problem, value, entry if isinstance(entry, str) and entry.isidentifier() else "")
     if isinstance(value, Mapping):
         table = cast("Mapping[str, Any]", value)
         return _apps(table) if {"inputs", "outputs"} <= set(table) else None
@@ -67,6 +69,13 @@ def _cases(problem: Problem, value: Any) -> Cases | None:
     if all(isinstance(e, Mapping) and {"input", "output"} <= set(cast("Mapping[str, Any]", e)) for e in entries):
         return _live_code_bench(problem, entries)
     return None
+
+
+def _human_eval(problem: Problem, code: str, entry: str) -> Cases:
+    """An entry point with the name of something of Python's is passed by another, which is the program's alone."""
+    shadows = hasattr(builtins, entry)
+    called = f"\ncheck({'_target' if shadows else entry})" if entry else ""
+    return Cases(tests=(code + called,), setup=_setup(problem), target=entry if shadows else "")
 
 
 def _apps(table: Mapping[str, Any]) -> Cases:
@@ -128,3 +137,12 @@ def _check_code(problem: Problem, code: str) -> None:
         ast.parse(code)
     except (SyntaxError, ValueError) as error:
         raise ValueError(f"problem {problem.id}: a test is no Python: {error}: {code[:200]!r}") from error
+
+
+def _check_names(problem: Problem, cases: Cases) -> None:
+    if not cases.tests:
+        return
+    try:
+        names_of_program([cases.setup, *cases.tests])
+    except ValueError as error:
+        raise ValueError(f"problem {problem.id}: {error}") from error

@@ -4,29 +4,15 @@ So the program never sees what is expected, its objects never take part in a com
 verdicts, a ``1`` or ``0`` a test, leave on a pipe that it does not have.
 """
 
-import ast
 import builtins
-import collections
-import decimal
-import fractions
 import importlib
 import json
-import math
 import os
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
+from rewards.code_names import TRUSTED, modules_in, names_in, names_of_program
 from rewards.code_wire import decode, encode
-
-_OURS: dict[str, Any] = {
-    "isclose": math.isclose, "Counter": collections.Counter, "deque": collections.deque,
-    "defaultdict": collections.defaultdict, "OrderedDict": collections.OrderedDict,
-    "Decimal": decimal.Decimal, "Fraction": fractions.Fraction,
-}  # fmt: skip
-"""Names that tests compare with, which are never the program's."""
-_NOBODYS = frozenset(("np", "numpy", "pd", "pandas", "torch", "pytest", "approx", "allclose", "unittest"))
-"""Names that tests expect of libraries which are not there; a program may not stand in for them."""
 
 
 class Remote:
@@ -139,12 +125,13 @@ def _as_json(value: Any) -> Any:
     return [_as_json(v) for v in value] if isinstance(value, list | tuple) else value
 
 
-def names_in(codes: Sequence[str]) -> tuple[set[str], set[str]]:
-    """Return the names that code reads, and those of Python's own modules among them: ``math`` in ``math.pi``."""
-    nodes = [node for code in codes for node in ast.walk(ast.parse(code))]
-    names = {node.id for node in nodes if isinstance(node, ast.Name)}
-    owners = {n.value.id for n in nodes if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name)}
-    return names, owners & set(sys.stdlib_module_names)
+def _missing(name: str) -> Callable[..., NoReturn]:
+    """Return what stands for a function that the program lacks, lest Python's own of that name pass its tests."""
+
+    def call(*args: Any, **names: Any) -> NoReturn:
+        raise NameError(f"the program has no {name}")
+
+    return call
 
 
 def run(channel: Channel, setup: str, target: str, tests: Sequence[str], verdicts: int) -> None:
@@ -152,15 +139,16 @@ def run(channel: Channel, setup: str, target: str, tests: Sequence[str], verdict
 
     ``target`` is the function that tests know as ``_target``, perhaps a method of a class ``Solution``; or nothing.
     """
-    names, modules = names_in([setup, *tests])
-    trusted = {name: importlib.import_module(name) for name in modules} | {n: _OURS[n] for n in names & set(_OURS)}
-    asked = {n for n in names - _NOBODYS if n not in trusted and not hasattr(builtins, n)}
+    codes = [setup, *tests]
+    trusted = {name: importlib.import_module(name) for name in modules_in(codes)}
+    trusted |= {name: TRUSTED[name] for name in names_in(codes) & set(TRUSTED)}
+    asked = names_of_program(codes)
     program = channel.names(sorted(asked | {target, "Solution"}))
 
     def call_target(*args: Any) -> Any:
         return (getattr(program["Solution"](), target) if "Solution" in program else program[target])(*args)
 
-    own = {name: program[name] for name in asked & set(program)}
+    own = {name: program.get(name, _missing(name)) for name in asked if name in program or hasattr(builtins, name)}
     namespace = {**own, **trusted, "__name__": "tests", "_fits": fits, "_target": call_target}
     exec(compile(setup, "setup", "exec"), namespace)
     for test in tests:

@@ -17,7 +17,7 @@ from rewards.rules import STRICT, Rules
 from rewards.sandbox import START_S, Limits, Room, check_room, read_part, read_within
 from rewards.types import Outcome, Problem, Reward
 
-_MODULES = ("code_wire", "code_host", "code_tester")
+_MODULES = ("code_wire", "code_names", "code_host", "code_tester")
 _OUTPUT_SLACK = 2**16
 """Bytes that a program may write beyond those expected."""
 
@@ -62,6 +62,7 @@ class CodeTests:
             given.seek(0)
             with Room({"main.py": program}, ["/box/main.py"], self._limits, stdin=given) as room:
                 assert room.pipes.stdout is not None
+                room.require_begun()
                 until = time.monotonic() + self.seconds + START_S
                 written = read_within(room.pipes.stdout, until, most)
                 try:
@@ -81,6 +82,8 @@ class CodeTests:
             ) as tester:  # fmt: skip
                 host.pipes.stdin.close()  # each side sees the other's end
                 host.pipes.stdout.close()
+                for room in (host, tester):
+                    room.require_begun()
                 verdicts = self._verdicts(tester, len(cases))
         return 0 if verdicts.strip(b"01") else verdicts.count(b"1")  # or they are its interpreter's last words
 

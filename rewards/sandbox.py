@@ -12,13 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
-
-from rewards.sandbox_init import NO_ROOM
+from typing import IO, Self
 
 _INIT = str(Path(__file__).with_name("sandbox_init.py"))
 START_S = 2.0
-"""Seconds beside its own that a program may take: a start on a busy machine."""
+"""Seconds beside its own that a program may take: the start of its Python on a busy machine."""
+ROOM_S = 30.0
+"""Seconds in which a room is made, or cannot be had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,24 +44,39 @@ class Room:
         stdout: int | IO[bytes] = subprocess.PIPE,
         stderr: int = subprocess.DEVNULL,
     ) -> None:
-        """``command`` are Python's arguments."""
-        with tempfile.TemporaryFile("w+") as settings:
-            json.dump({**asdict(limits), "files": dict(files)}, settings)
-            settings.seek(0)
-            self._process = subprocess.Popen(
-                [os.path.realpath(sys.executable), "-I", "-S", _INIT, str(settings.fileno()), *command],
-                stdin=stdin,
-                stdout=stdout,
-                stderr=stderr,
-                pass_fds=(settings.fileno(),),
-                start_new_session=True,
-                env={},
-            )
+        """``command`` are Python's arguments. Raises OSError if this machine starts no more processes."""
+        status, told = os.pipe()
+        self._status = os.fdopen(status, "rb", buffering=0)
+        try:
+            with tempfile.TemporaryFile("w+") as settings:
+                json.dump({**asdict(limits), "files": dict(files)}, settings)
+                settings.seek(0)
+                self._process = subprocess.Popen(
+                    [os.path.realpath(sys.executable), "-I", "-S", _INIT, str(settings.fileno()), str(told), *command],
+                    stdin=stdin,
+                    stdout=stdout,
+                    stderr=stderr,
+                    pass_fds=(settings.fileno(), told),
+                    start_new_session=True,
+                    env={},
+                )
+        except BaseException:
+            self._status.close()
+            raise
+        finally:
+            os.close(told)
 
     @property
     def pipes(self) -> "subprocess.Popen[bytes]":
         """The process, for its pipes."""
         return self._process
+
+    def require_begun(self) -> None:
+        """Wait until the program begins. Raises RuntimeError if it cannot, which is not its fault."""
+        status = read_within(self._status, time.monotonic() + ROOM_S, 2**12)
+        if status != b"+":
+            reason = f"not begun within {ROOM_S:g} s" if status is None else status.decode(errors="replace").lstrip("+")
+            raise RuntimeError(f"no room for a hostile program: {reason or 'its start was killed'}")
 
     def wait(self, timeout_s: float) -> int:
         """Return its exit status. Raises `subprocess.TimeoutExpired`."""
@@ -73,7 +88,7 @@ class Room:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._process.kill()  # which ends the first process of the namespace, and that all others
         self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr, self._status):
             if pipe is not None:
                 pipe.close()
 
@@ -97,15 +112,14 @@ def read_part(pipe: IO[bytes], until: float) -> bytes | None:
 @functools.cache
 def check_room() -> None:
     """Raises RuntimeError of one line if this machine cannot hold a hostile program."""
-    errors: dict[str, Any] = {"stderr": subprocess.PIPE}
-    with Room({}, ["-c", "print('here')"], Limits(cpu_s=10, memory_mb=512), **errors) as room:
-        assert room.pipes.stdout is not None
-        assert room.pipes.stderr is not None
-        until = time.monotonic() + 60
-        if read_within(room.pipes.stdout, until, 2**16) != b"here\n":
-            reason = (read_within(room.pipes.stderr, until, 2**16) or b"").decode(errors="replace").strip()
-            status = room.wait(60)
+    with Room({}, ["-c", "print('here')"], Limits(cpu_s=10, memory_mb=512)) as room:
+        try:
+            room.require_begun()
+        except RuntimeError as error:
             raise RuntimeError(
-                f"programs cannot be run safely on this machine (status {status}{' = NO_ROOM' * (status == NO_ROOM)}): "
-                f"{reason or 'no reason given'}; the kernel must allow user namespaces (unshare -U true)"
-            )
+                f"programs cannot be run safely on this machine: {error}; the kernel must allow user namespaces "
+                "(unshare -U true)"
+            ) from None
+        assert room.pipes.stdout is not None
+        if read_within(room.pipes.stdout, time.monotonic() + ROOM_S, 2**16) != b"here\n":
+            raise RuntimeError("programs cannot be run safely on this machine: Python does not start in a sandbox")

@@ -1,6 +1,6 @@
 """Runs one hostile program with nothing around it. A script of its own: it imports nothing of ours, and is no module.
 
-    python -I -S sandbox_init.py DESCRIPTOR PYTHON-ARGUMENT...
+    python -I -S sandbox_init.py SETTINGS STATUS PYTHON-ARGUMENT...
 
 The kernel's namespaces do it: the program sees a small file system in memory with Python's own files, read only; no
 network, no process but its own children, and no user but nobody. Its limits hold for all of its children, and they die
@@ -8,8 +8,9 @@ with it. A program could outlive whoever started it, by taking back the signal t
 ours, which it cannot see, is the first of a namespace around its own, and the kernel ends all in there with it. A
 filter of system calls takes away what no limit counts: memory that is no process's, and namespaces of its own.
 
-The descriptor is a file with the settings. Exits with the program's status, or with `NO_ROOM` and a line on stderr if
-this kernel gives no namespaces or takes no filter.
+Both are descriptors. ``SETTINGS`` is a file. ``STATUS`` is a pipe that gets a ``+`` when the program begins, and
+otherwise what this kernel or machine refuses; then it is closed, so the program cannot write to it. Exits with the
+program's status.
 """
 
 import ctypes
@@ -21,8 +22,6 @@ import signal
 import struct
 import sys
 
-NO_ROOM = 97
-"""Exit status where the kernel gives no namespaces, or takes no filter."""
 NOBODY = 65534
 _NAMESPACES = 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000
 """CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET."""
@@ -55,26 +54,28 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 def main() -> None:
     """Make the room, and run the program in it as the first process of its namespace."""
-    with os.fdopen(int(sys.argv[1])) as file:
-        settings = json.load(file)
-    parent = os.getppid()
-    _prctl(_DEATH_SIGNAL, signal.SIGKILL)
+    status = int(sys.argv[2])
+    os.set_inheritable(status, False)  # the program's start closes it
     try:
+        with os.fdopen(int(sys.argv[1])) as file:
+            settings = json.load(file)
+        parent = os.getppid()
+        _prctl(_DEATH_SIGNAL, signal.SIGKILL)
         _enter_namespaces()
         _build_root(settings["files"], settings["disk_mb"])
-    except OSError as error:
-        _give_up(error)
-    if os.getppid() != parent:
-        os._exit(1)
-    told, tell = os.pipe()
-    guard = os.fork()
+        told, tell = os.pipe()
+        if os.getppid() != parent:
+            os._exit(1)
+        guard = os.fork()
+    except Exception as error:
+        return _give_up(status, error)
     if guard == 0:
         os.close(tell)
-        _guard(told, settings)
-    _leave_with(guard)
+        return _guard(told, status, settings)
+    return _leave_with(guard, status)
 
 
-def _guard(told: int, settings: dict[str, int]) -> None:
+def _guard(told: int, status: int, settings: dict[str, int]) -> None:
     """Be the first process of the outer namespace, whose end is the end of all; ends when its parent does.
 
     The pipe's other end is the parent's alone, and closes with it.
@@ -84,29 +85,30 @@ def _guard(told: int, settings: dict[str, int]) -> None:
         if select.select([told], [], [], 0)[0]:  # it has ended already
             os._exit(1)
         _check(_libc.unshare(_NEW_PROCESSES))
-    except OSError as error:
-        _give_up(error)
-    program = os.fork()
+        program = os.fork()
+    except Exception as error:
+        return _give_up(status, error)
     if program == 0:
         try:
-            _become_nobody(settings)
-            os.execv(sys.executable, [sys.executable, "-I", "-S", *sys.argv[2:]])
+            _become_nobody(settings, status)
+            os.write(status, b"+")
+            os.execv(sys.executable, [sys.executable, "-I", "-S", *sys.argv[3:]])
         except Exception as error:
-            _give_up(error)
-    _leave_with(program)
+            return _give_up(status, error)
+    return _leave_with(program, status)
 
 
-def _leave_with(child: int) -> None:
+def _leave_with(child: int, status: int) -> None:
     """Wait for a child, and exit with its status."""
-    for descriptor in (0, 1, 2):
+    for descriptor in (0, 1, 2, status):
         os.close(descriptor)  # their other ends are to see the program's end, not ours
-    _, status = os.waitpid(child, 0)
-    os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
+    _, ended = os.waitpid(child, 0)
+    os._exit(os.waitstatus_to_exitcode(ended) & 0xFF)
 
 
-def _give_up(error: Exception) -> None:
-    print(f"no room for hostile programs: {error}", file=sys.stderr, flush=True)
-    os._exit(NO_ROOM)
+def _give_up(status: int, error: Exception) -> None:
+    os.write(status, f"{type(error).__name__}: {error}".encode(errors="replace")[:1000])
+    os._exit(1)
 
 
 def _enter_namespaces() -> None:
@@ -185,8 +187,8 @@ def _bind(place: str, target: str) -> None:
         _mount(None, target, None, _BIND | _REMOUNT | flags)
 
 
-def _become_nobody(settings: dict[str, int]) -> None:
-    """Give up all rights, and set the limits, which hold for every child too."""
+def _become_nobody(settings: dict[str, int], status: int) -> None:
+    """Give up all rights, set the limits, which hold for every child too, and close all but the three and `status`."""
     ours = 2  # processes of this file that are of the same user
     if os.getuid() == 0:
         ours = 0
@@ -202,7 +204,8 @@ def _become_nobody(settings: dict[str, int]) -> None:
         (resource.RLIMIT_CORE, 0),
     ):
         resource.setrlimit(limit, (value, value))
-    os.closerange(3, 256)
+    os.closerange(3, status)
+    os.closerange(status + 1, 256)
     os.environ.clear()
     os.environ.update({"HOME": "/box", "TMPDIR": "/box", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0"})
     _prctl(_NO_NEW_PRIVILEGES, 1)

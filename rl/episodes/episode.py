@@ -10,6 +10,8 @@ from rollout.types import Completion
 
 FAILED: dict[Ending, Outcome] = {"timeout": Outcome.TIMEOUT, "crashed": Outcome.CRASHED}
 """Outcomes of episodes that a step ended: one that hung counts, one that failed is left out, as in grading."""
+MISSED: dict[Ending, Outcome] = {"turns": Outcome.TRUNCATED, "tokens": Outcome.TRUNCATED}
+"""Outcomes of episodes that a budget ended before they earned anything."""
 
 
 @dataclass(slots=True)
@@ -60,14 +62,15 @@ class GrowingEpisode:
     def _reward(self, ending: Ending) -> Reward | None:
         """Return the environment's reward, if it gave one; above zero is correct, as with reward functions.
 
-        An episode that a step ended has none above zero, and keeps one below: else it would pay to have steps hang.
+        One that a budget ended without is truncated, as a completion is that the token limit cut off. An episode that
+        a step ended has none above zero, and keeps one below: else it would pay to have steps hang.
         """
         value = sum(self._rewards)
         if ending in FAILED:
             return Reward(min(0.0, value), FAILED[ending])
         if not self._rewards:
             return None
-        return Reward(value, Outcome.CORRECT if value > 0 else Outcome.WRONG)
+        return Reward(value, Outcome.CORRECT if value > 0 else MISSED.get(ending, Outcome.WRONG))
 
     def _append(self, ids: Sequence[int], logprobs: Sequence[float], *, own: bool) -> None:
         self.token_ids += ids

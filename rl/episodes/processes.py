@@ -55,8 +55,8 @@ class EnvironmentPool:
         for thread in self._threads:
             thread.start()
 
-    async def answer(self, call: Call) -> Answer:
-        """Return the answer to a turn, or the failure that it ended with.
+    async def answer(self, call: Call, *, logs: bool = True) -> Answer:
+        """Return the answer to a turn, or the failure that it ended with, the first of whose kind is logged.
 
         Raises:
             ValueError: no process can load the environment.
@@ -68,7 +68,8 @@ class EnvironmentPool:
         turn = _Turn(blind)
         self._turns.put(turn)
         answer = await asyncio.wrap_future(turn.promise)
-        self.report(answer)
+        if logs:
+            self.report(answer)
         return answer
 
     def report(self, answer: Answer) -> None:

@@ -11,6 +11,7 @@ from rl.cluster.interrupts import cancel_on_signals
 from rl.cluster.workers import open_engine
 from rl.config import RunConfig
 from rl.episodes.player import open_player
+from rl.episodes.trial import try_environment
 from rl.launch.event_loop import run_to_end
 from rl.launch.preflight import try_reward
 from rl.launch.train_recipe import PreparedTrain, prepare_evaluation
@@ -38,6 +39,7 @@ async def _measure(prepared: PreparedTrain, policy: Adapter) -> Evaluation:
     config, held_out = prepared.config, prepared.problems.held_out
     cancel_on_signals()
     await try_reward(config.reward, held_out, teaches=False)
+    await try_environment(config.episodes, config.prompt, held_out[0])
     try:
         async with open_grader(config) as grader, open_engine(config, lora_config(policy)) as engine:
             cancel_on_signals()  # again: Ray has put a handler of SIGTERM in place that aborts

@@ -19,6 +19,7 @@ from rl.cluster.connect import connect, disconnect
 from rl.cluster.interrupts import cancel_on_signals, in_daemon
 from rl.cluster.learner import say_checkpointing
 from rl.config import RunConfig
+from rl.episodes.trial import try_environment
 from rl.launch.event_loop import run_to_end
 from rl.launch.preflight import try_reward
 from rl.launch.recipe import HasLearner, Prepared, Recipe
@@ -130,6 +131,7 @@ class Session:
         cancel_on_signals()
         try:
             await self._try_rewards()
+            await self._try_environments()
             for group in _groups(self._runs):
                 if group[0].config.on_ray:
                     with self._waiting():
@@ -152,6 +154,15 @@ class Session:
             report = await try_reward(reward, trial.problems, teaches=trial.teaches)
             if report and self._console is not None:
                 self._console.print(report, markup=False)
+
+    async def _try_environments(self) -> None:
+        """Raises ValueError if an environment does not answer."""
+        tried: set[str] = set()
+        for run in self._runs:
+            trial, config = run.recipe.reward_trial(run.prepared), run.config
+            if trial is not None and repr(config.episodes) not in tried:
+                tried.add(repr(config.episodes))
+                await try_environment(config.episodes, config.prompt, trial.problems[0])
 
     async def _run_group(self, group: Sequence[Run]) -> None:
         """Train runs that share a base model, or one that shares nothing."""

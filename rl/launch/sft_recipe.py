@@ -90,6 +90,8 @@ class SftRecipe(Recipe[PreparedSft, SftComponents]):
                 "learner.kl_coef and learner.entropy_coef are for completions that the policy sampled: set both to 0 "
                 "for `rankone sft`"
             )
+        if config.steps_in_flight is not None:
+            raise ValueError("steps_in_flight is of problems that the policy answers: leave it out for `rankone sft`")
         if config.episodes.on:
             raise ValueError(
                 "[episodes] are played by `rankone train`: given completions have one turn, so leave it out"

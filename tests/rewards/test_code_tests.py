@@ -63,6 +63,10 @@ EXCHANGES = problem({"inputs": ["1\n", "14\n"], "outputs": ["3\n", "42"]})
         ),
         (problem(["assert set(f(3)) == {0, 1, 2}", "assert f(2) != (1, 2)", "assert isinstance(g(), dict)"]),
          "f = lambda n: (i for i in range(n))\nfrom collections import Counter\ndef g(): return Counter('ab')"),
+        (problem(["assert sum(10, 15) == 6", "assert sum(100, 150) == 93"]),
+         "def sum(a, b): return len([0]) * __builtins__['sum'](i for i in range(1, a + 1) if not a % i and not b % i)"),
+        (problem("def check(candidate):\n    assert candidate(2) == 6\n    assert max(candidate(1), 2) == 3", entry_point="pow"),
+         "def pow(n): return 3 * n"),
         (EXCHANGES, "print(' ', 3 * int(input()), '\\n')"),
         (problem([{"input": "1", "output": "3.0", "testtype": "stdin"}]), "print(3 * int(input()))"),
         (problem(json.dumps({"fn_name": "f", "inputs": [[1, [2]]], "outputs": [[[1, 2]]]})), "f = lambda a, b: (a, *b)"),
@@ -109,6 +113,7 @@ def test_no_hostile_program_passes_asserts(program: str) -> None:
     "program",
     [
         "import os\nprint(3 * int(input()), flush=True)\nos._exit(1)",
+        "import os\nfor fd in range(2, 256):\n    try: os.write(fd, b'OSError: no room')\n    except OSError: pass\nos._exit(1)",
         "print(3)\nprint(42)",
         "print('3\\n' * 10**6)",
         "import sys\nwhile True: sys.stdout.write(' ' * 10**6)",
@@ -145,6 +150,12 @@ print(tried, os.getuid(), os.getpid(), sorted(os.environ))
         assert ALL(problem({"inputs": [""], "outputs": [expected]}), answer(program)).value == 1
 
 
+def test_a_room_that_cannot_be_had_is_no_fault_of_the_programs() -> None:
+    ALL(ASSERTS, answer(RIGHT))  # there is room now, and later there is none: its files do not fit
+    with pytest.raises(RuntimeError, match=r"no room for a hostile program: .*No space left"):
+        ALL(problem(["assert triple(1) == 3"], test_setup_code=f"'{' ' * 17 * 2**20}'"), answer(RIGHT))
+
+
 def test_a_program_gets_no_memory_that_its_limits_do_not_count_and_no_namespaces() -> None:
     program = """
 import ctypes, os
@@ -166,6 +177,8 @@ print(refused, os.waitstatus_to_exitcode(os.wait()[1]))
         ("assert isclose(f(1), 2)", "f = float\ndef isclose(*a): return True"),
         ("assert math.isclose(f(1), 2)", "f = float\nclass math:\n    isclose = lambda *a: True"),
         ("assert np.allclose(f(1), 2)", "f = float\nclass np:\n    allclose = lambda *a: True"),
+        ("assert sum([1, 2]) == 3", "total = sum"),
+        ("assert sum([1, 2]) == 3", "class E:\n    __eq__ = lambda *a: True\nsum = lambda a: E()"),
         ("assert set(f(1)) == {2}", "f = lambda n: [3]\nset = lambda a: {2}"),
         ("assert f(1) in (2, 3)", "class E:\n    __eq__ = lambda *a: True\nf = lambda n: E()"),
         ("assert f(1)", "class E: pass\nf = lambda n: E()"),
@@ -217,6 +230,10 @@ def test_outputs_are_compared_by_words(written: str, expected: str, same: bool) 
         (problem([]), "holds no tests"),
         (problem([{"in": 1}]), "holds no tests"),
         (problem(["assert f( == 1"]), "a test is no Python"),
+        (
+            problem(["assert len(sum([1])) == 3"]),
+            "the tests call no function of a program's, but of Python's: len, sum",
+        ),
     ],
 )
 def test_unreadable_tests_are_the_data_sets_fault(asked: Problem, message: str) -> None:

@@ -22,6 +22,7 @@ from rl.algorithm.batch import build_batch
 from rl.algorithm.evaluate import summarise
 from rl.algorithm.groups import Question, sample_groups
 from rl.algorithm.metrics import group_metrics
+from rl.algorithm.overlong import is_masked
 from rl.algorithm.seeds import turn_seed
 from rl.config import RunConfig, replaced
 from rl.data import load_problems
@@ -31,6 +32,7 @@ from rl.episodes.factory import EnvironmentFactory
 from rl.episodes.player import EpisodePlayer, check_episodes, open_player, player_of
 from rl.episodes.processes import EnvironmentPool
 from rl.episodes.render import Renderer
+from rl.episodes.trial import try_environment
 from rl.episodes.worker import Call, checked
 from rl.launch.train_recipe import TRAIN
 from rl.run.directory import RunDirectory
@@ -39,7 +41,7 @@ from rl.run.journal import FileJournal, sample_rows
 from rl.run.sinks import Ended, Sink, Sinks
 from rl.settings.toml import load_config
 from rl.train import train
-from rl.types import Episode, Group
+from rl.types import Ending, Episode, Group
 from rollout.config import SamplingConfig
 from rollout.torch_engine import TorchEngine
 from rollout.types import Completion, Place
@@ -322,6 +324,67 @@ async def test_a_budget_of_tokens_ends_an_episode_and_counts_the_environments(
     assert any(sampling.max_tokens == 1 for _, sampling, _, _ in engine.asked.values()), (
         "the last turn has what is left"
     )
+
+
+@pytest.mark.parametrize(
+    ("ending", "earned", "outcome"),
+    [
+        ("done", 0.0, Outcome.WRONG), ("turns", 0.0, Outcome.TRUNCATED), ("tokens", -1.0, Outcome.TRUNCATED),
+        ("turns", 0.5, Outcome.CORRECT), ("timeout", 0.5, Outcome.TIMEOUT),
+    ],
+)  # fmt: skip
+def test_an_episode_that_a_budget_ends_is_truncated_unless_it_has_earned_something(
+    ending: Ending, earned: float, outcome: Outcome
+) -> None:
+    episode = GrowingEpisode([])
+    episode.add_turn(Completion((3,), (-1.0,), "5", "stop", 0))
+    episode.add_observation(Observation("no", reward=earned))
+    ended = episode.ended(ending)
+    assert ended.reward is not None
+    assert ended.reward.outcome is outcome
+    group = Group(PROBLEMS[0], [1], [ended], [ended.reward])
+    assert is_masked(ended, "mask") is (ending in ("turns", "tokens"))
+    assert group_metrics([group], [[0.0]], 0)["completion/truncated_fraction"] == is_masked(ended, "mask")
+    assert summarise([group]).metrics()["eval/accuracy"] == (outcome is Outcome.CORRECT)
+
+
+FAULTY = """
+class Faulty:
+    def __init__(self, problem):
+        self.kept = None
+
+    def step(self, messages):
+        {first}
+        if len(messages) > 2:
+            {second}
+        return {{"messages": "go on"}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        ("pass", "return undefined", r"NameError: name 'undefined' is not defined \(File .*faulty.py\", line 9, in step\)"),
+        ("import threading; self.kept = threading.Lock()", "pass", "ValueError: the environment cannot be kept until"),
+        ("import time; time.sleep(60)", "pass", r"took .* s, more than episodes.step_timeout, and was at: .* line 7 "),
+        ("import os; os._exit(3)", "pass", "its process exited with status 3"),
+        ("return 1", "pass", "ValueError: step returned int, not an Observation$"),
+        ("pass", "pass", ""),
+    ],
+)  # fmt: skip
+async def test_an_environment_is_tried_before_a_model_is_loaded(
+    tmp_path: Path, first: str, second: str, message: str
+) -> None:
+    (tmp_path / "faulty.py").write_text(FAULTY.format(first=first, second=second))
+    timeout = 2.0 if "sleep" in first else 60.0
+    config = replaced(CONFIG.episodes, environment=f"{tmp_path / 'faulty.py'}:Faulty", step_timeout=timeout)
+    trial = try_environment(config, CONFIG.prompt, PROBLEMS[0])
+    if not message:
+        await trial
+        return
+    with pytest.raises(ValueError, match=f"Faulty failed on a trial turn, '1': {message}") as refused:
+        await trial
+    assert "\n" not in str(refused.value)
 
 
 DRAWING = """

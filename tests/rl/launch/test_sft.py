@@ -386,6 +386,7 @@ def test_an_adapter_that_does_not_fit_is_refused_in_one_line(
         ("sft.completion={steps}", "sft.completion: problem jsonl/train/"),
         ("model.max_length=8", "model.max_length = 8"),
         ("learner.objective=cross_entropy", "rankone sft"),
+        ("steps_in_flight=1.5", "leave it out for `rankone sft`"),
     ],
 )
 def test_a_mistake_in_a_supervised_run_is_one_line(tmp_path: Path, override: str, complaint: str) -> None:
