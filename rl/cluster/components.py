@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from lora.config import LoraConfig
+from rewards.config import RewardTerm
+from rewards.panel import Scorer
 from rewards.pool import GraderPool
 from rewards.types import Problem
 from rl.algorithm.liveness import PolicyChecker
@@ -15,6 +17,7 @@ from rl.cluster.connect import connect
 from rl.cluster.interrupts import in_daemon
 from rl.cluster.learner import memory_share, open_learner_host, policy_spec
 from rl.cluster.reservation import Reservation, reserve
+from rl.cluster.reward_models import RewardModels, reward_models_of
 from rl.cluster.workers import open_workers
 from rl.config import RunConfig, replaced
 from rl.episodes.player import EpisodePlayer, open_environments, player_of
@@ -51,6 +54,8 @@ class RunParts:
     """None for runs of which no policy answers anything."""
     disjoint_devices: bool
     policy_checkers: list[PolicyChecker] = field(default_factory=list[PolicyChecker])
+    reward_model: Callable[[RewardTerm], Scorer] | None = None
+    """Makes a reward model that is not in this process."""
     _graders: dict[str, GraderPool] = field(default_factory=dict[str, GraderPool])
     _environments: dict[str, EnvironmentPool] = field(default_factory=dict[str, EnvironmentPool])
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
@@ -83,7 +88,7 @@ class RunParts:
         """Runs with the same reward share the processes that grade."""
         key = repr(config.reward)
         if key not in self._graders:
-            self._graders[key] = await self._stack.enter_async_context(open_grader(config))
+            self._graders[key] = await self._stack.enter_async_context(open_grader(config, self.reward_model))
         return self._graders[key]
 
     async def _player(self, config: RunConfig, engine: Engine) -> EpisodePlayer | None:
@@ -143,9 +148,11 @@ async def open_shared_components(
 
     async with AsyncExitStack() as stack:
         reservation: Reservation | None = None
+        models = reward_models_of(configs) if workers else []
         if first.on_ray:
             await in_daemon(connect)
-            reservation = await stack.enter_async_context(reserve(first, learner=True, workers=workers))
+            reserving = reserve(first, learner=True, workers=workers, reward_models=models)
+            reservation = await stack.enter_async_context(reserving)
             first = reservation.config
         disjoint_devices = reservation is not None and reservation.request.shares.exclusive
         adapter = largest_adapter(configs)
@@ -160,17 +167,46 @@ async def open_shared_components(
             host, engine = await stack.enter_async_context(learner_host), None
         joint_updates = JointUpdates(host)
         stack.push_async_callback(joint_updates.close)
+        reward_model = _open_reward_models(stack, reservation, models)
         graders = await stack.enter_async_context(AsyncExitStack())
         yield SharedComponents(
             engine=engine, joint_updates=joint_updates, disjoint_devices=disjoint_devices, policy_checkers=checkers,
-            _stack=graders,
+            reward_model=reward_model, _stack=graders,
         )  # fmt: skip
 
 
 @asynccontextmanager
-async def open_grader(config: RunConfig) -> AsyncGenerator[GraderPool]:
-    """Grading processes beside this one."""
-    grader = open_pool(config.reward)
+async def open_answering(config: RunConfig, lora: LoraConfig) -> AsyncGenerator[tuple[GraderPool, Engine]]:
+    """Open what measures policies without training one; `lora` is the shape of their adapters."""
+    async with AsyncExitStack() as stack:
+        reservation: Reservation | None = None
+        models = reward_models_of([config])
+        if config.on_ray:
+            await in_daemon(connect)
+            reservation = await stack.enter_async_context(reserve(config, learner=False, reward_models=models))
+            config = reservation.config
+        reward_model = _open_reward_models(stack, reservation, models)
+        grader = await stack.enter_async_context(open_grader(config, reward_model))
+        yield grader, await stack.enter_async_context(open_workers(config, reservation, lora))
+
+
+def _open_reward_models(
+    stack: AsyncExitStack, reservation: Reservation | None, terms: Sequence[RewardTerm]
+) -> RewardModels | None:
+    """Return what makes reward models on the cluster; without one they are in this process."""
+    if reservation is None or not terms:
+        return None
+    models = RewardModels(reservation, terms)
+    stack.callback(models.end)
+    return models
+
+
+@asynccontextmanager
+async def open_grader(
+    config: RunConfig, reward_model: Callable[[RewardTerm], Scorer] | None = None
+) -> AsyncGenerator[GraderPool]:
+    """Grading processes beside this one, and what makes their reward models if they are not in this process."""
+    grader = await asyncio.to_thread(open_pool, config.reward, reward_model)
     try:
         yield grader
     finally:

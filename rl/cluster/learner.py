@@ -70,5 +70,9 @@ def memory_share(reservation: Reservation | None) -> float:
     """The learner's share of its device's memory, the rollout workers' engines taking theirs."""
     if reservation is None:
         return 0.5  # the engine of this process has a model of its own
-    shares = reservation.request.shares
-    return 1 - reservation.request.workers * shares.memory_fraction if 0 < shares.learner < 1 else 1.0
+    request, shares = reservation.request, reservation.request.shares
+    if not 0 < shares.learner < 1:
+        return 1.0
+    left = 1 - request.workers * shares.memory_fraction
+    models = sum(bundle.get("GPU", 0.0) for bundle in request.reward_models)
+    return left * shares.learner / (shares.learner + models)

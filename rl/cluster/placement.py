@@ -1,9 +1,10 @@
 """The bundles that a run's actors need, and the question if a cluster can ever hold them."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
+from rewards.config import RewardTerm
 from rl.config import RunConfig
 from rollout.config import RolloutConfig
 from rollout.placement import CPUS
@@ -20,11 +21,13 @@ class PlacementError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class GpuShares:
-    """GPUs of each learner and of each rollout worker (0 means the CPU), and a worker's share of a GPU's memory."""
+    """GPUs of each learner, of each rollout worker and of each reward model that may have one (0 means the CPU), and a
+    worker's share of a GPU's memory."""
 
     learner: float
     worker: float
     memory_fraction: float
+    reward_model: float = 0.0
 
     @property
     def exclusive(self) -> bool:
@@ -34,7 +37,8 @@ class GpuShares:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request to a cluster: a bundle of resources for each learner, if there are any, and one for each worker.
+    """A request to a cluster: a bundle of resources for each learner, if there are any, and one for each worker and for
+    each reward model.
 
     Example: ``Request({"GPU": 1.0}, {"GPU": 2.0}, workers=4, strategy="PACK")``
     """
@@ -45,11 +49,12 @@ class Request:
     strategy: str
     shares: GpuShares = field(default_factory=lambda: GpuShares(0, 0, 1))
     learners: int = 1
+    reward_models: tuple[Resources, ...] = ()
 
     def bundles(self) -> list[dict[str, float]]:
-        """The learners' first, if there are any."""
+        """The learners' first, if there are any; the reward models' last."""
         learners = [] if self.learner is None else [dict(self.learner) for _ in range(self.learners)]
-        return learners + [dict(self.worker) for _ in range(self.workers)]
+        return learners + [dict(self.worker) for _ in range(self.workers)] + list(map(dict, self.reward_models))
 
     @property
     def gpus(self) -> float:
@@ -58,8 +63,14 @@ class Request:
 
     def fits(self, nodes: Sequence[Resources]) -> bool:
         """Return True if nodes with these resources, all of them free, could hold it."""
-        learners = 0 if self.learner is None else self.learners
-        places = next(islice(worker_places(self.learner, self.worker, nodes), learners, None), None)
+        learners, free = 0 if self.learner is None else self.learners, list(nodes)
+        for bundle in self.reward_models:
+            lost = [_places_lost(bundle, self.worker, node) for node in free]
+            if not lost or min(lost) == _NO_ROOM:
+                return False
+            node = lost.index(min(lost))
+            free[node] = _less(free[node], bundle)
+        places = next(islice(worker_places(self.learner, self.worker, free), learners, None), None)
         return places is not None and places >= self.workers
 
     def __str__(self) -> str:
@@ -70,6 +81,7 @@ class Request:
         if self.workers:
             whom = "1 rollout worker" if self.workers == 1 else f"{self.workers} rollout workers each"
             asked.append(f"{in_words(self.worker)} for {whom}")
+        asked += [f"{in_words(bundle)} for a reward model" for bundle in self.reward_models]
         return " and ".join(asked)
 
 
@@ -100,9 +112,15 @@ def _places_lost(learner: Resources, worker: Resources, node: Resources) -> floa
 
 
 def request(
-    config: RunConfig, nodes: Sequence[Resources], *, learner: bool, workers: bool = True, may_grow: bool
+    config: RunConfig,
+    nodes: Sequence[Resources],
+    *,
+    learner: bool,
+    workers: bool = True,
+    may_grow: bool,
+    reward_models: Sequence[RewardTerm] = (),
 ) -> Request:
-    """Return the run's request to a cluster of these nodes.
+    """Return the run's request to a cluster of these nodes. A reward model has no GPU where there is none to spare.
 
     Raises:
         PlacementError: it wants a GPU where there is none, or a GPU is too much shared.
@@ -116,7 +134,16 @@ def request(
     uses_gpu = config.learner.device == "cuda" or gpus > 0
     num_workers = config.rollout.worker_count if workers else 0
     may_grow = may_grow and uses_gpu
-    shares = share_gpus(gpus, config.rollout, learners_on_gpu=on_gpu, num_workers=num_workers, may_grow=may_grow)
+    models_on_gpu = sum(may_use_gpu(term) for term in reward_models)
+    shares = share_gpus(
+        gpus, config.rollout, learners_on_gpu=on_gpu, num_workers=num_workers, may_grow=may_grow,
+        reward_models=models_on_gpu,
+    )  # fmt: skip
+    if not shares.reward_model and any(term.reward_model_device.startswith("cuda") for term in reward_models):
+        raise PlacementError(
+            f"reward_model_device asks for a GPU, and the cluster's {gpus} leave none for a reward model beside the "
+            'learners and the rollout workers; add one, lower rollout.num_workers, or set it to "cpu"'
+        )
     strategy = config.placement.strategy
     if strategy == "auto":
         # A GPU's traffic is short on its own node; a CPU node is worth its cores, so the workers want several.
@@ -128,14 +155,27 @@ def request(
         strategy,
         shares,
         config.learner.learner_count,
+        tuple(_bundle(shares.reward_model if may_use_gpu(term) else 0.0, {}) for term in reward_models),
     )
 
 
+def may_use_gpu(term: RewardTerm) -> bool:
+    """Return True for a reward model that is not kept on the CPU by its settings."""
+    return term.reward_model_device != "cpu"
+
+
 def share_gpus(
-    gpus: int, config: RolloutConfig, *, learners_on_gpu: int, num_workers: int | None = None, may_grow: bool = False
+    gpus: int,
+    config: RolloutConfig,
+    *,
+    learners_on_gpu: int,
+    num_workers: int | None = None,
+    may_grow: bool = False,
+    reward_models: int = 0,
 ) -> GpuShares:
     """One GPU each if there are enough, or if there may be; on a single GPU all share it. `num_workers` is how many
-    rollout workers there are to be, if not as many as the configuration says.
+    rollout workers there are to be, if not as many as the configuration says. Reward models are the first to go
+    without.
 
     Raises:
         PlacementError: the cluster can never hold the run.
@@ -143,13 +183,17 @@ def share_gpus(
     num_workers = config.worker_count if num_workers is None else num_workers
     workers = num_workers * config.tensor_parallel_size
     needed = workers + learners_on_gpu
-    if gpus >= needed or may_grow:
-        return GpuShares(float(learners_on_gpu > 0), float(config.tensor_parallel_size), config.gpu_memory_fraction)
+    whole = GpuShares(float(learners_on_gpu > 0), float(config.tensor_parallel_size), config.gpu_memory_fraction)
+    if gpus >= needed + reward_models or may_grow:
+        return replace(whole, reward_model=float(reward_models > 0))
     if gpus == 0:
         return GpuShares(0, 0, config.gpu_memory_fraction)
     if gpus == 1 and config.tensor_parallel_size == 1 and learners_on_gpu <= 1:  # NCCL wants a GPU for each learner
         memory = min(config.gpu_memory_fraction, SHARED_MEMORY_FRACTION / max(1, num_workers))
-        return GpuShares((learners_on_gpu > 0) / needed, 1 / needed, memory)
+        parts = needed + reward_models
+        return GpuShares((learners_on_gpu > 0) / parts, 1 / parts, memory, (reward_models > 0) / parts)
+    if gpus >= needed:
+        return whole
     raise PlacementError(
         f"the run needs {needed} GPUs ({num_workers} rollout workers of {config.tensor_parallel_size} and "
         f"{learners_on_gpu} for learning), the cluster has {gpus}; lower rollout.num_workers, "

@@ -14,8 +14,9 @@ import ray
 from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from rewards.config import RewardTerm
 from rl.cluster.division import divide_gpus
-from rl.cluster.placement import PlacementError, Request, Resources, in_words, refuse, request
+from rl.cluster.placement import PlacementError, Request, Resources, in_words, may_use_gpu, refuse, request
 from rl.cluster.watchdog import Endpoint, cancel_when_gone
 from rl.config import RunConfig
 from rollout import ray_private
@@ -62,6 +63,11 @@ class Reservation:
         """A worker's place: its share of its node's cores."""
         return self._place(index + self._learners, self.request.worker, self.request.shares.worker)
 
+    def reward_model(self, index: int) -> ActorPlacement:
+        """Return the place of the reward model of that number in the request."""
+        bundle = self.request.reward_models[index]
+        return self._place(index + self._learners + self.request.workers, bundle, bundle.get("GPU", 0.0))
+
     async def wait_for_learners(self) -> None:
         """Wait until all learners' places are on nodes that are there; say so while one is not."""
         for rank in range(self._learners):
@@ -71,12 +77,16 @@ class Reservation:
         """Wait until a worker's place is on a node that is there; say so while it is not."""
         await self._placed(index + self._learners, f"rollout worker {index}")
 
+    async def wait_for_reward_model(self, index: int) -> None:
+        """Wait until a reward model's place is on a node that is there; say so while it is not."""
+        await self._placed(index + self._learners + self.request.workers, "the reward model")
+
     async def _placed(self, bundle: int, who: str) -> None:
         """A node takes its bundles along, and Ray moves them to another that has as much to spare, if there is one."""
         said = time.monotonic() - REMIND_S + MOVE_S
         while not await asyncio.to_thread(self._has_node, bundle):
             if time.monotonic() >= said + REMIND_S:
-                log.warning("%s waits for another place: %s", who, _missing(self.request, bundle < self._learners))
+                log.warning("%s waits for another place: %s", who, _missing(self.request.bundles()[bundle]))
                 said = time.monotonic()
             await asyncio.sleep(LOOK_S)
 
@@ -104,17 +114,18 @@ class Reservation:
         return max(1, cores.get(home or "", min(cores.values(), default=1)) // max(1, beside))
 
 
-def _missing(asked: Request, learns: bool) -> str:
+def _missing(bundle: Resources) -> str:
     """Say what a bundle needs that no node has to spare, and what its user can do."""
-    missing = in_words((asked.learner if learns else asked.worker) or {})
     return (
-        f"its node is gone, and no other has {missing} to spare; add a node (rankone up --join), or end the run and go "
-        "on with --resume, which divides what is left anew"
+        f"its node is gone, and no other has {in_words(bundle)} to spare; add a node (rankone up --join), or end the "
+        "run and go on with --resume, which divides what is left anew"
     )
 
 
 @asynccontextmanager
-async def reserve(config: RunConfig, *, learner: bool, workers: bool = True) -> AsyncGenerator[Reservation]:
+async def reserve(
+    config: RunConfig, *, learner: bool, workers: bool = True, reward_models: Sequence[RewardTerm] = ()
+) -> AsyncGenerator[Reservation]:
     """Hold what the run needs until the block ends; waits, and says so, while others use it or nodes are on their way.
 
     A run may do without learners, or without rollout workers.
@@ -125,8 +136,9 @@ async def reserve(config: RunConfig, *, learner: bool, workers: bool = True) -> 
     """
     async with cancel_when_gone(await asyncio.to_thread(_anchors)):
         while True:
-            settled = await asyncio.to_thread(_divided, config, learner=learner, workers=workers)
-            ask = partial(_wanted, settled, learner=learner, workers=workers)
+            parts: Any = {"learner": learner, "workers": workers, "reward_models": reward_models}
+            settled = await asyncio.to_thread(_divided, config, **parts)
+            ask = partial(_wanted, settled, **parts)
             wish = await asyncio.to_thread(ask)
             group: Any = placement_group(wish.bundles(), strategy=wish.strategy)
             try:
@@ -167,13 +179,17 @@ async def _granted(group: Any, ask: Callable[[], Request], wish: Request) -> Non
     ready.result()
 
 
-def _divided(config: RunConfig, *, learner: bool, workers: bool) -> RunConfig:
+def _divided(config: RunConfig, *, learner: bool, workers: bool, reward_models: Sequence[RewardTerm]) -> RunConfig:
     """Settle how many learners and workers there are, and say so where the cluster decided."""
     if _may_grow(config):
         return config  # what is there now says little
     nodes = [node["Resources"] for node in _alive()]
     gpus = int(sum(node.get("GPU", 0) for node in nodes))
-    settled = divide_gpus(config, nodes, _free_gpus(gpus), learner=learner, workers=workers) if gpus > 1 else config
+    if gpus <= 1:
+        return config
+    free, models = _free_gpus(gpus), sum(map(may_use_gpu, reward_models))
+    left = free - models if free - models > 1 else free  # with fewer, reward models go without
+    settled = divide_gpus(config, nodes, left, learner=learner, workers=workers)
     if settled != config:
         learners, engines = settled.learner.learner_count, settled.rollout.worker_count
         log.info(
@@ -199,10 +215,10 @@ def _may_grow(config: RunConfig) -> bool:
     return autoscales() if wait == "auto" else wait == "yes"
 
 
-def _wanted(config: RunConfig, *, learner: bool, workers: bool) -> Request:
+def _wanted(config: RunConfig, *, learner: bool, workers: bool, reward_models: Sequence[RewardTerm]) -> Request:
     nodes = [node["Resources"] for node in _alive()]
     may_grow = _may_grow(config)
-    wish = request(config, nodes, learner=learner, workers=workers, may_grow=may_grow)
+    wish = request(config, nodes, learner=learner, workers=workers, may_grow=may_grow, reward_models=reward_models)
     if not may_grow and not wish.fits(nodes):
         raise refuse(wish, nodes)
     return wish

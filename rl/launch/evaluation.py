@@ -5,10 +5,9 @@ from typing import Literal
 
 from lora.types import Adapter
 from rl.algorithm.evaluate import Evaluation, evaluate
-from rl.cluster.components import open_grader
+from rl.cluster.components import open_answering
 from rl.cluster.connect import disconnect
 from rl.cluster.interrupts import cancel_on_signals
-from rl.cluster.workers import open_engine
 from rl.config import RunConfig
 from rl.episodes.player import open_player
 from rl.episodes.trial import try_environment
@@ -38,10 +37,10 @@ def evaluate_adapter(config: RunConfig, base: Path, source: Path | None, which: 
 async def _measure(prepared: PreparedTrain, policy: Adapter) -> Evaluation:
     config, held_out = prepared.config, prepared.problems.held_out
     cancel_on_signals()
-    await try_reward(config.reward, held_out, teaches=False)
+    await try_reward(config.reward, held_out, teaches=False, on_ray=config.on_ray)
     await try_environment(config.episodes, config.prompt, held_out[0])
     try:
-        async with open_grader(config) as grader, open_engine(config, lora_config(policy)) as engine:
+        async with open_answering(config, lora_config(policy)) as (grader, engine):
             cancel_on_signals()  # again: Ray has put a handler of SIGTERM in place that aborts
             async with open_player(config, engine) as sampler:
                 return await evaluate(config, held_out, policy, engine, grader, prepared.encode, sampler)

@@ -7,7 +7,8 @@ from rewards.config import RewardConfig
 from rewards.math_answer import check_answers
 from rewards.preflight import preflight
 from rewards.types import Problem
-from rl.learner.reward_model import open_pool
+from rl.config import replaced
+from rl.learner.reward_model import check_reward_model, open_pool
 
 log = logging.getLogger(__name__)
 
@@ -29,12 +30,18 @@ def check_readable(problems: Sequence[Problem]) -> None:
         log.warning("the answer of problem %s is matched by its spelling alone: %s", problem_id, reason)
 
 
-async def try_reward(reward: RewardConfig, problems: Sequence[Problem], *, teaches: bool = True) -> str:
+async def try_reward(
+    reward: RewardConfig, problems: Sequence[Problem], *, teaches: bool = True, on_ray: bool = False
+) -> str:
     """Return what a reward of the user's own made of a few trial completions; nothing of the default one.
+
+    Where the run is `on_ray`, a reward model is to be loaded there and not here, so that the others are tried alone.
 
     Raises:
         ValueError: it does not work, or is constant, which matters only if it ``teaches``.
     """
+    if on_ray:
+        reward = _without_models(reward)
     if reward.is_default:
         return ""
     grader = open_pool(reward)
@@ -42,3 +49,11 @@ async def try_reward(reward: RewardConfig, problems: Sequence[Problem], *, teach
         return await preflight(grader, problems[:4], teaches=teaches)
     finally:
         await grader.close()
+
+
+def _without_models(reward: RewardConfig) -> RewardConfig:
+    """Return a reward without its reward models, which are looked at. Raises ValueError if one is not there."""
+    for term in reward.terms:
+        if term.reward_model is not None:
+            check_reward_model(term)
+    return replaced(reward, terms=tuple(term for term in reward.terms if term.reward_model is None))

@@ -151,7 +151,7 @@ class Session:
             if trial is None or repr(reward) in tried:
                 continue
             tried.add(repr(reward))
-            report = await try_reward(reward, trial.problems, teaches=trial.teaches)
+            report = await try_reward(reward, trial.problems, teaches=trial.teaches, on_ray=run.config.on_ray)
             if report and self._console is not None:
                 self._console.print(report, markup=False)
 

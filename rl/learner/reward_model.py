@@ -1,18 +1,19 @@
 """A reward model of `transformers` as a term of the reward: a classifier with one output, read off question and answer.
 
-`rewards` knows no tensors, so it gets this scorer from here (`open_pool`). It computes in the run's own process, group
-by group: which completions share a batch then depends on nothing but the group, and so do the rewards' bits.
+`rewards` knows no tensors, so it gets this scorer from here (`open_pool`). It computes in the run's own process, or in
+an actor on a cluster (`rl.cluster.reward_models`), group by group: which completions share a batch then depends on
+nothing but the group, and so do the rewards' bits.
 """
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
 from lora.messages import first_line
 from rewards.config import RewardConfig, RewardTerm
-from rewards.panel import Verdict
+from rewards.panel import Scorer, Verdict
 from rewards.pool import GraderPool
 from rewards.scores import RewardFunctionError
 from rewards.types import Problem
@@ -21,9 +22,29 @@ MARKED = re.compile(r"<[|\N{FULLWIDTH VERTICAL LINE}].*[|\N{FULLWIDTH VERTICAL L
 """Control tokens by their marks: DeepSeek's are not said to be special."""
 
 
-def open_pool(config: RewardConfig) -> GraderPool:
-    """Open a pool of graders that can have a reward model. Raises ValueError as the pool does, and without a model."""
-    return GraderPool(config, reward_model=RewardModel)
+def open_pool(config: RewardConfig, reward_model: Callable[[RewardTerm], Scorer] | None = None) -> GraderPool:
+    """Open a pool of graders that can have a reward model, in this process unless `reward_model` makes it elsewhere.
+
+    Raises ValueError as the pool does, and without a model.
+    """
+    return GraderPool(config, reward_model=reward_model or RewardModel)
+
+
+def check_reward_model(term: RewardTerm) -> None:
+    """See that a reward model is there and has one output, without its weights. Raises ValueError of one line."""
+    from transformers import AutoConfig
+
+    assert term.reward_model is not None
+    try:
+        labels: Any = AutoConfig.from_pretrained(term.reward_model).num_labels
+    except Exception as error:
+        raise ValueError(f"could not load reward model {term.reward_model!r}: {first_line(error)}") from error
+    _check_outputs(term.reward_model, labels)
+
+
+def _check_outputs(path: str, labels: int) -> None:
+    if labels != 1:
+        raise ValueError(f"reward model {path!r} has {labels} outputs; it must have one")
 
 
 class RewardModel:
@@ -42,11 +63,15 @@ class RewardModel:
     async def score(self, problem: Problem, texts: Sequence[str]) -> list[Verdict]:
         """Return the model's output for each text. What fails is returned, not raised."""
         async with self._free:
-            try:
-                return [*await asyncio.to_thread(self._outputs, problem.question, texts)]
-            except Exception as error:
-                message = f"{self._term.name}: {type(error).__name__}: {first_line(error)}"
-                return [RewardFunctionError(message, f"{self._term.name}: {type(error).__name__}") for _ in texts]
+            return await asyncio.to_thread(self.verdicts, problem.question, texts)
+
+    def verdicts(self, question: str, texts: Sequence[str]) -> list[Verdict]:
+        """Return the same, at once."""
+        try:
+            return [*self._outputs(question, texts)]
+        except Exception as error:
+            message = f"{self._term.name}: {type(error).__name__}: {first_line(error)}"
+            return [RewardFunctionError(message, f"{self._term.name}: {type(error).__name__}") for _ in texts]
 
     async def close(self) -> None:
         """Keep the model: the next pool may want it."""
@@ -105,7 +130,6 @@ def _load(path: str, device: str) -> tuple[Any, Any]:
         raise ValueError(f"could not load reward model {path!r}: {first_line(error)}") from error
     if missing := sorted(about["missing_keys"]):  # transformers makes them up, at random
         raise ValueError(f"reward model {path!r} lacks weights, such as {missing[0]}: it is no trained classifier")
-    if model.config.num_labels != 1:
-        raise ValueError(f"reward model {path!r} has {model.config.num_labels} outputs; it must have one")
+    _check_outputs(path, model.config.num_labels)
     model.config.pad_token_id = tokenizer.pad_token_id
     return tokenizer, model

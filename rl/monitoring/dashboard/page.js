@@ -227,6 +227,14 @@ function series(run, name, metric, more) {
   };
 }
 
+const isPolicys = (turn) => turn.role === "assistant";
+
+function said(turn) {
+  const shown = element("pre", turn.content, isPolicys(turn) ? "" : "environment");
+  if (!isPolicys(turn)) shown.dataset.role = turn.name ? turn.role + " " + turn.name : turn.role;
+  return shown;
+}
+
 function drawDetail() {
   byId("detail").hidden = !state.detail;
   if (!state.detail || solo) return;
@@ -274,7 +282,8 @@ function drawDetail() {
     head.append("step " + sample.step + ", " + sample.split.replace("_", " ") + ": " + sample.question + "  (" + sample.answer + ")  ");
     head.append(element("span", sample.outcome + " " + sample.reward, sample.outcome));
     const turns = Array.isArray(sample.turns) ? sample.turns : [{ role: "assistant", content: sample.completion }];
-    item.append(head, ...turns.map((turn) => element("pre", turn.content, turn.role === "assistant" ? "" : "environment")));
+    if (sample.ending) head.append(" (" + (sample.ending === "done" ? "done" : "ended: " + sample.ending) + " after " + turns.filter(isPolicys).length + " turns)");
+    item.append(head, ...turns.map(said));
     return item;
   }));
 }

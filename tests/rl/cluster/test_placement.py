@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from rewards.config import RewardTerm
 from rl.cluster.placement import PlacementError, Request, refuse, request, share_gpus
 from rl.config import LearnerConfig, PlacementConfig, RunConfig
 from rollout.config import RolloutConfig
@@ -42,6 +43,37 @@ def test_a_single_gpu_is_shared_and_never_oversubscribed(workers: int) -> None:
     assert workers * shares.memory_fraction < 0.7
     asked = request(config(workers), [{"CPU": 8.0, "GPU": 1.0}], learner=True, may_grow=False)
     assert asked.fits([{"CPU": 8.0, "GPU": 1.0}])
+
+
+@pytest.mark.parametrize(
+    ("gpus", "shares"),
+    [
+        (0, (0.0, 0.0, 0.0)), (1, (1 / 3, 1 / 3, 1 / 3)), (2, (1.0, 1.0, 0.0)), (3, (1.0, 1.0, 1.0)),
+    ],
+)  # fmt: skip
+def test_a_reward_model_has_a_gpu_where_one_is_to_spare_and_a_share_where_all_share(
+    gpus: int, shares: tuple[float, ...]
+) -> None:
+    node = {"CPU": 8.0, "GPU": float(gpus)}
+    terms = [RewardTerm(reward_model="m"), RewardTerm(reward_model="n", reward_model_device="cpu")]
+    asked = request(config(1), [node], learner=True, may_grow=False, reward_models=terms)
+    assert (asked.shares.learner, asked.shares.worker, asked.shares.reward_model) == pytest.approx(shares)
+    assert [bundle.get("GPU", 0.0) for bundle in asked.bundles()[2:]] == pytest.approx([shares[2], 0.0])
+    assert asked.fits([node])
+    assert asked.gpus <= gpus + 1e-9
+    if not shares[2]:
+        wanted = [RewardTerm(reward_model="m", reward_model_device="cuda")]
+        with pytest.raises(PlacementError, match=f"the cluster's {gpus} leave none for a reward model"):
+            request(config(1), [node], learner=True, may_grow=False, reward_models=wanted)
+
+
+def test_nodes_must_hold_the_reward_models_too() -> None:
+    asked = Request({"GPU": 1.0}, {"GPU": 2.0}, 1, "PACK", reward_models=({"GPU": 1.0},))
+    assert asked.fits([{"GPU": 2.0}, {"GPU": 2.0}])
+    assert asked.fits([{"GPU": 4.0}])
+    assert not asked.fits([{"GPU": 3.0}])
+    assert not asked.fits([{"GPU": 1.0}, {"GPU": 1.0}, {"GPU": 1.0}, {"GPU": 1.0}])
+    assert str(asked).endswith("1 GPU for a reward model")
 
 
 def test_learners_do_not_share_a_gpu() -> None:

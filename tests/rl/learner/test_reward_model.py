@@ -1,6 +1,8 @@
 """A tiny random classifier as a reward."""
 
 import asyncio
+import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,9 @@ from rewards.config import RewardConfig, RewardTerm
 from rewards.pool import GraderPool
 from rewards.types import Outcome, Problem, Reward
 from rl import grade
+from rl.cluster.reservation import reserve
+from rl.cluster.reward_models import RayRewardModel, RewardModels, reward_models_of
+from rl.config import RunConfig
 from rl.jobs.package import write_job
 from rl.launch.preflight import try_reward
 from rl.learner.reward_model import open_pool
@@ -105,3 +110,45 @@ def test_a_model_that_is_no_reward_model_is_refused(path: Path, tmp_path: Path) 
         rewarded(tmp_path / "none", TEXTS)
     with pytest.raises(ValueError, match="needs tensors"):
         GraderPool(RewardConfig(terms=(RewardTerm(reward_model=str(path)),)))
+
+
+@pytest.mark.usefixtures("ray_cluster")
+async def test_an_actor_gives_the_same_rewards_for_all_that_name_its_model_and_after_its_death(
+    path: Path, tmp_path: Path
+) -> None:
+    term, twice = (RewardTerm(reward_model=str(path), weight=weight) for weight in (1.0, 2.0))
+    rewards = [RewardConfig(terms=(each,), workers=1) for each in (term, twice)]
+    configs = [RunConfig(reward=reward) for reward in rewards]
+    expected_values = [reward.value for reward in await asyncio.to_thread(rewarded, path, TEXTS)]
+    terms = reward_models_of(configs)
+    assert terms == [term]
+    async with reserve(configs[0], learner=False, workers=False, reward_models=terms) as held:
+        models = RewardModels(held, terms)
+        pools = [await asyncio.to_thread(open_pool, reward, models) for reward in rewards]
+        try:
+            actor = models(term)
+            assert actor is models(twice)
+            assert isinstance(actor, RayRewardModel)
+            first, pid = await pools[0].grade_part(PROBLEM, TEXTS, ["stop"] * 3), actor.pid()
+            assert [reward.value for reward in first] == pytest.approx(expected_values, rel=1e-5)
+            os.kill(pid, signal.SIGKILL)
+            doubled = await asyncio.gather(*(pools[1].grade_part(PROBLEM, TEXTS, ["stop"] * 3) for _ in range(2)))
+            assert [[reward.value / 2 for reward in each] for each in doubled] == [[r.value for r in first]] * 2
+            assert actor.pid() != pid
+            models.end()
+            (left,) = await pools[0].grade_part(PROBLEM, ["18"], ["stop"])
+            assert left.outcome is Outcome.CRASHED
+        finally:
+            for pool in pools:
+                await pool.close()
+        wrong = RewardTerm(reward_model=str(build(tmp_path / "two", 2)))
+        with pytest.raises(ValueError, match=r"^reward model .* has 2 outputs; it must have one$"):
+            RewardModels(held, [wrong])(wrong)
+
+
+async def test_before_a_run_on_a_cluster_a_model_is_looked_at_and_not_loaded(path: Path, tmp_path: Path) -> None:
+    both = RewardConfig(terms=(RewardTerm(function="math_answer"), RewardTerm(reward_model=str(path))), workers=1)
+    assert "wrong" in await try_reward(both, [PROBLEM], on_ray=True)
+    missing = RewardConfig(terms=(RewardTerm(reward_model=str(tmp_path / "none")),))
+    with pytest.raises(ValueError, match="could not load reward model"):
+        await try_reward(missing, [PROBLEM], on_ray=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import shutil
 import threading
 import time
@@ -222,6 +223,43 @@ def test_a_sweep_has_a_legend_line_for_each_setting_and_supervised_runs_a_plot_o
         store.apply(run, RunUpdate(0, [{"step": 10 * k, "time": 1e9 + k, "eval/log_loss": 4.0 - k} for k in range(3)]))
         wait(seen, lambda: seen.traces(plot="#loss") == 1)
         assert "2.000 nats" in seen.page.locator("#runs").inner_text()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_an_episode_is_shown_turn_by_turn_as_text(tmp_path: Path, look: Callable[..., Seen], theme: str) -> None:
+    turns = [
+        {
+            "role": "assistant",
+            "content": '<tool_call>\n{"name": "python", "arguments": {"code": "2 + 3"}}\n</tool_call>',
+        },
+        {"role": "tool", "name": "python", "content": "<img src=x onerror=alert(1)>5"},
+        {"role": "assistant", "content": "The sum is " + "5" * 900},
+        {"role": "user", "content": "<b>Go on.</b>"},
+    ]
+    whole = {"step": 0, "split": "held_out", "question": "2 + 3 =", "answer": "5", "completion": "5", "reward": 0.0}
+    samples = [
+        whole | {"outcome": "correct"},
+        whole | {"outcome": "truncated", "turns": turns, "ending": "turns"},
+    ]
+    with served(tmp_path) as (store, address):
+        run = store.register(RunInfo("tool", "node:/tool", 20, {"rank": 1}))
+        rows = [{"step": k, "time": 1e9 + k, "eval/accuracy": 0.2 * k} for k in range(3)]
+        store.apply(run, RunUpdate(0, rows, samples))
+        seen = look(address + "/rankone/", width=390 if theme == "dark" else 1280, theme=theme)
+        shown = seen.page.locator("#samples li")
+        wait(seen, lambda: shown.count() == 2)
+        episode, completion = shown.nth(0), shown.nth(1)
+        assert [pre.text_content() for pre in episode.locator("pre").all()] == [turn["content"] for turn in turns]
+        roles = [pre.get_attribute("data-role") for pre in episode.locator("pre").all()]
+        assert roles == [None, "tool python", None, "user"]
+        assert "truncated 0 (ended: turns after 2 turns)" in episode.locator(".head").inner_text()
+        assert [pre.text_content() for pre in completion.locator("pre").all()] == ["5"]
+        assert seen.page.locator("#samples img, #samples b").count() == 0, "what a policy writes is text"
+        lefts = [pre.bounding_box()["x"] for pre in episode.locator("pre").all()]
+        assert lefts[1] > lefts[0] == lefts[2]
+        assert seen.page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+        if directory := os.environ.get("SCREENSHOTS"):
+            seen.page.locator("#samples").screenshot(path=f"{directory}/turns-{theme}.png")
 
 
 @contextmanager
