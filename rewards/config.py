@@ -60,7 +60,8 @@ class RewardTerm(BaseModel):
     reward_model: str | None = Field(default=None, min_length=1)
     """A directory or a hub's id of a classifier of `transformers` with one output, which is the reward."""
     reward_model_device: str = "auto"
-    """Reward model: `cpu`, `cuda`, `cuda:1`, ...; by default a GPU if the run's own process sees one."""
+    """Reward model: `cpu`, `cuda`, `cuda:1`, ...; by default a GPU if a cluster has one to spare for it, or the process
+    of a run without a cluster sees one."""
     reward_model_batch: int = Field(default=16, ge=1, le=4096)
     """Reward model: completions of a group that it reads at once."""
 

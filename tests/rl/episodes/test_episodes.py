@@ -503,6 +503,7 @@ def test_no_turn_has_the_seed_of_another_or_of_a_completion() -> None:
         ({"environment": "none.py:Guess"}, "environment file .*none.py does not exist"),
         ({"environment": f"{EXAMPLES / 'guess.py'}:Gess"}, "has no class 'Gess'; it defines: Guess"),
         ({"environment": "guess"}, "is not 'file.py:name'"),
+        ({"environment": "verifiers:gsm8k"}, "play from a Python of their own against `rankone serve`"),
         ({"max_tokens": 1}, "episodes.max_tokens = 1 is below the 2 tokens"),
         ({"max_tokens": 64}, "episodes.max_tokens must be below model.max_length"),
         ({"tools": ("python",)}, "set one of them"),
