@@ -1,4 +1,4 @@
-"""What is said of a cluster that does not answer."""
+"""Messages about a cluster that does not answer."""
 
 import pytest
 import requests
