@@ -48,7 +48,7 @@ def _extras(term: Term, finish_reason: str | list[str]) -> dict[str, Any]:
 def _verl(problem: Problem, text: str) -> dict[str, Any]:
     extra = problem.metadata.get("extra_info")
     return {
-        "data_source": problem.metadata.get("data_source", ""),
+        "data_source": problem.metadata.get("data_source", problem.source),
         "solution_str": text,
         "ground_truth": problem.answer,
         "extra_info": {**problem.metadata, "question": problem.question, "id": problem.id} if extra is None else extra,

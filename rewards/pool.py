@@ -108,7 +108,7 @@ class GraderPool:
         (graded,) = await self.grade_timed([problem], [texts], [finish_reasons])
         return [reward for reward, _ in graded]
 
-    def check(self, rewards_P_G: Sequence[Sequence[Reward]]) -> None:
+    def check(self, rewards_P_G: Sequence[Sequence[Reward]], problems: Sequence[Problem] = ()) -> None:
         """Raises RewardFunctionError if the user's function failed on more than ``config.max_failed_fraction``."""
         rewards = [reward for group in rewards_P_G for reward in group]
         crashed = sum(reward.outcome is Outcome.CRASHED for reward in rewards)

@@ -18,6 +18,8 @@ class Problem:
     answer: str
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """The data set's other columns, handed to custom reward functions."""
+    source: str = ""
+    """The source that it is from, where a run has several."""
 
 
 class Outcome(StrEnum):
@@ -77,8 +79,8 @@ class Grader(Protocol):
         """Rewards of some completions of a group, of all of them if it `takes_groups`. `check` counts failures."""
         return (await self.grade([problem], [texts], [finish_reasons]))[0]
 
-    def check(self, rewards_P_G: Sequence[Sequence[Reward]]) -> None:
-        """Raises an error if too many of a step's completions could not be graded."""
+    def check(self, rewards_P_G: Sequence[Sequence[Reward]], problems: Sequence[Problem] = ()) -> None:
+        """Raises an error if too many of a step's completions could not be graded; `problems` are their groups'."""
 
     async def close(self) -> None:
         """End the grader's processes."""

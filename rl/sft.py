@@ -17,7 +17,7 @@ from rl.algorithm.journal import Journal
 from rl.algorithm.lr_schedule import lr_scale
 from rl.algorithm.metrics import Stopwatch
 from rl.config import RunConfig, replaced
-from rl.data import Split, draw, sample_held_out
+from rl.data import ProblemStream, Split, sample_held_out
 from rl.types import Learner
 
 OF_SAMPLING = ("update/kl_sampler_learner", "update/clip_fraction")
@@ -43,6 +43,7 @@ async def train_sft(
     """Run `config.num_steps` steps, from wherever `journal` says they begin; returns the last policy."""
     looked_at = sample_held_out(problems.held_out, config.evaluate.num_problems, config.seed)
     held_out = [demonstrate(problem) for problem in looked_at]
+    stream = ProblemStream.of(problems.train, config.sources, config.seed)
     watch = Stopwatch()
     for step in range(await journal.restore(learner), config.num_steps + 1):
         await asyncio.sleep(0)  # a learner in this process never waits, and signals are heard while one does
@@ -56,7 +57,7 @@ async def train_sft(
         if step == config.num_steps:
             journal.on_step(step, metrics | watch.metrics(), [])
             break
-        drawn = draw(problems.train, step, config.problems_per_step, config.seed)
+        drawn = stream.draw(range(step * config.problems_per_step, (step + 1) * config.problems_per_step))
         lesson = [demonstrate(problem) for problem in drawn]
         metrics |= await learn(config, lesson, learner, step, watch)
         metrics["data/epoch"] = (step + 1) * config.problems_per_step / len(problems.train)

@@ -22,7 +22,7 @@ from rl.algorithm.in_flight import Capacity, GroupsInFlight
 from rl.algorithm.journal import Journal
 from rl.algorithm.liveness import NUM_SEQUENCES, PolicyChecker, Reference
 from rl.algorithm.lr_schedule import lr_scale
-from rl.algorithm.metrics import Stopwatch, group_metrics, throughput
+from rl.algorithm.metrics import Stopwatch, group_metrics, source_metrics, throughput
 from rl.algorithm.minibatches import take_updates
 from rl.algorithm.overlong import overlong_metrics
 from rl.algorithm.prefetch import Rollout, RolloutPrefetcher, steps_ahead
@@ -32,7 +32,7 @@ from rl.algorithm.seeds import group_seeds
 from rl.algorithm.step_advantages import kl_metrics, kl_penalties, step_advantages
 from rl.algorithm.verdict import apply_guard
 from rl.config import RunConfig
-from rl.data import Split, draw_numbers, sample_held_out
+from rl.data import ProblemStream, Split, sample_held_out
 from rl.types import Group, Learner, TrainBatch
 from rollout.types import Engine
 
@@ -70,7 +70,8 @@ async def train(config: RunConfig, problems: Split, parts: Components, journal: 
     guard.replay(journal.history())
     adapter, previous, groups = await parts.learner.publish(), None, list[Group]()
     watch = Stopwatch()
-    async with _rollouts(config, problems.train, parts, first, journal) as coming:
+    stream = ProblemStream.of(problems.train, config.sources, config.seed)
+    async with _rollouts(config, stream, parts, first, journal) as coming:
         for step in range(first, config.num_steps + 1):
             metrics = dict[str, float]()
             if step == first or step % config.liveness.every == 0:
@@ -89,7 +90,7 @@ async def train(config: RunConfig, problems: Split, parts: Components, journal: 
             with watch.phase("wait"):
                 rollout = await coming.get(step, adapter)
             groups = rollout.groups
-            parts.grader.check([group.rewards for group in groups])
+            parts.grader.check([group.rewards for group in groups], [group.problem for group in groups])
             scale = lr_scale(config.learner, step, config.num_steps) * guard.lr_scale
             metrics |= await learn(config, rollout, adapter, parts.learner, scale, watch, step)
             metrics["rollout/workers"] = float(len(parts.engine.replicas()))
@@ -110,7 +111,7 @@ async def train(config: RunConfig, problems: Split, parts: Components, journal: 
 
 
 def _rollouts(
-    config: RunConfig, train_problems: Sequence[Problem], parts: Components, first: int, journal: Journal
+    config: RunConfig, stream: ProblemStream, parts: Components, first: int, journal: Journal
 ) -> RolloutPrefetcher | GroupsInFlight:
     """Return what gives each step its groups: those that were drawn for it, or the first to be finished."""
     if config.steps_in_flight is None:
@@ -119,38 +120,34 @@ def _rollouts(
                 "the checkpoint has problems in flight: set steps_in_flight (1 begins none ahead of steps)"
             )
         ahead = steps_ahead(config, disjoint_devices=parts.disjoint_devices)
-        return RolloutPrefetcher(partial(roll_out, config, train_problems, parts), ahead, config.num_steps)
-    begin = partial(_roll_out_groups, config, train_problems, parts)
+        return RolloutPrefetcher(partial(roll_out, config, stream, parts), ahead, config.num_steps)
+    begin = partial(_roll_out_groups, config, stream, parts)
     return GroupsInFlight(begin, Capacity.of(config), first, config.num_steps, journal.unlearned())
 
 
-async def roll_out(
-    config: RunConfig, train_problems: Sequence[Problem], parts: Components, step: int, adapter: Adapter
-) -> Rollout:
+async def roll_out(config: RunConfig, stream: ProblemStream, parts: Components, step: int, adapter: Adapter) -> Rollout:
     """The graded groups of one step: a pure function of the policy, the step and the seed."""
 
     async def begin(numbers: Sequence[int]) -> Rollout:
         groups: dict[int, Group] = {}
-        seconds = await _roll_out_groups(config, train_problems, parts, numbers, adapter, groups.__setitem__)
+        seconds = await _roll_out_groups(config, stream, parts, numbers, adapter, groups.__setitem__)
         return Rollout([groups[number] for number in numbers], seconds)
 
     return await sample_rounds(config, step, begin)
 
 
 async def _roll_out_groups(
-    config: RunConfig, train_problems: Sequence[Problem], parts: Components, numbers: Sequence[int], adapter: Adapter,
+    config: RunConfig, stream: ProblemStream, parts: Components, numbers: Sequence[int], adapter: Adapter,
     on_group: Callable[[int, Group], object],
 ) -> dict[str, float]:  # fmt: skip
     """Sample and grade the groups of these numbers; `on_group` gets each when it is finished. Seconds by phase."""
-    questions = _ask(config, train_problems, parts, numbers)
+    questions = _ask(config, stream, parts, numbers)
     return await stream_groups(questions, adapter, config.sampling, parts.engine, parts.grader, on_group, parts.sampler)
 
 
-def _ask(
-    config: RunConfig, train_problems: Sequence[Problem], parts: Components, numbers: Sequence[int]
-) -> list[Question]:
+def _ask(config: RunConfig, stream: ProblemStream, parts: Components, numbers: Sequence[int]) -> list[Question]:
     """The problems of these numbers in the endless row that the steps walk through, as the engine gets them."""
-    problems = draw_numbers(train_problems, numbers, config.seed)
+    problems = stream.draw(numbers)
     prompts, seeds = [parts.encode(problem) for problem in problems], group_seeds(config, numbers)
     return [Question(*each) for each in zip(numbers, problems, prompts, seeds, strict=True)]
 
@@ -172,7 +169,8 @@ async def learn(
         batches = [_batch(config, *each) for each in advised]
         metrics = await take_updates(batches, config, learner, scale, step)
     watch.seconds |= rollout.seconds
-    metrics |= group_metrics(drawn, [group_comparisons(group, config) for group in drawn], adapter.version)
+    comparisons = [group_comparisons(group, config) for group in drawn]
+    metrics |= group_metrics(drawn, comparisons, adapter.version) | source_metrics(drawn, comparisons)
     metrics |= overlong_metrics(drawn, config) | refill_metrics(drawn, config) | kl_metrics(kl_P_G)
     sampled_tokens = sum(completion.num_sampled for group in drawn for completion in group.completions)
     sampling = {} if rollout.sampling_s is None else {"sample": rollout.sampling_s}

@@ -35,11 +35,35 @@ class Evaluation:
         return Estimate.of(_pass_at(self.groups, 1))
 
     def estimates(self) -> dict[str, Estimate]:
-        """Return what papers report by their names for it: avg@k, k being the samples per problem, and each pass@k."""
+        """Return what papers report by their names for it: avg@k, k being the samples per problem, and each pass@k.
+
+        Those of each of several sources have its name before them.
+        """
+        named = {
+            f"{source} {name}": value
+            for source, each in self.by_source().items()
+            for name, value in each._estimates().items()
+        }
+        return self._estimates() | named
+
+    def _estimates(self) -> dict[str, Estimate]:
         samples = max(len(group.rewards) for group in self.groups)
         return {f"avg@{samples}": self.average, **{f"pass@{k}": estimate for k, estimate in self.pass_at.items()}}
 
+    def by_source(self) -> dict[str, "Evaluation"]:
+        """Return the same for the problems of each source alone; none where a run has one source."""
+        sources = dict.fromkeys(group.problem.source for group in self.groups)
+        return {
+            source: summarise([group for group in self.groups if group.problem.source == source], [*self.pass_at])
+            for source in sources
+            if source
+        }
+
     def metrics(self) -> dict[str, float]:
+        """Return `eval/...`, and for each of several sources `eval/<source>/...`."""
+        return self._figures() | named_metrics({name: each._figures() for name, each in self.by_source().items()})
+
+    def _figures(self) -> dict[str, float]:
         average = self.average
         return {
             "eval/accuracy": self.accuracy,
@@ -49,6 +73,15 @@ class Evaluation:
             **{f"eval/pass_at/{k}": estimate.value for k, estimate in self.pass_at.items()},
             "eval/reward": self.reward,
         }
+
+
+def named_metrics(by_name: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Return `eval/<name>/...` for `eval/...` of each."""
+    return {
+        f"eval/{name}/{key.removeprefix('eval/')}": value
+        for name, metrics in by_name.items()
+        for key, value in metrics.items()
+    }
 
 
 async def evaluate(
@@ -99,7 +132,7 @@ async def evaluate_sets(
         chosen = sample_held_out(problems, most, config.seed)
         seeds = evaluation_seeds(config, len(chosen), first=most * (1 + index) + config.evaluate.num_test)
         evaluation = await _answered(config, chosen, seeds, adapter, engine, grader, encode, sampler)
-        metrics |= {f"eval/{name}/{key.removeprefix('eval/')}": value for key, value in evaluation.metrics().items()}
+        metrics |= named_metrics({name: evaluation.metrics()})
     return metrics
 
 
@@ -123,7 +156,7 @@ async def _answered(
     )
     questions = [Question(*asked) for asked in zip(range(len(problems)), problems, prompts, seeds, strict=True)]
     groups, _ = await sample_groups(questions, adapter, sampling, engine, grader, sampler)
-    grader.check([group.rewards for group in groups])
+    grader.check([group.rewards for group in groups], [group.problem for group in groups])
     return summarise(groups, evaluation.pass_at)
 
 

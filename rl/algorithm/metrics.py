@@ -31,6 +31,26 @@ def group_metrics(groups: Sequence[Group], advantages_P_G: Sequence[Sequence[flo
     }
 
 
+def source_metrics(groups: Sequence[Group], advantages_P_G: Sequence[Sequence[float]]) -> dict[str, float]:
+    """Return `data/<source>/...` of a step: groups drawn of each source, their mean reward, and those without signal.
+
+    There are none where a run has one source.
+    """
+    by_source: dict[str, list[tuple[Group, Sequence[float]]]] = {}
+    for group, advantages in zip(groups, advantages_P_G, strict=True):
+        if group.problem.source:
+            by_source.setdefault(group.problem.source, []).append((group, advantages))
+    metrics: dict[str, float] = {}
+    for source, pairs in by_source.items():
+        counted = [reward.value for group, _ in pairs for reward in group.rewards if reward.is_valid]
+        metrics |= {
+            f"data/{source}/groups": float(len(pairs)),
+            f"data/{source}/reward_mean": fmean(counted) if counted else 0.0,
+            f"data/{source}/no_signal_fraction": fmean(not any(advantages) for _, advantages in pairs),
+        }
+    return metrics
+
+
 def episode_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
     """Return how many turns and tokens episodes had and how they ended; nothing where there were none."""
     if not episodes:

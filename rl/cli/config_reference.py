@@ -12,7 +12,8 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from rl.config import RunConfig
+from rewards.config import RewardConfig
+from rl.config import Mixed, RunConfig
 from rl.sweep.config import SweepConfig
 
 HEADER = """# Configuration
@@ -41,14 +42,18 @@ def tables(model: type[BaseModel], name: str = "") -> Iterator[tuple[str, type[B
     for key, field in model.model_fields.items():
         for nested, is_list in _nested(field.annotation):
             inner = f"{name}.{key}" if name else key
+            if issubclass(nested, Mixed):  # its other keys are those of the same source alone
+                continue
             yield from tables(nested, f"[{inner}]" if is_list else inner)
+        if key == "data":
+            yield "[data]", Mixed
 
 
 def section(name: str, model: type[BaseModel]) -> list[str]:
     """Return the lines of one table: its heading, what it is for, and a row for each key."""
     source = model.model_fields.get("source")
     chosen = f' with `source = "{get_args(source.annotation)[0]}"`' if source else ""
-    shown = [(key, field) for key, field in model.model_fields.items() if not _nested(field.annotation)]
+    shown = [(k, field) for k, field in model.model_fields.items() if model is Mixed or not _nested(field.annotation)]
     heading = f"## `[{name}]`{chosen}" if name else "## Top level"
     about = " ".join((model.__doc__ or "").split())
     if not shown:
@@ -90,6 +95,8 @@ def _type_name(annotation: Any) -> str:
         return f"list of {_type_name(arguments[0])}"
     if origin is dict:
         return f"table of {_type_name(arguments[1])}"
+    if annotation is RewardConfig:
+        return "table, as `[reward]`"
     names = {str: "text", int: "integer", float: "number", bool: "boolean", Any: "anything"}
     return names.get(annotation, getattr(annotation, "__name__", str(annotation)))
 

@@ -1,16 +1,17 @@
 """Everything that a run is made of, ready to work; several runs may share a base model, its engines and a learner."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 from lora.config import LoraConfig
-from rewards.config import RewardTerm
+from rewards.config import RewardConfig, RewardTerm
 from rewards.panel import Scorer
 from rewards.pool import GraderPool
-from rewards.types import Problem
+from rewards.routed import RoutedGrader
+from rewards.types import Grader, Problem
 from rl.algorithm.liveness import PolicyChecker
 from rl.algorithm.prefetch import steps_ahead
 from rl.cluster.connect import connect
@@ -84,12 +85,13 @@ class RunParts:
         """Open one run's learner alone. Raises as `open` does."""
         raise NotImplementedError
 
-    async def _grader(self, config: RunConfig) -> GraderPool:
-        """Runs with the same reward share the processes that grade."""
-        key = repr(config.reward)
-        if key not in self._graders:
-            self._graders[key] = await self._stack.enter_async_context(open_grader(config, self.reward_model))
-        return self._graders[key]
+    async def _grader(self, config: RunConfig) -> Grader:
+        """Runs and sources with the same reward share the processes that grade."""
+        for reward in config.rewards:
+            if repr(reward) not in self._graders:
+                opening = open_pool_of(reward, self.reward_model)
+                self._graders[repr(reward)] = await self._stack.enter_async_context(opening)
+        return grader_of(config, self._graders)
 
     async def _player(self, config: RunConfig, engine: Engine) -> EpisodePlayer | None:
         """Runs with the same environment share the processes that it lives in."""
@@ -176,7 +178,7 @@ async def open_shared_components(
 
 
 @asynccontextmanager
-async def open_answering(config: RunConfig, lora: LoraConfig) -> AsyncGenerator[tuple[GraderPool, Engine]]:
+async def open_answering(config: RunConfig, lora: LoraConfig) -> AsyncGenerator[tuple[Grader, Engine]]:
     """Open what measures policies without training one; `lora` is the shape of their adapters."""
     async with AsyncExitStack() as stack:
         reservation: Reservation | None = None
@@ -204,13 +206,34 @@ def _open_reward_models(
 @asynccontextmanager
 async def open_grader(
     config: RunConfig, reward_model: Callable[[RewardTerm], Scorer] | None = None
+) -> AsyncGenerator[Grader]:
+    """Open grading processes beside this one, for every reward of the run; `reward_model` is as `open_pool_of` has it."""
+    async with AsyncExitStack() as stack:
+        pools = {
+            repr(reward): await stack.enter_async_context(open_pool_of(reward, reward_model))
+            for reward in config.rewards
+        }
+        yield grader_of(config, pools)
+
+
+@asynccontextmanager
+async def open_pool_of(
+    reward: RewardConfig, reward_model: Callable[[RewardTerm], Scorer] | None = None
 ) -> AsyncGenerator[GraderPool]:
-    """Grading processes beside this one, and what makes their reward models if they are not in this process."""
-    grader = await asyncio.to_thread(open_pool, config.reward, reward_model)
+    """Open the grading processes of one reward, and what makes its reward models if they are not in this process."""
+    pool = await asyncio.to_thread(open_pool, reward, reward_model)
     try:
-        yield grader
+        yield pool
     finally:
-        await grader.close()
+        await pool.close()
+
+
+def grader_of(config: RunConfig, pools: Mapping[str, GraderPool]) -> Grader:
+    """Return one grader of all the run's problems; `pools` are by the representation of their reward."""
+    if not config.sources:
+        return pools[repr(config.reward)]
+    by_source = {source.key: pools[repr(config.reward_of(source.key))] for source in config.sources}
+    return RoutedGrader(by_source | ({"": pools[repr(config.reward)]} if repr(config.reward) in pools else {}))
 
 
 def largest_adapter(configs: Sequence[RunConfig]) -> LoraConfig:

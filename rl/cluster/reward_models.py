@@ -164,7 +164,8 @@ class RewardModels:
 
 def reward_models_of(configs: Iterable[RunConfig]) -> list[RewardTerm]:
     """Return the different reward models of runs, without their weights."""
-    terms = (term for config in configs for term in config.reward.all_terms if term.reward_model is not None)
+    rewards = (reward for config in configs for reward in config.rewards)
+    terms = (term for reward in rewards for term in reward.all_terms if term.reward_model is not None)
     return list(dict.fromkeys(map(_unweighted, terms)))
 
 

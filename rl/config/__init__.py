@@ -16,6 +16,7 @@ from rl.config.data import (
 from rl.config.episodes import EpisodesConfig
 from rl.config.evaluate import EvaluateConfig, EvaluationSet
 from rl.config.learner import SMALLEST_EPS, AdvantageKind, LearnerConfig
+from rl.config.mixture import Mixed, Mixture, ProblemsConfig
 from rl.config.preset import Preset
 from rl.config.replaced import replaced
 from rl.config.run import (
@@ -50,8 +51,11 @@ __all__ = [
     "LearnerConfig",
     "LivenessConfig",
     "Math",
+    "Mixed",
+    "Mixture",
     "PlacementConfig",
     "Preset",
+    "ProblemsConfig",
     "PromptConfig",
     "ReasoningGym",
     "RunConfig",

@@ -8,11 +8,12 @@ from pydantic import Field, field_validator, model_validator
 from lora.config import LoraConfig, ModelConfig
 from rewards.config import RewardConfig
 from rl.config.curriculum import CurriculumConfig
-from rl.config.data import Addition, DataConfig, PromptConfig
+from rl.config.data import Addition, PromptConfig
 from rl.config.episodes import EpisodesConfig
 from rl.config.evaluate import EvaluateConfig
 from rl.config.learner import LearnerConfig
 from rl.config.misfits import misfits_of_objective
+from rl.config.mixture import Mixture, ProblemsConfig, misfits_of_sources
 from rl.config.preset import Preset, with_preset
 from rl.config.strict import Strict
 from rollout.config import RolloutConfig, SamplingConfig
@@ -142,7 +143,7 @@ class RunConfig(Strict):
     mlflow: str | None = None
     """The experiment of MLflow's that the run is also told to, if any; `MLFLOW_TRACKING_URI` says where."""
     model: ModelConfig = ModelConfig()
-    data: DataConfig = Addition()
+    data: ProblemsConfig = Addition()
     curriculum: CurriculumConfig = CurriculumConfig()
     prompt: PromptConfig = PromptConfig()
     lora: LoraConfig = LoraConfig()
@@ -156,6 +157,27 @@ class RunConfig(Strict):
     liveness: LivenessConfig = LivenessConfig()
     guard: GuardConfig = GuardConfig()
     placement: PlacementConfig = PlacementConfig()
+
+    @property
+    def sources(self) -> Mixture:
+        """The sources of problems, where there are several; none where there is one `[data]`."""
+        return self.data if isinstance(self.data, tuple) else ()
+
+    def reward_of(self, source: str) -> RewardConfig:
+        """Return how completions of a source's problems are graded; `source` is its key, or empty."""
+        own = next((each.reward for each in self.sources if each.key == source), None)
+        return self.reward if own is None else own
+
+    @property
+    def rewards(self) -> list[RewardConfig]:
+        """The different rewards of its problems: that of `[reward]`, or those of its sources.
+
+        Sets of `evaluate.sets` have the first.
+        """
+        rewards = [self.reward_of(source.key) for source in self.sources]
+        if self.evaluate.sets or not rewards:
+            rewards.append(self.reward)
+        return list({repr(reward): reward for reward in rewards}.values())
 
     @property
     def on_ray(self) -> bool:
@@ -175,6 +197,7 @@ class RunConfig(Strict):
 
     def _misfits(self) -> Iterator[str]:
         """Yield what does not fit together, and what to set instead."""
+        yield from misfits_of_sources(self.data, [each.name for each in self.evaluate.sets])
         yield from self._misfits_of_places()
         yield from self._misfits_of_weights()
         yield from self._misfits_of_schedule()

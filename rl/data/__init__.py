@@ -1,12 +1,14 @@
-"""Sources of problems: one of them (sums, a file, a hub, a generator) becomes a `Split`, from which steps draw."""
+"""Sources of problems (sums, a file, a hub, a generator): one or several become a `Split`, from which steps draw."""
 
 from rl.data.draw import check_step_size, draw, draw_numbers
 from rl.data.files import absolute_paths
 from rl.data.load import load_problems
 from rl.data.sample import sample_held_out
 from rl.data.split import Split, check_disjoint
+from rl.data.stream import ProblemStream
 
 __all__ = [
+    "ProblemStream",
     "Split",
     "absolute_paths",
     "check_disjoint",

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
-from rl.config import Addition, DataConfig, Gsm8k, Hub, JsonLines, Math, ReasoningGym, replaced
+from rl.config import Addition, Gsm8k, Hub, JsonLines, Math, ProblemsConfig, ReasoningGym, replaced
 from rl.data.columns import shown
 
 
@@ -40,13 +41,15 @@ def require_directory(path: str, base: Path, key: str) -> Path:
     return directory
 
 
-def absolute_paths(config: DataConfig, base: Path) -> DataConfig:
+def absolute_paths(config: ProblemsConfig, base: Path) -> ProblemsConfig:
     """Return the same configuration with absolute paths of its existing files, so that it can be written elsewhere."""
     return with_paths(config, lambda path: _absolute(path, base))
 
 
-def with_paths(config: DataConfig, change: Callable[[str], str]) -> DataConfig:
+def with_paths(config: ProblemsConfig, change: Callable[[str], str]) -> ProblemsConfig:
     """Return the same configuration with every path (or a hub's id in a path's place) changed."""
+    if isinstance(config, tuple):
+        return cast("ProblemsConfig", tuple(with_paths(source, change) for source in config))
     match config:
         case JsonLines() | Math():
             held_out = None if config.held_out is None else change(config.held_out)

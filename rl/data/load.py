@@ -1,9 +1,21 @@
-"""The problems of a run: a configuration becomes a checked split."""
+"""The problems of a run: a configuration of one source or several becomes a checked split."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import assert_never
 
-from rl.config import Addition, DataConfig, Gsm8k, Hub, JsonLines, Math, ReasoningGym
+from rewards.types import Problem
+from rl.config import (
+    Addition,
+    DataConfig,
+    Gsm8k,
+    Hub,
+    JsonLines,
+    Math,
+    Mixture,
+    ProblemsConfig,
+    ReasoningGym,
+)
 from rl.data.addition import load_addition
 from rl.data.gsm8k import load_gsm8k
 from rl.data.hub import load_hub
@@ -13,7 +25,7 @@ from rl.data.reasoning_gym import load_reasoning_gym
 from rl.data.split import Split, check_disjoint, set_test_apart
 
 
-def load_problems(config: DataConfig, seed: int, base: Path, num_test: int = 0) -> Split:
+def load_problems(config: ProblemsConfig, seed: int, base: Path, num_test: int = 0) -> Split:
     """Load the problems of a run, the same ones for the same seed; `num_test` held-out ones are set apart for its end.
 
     Relative paths start at `base`, the configuration file's directory, and then at the current directory.
@@ -21,11 +33,39 @@ def load_problems(config: DataConfig, seed: int, base: Path, num_test: int = 0) 
     Raises:
         ValueError: something is wrong with the data, or held-out problems are also in the training set.
     """
+    return _mixture(config, seed, base, num_test) if isinstance(config, tuple) else _one(config, seed, base, num_test)
+
+
+def _one(config: DataConfig, seed: int, base: Path, num_test: int) -> Split:
     split = _load(config, seed, base)
     assert split.train, "a source returned nothing to train on"
     assert split.held_out, "a source returned nothing to hold out"
     check_disjoint(split, _remedy(config))
     return set_test_apart(split, num_test, seed) if num_test else split
+
+
+def _mixture(sources: Mixture, seed: int, base: Path, num_test: int) -> Split:
+    """Return the problems of all sources together, each with its source's name; an equal part of the test is of each.
+
+    No source's held-out problem is another's training problem.
+    """
+    parts: list[Split] = []
+    for index, source in enumerate(sources):
+        share = num_test // len(sources) + (index < num_test % len(sources))
+        try:
+            parts.append(_named(_one(source, seed, base, share), source.key))
+        except ValueError as error:
+            raise ValueError(f"source {source.key!r} of [[data]]: {error}") from error
+    joint = Split(*(tuple(p for part in parts for p in getattr(part, name)) for name in ("train", "held_out", "test")))
+    check_disjoint(Split(joint.train, (*joint.held_out, *joint.test)), "take them out of one of the two sources")
+    return joint
+
+
+def _named(split: Split, source: str) -> Split:
+    def named(problems: tuple[Problem, ...]) -> tuple[Problem, ...]:
+        return tuple(replace(problem, id=f"{source}/{problem.id}", source=source) for problem in problems)
+
+    return Split(named(split.train), named(split.held_out), named(split.test))
 
 
 def _load(config: DataConfig, seed: int, base: Path) -> Split:

@@ -15,7 +15,7 @@ from lora.files import write_peft
 from rewards.config import RewardConfig, RewardTerm
 from rewards.term import load_terms
 from rl.algorithm.custom_objective import split_name
-from rl.config import EpisodesConfig, LearnerConfig, RunConfig, replaced
+from rl.config import EpisodesConfig, LearnerConfig, ProblemsConfig, RunConfig, replaced
 from rl.data.evaluation_sets import with_files
 from rl.data.files import locate, with_paths
 from rl.episodes.factory import load_environment
@@ -62,7 +62,7 @@ class JobPackage:
         Raises:
             ValueError: as `write_job`, or two different files would have one place.
         """
-        data = with_paths(config.data, self._copied)
+        data = self._add_rewards_of_sources(with_paths(config.data, self._copied))
         reward = self._add_reward(config.reward)
         episodes = self._add_episodes(config.episodes)
         model = config.model
@@ -117,6 +117,13 @@ class JobPackage:
             self._add_modules(term.name, term.modules)
         terms = tuple(_term_there(term) for term in reward.terms)
         return replaced(reward, function=_there(reward.function), terms=terms)
+
+    def _add_rewards_of_sources(self, data: ProblemsConfig) -> ProblemsConfig:
+        """Do the same for the sources that have rewards of their own."""
+        if not isinstance(data, tuple):
+            return data
+        rewards = [None if source.reward is None else self._add_reward(source.reward) for source in data]
+        return tuple(replaced(source, reward=reward) for source, reward in zip(data, rewards, strict=True))
 
     def _add_episodes(self, episodes: EpisodesConfig) -> EpisodesConfig:
         """Copy the user's modules with an environment, and return the configuration with their new places."""

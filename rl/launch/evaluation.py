@@ -12,7 +12,7 @@ from rl.config import RunConfig
 from rl.episodes.player import open_player
 from rl.episodes.trial import try_environment
 from rl.launch.event_loop import run_to_end
-from rl.launch.preflight import try_reward
+from rl.launch.preflight import try_rewards
 from rl.launch.train_recipe import PreparedTrain, prepare_evaluation
 from rl.run.export import find_adapter, lora_config, untrained_adapter
 
@@ -37,7 +37,7 @@ def evaluate_adapter(config: RunConfig, base: Path, source: Path | None, which: 
 async def _measure(prepared: PreparedTrain, policy: Adapter) -> Evaluation:
     config, held_out = prepared.config, prepared.problems.held_out
     cancel_on_signals()
-    await try_reward(config.reward, held_out, teaches=False, on_ray=config.on_ray)
+    await try_rewards(config, held_out, teaches=False)
     await try_environment(config.episodes, config.prompt, held_out[0])
     try:
         async with open_answering(config, lora_config(policy)) as (grader, engine):

@@ -9,7 +9,7 @@ from lora.accounting import LinearKind, advice, kept_numbers, linear_kinds, mode
 from lora.architecture import attends_only
 from lora.load import load_skeleton
 from rl.config import RunConfig
-from rl.data import draw
+from rl.data import ProblemStream
 from rl.launch.train_recipe import TRAIN
 from rl.learner.activations import DTYPE_BYTES
 from rl.learner.memory import FULL_BYTES, Budget, LearnerMemory
@@ -148,9 +148,8 @@ def plan_run(config: RunConfig, base: Path) -> Plan:
     """
     prepared = TRAIN.prepare(config, base)
     config, train = prepared.config, prepared.problems.train
-    first = draw(
-        train, 0, min(NUM_PROMPTS, len(train)), config.seed
-    )  # as the run draws: a file may be sorted by length
+    # As the run draws: a file may be sorted by length.
+    first = ProblemStream.of(train, config.sources, config.seed).draw(range(min(NUM_PROMPTS, len(train))))
     return plan(config, [len(prepared.encode(problem)) for problem in first], prepared.longest_row)
 
 

@@ -7,7 +7,7 @@ from rewards.config import RewardConfig
 from rewards.math_answer import check_answers
 from rewards.preflight import preflight
 from rewards.types import Problem
-from rl.config import replaced
+from rl.config import RunConfig, replaced
 from rl.learner.reward_model import check_reward_model, open_pool
 
 log = logging.getLogger(__name__)
@@ -28,6 +28,18 @@ def check_readable(problems: Sequence[Problem]) -> None:
         )
     for problem_id, reason in unreadable[:5]:
         log.warning("the answer of problem %s is matched by its spelling alone: %s", problem_id, reason)
+
+
+async def try_rewards(config: RunConfig, problems: Sequence[Problem], *, teaches: bool = True) -> str:
+    """Return what the rewards of all sources made of a few trial completions. Raises as `try_reward` does."""
+    by_reward: dict[str, tuple[RewardConfig, list[Problem]]] = {}
+    for problem in problems:
+        reward = config.reward_of(problem.source)
+        by_reward.setdefault(repr(reward), (reward, []))[1].append(problem)
+    reports = [
+        await try_reward(reward, tried, teaches=teaches, on_ray=config.on_ray) for reward, tried in by_reward.values()
+    ]
+    return "\n".join(filter(None, reports))
 
 
 async def try_reward(

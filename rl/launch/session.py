@@ -21,7 +21,7 @@ from rl.cluster.learner import say_checkpointing
 from rl.config import RunConfig
 from rl.episodes.trial import try_environment
 from rl.launch.event_loop import run_to_end
-from rl.launch.preflight import try_reward
+from rl.launch.preflight import try_rewards
 from rl.launch.recipe import HasLearner, Prepared, Recipe
 from rl.launch.remote import open_remote
 from rl.launch.restarts import loop_with_restarts
@@ -147,11 +147,11 @@ class Session:
         """Raises ValueError if a reward of the user's own does not work, or teaches nothing."""
         tried: set[str] = set()
         for run in self._runs:
-            trial, reward = run.recipe.reward_trial(run.prepared), run.config.reward
-            if trial is None or repr(reward) in tried:
+            trial, rewards = run.recipe.reward_trial(run.prepared), repr((run.config.reward, run.config.sources))
+            if trial is None or rewards in tried:
                 continue
-            tried.add(repr(reward))
-            report = await try_reward(reward, trial.problems, teaches=trial.teaches, on_ray=run.config.on_ray)
+            tried.add(rewards)
+            report = await try_rewards(run.config, trial.problems, teaches=trial.teaches)
             if report and self._console is not None:
                 self._console.print(report, markup=False)
 

@@ -114,8 +114,7 @@ class SftRecipe(Recipe[PreparedSft, SftComponents]):
         longest = show.longest((*problems.train, *problems.held_out))
         if config.sft.accuracy:
             encode.longest(problems.held_out)
-            if config.reward.is_default:
-                check_readable(problems.held_out)
+            check_readable([p for p in problems.held_out if config.reward_of(p.source).is_default])
         return PreparedSft(config, problems, encode, read_init(config), show, longest)
 
     def reward_trial(self, prepared: PreparedSft) -> RewardTrial | None:

@@ -145,6 +145,6 @@ def _load(config: RunConfig, base: Path) -> PreparedTrain:
     check_episodes(config, tokenizer)
     every = (*problems.train, *problems.held_out, *problems.test, *(p for _, of_set in problems.sets for p in of_set))
     longest_prompt = encode.longest(every)
-    if config.reward.is_default and config.episodes.environment is None:  # which may judge by itself
-        check_readable(every)
+    if config.episodes.environment is None:  # which may judge by itself
+        check_readable([problem for problem in every if config.reward_of(problem.source).is_default])
     return PreparedTrain(config, problems, encode, read_init(config), longest_prompt)

@@ -24,18 +24,20 @@ def steps_figure(
     *,
     sampled: tuple[str, str],
     held_out: tuple[str, str],
+    others: Sequence[tuple[str, str]] = (),
     legend: str,
     **axis: Any,
 ) -> Any:
-    """Return a figure of two metrics, each with its label, against the step.
+    """Return a figure of two metrics and others, each with its label, against the step.
 
-    The metric of the step's own completions is a thin grey line, the held-out one a green line with a point a value.
-    `axis` are matplotlib's properties of the axes, `legend` the corner of the legend.
+    The metric of the step's own completions is a thin grey line, the held-out one a green line with a point a value,
+    and `others` are dotted lines. `axis` are matplotlib's properties of the axes, `legend` the corner of the legend.
     """
     figure = new_figure(7, 4)
     axes = figure.add_subplot()
     styles = ({"color": "0.7", "linewidth": 1.2}, {"color": "tab:green", "marker": "o", "linewidth": 2})
-    for (name, label), style in zip((sampled, held_out), styles, strict=True):
+    dotted = [{"linestyle": ":", "marker": ".", "linewidth": 1.2}] * len(others)
+    for (name, label), style in zip((sampled, held_out, *others), (*styles, *dotted), strict=True):
         if points := [(row["step"], row[name]) for row in metrics if name in row]:
             axes.plot(*zip(*points, strict=True), label=label, **style)
     axes.set(xlabel="step", **axis)

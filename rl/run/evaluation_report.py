@@ -115,11 +115,16 @@ def _written(completion: Completion, kind: str) -> Iterator[str]:
         yield f'<pre class="{kind if of_policy else "environment"}">{escape(turn["content"])}</pre>'
 
 
+def _data(config: RunConfig) -> str:
+    """Return the sources of the problems."""
+    return config.data.source if not isinstance(config.data, tuple) else ", ".join(each.key for each in config.data)
+
+
 def _facts(config: RunConfig, policy: str) -> list[tuple[str, str]]:
     """Return what was evaluated and how, by name."""
     tokens = config.evaluate.max_tokens or config.sampling.max_tokens
     settings = [(name, str(getattr(config.evaluate, name))) for name in SETTINGS]
-    described = [("model", config.model.name), ("policy", policy), ("data", config.data.source)]
+    described = [("model", config.model.name), ("policy", policy), ("data", _data(config))]
     return [*described, *settings, ("max_tokens", str(tokens)), ("seed", str(config.seed))]
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, cast, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -103,6 +103,8 @@ def _nearest(name: str, source: str | None) -> list[str]:
     if best < 0.69:  # the same word in a table of an altogether different name scores 0.7
         return []
     close = {candidate for candidate in names if scores[candidate] > best - 0.1}
+    alike = {candidate for candidate in close if ("[]" in candidate) == ("[" in name)}  # one of several tables, or not
+    close = alike or close
     same_word = {candidate for candidate in close if candidate.rpartition(".")[2] in _words(name)}
     return sorted(same_word or close, key=lambda candidate: (-scores[candidate], candidate))[:3]
 
@@ -129,9 +131,8 @@ def _keys(model: type[BaseModel], prefix: str, source: str | None) -> Iterator[K
         yield Key(prefix + name, field, source, is_table=bool(tables))
         for table in tables:
             yield from _keys(table, f"{prefix}{name}.", _tag(table) or source)
-        element = _element(field.annotation)
-        if _is_table(element):
-            yield from _keys(element, f"{prefix}{name}[].", source)
+        for table in filter(_is_table, _alternatives(_element(field.annotation))):
+            yield from _keys(table, f"{prefix}{name}[].", _tag(table) or source)
 
 
 def _step(kind: Any, part: str | int) -> tuple[str, Any]:
@@ -141,21 +142,30 @@ def _step(kind: Any, part: str | int) -> tuple[str, Any]:
     if _is_table(kind):
         field = cast("type[BaseModel]", kind).model_fields.get(part)
         return f".{part}", None if field is None else field.annotation
-    for table in filter(_is_table, _alternatives(kind)):
+    tables = [*filter(_is_table, _alternatives(kind))]
+    for table in tables:
         if _tag(table) == part:
             return "", table
+    if len(tables) == 1 and _tag(tables[0]) is None:  # a table that need not be there
+        return _step(tables[0], part)
     if get_origin(kind) is dict:
         return f".{part}", get_args(kind)[1]
     return ("", kind) if kind is not None else (f".{part}", None)
 
 
 def _alternatives(annotation: Any) -> tuple[Any, ...]:
-    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    """Return the types that a value may have, those of a union within a union too."""
+    if get_origin(annotation) is Annotated:
+        return _alternatives(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return tuple(kind for part in get_args(annotation) for kind in _alternatives(part))
+    return (annotation,)
 
 
 def _element(annotation: Any) -> Any:
-    """Return the type of a list's elements, where `annotation` is a list."""
-    return get_args(annotation)[0] if get_origin(annotation) in (tuple, list) else None
+    """Return the type of a list's elements, where `annotation` is a list, or may be one."""
+    lists = (kind for kind in _alternatives(annotation) if get_origin(kind) in (tuple, list))
+    return next((get_args(kind)[0] for kind in lists), None)
 
 
 def _is_table(kind: Any) -> bool:

@@ -20,7 +20,7 @@ from lora.messages import shortened
 from lora.ordinary_file import read_file
 from rl.config import Addition, RunConfig
 from rl.settings import paths
-from rl.settings.keys import all_keys, dotted_name, find_key, hint
+from rl.settings.keys import Key, all_keys, dotted_name, find_key, hint
 from rl.settings.toml_text import MOST_BYTES, MOST_DEPTH, NotToml, Table, parse_toml
 
 NONE = "none"
@@ -126,27 +126,44 @@ def _value(name: str, text: str) -> Any:
 
 
 def _default_source(table: Table) -> None:
-    """Give a `[data]` table that names no source the default one."""
-    data = table.get("data")
-    if isinstance(data, dict):
-        cast("Table", data).setdefault("source", Addition().source)
+    """Give a `[data]` table, or one of several, that names no source the default one."""
+    data: Any = table.get("data")
+    for each in cast("list[Any]", data) if isinstance(data, list) else [data]:
+        if isinstance(each, dict):
+            cast("Table", each).setdefault("source", Addition().source)
 
 
 def _read_literals(table: Table) -> None:
     """Replace what TOML and pydantic would misread: "none", and truth values in place of numbers."""
-    source = _source(table)
     for key in all_keys():
-        if key.source not in (None, source):
-            continue
-        value = paths.get(table, key.name)
-        if key.nullable and value == NONE:
-            paths.put(table, key.name, None)
-        elif key.is_number and isinstance(value, bool):
-            paths.put(table, key.name, str(value).lower())  # pydantic would take true for 1
+        leaf = key.name.rpartition(".")[2]
+        for holder in _holders(table, key):
+            value = holder.get(leaf)
+            if key.nullable and value == NONE:
+                holder[leaf] = None
+            elif key.is_number and isinstance(value, bool):
+                holder[leaf] = str(value).lower()  # pydantic would take true for 1
 
 
-def _source(table: Table) -> str | None:
-    data = table.get("data", {"source": Addition().source})
+def _holders(table: Table, key: Key) -> Sequence[Table]:
+    """Return the tables in which a key may stand, those in lists included."""
+    holders: list[Any] = [table]
+    for depth, parent in enumerate(key.name.split(".")[:-1]):
+        inner = [holder.get(parent.removesuffix("[]")) for holder in holders]
+        if parent.endswith("[]"):
+            inner = [element for value in inner if isinstance(value, list) for element in cast("list[Any]", value)]
+        holders = [value for value in inner if isinstance(value, dict)]
+        if depth == 0 and key.source is not None:  # such keys are a source's, whose table names it
+            holders = [holder for holder in holders if holder.get("source") == key.source]
+    return holders
+
+
+def _source(table: Table, name: str) -> str | None:
+    """Return the source that a key of `[data]` is about, or of one of several."""
+    data: Any = table.get("data", {"source": Addition().source})
+    place = re.match(r"data\[(\d+)\]", name)
+    if isinstance(data, list):
+        data = cast("list[Any]", data)[int(place[1])] if place else None
     source: Any = cast("Table", data).get("source") if isinstance(data, dict) else None
     return source if isinstance(source, str) else None
 
@@ -160,7 +177,7 @@ def _problems(error: ValidationError, table: Table, path: Path | None, overridde
     for detail in error.errors(include_url=False):
         by_name.setdefault(dotted_name(detail["loc"]), []).append(detail)
     for name, details in by_name.items():
-        for line in _explain(name, details, _source(table)):
+        for line in _explain(name, details, _source(table, name)):
             yield _origin(name, path, overridden) + line
 
 
@@ -183,13 +200,13 @@ def _explain(name: str, details: Sequence[ErrorDetails], source: str | None) -> 
             for key in _unknown(name, first["input"]):
                 yield f"unknown key {_brief(key)}; {hint(key[:MOST_SHOWN], source)}"
         case "missing":
-            needs = f'data.source = "{source}" needs it' if name.startswith("data.") else "it has no default"
+            needs = f'data.source = "{source}" needs it' if name.startswith(("data.", "data[")) else "it has no default"
             yield f"{_brief(name)} is missing; {needs}"
         case "value_error":
             yield str(first.get("ctx", {})["error"])
         case "union_tag_invalid" | "union_tag_not_found":
             sources = dict.fromkeys(f'"{key.source}"' for key in all_keys() if key.source)
-            yield f"data.source must be {' or '.join(sources)}, and is {_shown(source)}"
+            yield f"{name}.source must be {' or '.join(sources)}, and is {_shown(source)}"
         case _:
             expected = dict.fromkeys(_expected(name, detail, source) for detail in details)
             yield f"{_brief(name)} must be {' or '.join(expected)}, and is {_shown(first['input'])}"

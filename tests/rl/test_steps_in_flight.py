@@ -160,7 +160,7 @@ async def test_failed_grades_are_counted_over_the_groups_of_a_step(tmp_path: Pat
         async def grade_part(self, problem: Problem, texts: Sequence[str], _: object) -> list[Reward]:
             return [CRASHED] * len(texts)
 
-        def check(self, rewards_P_G: Sequence[Sequence[Reward]]) -> None:
+        def check(self, rewards_P_G: Sequence[Sequence[Reward]], problems: Sequence[Problem] = ()) -> None:
             counted.append(sum(not reward.is_valid for group in rewards_P_G for reward in group))
             if len(counted) == 3:
                 raise ValueError("too many failed")

@@ -14,6 +14,7 @@ from lora.types import Adapter
 from rewards.pool import GraderPool
 from rewards.types import Problem, Reward
 from rl.config import RunConfig
+from rl.data import ProblemStream
 from rl.run.directory import RunDirectory
 from rl.run.sinks import Ended, Sink
 from rl.train import Components, roll_out
@@ -164,8 +165,9 @@ async def test_every_step_samples_other_problems_with_other_seeds_from_the_newes
             return await super().sample(prompts, adapter, sampling, seeds=seeds)
 
     parts = Components(parts.learner, Listening(config.model, config.lora), parts.grader, parts.encode)
-    problems, adapter = split_of(config).train, await parts.learner.publish()
-    rolled = [await roll_out(config, problems, parts, step, adapter) for step in (0, 1, 0)]
+    stream = ProblemStream.of(split_of(config).train, config.sources, config.seed)
+    adapter = await parts.learner.publish()
+    rolled = [await roll_out(config, stream, parts, step, adapter) for step in (0, 1, 0)]
     first, second, again = (one.groups for one in rolled)
     assert {g.problem.id for g in first}.isdisjoint(g.problem.id for g in second)
     assert first == again

@@ -235,6 +235,12 @@ function said(turn) {
   return shown;
 }
 
+// Of each source of problems and of each set that evaluations look at, by its metric.
+function accuracies(rows) {
+  const names = new Set(rows.flatMap((row) => Object.keys(row)));
+  return [...names].map((name) => [name, name.match(/^eval\/([^/]+)\/accuracy$/)?.[1]]).filter(([, set]) => set).slice(0, 8);
+}
+
 function drawDetail() {
   byId("detail").hidden = !state.detail;
   if (!state.detail || solo) return;
@@ -262,6 +268,7 @@ function drawDetail() {
   byId("reward-title").textContent = supervised ? "Loss, nats a token" : "Reward and answers";
   if (supervised) plot("reward", [line("of each step's completions", "update/loss"), line("held out", "eval/log_loss", { mode: "lines+markers" })]);
   else plot("reward", [
+    ...accuracies(rows).map(([metric, name]) => line(name, metric, { mode: "lines+markers", line: { width: 1.2 } })),
     line("mean reward", "reward/mean"),
     line("groups without signal", "group/no_signal_fraction"),
     line("no answer", "reward/outcome/no_answer", dotted),

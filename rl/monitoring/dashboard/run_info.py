@@ -43,10 +43,11 @@ def _trained(config: RunConfig) -> dict[str, Any]:
 
 
 def _sampled(config: RunConfig) -> dict[str, Any]:
-    functions = [term.name for term in config.reward.terms] or [config.reward.function]
-    reward = ", ".join(function.rpartition("/")[2] for function in functions)
+    rewards = [config.reward_of(source.key) for source in config.sources] or [config.reward]
+    functions = dict.fromkeys(term.name for reward in rewards for term in reward.all_terms)
     return {
-        "reward": reward,
+        **({"data": ", ".join(source.key for source in config.sources)} if config.sources else {}),
+        "reward": ", ".join(function.rpartition("/")[2] for function in functions),
         "group size": config.sampling.group_size,
         "temperature": config.sampling.temperature,
     }
