@@ -15,6 +15,7 @@ from lora.types import Adapter
 from rewards.types import Grader, Problem
 from rl.algorithm.batch import Advantage, build_batch
 from rl.algorithm.collapse import CollapseDetector
+from rl.algorithm.distillation import teacher_log_ratios, teacher_metrics, with_teacher
 from rl.algorithm.evaluate import evaluate, evaluate_sets
 from rl.algorithm.final import take_test
 from rl.algorithm.groups import Question, Sampler, stream_groups
@@ -164,7 +165,11 @@ async def learn(
     """Update the policy `adapter`, once or in minibatches, at `scale` times the learning rate; the step's metrics."""
     drawn, groups = rollout.groups, learned_groups(rollout.groups, config)
     kl_P_G = await kl_penalties(groups, config, learner, watch)
-    advised = zip(groups, step_advantages(groups, config, kl_P_G), strict=True)
+    ratios_P_G = await teacher_log_ratios(groups, config, learner, watch)
+    advantages_P_G = step_advantages(groups, config, kl_P_G)
+    if ratios_P_G is not None:
+        advantages_P_G = with_teacher(groups, advantages_P_G, ratios_P_G, config)
+    advised = zip(groups, advantages_P_G, strict=True)
     with watch.phase("update"):
         batches = [_batch(config, *each) for each in advised]
         metrics = await take_updates(batches, config, learner, scale, step)
@@ -172,6 +177,7 @@ async def learn(
     comparisons = [group_comparisons(group, config) for group in drawn]
     metrics |= group_metrics(drawn, comparisons, adapter.version) | source_metrics(drawn, comparisons)
     metrics |= overlong_metrics(drawn, config) | refill_metrics(drawn, config) | kl_metrics(kl_P_G)
+    metrics |= teacher_metrics(groups, ratios_P_G)
     sampled_tokens = sum(completion.num_sampled for group in drawn for completion in group.completions)
     sampling = {} if rollout.sampling_s is None else {"sample": rollout.sampling_s}
     return metrics | throughput(sampled_tokens, metrics.get("update/tokens", 0.0), watch.seconds | sampling)

@@ -82,6 +82,11 @@ class TrainBatch:
     """
 
 
+Under = Adapter | Literal["policy", "base", "teacher", "reference"]
+"""Weights to score with: the policy as it is now, an adapter of its shape, the base model alone, or an adapter that the
+policy's `PolicySpec` has besides."""
+
+
 class LearnerDied(RuntimeError):
     """The learner's process ended, or was silent for `learner.stall_timeout` seconds."""
 
@@ -108,12 +113,10 @@ class Learner(Protocol):
         """
         raise ValueError("this learner takes one update a step: set learner.minibatches = 1 and learner.epochs = 1")
 
-    async def score(
-        self, sequences: Sequence[Sequence[int]], *, under: Adapter | Literal["policy", "base"] = "policy"
-    ) -> list[list[float]]:
+    async def score(self, sequences: Sequence[Sequence[int]], *, under: Under = "policy") -> list[list[float]]:
         """Return logprobs of every token but the first, in nats, at temperature 1.
 
-        They are under the policy as it is now, an adapter, or the base model alone.
+        They are under the policy as it is now, or what else `under` names.
         """
         ...
 

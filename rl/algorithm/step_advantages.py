@@ -33,14 +33,16 @@ async def kl_penalties(
 ) -> Penalties | None:
     """Return what leaving the base model is to cost in rewards; None where it costs nothing there.
 
-    It is measured between the policy that sampled and the base (REINFORCE++, Hu et al. 2025, eq. 9).
+    It is measured between the policy that sampled and the base, or the adapter in its place (REINFORCE++, Hu et al.
+    2025, eq. 9).
     """
     if config.learner.kl_in != "reward" or not config.learner.kl_coef:
         return None
     pairs = [(group, completion) for group in groups for completion in group.completions]
     with watch.phase("base"):
         sequences = [[*group.prompt, *completion.token_ids] for group, completion in pairs]
-        scores = await learner.score(sequences, under="base") if pairs else []
+        under = "base" if config.learner.kl_reference is None else "reference"
+        scores = await learner.score(sequences, under=under) if pairs else []
     costs = iter([_penalties(c, score, config) for (_, c), score in zip(pairs, scores, strict=True)])
     return [[next(costs) for _ in group.completions] for group in groups]
 

@@ -14,6 +14,7 @@ from rl.learner.joint_updates import JointUpdates
 from rl.learner.memory import Budget
 from rl.learner.policy import PolicySpec
 from rl.learner.policy_host import LearnerHost, LearnerSpec, LocalHost
+from rl.run.frozen_adapters import read_frozen
 from rl.types import Learner
 
 log = logging.getLogger(__name__)
@@ -51,10 +52,15 @@ async def _in_actors(spec: LearnerSpec, reservation: Reservation) -> RayHost:
 
 
 def policy_spec(config: RunConfig, run: str) -> PolicySpec:
-    """Return how a run's policy is trained. Raises ValueError if its own objective's file cannot be read."""
+    """Return how a run's policy is trained.
+
+    Raises:
+        ValueError: its own objective's file, or an adapter that it is compared with, cannot be read.
+    """
     function = config.learner.objective_function
     objective = None if function is None else read_objective(function)
-    return PolicySpec(run, config.lora, config.learner, config.sampling.temperature, config.seed, objective)
+    temperature = config.sampling.temperature
+    return PolicySpec(run, config.lora, config.learner, temperature, config.seed, objective, read_frozen(config))
 
 
 def say_checkpointing(config: RunConfig, facts: Mapping[str, int]) -> None:

@@ -14,9 +14,9 @@ from lora.types import Adapter
 from rl.algorithm.batch import split_indices
 from rl.learner.collectives import init_process_group
 from rl.learner.policy import AdamConfig, PolicySpec
-from rl.learner.policy_host import LearnerHost, LearnerSpec, Metrics, PolicyHost, PolicyUpdate, Under
+from rl.learner.policy_host import LearnerHost, LearnerSpec, Metrics, PolicyHost, PolicyUpdate
 from rl.learner.policy_loss import ForwardBackward
-from rl.types import LearnerDied
+from rl.types import LearnerDied, Under
 from rollout.environment import torch_environment
 from rollout.placement import ActorPlacement, check_device
 from rollout.ray_errors import cause, describe_death, is_death

@@ -29,6 +29,7 @@ from rl.config.run import (
     SftConfig,
 )
 from rl.config.strict import MOST_PROCESSES, WEEK_S, Strict
+from rl.config.teacher import TeacherConfig
 
 __all__ = [
     "MAX_COMPLETIONS",
@@ -62,5 +63,6 @@ __all__ = [
     "SftConfig",
     "Shot",
     "Strict",
+    "TeacherConfig",
     "replaced",
 ]

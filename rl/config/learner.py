@@ -71,6 +71,8 @@ class LearnerConfig(Strict):
     (REINFORCE++)."""
     kl_coef: float = Field(default=0.0, ge=0)
     """Weight of a penalty for leaving the base model, KL(policy, base) in nats a token; 0 is none."""
+    kl_reference: str | None = None
+    """An adapter in the base model's place there: a run's directory, whose best adapter it is, or a PEFT adapter's."""
     kl_in: Literal["loss", "reward"] = "loss"
     """`loss` adds it to every token's loss (GRPO). `reward` takes its sum over a completion from the reward, before
     advantages are made (RLOO); with `advantage = "none"`, from each token's, what is still to come (REINFORCE++)."""

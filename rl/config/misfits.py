@@ -18,7 +18,14 @@ def misfits_of_objective(
             'of them out (a preset sets the second; set it back to "importance")'
         )
     if not learner.kl_coef:
+        if learner.kl_reference is not None:
+            yield "learner.kl_reference is what a penalty compares with, and there is none: set learner.kl_coef"
         return
+    if learner.kl_reference is not None and learner.weights == "full":
+        yield (
+            'learner.kl_reference is an adapter on the base model, which learner.weights = "full" changes: leave one '
+            "of the two out"
+        )
     if learner.kl_in == "loss" and learner.kl_estimator == "k1":
         yield (
             'learner.kl_estimator = "k1" has no gradient on average in the loss: set it to "k3" or "k2", or set '
@@ -29,12 +36,16 @@ def misfits_of_objective(
             'learner.weights = "full" keeps no base model beside the one that it trains: set learner.kl_in = "reward", '
             "or learner.kl_coef = 0"
         )
-    is_policy = sampling.temperature == 1 and sampling.top_p == 1 and not sampling.top_k and not sampling.min_p
-    if learner.kl_in == "reward" and not is_policy:
+    if learner.kl_in == "reward" and not samples_the_model(sampling):
         yield (
             'learner.kl_in = "reward" compares what was sampled with the base model at temperature 1: set '
             'sampling.temperature and top_p to 1, top_k and min_p to 0, or learner.kl_in = "loss"'
         )
+
+
+def samples_the_model(sampling: SamplingConfig) -> bool:
+    """Return True if tokens are sampled at the model's own odds, so that their logprobs are those of a score."""
+    return sampling.temperature == 1 and sampling.top_p == 1 and not sampling.top_k and not sampling.min_p
 
 
 def _misfits_of_advantages(

@@ -21,7 +21,7 @@ class Mixed(Strict):
     weight: float = Field(default=1.0, gt=0, le=1e9)
     """Its share of the problems that steps draw is this, divided by the sum of all weights."""
     reward: RewardConfig | None = None
-    """How its completions are graded; by default as `[reward]` says."""
+    """Grading of its completions; by default as `[reward]` says."""
 
     @property
     def key(self) -> str:

@@ -12,10 +12,11 @@ from rl.config.data import Addition, PromptConfig
 from rl.config.episodes import EpisodesConfig
 from rl.config.evaluate import EvaluateConfig
 from rl.config.learner import LearnerConfig
-from rl.config.misfits import misfits_of_objective
+from rl.config.misfits import misfits_of_objective, samples_the_model
 from rl.config.mixture import Mixture, ProblemsConfig, misfits_of_sources
 from rl.config.preset import Preset, with_preset
 from rl.config.strict import Strict
+from rl.config.teacher import TeacherConfig
 from rollout.config import RolloutConfig, SamplingConfig
 
 MAX_COMPLETIONS = 2**32
@@ -148,6 +149,7 @@ class RunConfig(Strict):
     prompt: PromptConfig = PromptConfig()
     lora: LoraConfig = LoraConfig()
     learner: LearnerConfig = LearnerConfig()
+    teacher: TeacherConfig = TeacherConfig()
     sampling: SamplingConfig = SamplingConfig()
     rollout: RolloutConfig = RolloutConfig()
     reward: RewardConfig = RewardConfig()
@@ -202,6 +204,9 @@ class RunConfig(Strict):
         yield from self._misfits_of_weights()
         yield from self._misfits_of_schedule()
         yield from misfits_of_objective(self.learner, self.sampling, self.curriculum)
+        yield from self.teacher.misfits(
+            self.model.name, self.learner, self.curriculum, as_sampled=samples_the_model(self.sampling)
+        )
         yield from self._misfits_of_samples()
         yield from self.episodes.misfits(self.longest_turn, self.model.max_length)
 
@@ -301,7 +306,8 @@ class RunConfig(Strict):
 
         A server scores what was sampled, as a KL in rewards asks it to, by sampling another token behind it.
         """
-        scored = self.server is not None and self.learner.kl_in == "reward" and self.learner.kl_coef > 0
+        by_base = self.teacher.on or (self.learner.kl_in == "reward" and self.learner.kl_coef > 0)
+        scored = self.server is not None and by_base
         return self.model.max_length - self.longest_completion - scored
 
     @property

@@ -29,7 +29,7 @@ class ProblemStream:
         total = sum(weights[source] for source in self._sources)
         self._bounds = list(accumulate(weights[source] / total for source in self._sources))[:-1]
         self._drawn_before = [[0] * len(self._sources)]
-        """Of each block that was looked at, and of the one after them: how many of each source come before it."""
+        """Numbers of each source that come before a block, for every block that was looked at."""
 
     @classmethod
     def of(cls, problems: Sequence[Problem], sources: Mixture, seed: int) -> "ProblemStream":
@@ -53,7 +53,7 @@ class ProblemStream:
         return [drawn[place] for place in places]
 
     def _places(self, numbers: Sequence[int]) -> list[tuple[int, int]]:
-        """Return of each number its source, by the source's index, and which of the source's draws it is, from 0."""
+        """Return for each number the index of its source, and which of the source's draws it is, from 0."""
         if len(self._sources) == 1:
             return [(0, number) for number in numbers]
         orders = {block: self._block(block) for block in {number // BLOCK for number in numbers}}

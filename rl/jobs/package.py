@@ -22,6 +22,7 @@ from rl.episodes.factory import load_environment
 from rl.episodes.player import absolute_episodes
 from rl.episodes.tools import load_tools
 from rl.run.export import find_adapter
+from rl.run.frozen_adapters import absolute_adapter
 from rl.run.warm_start import absolute_init
 from rl.settings.toml import dump_config
 
@@ -70,11 +71,15 @@ class JobPackage:
         if directory.is_dir():  # one that all nodes share, or each has: its place is not ours to choose
             model = replaced(model, name=str(directory.resolve()))
         lora = self._add_init(absolute_init(config.lora, self._base))
-        learner = self._add_objective(config.learner)
+        reference = self._added_adapter(config.learner.kl_reference, "learner.kl_reference", "reference")
+        learner = replaced(self._add_objective(config.learner), kl_reference=reference)
+        teacher = replaced(
+            config.teacher, adapter=self._added_adapter(config.teacher.adapter, "teacher.adapter", "teacher")
+        )
         evaluate = with_files(config.evaluate, self._copied)
         return replaced(
             config, model=model, data=data, reward=reward, episodes=episodes, lora=lora, learner=learner,
-            evaluate=evaluate,
+            evaluate=evaluate, teacher=teacher,
         )  # fmt: skip
 
     def _add_objective(self, learner: LearnerConfig) -> LearnerConfig:
@@ -110,6 +115,15 @@ class JobPackage:
         if source not in self._places:
             write_peft(find_adapter(source), self._folder / self._place_of(source, "init"))
         return replaced(lora, init=self._places[source])
+
+    def _added_adapter(self, path: str | None, key: str, part: str) -> str | None:
+        """Copy an adapter that the policy is compared with, and return its new place."""
+        found = absolute_adapter(path, self._base, key)
+        if found is None:
+            return None
+        if Path(found) not in self._places:
+            write_peft(find_adapter(Path(found)), self._folder / self._place_of(Path(found), part))
+        return self._places[Path(found)]
 
     def _add_reward(self, reward: RewardConfig) -> RewardConfig:
         """Copy the user's modules with reward functions, and return the configuration with their new places."""

@@ -92,6 +92,8 @@ class SftRecipe(Recipe[PreparedSft, SftComponents]):
             )
         if config.steps_in_flight is not None:
             raise ValueError("steps_in_flight is of problems that the policy answers: leave it out for `rankone sft`")
+        if config.teacher.on:
+            raise ValueError("[teacher] scores what the student samples: leave it out for `rankone sft`")
         if config.episodes.on:
             raise ValueError(
                 "[episodes] are played by `rankone train`: given completions have one turn, so leave it out"

@@ -27,6 +27,7 @@ from rl.monitoring.progress import LiveDisplay, LogLines
 from rl.monitoring.trackers import check_trackers
 from rl.run.best_metric import ACCURACY, BestMetric
 from rl.run.directory import RunDirectory
+from rl.run.frozen_adapters import absolute_adapter, read_frozen
 from rl.run.journal import FileJournal
 from rl.run.kind import Kind
 from rl.run.sinks import Sink
@@ -70,6 +71,7 @@ class TrainRecipe(Recipe[PreparedTrain, Components]):
     def prepare(self, config: RunConfig, base: Path) -> PreparedTrain:
         prepared = _load(self.resolve(config, base), base)
         check_step_size(prepared.problems.train, config.problems_per_step)
+        read_frozen(prepared.config)
         return prepared
 
     def reward_trial(self, prepared: PreparedTrain) -> RewardTrial | None:
@@ -123,13 +125,16 @@ def _resolved(config: RunConfig, base: Path) -> RunConfig:
         data=absolute_paths(config.data, base),
         evaluate=absolute_files(config.evaluate, base),
         lora=resolve_lora(config.model, absolute_init(config.lora, base)),
-        learner=_absolute_objective(config.learner, base),
+        learner=_absolute_files(config.learner, base),
         episodes=absolute_episodes(config.episodes, base),
+        teacher=replaced(config.teacher, adapter=absolute_adapter(config.teacher.adapter, base, "teacher.adapter")),
     )
 
 
-def _absolute_objective(learner: LearnerConfig, base: Path) -> LearnerConfig:
-    """Return the settings with the absolute path of the objective's file, where there is one."""
+def _absolute_files(learner: LearnerConfig, base: Path) -> LearnerConfig:
+    """Return the settings with the absolute paths of the objective's file and of the reference, where there are."""
+    reference = absolute_adapter(learner.kl_reference, base, "learner.kl_reference")
+    learner = replaced(learner, kl_reference=reference)
     if learner.objective_function is None:
         return learner
     file, name = split_name(learner.objective_function)

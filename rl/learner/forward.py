@@ -83,16 +83,6 @@ def target_logprobs(
     return torch.cat([logprobs for logprobs, _ in parts]), torch.cat([entropies for _, entropies in parts])
 
 
-@torch.no_grad()
-def base_logprobs(
-    model: nn.Module, batch: Microbatch, temperature: Float[Tensor, " targets"], adapters: TrainableWeights, *,
-    packed: bool,
-) -> Float[Tensor, " targets"]:  # fmt: skip
-    """Return each target's logprob at its temperature under the base model, with all adapters off."""
-    with adapters.disabled():
-        return target_logprobs(model, batch, temperature, packed=packed)[0]
-
-
 def hidden_states(model: nn.Module, batch: Microbatch, *, packed: bool = True) -> Float[Tensor, "predictors hidden"]:
     """Return the state of each predictor. Rows of one completion need no mask but the model's own, which every
     kind of layer knows; `packed` says that there may be several in a row, for a model that attends only."""

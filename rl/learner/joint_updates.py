@@ -13,8 +13,8 @@ from torch import Tensor
 
 from lora.types import Adapter
 from rl.learner.policy import PolicySpec
-from rl.learner.policy_host import LearnerHost, Metrics, PolicyUpdate, Under
-from rl.types import Learner, LearnerDied, TrainBatch
+from rl.learner.policy_host import LearnerHost, Metrics, PolicyUpdate
+from rl.types import Learner, LearnerDied, TrainBatch, Under
 
 
 @dataclass(frozen=True, slots=True)

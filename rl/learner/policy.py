@@ -1,9 +1,9 @@
 """One policy: the numbers that are trained, their optimizer, and how often they were moved."""
 
 import math
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -34,6 +34,8 @@ class PolicySpec:
     """Of the adapter's A."""
     objective: ObjectiveSource | None = None
     """In the place of the one that `learner` names."""
+    frozen: Mapping[str, Adapter] = field(default_factory=dict[str, Adapter])
+    """Adapters that the policy is compared with, by the names that `score` has for them; they may have other shapes."""
 
 
 class TrainableWeights(Protocol):
@@ -83,6 +85,8 @@ class Policy:
         self.spec = spec
         self.run = spec.run
         self.weights = weights
+        self.frozen: dict[str, TrainableWeights] = {}
+        """What of `spec.frozen` is on the model."""
         self.version = 0
         self._description = description
         config = spec.learner

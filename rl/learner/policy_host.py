@@ -7,7 +7,7 @@ update's rows.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
 from lora.accounting import model_parameters
 from lora.config import LoraConfig, ModelConfig
@@ -19,10 +19,9 @@ from rl.learner.memory import Budget, resolve_checkpointing, resolve_microbatch
 from rl.learner.policy import AdamConfig, Policy, PolicySpec
 from rl.learner.policy_loss import ForwardBackward, PolicyBatch
 from rl.learner.shared_model import SharedModel
-from rl.types import TrainBatch
+from rl.types import TrainBatch, Under
 
 Metrics = dict[str, float]
-Under = Adapter | Literal["policy", "base"]
 
 
 @dataclass(frozen=True, slots=True)

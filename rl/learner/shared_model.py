@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from lora.architecture import attends_only, in_one_line
-from lora.config import ModelConfig
+from lora.config import LoraConfig, ModelConfig
 from lora.files import Description, unpack
 from lora.full import FullWeights
 from lora.inject import LoraLayers, check_adapted, compute_experts_in_turn, eject, inject
@@ -26,7 +26,7 @@ from lora.types import Adapter
 from rl.algorithm.batch import unpack_rows
 from rl.learner.collectives import ProcessGroup, SingleProcess
 from rl.learner.compiled_blocks import CompiledBlocks, compile_blocks
-from rl.learner.forward import base_logprobs, check_head, microbatches, target_logprobs
+from rl.learner.forward import check_head, microbatches, target_logprobs
 from rl.learner.microbatch import Microbatch
 from rl.learner.microbatch_threads import Schedule, changes_itself, in_order, schedule
 from rl.learner.packed_attention import use_packed_attention
@@ -35,7 +35,7 @@ from rl.learner.policy import AdamConfig, Policy, PolicySpec
 from rl.learner.policy_loss import ForwardBackward, PolicyBatch, PolicyPart, Totals, differentiated, policy_part
 from rl.learner.recompute import recompute_blocks
 from rl.learner.sharding import shard_blocks
-from rl.types import Row
+from rl.types import Row, Under
 
 Compute = Callable[[Sequence[PolicyBatch], Microbatch], list[PolicyPart]]
 """Compute a microbatch of the policies whose indices its segments have."""
@@ -111,14 +111,26 @@ class SharedModel:
         targets = lora.all_targets
         layers = inject(self.model, lora, seed=spec.seed)
         check_adapted(self.model, layers)
-        return Policy(spec, layers, Description(self.config.name, lora.rank, lora.alpha, targets, layers.expert_rank))
+        description = Description(self.config.name, lora.rank, lora.alpha, targets, layers.expert_rank)
+        policy = Policy(spec, layers, description)
+        policy.frozen = {name: self._frozen(adapter) for name, adapter in spec.frozen.items()}
+        return policy
+
+    def _frozen(self, adapter: Adapter) -> LoraLayers:
+        """Put an adapter on the model that nothing trains. Raises ValueError if it does not fit."""
+        tensors, description = unpack(adapter.payload)
+        rank, alpha, targets = description.rank, description.alpha, tuple(description.targets)
+        layers = inject(self.model, LoraConfig(rank=rank, alpha=alpha, targets=targets, allow_large_rank=True))
+        layers.load(tensors)
+        return layers
 
     def remove(self, policy: Policy) -> None:
         """End a policy; the others do not notice. All of a model's weights become what they were before it."""
         if isinstance(policy.weights, FullWeights):
             policy.weights.detach()
-        elif isinstance(policy.weights, LoraLayers):
-            eject(self.model, policy.weights)
+        for layers in (policy.weights, *policy.frozen.values()):
+            if isinstance(layers, LoraLayers):
+                eject(self.model, layers)
 
     def update(self, batches: Sequence[PolicyBatch]) -> list[dict[str, float]]:
         """Make one optimizer step of each policy, from its own batch; return the `update/...` metrics of each.
@@ -153,14 +165,16 @@ class SharedModel:
         """Move a policy by the gradients it has, at all learners alike; return the metrics of that."""
         return policy.optim_step(adam, self.dtype, lambda sound: not self._group.max(int(not sound)))
 
-    def score(
-        self, sequences: Sequence[Sequence[int]], policy: Policy, under: Adapter | Literal["policy", "base"] = "policy"
-    ) -> list[list[float]]:
-        """Logprobs of every token but the first, at temperature 1, under a policy, an adapter of its shape or the base.
+    def score(self, sequences: Sequence[Sequence[int]], policy: Policy, under: Under = "policy") -> list[list[float]]:
+        """Logprobs of every token but the first, at temperature 1, under a policy, an adapter of its shape, or others.
 
         Raises:
             ValueError: the adapter has another shape.
         """
+        if isinstance(under, str) and under in policy.frozen:
+            with policy.frozen[under].exclusively():
+                return self._score(sequences)
+        assert under not in ("teacher", "reference"), f"{policy.run} has no {under}"
         weights = policy.weights
         with weights.exclusively():
             if under == "policy":
@@ -263,7 +277,7 @@ class SharedModel:
         weights = [batch.policy.weights for batch in together]
         base = None
         if any(batch.needs_base for batch in together):  # it follows from settings: learners in lockstep agree on it
-            base = base_logprobs(self.model, microbatch, temperatures, weights[0], packed=self.packs)
+            base = self._reference_logprobs(together, microbatch, temperatures)
         entropies = any(batch.needs_entropy_gradients for batch in together)
         arguments = self.model, microbatch, temperatures, weights
         scored = target_logprobs(*arguments, packed=self.packs, entropy_gradients=entropies)
@@ -271,6 +285,23 @@ class SharedModel:
             policy_part(together[segment.policy_index], microbatch, segment.targets, *scored, base)
             for segment in microbatch.segments
         ]
+
+    @torch.no_grad()
+    def _reference_logprobs(
+        self, together: Sequence[PolicyBatch], microbatch: Microbatch, temperatures: Tensor
+    ) -> Tensor:
+        """Return each target's logprob under what its policy is compared with: the base model, or an adapter."""
+        whole: dict[int, Tensor] = {}
+        logprobs = torch.zeros_like(microbatch.rollout_logprobs)
+        for segment in microbatch.segments:
+            policy = together[segment.policy_index].policy
+            reference = policy.frozen.get("reference")
+            if id(reference) not in whole:
+                with policy.weights.disabled() if reference is None else reference.exclusively():
+                    scores = target_logprobs(self.model, microbatch, temperatures, packed=self.packs)
+                whole[id(reference)] = scores[0]
+            logprobs[segment.targets] = whole[id(reference)][segment.targets]
+        return logprobs
 
     def _sum_gradients(self, policy: Policy) -> None:
         """Sum a policy's gradients over all learners."""

@@ -9,9 +9,9 @@ import torch
 
 from lora.types import Adapter
 from rl.learner.policy import AdamConfig, PolicySpec
-from rl.learner.policy_host import LearnerHost, LearnerSpec, Metrics, PolicyHost, PolicyUpdate, Under
+from rl.learner.policy_host import LearnerHost, LearnerSpec, Metrics, PolicyHost, PolicyUpdate
 from rl.learner.policy_loss import ForwardBackward
-from rl.types import LearnerDied
+from rl.types import LearnerDied, Under
 
 T = TypeVar("T")
 

@@ -3,7 +3,7 @@
 import itertools
 import secrets
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from rl.config import LearnerConfig, RunConfig
 from rl.remote.connection import Connection
 from rl.remote.engine import RemoteEngine
 from rl.remote.policies import RemotePolicies
-from rl.types import Learner, LearnerDied, Row, TrainBatch
+from rl.types import Learner, LearnerDied, Row, TrainBatch, Under
 from rl.wire import tinker_pb2 as pb
 from rl.wire.gradients import write_request
 
@@ -95,9 +95,8 @@ class RemoteLearner(Learner):
             "update/lr": self._config.learner.lr * lr_scale,
         }
 
-    async def score(
-        self, sequences: Sequence[Sequence[int]], *, under: Adapter | Literal["policy", "base"] = "policy"
-    ) -> list[list[float]]:
+    async def score(self, sequences: Sequence[Sequence[int]], *, under: Under = "policy") -> list[list[float]]:
+        assert under not in ("teacher", "reference"), "check_config refuses them"
         if under != "policy":
             return await self._engine.score_under(sequences, None if under == "base" else under)
         data = [_plain(sequence) for sequence in sequences]
@@ -182,6 +181,11 @@ def check_config(config: RunConfig) -> None:
         raise ValueError(
             "a server samples the policies that it was told to publish, not the best one's file: set "
             "evaluate.num_test = 0, or train without --server"
+        )
+    if config.teacher.adapter is not None or config.learner.kl_reference is not None:
+        raise ValueError(
+            "a server has no adapter of a client's to score with: leave teacher.adapter and learner.kl_reference out, "
+            "or train without --server"
         )
     if regularizes(config.learner):
         raise ValueError(

@@ -8,11 +8,10 @@ from typing import Any, cast
 from lora.types import Adapter
 from rl.algorithm.liveness import PolicyChecker, Reference, StalePolicyError
 from rl.config import LivenessConfig
-from rl.learner.policy_host import Under
 from rl.serve.errors import ServerFault
 from rl.serve.models import Model
 from rl.serve.trainer import Trainer
-from rl.types import LearnerDied
+from rl.types import LearnerDied, Under
 from rollout.types import Engine, EngineDied
 
 log = logging.getLogger(__name__)

@@ -16,11 +16,11 @@ from lora.types import Adapter
 from rl.algorithm.datum import Datum, datum_logprobs, datum_row
 from rl.algorithm.summed_loss import SummedLoss
 from rl.learner.policy import AdamConfig, PolicySpec
-from rl.learner.policy_host import LearnerHost, PolicyUpdate, Under
+from rl.learner.policy_host import LearnerHost, PolicyUpdate
 from rl.learner.policy_loss import ForwardBackward
 from rl.serve.errors import ServerFault
 from rl.serve.policies import ServedPolicy, Shelf
-from rl.types import LearnerDied, TrainBatch
+from rl.types import LearnerDied, TrainBatch, Under
 
 log = logging.getLogger(__name__)
 

@@ -11,6 +11,7 @@ from rl.launch.recipe import Prepared
 from rl.run.changes import in_words
 from rl.run.directory import RunDirectory, holds_run
 from rl.run.directory_lock import SWEEP as FILE
+from rl.run.frozen_adapters import absolute_frozen
 from rl.run.warm_start import absolute_init
 from rl.sweep.points import Sweep, dump_sweep, load_sweep
 from rl.sweep.results import load_final
@@ -91,5 +92,6 @@ def _resolved(sweep: Sweep) -> str:
         sweep.base,
         data=absolute_paths(sweep.base.data, sweep.directory),
         lora=absolute_init(sweep.base.lora, sweep.directory),
+        **absolute_frozen(sweep.base, sweep.directory),
     )
     return dump_sweep(sweep.config, sweep.name, base)

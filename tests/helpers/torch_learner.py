@@ -10,9 +10,9 @@ from rl.config import LearnerConfig
 from rl.learner.collectives import ProcessGroup
 from rl.learner.memory import Budget
 from rl.learner.policy import Policy, PolicySpec
-from rl.learner.policy_host import LearnerSpec, PolicyHost, PolicyUpdate, Under
+from rl.learner.policy_host import LearnerSpec, PolicyHost, PolicyUpdate
 from rl.learner.shared_model import SharedModel
-from rl.types import Learner, TrainBatch
+from rl.types import Learner, TrainBatch, Under
 
 
 class TorchLearner(Learner):
