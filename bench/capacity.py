@@ -101,7 +101,9 @@ class Nowhere(Journal):
     def on_step(self, step: int, metrics: dict[str, float], groups: Sequence[Group]) -> None:
         """Measured at the end."""
 
-    async def checkpoint(self, step: int, adapter: Adapter, learner: Learner, unlearned: Sequence[int] = ()) -> None:
+    async def checkpoint(
+        self, step: int, adapter: Adapter, learner: Learner, unlearned: Sequence[int] = (), drawn: object = None
+    ) -> None:
         """Not resumed."""
 
 

@@ -16,9 +16,10 @@ from rewards.types import Grader, Problem
 from rl.algorithm.batch import Advantage, build_batch
 from rl.algorithm.collapse import CollapseDetector
 from rl.algorithm.distillation import teacher_log_ratios, teacher_metrics, with_teacher
+from rl.algorithm.draws import Draws
 from rl.algorithm.evaluate import evaluate, evaluate_sets
 from rl.algorithm.final import take_test
-from rl.algorithm.groups import Question, Sampler, stream_groups
+from rl.algorithm.groups import Sampler, stream_groups
 from rl.algorithm.in_flight import Capacity, GroupsInFlight
 from rl.algorithm.journal import Journal
 from rl.algorithm.liveness import NUM_SEQUENCES, PolicyChecker, Reference
@@ -29,11 +30,10 @@ from rl.algorithm.overlong import overlong_metrics
 from rl.algorithm.prefetch import Rollout, RolloutPrefetcher, steps_ahead
 from rl.algorithm.refill import group_comparisons, learned_groups, refill_metrics, sample_rounds
 from rl.algorithm.regularizers import regularizes
-from rl.algorithm.seeds import group_seeds
 from rl.algorithm.step_advantages import kl_metrics, kl_penalties, step_advantages
 from rl.algorithm.verdict import apply_guard
 from rl.config import RunConfig
-from rl.data import ProblemStream, Split, sample_held_out
+from rl.data import Split, sample_held_out
 from rl.types import Group, Learner, TrainBatch
 from rollout.types import Engine
 
@@ -71,8 +71,8 @@ async def train(config: RunConfig, problems: Split, parts: Components, journal: 
     guard.replay(journal.history())
     adapter, previous, groups = await parts.learner.publish(), None, list[Group]()
     watch = Stopwatch()
-    stream = ProblemStream.of(problems.train, config.sources, config.seed)
-    async with _rollouts(config, stream, parts, first, journal) as coming:
+    draws = Draws(config, problems.train, first, journal.unlearned(), journal.drawn())
+    async with _rollouts(config, draws, parts, first, journal) as coming:
         for step in range(first, config.num_steps + 1):
             metrics = dict[str, float]()
             if step == first or step % config.liveness.every == 0:
@@ -94,6 +94,7 @@ async def train(config: RunConfig, problems: Split, parts: Components, journal: 
             parts.grader.check([group.rewards for group in groups], [group.problem for group in groups])
             scale = lr_scale(config.learner, step, config.num_steps) * guard.lr_scale
             metrics |= await learn(config, rollout, adapter, parts.learner, scale, watch, step)
+            metrics |= draws.observe(groups)
             metrics["rollout/workers"] = float(len(parts.engine.replicas()))
             verdict = await apply_guard(guard, step, metrics, parts.learner, journal)
             if verdict.rolled_back:
@@ -107,12 +108,13 @@ async def train(config: RunConfig, problems: Split, parts: Components, journal: 
             watch = Stopwatch()
             if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.num_steps:
                 with watch.phase("checkpoint"):  # it shows in the next step's times, this step's being written already
-                    await journal.checkpoint(step + 1, adapter, parts.learner, coming.unlearned)
+                    drawn = draws.state(step + 1, coming.unlearned)
+                    await journal.checkpoint(step + 1, adapter, parts.learner, coming.unlearned, drawn)
     return adapter
 
 
 def _rollouts(
-    config: RunConfig, stream: ProblemStream, parts: Components, first: int, journal: Journal
+    config: RunConfig, draws: Draws, parts: Components, first: int, journal: Journal
 ) -> RolloutPrefetcher | GroupsInFlight:
     """Return what gives each step its groups: those that were drawn for it, or the first to be finished."""
     if config.steps_in_flight is None:
@@ -121,36 +123,29 @@ def _rollouts(
                 "the checkpoint has problems in flight: set steps_in_flight (1 begins none ahead of steps)"
             )
         ahead = steps_ahead(config, disjoint_devices=parts.disjoint_devices)
-        return RolloutPrefetcher(partial(roll_out, config, stream, parts), ahead, config.num_steps)
-    begin = partial(_roll_out_groups, config, stream, parts)
+        return RolloutPrefetcher(partial(roll_out, config, draws, parts), ahead, config.num_steps)
+    begin = partial(_roll_out_groups, config, draws, parts)
     return GroupsInFlight(begin, Capacity.of(config), first, config.num_steps, journal.unlearned())
 
 
-async def roll_out(config: RunConfig, stream: ProblemStream, parts: Components, step: int, adapter: Adapter) -> Rollout:
+async def roll_out(config: RunConfig, draws: Draws, parts: Components, step: int, adapter: Adapter) -> Rollout:
     """The graded groups of one step: a pure function of the policy, the step and the seed."""
 
     async def begin(numbers: Sequence[int]) -> Rollout:
         groups: dict[int, Group] = {}
-        seconds = await _roll_out_groups(config, stream, parts, numbers, adapter, groups.__setitem__)
+        seconds = await _roll_out_groups(config, draws, parts, numbers, adapter, groups.__setitem__)
         return Rollout([groups[number] for number in numbers], seconds)
 
     return await sample_rounds(config, step, begin)
 
 
 async def _roll_out_groups(
-    config: RunConfig, stream: ProblemStream, parts: Components, numbers: Sequence[int], adapter: Adapter,
+    config: RunConfig, draws: Draws, parts: Components, numbers: Sequence[int], adapter: Adapter,
     on_group: Callable[[int, Group], object],
 ) -> dict[str, float]:  # fmt: skip
     """Sample and grade the groups of these numbers; `on_group` gets each when it is finished. Seconds by phase."""
-    questions = _ask(config, stream, parts, numbers)
+    questions = draws.questions(numbers, parts.encode)
     return await stream_groups(questions, adapter, config.sampling, parts.engine, parts.grader, on_group, parts.sampler)
-
-
-def _ask(config: RunConfig, stream: ProblemStream, parts: Components, numbers: Sequence[int]) -> list[Question]:
-    """The problems of these numbers in the endless row that the steps walk through, as the engine gets them."""
-    problems = stream.draw(numbers)
-    prompts, seeds = [parts.encode(problem) for problem in problems], group_seeds(config, numbers)
-    return [Question(*each) for each in zip(numbers, problems, prompts, seeds, strict=True)]
 
 
 async def learn(

@@ -67,7 +67,9 @@ class Turns(FileJournal):
         super().on_step(step, metrics, groups)
         self._metrics = metrics
 
-    async def checkpoint(self, step: int, adapter: Adapter, learner: Learner, unlearned: Sequence[int] = ()) -> None:
+    async def checkpoint(
+        self, step: int, adapter: Adapter, learner: Learner, unlearned: Sequence[int] = (), drawn: object = None
+    ) -> None:
         await super().checkpoint(step, adapter, learner, unlearned)
         self._done.put_nowait(Step(time.perf_counter() - self._start, self._metrics))
         await self._wait()

@@ -23,6 +23,10 @@ class Journal(Protocol):
         """Return the numbers of the groups that were begun before that step, and that no step has learned from."""
         return ()
 
+    def drawn(self) -> Mapping[str, Any]:
+        """Return what the newest checkpoint keeps of the draws before that step (`rl.algorithm.draws`)."""
+        return {}
+
     async def on_eval(self, step: int, adapter: Adapter, evaluation: Evaluation, learner: Learner) -> None:
         """Take in how the policy at `step` did: its metrics, and what it answered."""
         await self.on_metrics(step, adapter, evaluation.metrics(), learner)
@@ -55,6 +59,13 @@ class Journal(Protocol):
         """Take in that step `step` is done."""
         ...
 
-    async def checkpoint(self, step: int, adapter: Adapter, learner: Learner, unlearned: Sequence[int] = ()) -> None:
+    async def checkpoint(
+        self,
+        step: int,
+        adapter: Adapter,
+        learner: Learner,
+        unlearned: Sequence[int] = (),
+        drawn: Mapping[str, Any] | None = None,
+    ) -> None:
         """Keep what is needed to go on from `step`, everything before it being done, but for `unlearned` groups."""
         ...

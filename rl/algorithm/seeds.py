@@ -13,10 +13,34 @@ from random import Random
 from rl.config import MAX_COMPLETIONS, RunConfig
 
 
-def group_seeds(config: RunConfig, numbers: Sequence[int]) -> list[int]:
-    """Return the seeds of a run's groups by their numbers, in [0, 2^32)."""
-    first, group_size = _start(config.seed), config.sampling.group_size
+def group_seeds(config: RunConfig, numbers: Sequence[int], offset: int = 0) -> list[int]:
+    """Return the seeds of a run's groups by their numbers, in [0, 2^32); the first number has the `offset`-th one."""
+    first, group_size = _start(config.seed) + offset, config.sampling.group_size
     return [(first + number * group_size) % MAX_COMPLETIONS for number in numbers]
+
+
+def seeds_used(config: RunConfig, step: int, unlearned: Sequence[int], offset: int = 0) -> int:
+    """Return how many seeds, from the run's first on, belong to groups that may have begun before `step`."""
+    begun = step * (1 + config.curriculum.refill_rounds) * config.problems_per_step + len(unlearned)
+    return offset + max([begun, *(number + 1 for number in unlearned)]) * config.sampling.group_size
+
+
+def seed_offset(config: RunConfig, step: int, unlearned: Sequence[int], used: int) -> int:
+    """Return the offset with which a run goes on at `step` where its groups have `used` so many seeds.
+
+    It is the one that it had, unless steps now have fewer groups, or groups fewer completions: then it is as much more
+    as keeps the groups to come from seeds of earlier ones.
+
+    Raises:
+        ValueError: so many seeds are not left.
+    """
+    offset = max(0, used - seeds_used(config, step, unlearned))
+    if offset + config.num_completions > MAX_COMPLETIONS:
+        raise ValueError(
+            f"a run has at most {MAX_COMPLETIONS:,} random streams, and {offset + config.num_completions:,} would be "
+            "needed with those that earlier settings have used: lower num_steps"
+        )
+    return offset
 
 
 def evaluation_seeds(config: RunConfig, count: int, first: int = 0) -> list[int]:

@@ -12,3 +12,6 @@ class CurriculumConfig(Strict):
     """Times that a step draws new problems in the place of those whose completions all got the same reward, which teach
     nothing (DAPO's dynamic sampling); the step then learns from those that teach something alone. With 0 it learns from
     what it drew first."""
+    no_signal_weight: float = Field(default=1.0, gt=0, le=1)
+    """Weight with which problems are drawn whose completions were all right, or all wrong, when they were drawn last;
+    others have 1. Below 1 what is drawn depends on what was answered, and is kept in checkpoints."""

@@ -8,6 +8,7 @@ from random import Random
 from rewards.types import Problem
 from rl.config import Mixture
 from rl.data.draw import draw_numbers
+from rl.data.pass_rates import PassRatePools
 
 BLOCK = 256
 """Numbers that are divided among the sources together, each getting its share to within one."""
@@ -42,15 +43,20 @@ class ProblemStream:
             by_source[problem.source].append(problem)
         return cls(by_source, weights, seed)
 
-    def draw(self, numbers: Sequence[int]) -> list[Problem]:
-        """Return the problems of these numbers, from 0, in their order."""
+    def draw(self, numbers: Sequence[int], pools: PassRatePools | None = None) -> list[Problem]:
+        """Return the problems of these numbers, from 0, in their order; where there are `pools`, those that they choose
+        in the place of these, of the same sources."""
         places = self._places(numbers)
         drawn: dict[tuple[int, int], Problem] = {}
         for index, source in enumerate(self._sources):
             of_source = [place for place in places if place[0] == index]
             problems = draw_numbers(self._by_source[source], [number for _, number in of_source], self._seed)
             drawn |= zip(of_source, problems, strict=True)
-        return [drawn[place] for place in places]
+        row = [drawn[place] for place in places]
+        if pools is None:
+            return row
+        own = [self._by_source[self._sources[index]] for index, _ in places]
+        return [pools.choose(*each) for each in zip(row, numbers, own, strict=True)]
 
     def _places(self, numbers: Sequence[int]) -> list[tuple[int, int]]:
         """Return for each number the index of its source, and which of the source's draws it is, from 0."""

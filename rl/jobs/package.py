@@ -118,12 +118,12 @@ class JobPackage:
 
     def _added_adapter(self, path: str | None, key: str, part: str) -> str | None:
         """Copy an adapter that the policy is compared with, and return its new place."""
-        found = absolute_adapter(path, self._base, key)
-        if found is None:
+        path = absolute_adapter(path, self._base, key)
+        if path is None:
             return None
-        if Path(found) not in self._places:
-            write_peft(find_adapter(Path(found)), self._folder / self._place_of(Path(found), part))
-        return self._places[Path(found)]
+        if Path(path) not in self._places:
+            write_peft(find_adapter(Path(path)), self._folder / self._place_of(Path(path), part))
+        return self._places[Path(path)]
 
     def _add_reward(self, reward: RewardConfig) -> RewardConfig:
         """Copy the user's modules with reward functions, and return the configuration with their new places."""

@@ -92,6 +92,10 @@ class SftRecipe(Recipe[PreparedSft, SftComponents]):
             )
         if config.steps_in_flight is not None:
             raise ValueError("steps_in_flight is of problems that the policy answers: leave it out for `rankone sft`")
+        if config.curriculum.no_signal_weight != 1:
+            raise ValueError(
+                "curriculum.no_signal_weight goes by how completions were graded: leave it out for `rankone sft`"
+            )
         if config.teacher.on:
             raise ValueError("[teacher] scores what the student samples: leave it out for `rankone sft`")
         if config.episodes.on:

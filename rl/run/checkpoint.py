@@ -4,7 +4,8 @@ import hashlib
 import json
 import logging
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,13 +25,15 @@ BEST = "best"
 class Checkpoint:
     """A point to go on from: the steps before `step` are done, and `state` is what `Learner.state` gave then.
 
-    Draws, seeds and the place in the metrics file all follow from the step, and from what was in flight.
+    The place in the metrics file follows from the step; draws and seeds from it, from what was in flight, and `drawn`.
     """
 
     step: int
     state: bytes
     unlearned: tuple[int, ...] = ()
     """Numbers of the groups that had been begun, with no step to learn from them yet (`rl.algorithm.in_flight`)."""
+    drawn: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """State of the draws (`rl.algorithm.draws`): of JSON's kinds."""
 
 
 def save(directory: Path, checkpoint: Checkpoint) -> Path:
@@ -79,6 +82,8 @@ def _write(final: Path, checkpoint: Checkpoint) -> Path:
     about: dict[str, Any] = {"step": checkpoint.step, "bytes": len(checkpoint.state), "sha256": _digest(checkpoint)}
     if checkpoint.unlearned:
         about["unlearned"] = checkpoint.unlearned
+    if checkpoint.drawn:
+        about["drawn"] = checkpoint.drawn
     return write_atomic(final, json.dumps(about).encode() + b"\n" + checkpoint.state)
 
 
@@ -99,7 +104,10 @@ def _read(candidate: Path) -> Checkpoint:
     unlearned = about.get("unlearned", [])
     if not isinstance(unlearned, list):
         raise ValueError("its first line does not say what was in flight")
-    checkpoint = Checkpoint(step, state, tuple(cast("list[int]", unlearned)))
+    drawn = about.get("drawn", {})
+    if not isinstance(drawn, dict):
+        raise ValueError("its first line does not say what was drawn")
+    checkpoint = Checkpoint(step, state, tuple(cast("list[int]", unlearned)), cast("dict[str, Any]", drawn))
     if _digest(checkpoint) != about.get("sha256"):
         raise ValueError(f"its checksum does not match; it holds {len(state)} of {about.get('bytes')} bytes")
     return checkpoint
@@ -108,7 +116,8 @@ def _read(candidate: Path) -> Checkpoint:
 def _digest(checkpoint: Checkpoint) -> str:
     """Return a checksum of everything that is read back."""
     unlearned = f" {list(checkpoint.unlearned)}" if checkpoint.unlearned else ""
-    digest = hashlib.sha256(f"{checkpoint.step}{unlearned}\n".encode())
+    drawn = f" {json.dumps(checkpoint.drawn, sort_keys=True)}" if checkpoint.drawn else ""
+    digest = hashlib.sha256(f"{checkpoint.step}{unlearned}{drawn}\n".encode())
     digest.update(checkpoint.state)
     return digest.hexdigest()
 

@@ -64,8 +64,8 @@ def _read(config: RunConfig, path: str, key: str) -> Adapter:
         fresh = fresh_tensors(load_skeleton(config.model), lora, seed=0)
     except ValueError as error:
         raise ValueError(f"{key}: the adapter in {path} does not fit {config.model.name}: {error}") from None
-    shapes, wanted = _shapes(tensors), _shapes(fresh)
-    if wrong := [name for name in {**shapes, **wanted} if shapes.get(name) != wanted.get(name)]:
+    shapes, own_shapes = _shapes(tensors), _shapes(fresh)
+    if wrong := [name for name in {**shapes, **own_shapes} if shapes.get(name) != own_shapes.get(name)]:
         raise ValueError(f"{key}: the adapter in {path} is for another model than {config.model.name}: see {wrong[0]}")
     return adapter
 

@@ -10,6 +10,7 @@ from lora.files import read_peft, write_peft
 from lora.types import Adapter
 from rl.algorithm.evaluate import Evaluation
 from rl.algorithm.journal import Journal
+from rl.learner.policy_state import state_facts
 from rl.run import checkpoint
 from rl.run.best_metric import ACCURACY, BestMetric
 from rl.run.checkpoint import Checkpoint
@@ -48,6 +49,7 @@ class FileJournal(Journal):
         self._max_samples = max_samples
         self._best_score = self._highest_score()
         self._unlearned: Sequence[int] = ()
+        self._drawn: Mapping[str, Any] = {}
 
     async def restore(self, learner: Learner) -> int:
         self._directory.remove_scratch()
@@ -58,6 +60,7 @@ class FileJournal(Journal):
             await learner.load_state(self._begin)
         step = newest.step if newest is not None else 0
         self._unlearned = newest.unlearned if newest is not None else ()
+        self._drawn = newest.drawn if newest is not None else {}
         self._directory.truncate_from(step)
         if self._resume:
             log.info("going on from step %d%s", step, "" if newest else ", there being no checkpoint yet")
@@ -70,6 +73,9 @@ class FileJournal(Journal):
 
     def unlearned(self) -> Sequence[int]:
         return self._unlearned
+
+    def drawn(self) -> Mapping[str, Any]:
+        return self._drawn
 
     async def on_metrics(self, step: int, adapter: Adapter, metrics: Mapping[str, float], learner: Learner) -> None:
         value = self._metric.value(metrics)
@@ -84,8 +90,11 @@ class FileJournal(Journal):
         self._sinks.on_eval(step, evaluation)
 
     def best(self) -> Adapter | None:
-        directory = self._directory.adapters / "best"
-        return read_peft(directory, run=self._directory.path.name) if directory.is_dir() else None
+        directory, saved = self._directory.adapters / "best", checkpoint.best(self._directory.checkpoints)
+        if not directory.is_dir():
+            return None
+        version = 0 if saved is None else state_facts(saved.state).version  # PEFT's files do not hold it
+        return read_peft(directory, run=self._directory.path.name, version=version)
 
     def on_test(self, step: int, evaluation: Evaluation) -> None:
         self._write_samples(step, "test", evaluation.groups)
@@ -114,10 +123,17 @@ class FileJournal(Journal):
         self._write_samples(step, "train", groups)
         self._sinks.on_step(step, metrics, groups)
 
-    async def checkpoint(self, step: int, adapter: Adapter, learner: Learner, unlearned: Sequence[int] = ()) -> None:
+    async def checkpoint(
+        self,
+        step: int,
+        adapter: Adapter,
+        learner: Learner,
+        unlearned: Sequence[int] = (),
+        drawn: Mapping[str, Any] | None = None,
+    ) -> None:
         state = await learner.state()
         self._directory.sync()  # a checkpoint says that all before it stands in the metrics
-        checkpoint.save(self._directory.checkpoints, Checkpoint(step, state, tuple(unlearned)))
+        checkpoint.save(self._directory.checkpoints, Checkpoint(step, state, tuple(unlearned), drawn or {}))
         write_peft(adapter, self._directory.adapters / "last")
 
     def _report_missing(self, step: int) -> None:

@@ -78,6 +78,9 @@ async def test_the_best_policy_answers_them_once_at_the_end(tmp_path: Path) -> N
     best = journal.best()
     assert best is not None
     assert [payload for count, payload in answered if count == 10] == [best.payload]
+    step = max((row for row in rows if "eval/accuracy" in row), key=lambda row: row["eval/accuracy"])["step"]
+    held_out = {row["policy_version"] for row in samples if row["split"] == "held_out" and row["step"] == step}
+    assert {row["policy_version"] for row in samples if row["split"] == "test"} == {best.version} == held_out
 
 
 # --- other sets ---

@@ -13,8 +13,8 @@ from lora.files import read_peft, unpack
 from lora.types import Adapter
 from rewards.pool import GraderPool
 from rewards.types import Problem, Reward
+from rl.algorithm.draws import Draws
 from rl.config import RunConfig
-from rl.data import ProblemStream
 from rl.run.directory import RunDirectory
 from rl.run.sinks import Ended, Sink
 from rl.train import Components, roll_out
@@ -165,9 +165,9 @@ async def test_every_step_samples_other_problems_with_other_seeds_from_the_newes
             return await super().sample(prompts, adapter, sampling, seeds=seeds)
 
     parts = Components(parts.learner, Listening(config.model, config.lora), parts.grader, parts.encode)
-    stream = ProblemStream.of(split_of(config).train, config.sources, config.seed)
+    draws = Draws(config, split_of(config).train)
     adapter = await parts.learner.publish()
-    rolled = [await roll_out(config, stream, parts, step, adapter) for step in (0, 1, 0)]
+    rolled = [await roll_out(config, draws, parts, step, adapter) for step in (0, 1, 0)]
     first, second, again = (one.groups for one in rolled)
     assert {g.problem.id for g in first}.isdisjoint(g.problem.id for g in second)
     assert first == again

@@ -10,9 +10,9 @@ import pytest
 from ray.cluster_utils import Cluster
 from ray.util.placement_group import placement_group_table
 
+from rl.algorithm.draws import Draws
 from rl.cluster.components import open_components
 from rl.cluster.connect import disconnect
-from rl.data import ProblemStream
 from rl.launch.recipe import Prepared
 from rl.launch.train_recipe import TRAIN
 from rl.settings.toml import load_config
@@ -41,8 +41,8 @@ def two_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 async def first_groups(prepared: Prepared) -> tuple[list[Group], int]:
     """The groups of the first step, and how many nodes the workers were on."""
     async with open_components(prepared.config, "run", prepared.encode) as parts:
-        stream = ProblemStream.of(prepared.problems.train, (), prepared.config.seed)
-        rollout = await roll_out(prepared.config, stream, parts, 0, await parts.learner.publish())
+        draws = Draws(prepared.config, prepared.problems.train)
+        rollout = await roll_out(prepared.config, draws, parts, 0, await parts.learner.publish())
         (held,) = [g for g in cast("dict[str, Any]", placement_group_table()).values() if g["state"] == "CREATED"]
         homes = held["bundles_to_node_id"]
         return list(rollout.groups), len({homes[bundle] for bundle in homes if bundle > 0})  # 0 is the learner's

@@ -67,6 +67,9 @@ class SilentJournal:
     def unlearned(self) -> Sequence[int]:
         return ()
 
+    def drawn(self) -> Mapping[str, Any]:
+        return {}
+
     async def on_eval(self, *_: object) -> None: ...
 
     async def on_metrics(self, step: int, adapter: Adapter, metrics: Mapping[str, float], learner: Learner) -> None:
