@@ -8,7 +8,7 @@ sampling then corrects for the policy having moved on.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from lora.types import Adapter
@@ -81,8 +81,8 @@ async def train(config: RunConfig, problems: Split, parts: Components, journal: 
             if step % config.evaluate.every == 0 or step == config.num_steps:
                 with watch.phase("evaluate"):
                     evaluation = await evaluate(config, problems.held_out, adapter, *parts.answering)
-                    metrics |= evaluation.metrics()
-                    metrics |= await evaluate_sets(config, problems.sets, adapter, *parts.answering)
+                    sets = await evaluate_sets(config, problems.sets, adapter, *parts.answering)
+                    metrics |= replace(evaluation, sets=sets).metrics()
                 await journal.on_eval(step, adapter, evaluation, parts.learner)
             if step == config.num_steps:
                 metrics |= await take_test(config, problems.test, adapter, journal, watch, *parts.answering)

@@ -28,6 +28,8 @@ class Evaluation:
     groups: list[Group]
     pass_at: Mapping[int, Estimate] = field(default_factory=dict[int, Estimate])
     """By k, the chance that one of k completions is right, for the k of `evaluate.pass_at`."""
+    sets: Mapping[str, "Evaluation"] = field(default_factory=dict[str, "Evaluation"])
+    """Results on `evaluate.sets`, by their names."""
 
     @property
     def average(self) -> Estimate:
@@ -37,11 +39,11 @@ class Evaluation:
     def estimates(self) -> dict[str, Estimate]:
         """Return what papers report by their names for it: avg@k, k being the samples per problem, and each pass@k.
 
-        Those of each of several sources have its name before them.
+        Those of each of several sources, and of each set, have its name before them.
         """
         named = {
-            f"{source} {name}": value
-            for source, each in self.by_source().items()
+            f"{part} {name}": value
+            for part, each in {**self.by_source(), **self.sets}.items()
             for name, value in each._estimates().items()
         }
         return self._estimates() | named
@@ -59,9 +61,15 @@ class Evaluation:
             if source
         }
 
+    @property
+    def all_groups(self) -> list[Group]:
+        """The groups of the held-out problems, and after them those of the sets."""
+        return [*self.groups, *(group for each in self.sets.values() for group in each.groups)]
+
     def metrics(self) -> dict[str, float]:
-        """Return `eval/...`, and for each of several sources `eval/<source>/...`."""
-        return self._figures() | named_metrics({name: each._figures() for name, each in self.by_source().items()})
+        """Return `eval/...`, and `eval/<name>/...` for each of several sources and of the sets."""
+        parts = {**self.by_source(), **self.sets}
+        return self._figures() | named_metrics({name: each._figures() for name, each in parts.items()})
 
     def _figures(self) -> dict[str, float]:
         average = self.average
@@ -124,16 +132,15 @@ async def evaluate_sets(
     grader: Grader,
     encode: Callable[[Problem], list[int]],
     sampler: Sampler | None = None,
-) -> dict[str, float]:
-    """Sample and grade `num_problems` of each of `evaluate.sets`, each from seeds of its own; their metrics."""
-    metrics: dict[str, float] = {}
+) -> dict[str, Evaluation]:
+    """Sample and grade `num_problems` of each of `evaluate.sets`, each from seeds of its own."""
+    evaluations: dict[str, Evaluation] = {}
     most = config.evaluate.num_problems
     for index, (name, problems) in enumerate(sets):
         chosen = sample_held_out(problems, most, config.seed)
         seeds = evaluation_seeds(config, len(chosen), first=most * (1 + index) + config.evaluate.num_test)
-        evaluation = await _answered(config, chosen, seeds, adapter, engine, grader, encode, sampler)
-        metrics |= named_metrics({name: evaluation.metrics()})
-    return metrics
+        evaluations[name] = await _answered(config, chosen, seeds, adapter, engine, grader, encode, sampler)
+    return evaluations
 
 
 async def _answered(

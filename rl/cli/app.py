@@ -108,7 +108,7 @@ def eval_command(
         raise typer.Exit(STATUS) from None
     print(f"held-out accuracy {evaluation.accuracy:.4f} on {len(evaluation.groups)} problems")
     for name, estimate in evaluation.estimates().items():
-        print(f"{name:10}{estimate.value:.4f}  95 % interval {estimate.low:.4f} to {estimate.high:.4f}")
+        print(f"{name:9} {estimate.value:.4f}  95 % interval {estimate.low:.4f} to {estimate.high:.4f}")
     if report is not None:
         policy = "the base model" if adapter is None else f"{adapter} ({which.value})"
         write_report(report, evaluation, loaded, policy)

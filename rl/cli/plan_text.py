@@ -46,7 +46,10 @@ def _step(plan: Plan) -> Iterator[Line]:
     tokens = f"up to {plan.sampled_tokens:,} tokens sampled, {plan.learned_tokens:,.0f} learned from{repeated}"
     yield "a step", f"{completions}: {tokens}"
     sample, update = _flops(plan.sample_flops), _flops(plan.update_flops(config.lora.rank))
-    yield "", f"sample {sample}, update {update}, {plan.flops_ratio:.3f} of full fine-tuning's"
+    scored = f", other passes {_flops(plan.score_flops)}" if plan.scored_tokens else ""
+    yield "", f"sample {sample}, update {update}, {plan.flops_ratio:.3f} of full fine-tuning's{scored}"
+    if plan.rounds > 1 or config.learner.epochs > 1:
+        yield "", f"with at most {plan.rounds} rounds of sampling, and {config.learner.epochs} epochs of updates"
 
 
 def _memory(plan: Plan) -> Iterator[Line]:

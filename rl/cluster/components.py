@@ -207,7 +207,7 @@ def _open_reward_models(
 async def open_grader(
     config: RunConfig, reward_model: Callable[[RewardTerm], Scorer] | None = None
 ) -> AsyncGenerator[Grader]:
-    """Open grading processes beside this one, for every reward of the run; `reward_model` is as `open_pool_of` has it."""
+    """Open grading processes beside this one, for every reward of the run; the second is as `open_pool_of` has it."""
     async with AsyncExitStack() as stack:
         pools = {
             repr(reward): await stack.enter_async_context(open_pool_of(reward, reward_model))

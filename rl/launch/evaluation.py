@@ -1,10 +1,11 @@
 """One policy's accuracy on the held-out problems, without training."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from lora.types import Adapter
-from rl.algorithm.evaluate import Evaluation, evaluate
+from rl.algorithm.evaluate import Evaluation, evaluate, evaluate_sets
 from rl.cluster.components import open_answering
 from rl.cluster.connect import disconnect
 from rl.cluster.interrupts import cancel_on_signals
@@ -43,6 +44,9 @@ async def _measure(prepared: PreparedTrain, policy: Adapter) -> Evaluation:
         async with open_answering(config, lora_config(policy)) as (grader, engine):
             cancel_on_signals()  # again: Ray has put a handler of SIGTERM in place that aborts
             async with open_player(config, engine) as sampler:
-                return await evaluate(config, held_out, policy, engine, grader, prepared.encode, sampler)
+                answering = engine, grader, prepared.encode, sampler
+                evaluation = await evaluate(config, held_out, policy, *answering)
+                sets = await evaluate_sets(config, prepared.problems.sets, policy, *answering)
+                return replace(evaluation, sets=sets)
     finally:
         disconnect()

@@ -8,6 +8,8 @@ from typing import Any
 from lora.accounting import LinearKind, advice, kept_numbers, linear_kinds, model_parameters
 from lora.architecture import attends_only
 from lora.load import load_skeleton
+from rl.algorithm.minibatches import several
+from rl.algorithm.regularizers import needs_base
 from rl.config import RunConfig
 from rl.data import ProblemStream
 from rl.launch.train_recipe import TRAIN
@@ -71,24 +73,51 @@ class Plan:
         return float(self.episodes * self.config.most_sampled)
 
     @property
+    def rounds(self) -> int:
+        """Times that a step samples, at most: `curriculum.refill_rounds` more than once."""
+        return 1 + self.config.curriculum.refill_rounds
+
+    @property
     def sampled_tokens(self) -> int:
         """Tokens sampled in one step, at most."""
+        return self.rounds * self._completion_tokens
+
+    @property
+    def _completion_tokens(self) -> int:
         return self.config.problems_per_step * self.config.sampling.group_size * self.config.most_sampled
 
     @property
     def learned_tokens(self) -> float:
-        """Tokens learned from in one step, a group's prompt counted as often as it is read."""
+        """Tokens learned from in one epoch of a step, a group's prompt counted as often as it is read."""
         prompts = self.config.problems_per_step * (1 if self.packs else self.config.sampling.group_size)
-        return self.sampled_tokens + prompts * self.prompt_tokens
+        return self._completion_tokens + prompts * self.prompt_tokens
+
+    @property
+    def scored_tokens(self) -> float:
+        """Tokens that the learner reads in one step besides, without gradients: for a KL, a teacher, the old policy."""
+        learner, completions = self.config.learner, self.config.problems_per_step * self.config.sampling.group_size
+        in_rows = (learner.epochs if needs_base(learner) else 0) + several(self.config)
+        alone = (learner.kl_in == "reward" and learner.kl_coef > 0) + self.config.teacher.on
+        return in_rows * self.learned_tokens + alone * (self._completion_tokens + completions * self.prompt_tokens)
 
     def update_flops(self, rank: int | None) -> float:
-        """Return the FLOPs of one step's linear layers, two for a multiply-add; ``rank`` None is full fine-tuning."""
-        return 2 * self.learned_tokens * sum(kind.multiply_adds(rank) for kind in self.kinds)
+        """Return the FLOPs of one step's linear layers in all of its epochs, two for a multiply-add.
+
+        ``rank`` None is full fine-tuning.
+        """
+        return (
+            2 * self.config.learner.epochs * self.learned_tokens * sum(kind.multiply_adds(rank) for kind in self.kinds)
+        )
 
     @property
     def sample_flops(self) -> float:
-        """FLOPs of one step's linear layers."""
-        return 2 * self.learned_tokens * sum(kind.weights for kind in self.kinds)
+        """FLOPs of one step's linear layers, in all of its rounds."""
+        return 2 * self.rounds * self.learned_tokens * sum(kind.weights for kind in self.kinds)
+
+    @property
+    def score_flops(self) -> float:
+        """FLOPs of the linear layers for `scored_tokens`."""
+        return 2 * self.scored_tokens * sum(kind.weights for kind in self.kinds)
 
     @property
     def flops_ratio(self) -> float:
@@ -114,7 +143,7 @@ class Plan:
     @property
     def rollout_bytes(self) -> float:
         """A worker's: weights, and a cache for all that it may have in flight."""
-        sequences = min(self.config.rollout.max_concurrent, self.sampled_tokens // self.config.most_sampled)
+        sequences = min(self.config.rollout.max_concurrent, self._completion_tokens // self.config.most_sampled)
         longest = self.prompt_tokens + self.config.longest_trained
         return (
             self.weight_bytes / self.config.rollout.tensor_parallel_size + sequences * longest * self.kv_bytes_per_token

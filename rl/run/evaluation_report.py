@@ -36,7 +36,7 @@ def write_report(directory: Path, evaluation: Evaluation, config: RunConfig, pol
     Raises:
         OSError: the directory cannot be written.
     """
-    rows = completion_rows(evaluation.groups)
+    rows = completion_rows(evaluation.all_groups)
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     facts = _facts(config, policy)
     write_atomic(directory / "report.md", _utf8(markdown(evaluation, facts)))
@@ -89,7 +89,7 @@ def html(evaluation: Evaluation, facts: Sequence[tuple[str, str]]) -> str:
             *(f"<li>{escape(name)}: {escape(value)}</li>" for name, value in facts),
             f"</ul><table><tr><th></th><th>value</th><th>95 % interval</th></tr>{figures}</table>",
             f"<table><tr><th>outcome</th><th>completions</th></tr>{outcomes}</table>",
-            *(part for group in evaluation.groups for part in _problem(group)),
+            *(part for group in evaluation.all_groups for part in _problem(group)),
             "</body></html>\n",
         ]
     )
@@ -137,7 +137,7 @@ def _figures(evaluation: Evaluation) -> list[tuple[str, str, str, str]]:
 
 def _outcomes(evaluation: Evaluation) -> list[tuple[str, int]]:
     """Return how many completions ended how, the commonest first."""
-    return Counter(str(reward.outcome) for group in evaluation.groups for reward in group.rewards).most_common()
+    return Counter(str(reward.outcome) for group in evaluation.all_groups for reward in group.rewards).most_common()
 
 
 def _row(*cells: str) -> str:

@@ -164,3 +164,18 @@ def test_every_run_of_a_sweep_has_the_room_that_its_own_evaluation_leaves(tmp_pa
     file.write_text(f'base = "{EXAMPLE}"\n[axes]\n"evaluate.max_tokens" = [2, {most + 1}]\n')
     with pytest.raises(ValueError, match=r"p001.*: problem .* has a prompt of"):
         prepare_sweep(load_sweep(file, []))
+
+
+def test_it_answers_the_other_sets_too_as_the_run_did(finished: Path, tmp_path: Path) -> None:
+    rows = [{"question": f"{digit}", "answer": f"{digit}"} for digit in range(5)]
+    (tmp_path / "set.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    sets = f'evaluate.sets=[{{ name = "digits", file = "{tmp_path / "set.jsonl"}" }}]'
+    arguments = ("--adapter", finished, "--set", sets, "--report", tmp_path / "report")
+    result = rankone("eval", finished / "config.toml", *arguments)
+    assert result.exit_code == 0, result.output
+    for name in ("avg@6", "digits avg@6", "digits pass@2"):
+        assert any(line.startswith(f"{name} ") for line in result.output.splitlines()), result.output
+    assert "| digits avg@6 |" in (tmp_path / "report" / "report.md").read_text()
+    written = [json.loads(line) for line in (tmp_path / "report" / "completions.jsonl").read_text().splitlines()]
+    assert len(written) == 6 * (8 + 5)
+    assert sum(row["problem"].startswith("digits/") for row in written) == 30

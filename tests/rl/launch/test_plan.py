@@ -12,7 +12,7 @@ from lora.config import LoraConfig, ModelConfig
 from lora.load import load_adapted, load_skeleton
 from rl.cli.app import app
 from rl.cli.plan_text import plan_lines
-from rl.config import LearnerConfig, RunConfig
+from rl.config import CurriculumConfig, LearnerConfig, RunConfig, TeacherConfig
 from rl.launch.plan import Plan, plan
 from rollout.config import SamplingConfig
 
@@ -69,6 +69,23 @@ def test_multiply_adds_are_those_of_the_products(rank: int) -> None:
         layer(given).sum().backward()
     expected = LinearKind("x", 1, d_in, d_out, adapted=True).multiply_adds(rank)
     assert counter.get_total_flops() == pytest.approx(2 * tokens * expected, rel=0.02)
+
+
+def test_rounds_epochs_and_passes_without_gradients_are_counted() -> None:
+    plain = planned()
+    more = planned(learner=LearnerConfig(epochs=3, kl_coef=0.1), curriculum=CurriculumConfig(refill_rounds=2))
+    assert more.sampled_tokens == 3 * plain.sampled_tokens
+    assert more.sample_flops == 3 * plain.sample_flops
+    assert more.update_flops(1) == 3 * plain.update_flops(1)
+    assert (more.learned_tokens, more.rollout_bytes) == (plain.learned_tokens, plain.rollout_bytes)
+    assert plain.scored_tokens == 0
+    assert more.scored_tokens == 4 * plain.learned_tokens, "the base once an epoch, and the old policy once"
+    taught = planned(teacher=TeacherConfig(model="smollm2-135m"), learner=LearnerConfig(kl_coef=0.1, kl_in="reward"))
+    completions = taught.config.problems_per_step * taught.config.sampling.group_size
+    assert taught.scored_tokens == 2 * (plain.sampled_tokens + completions * 65)
+    lines = [line for _, line in plan_lines(more)]
+    assert any("other passes" in line for line in lines)
+    assert any("at most 3 rounds of sampling, and 3 epochs" in line for line in lines)
 
 
 def test_an_update_takes_two_thirds_of_full_fine_tunings() -> None:
