@@ -1,7 +1,5 @@
 """The HTTP front: all endpoints, and how errors become statuses."""
 
-import time
-from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -15,10 +13,9 @@ from rl.serve.bounded import BoundedBodies
 from rl.serve.errors import Rejected, ServerFault
 from rl.serve.routes import futures, runs, sampling, start, training
 from rl.serve.service import Service
+from rl.serve.timed import Timed
 
 ROUTERS = (start.router, training.router, sampling.router, futures.router, runs.router)
-WAITING = {"/api/v1/retrieve_future"}
-"""Endpoints that hold their callers, so that their time says nothing of the front."""
 
 
 def make_app(service: Service) -> FastAPI:
@@ -37,7 +34,8 @@ def make_app(service: Service) -> FastAPI:
     app.add_exception_handler(ServerFault, _on_final)
     app.add_exception_handler(OperationalError, _on_database)
     app.add_exception_handler(Exception, _on_final)  # which also writes it into the log
-    app.middleware("http")(_timed)
+    latency = service.meter.latency
+    app.add_middleware(Timed, observe=lambda path, seconds: latency.labels(path).observe(seconds))
     app.add_middleware(BoundedBodies, most_bytes=service.config.limits.body_bytes)
     return app
 
@@ -53,16 +51,6 @@ async def _metrics(request: Request) -> Response:
     service: Service = request.app.state.service
     service.meter.queued.set(service.trainer.queue_length + len(service.futures))
     return Response(generate_latest(service.meter.registry), media_type="text/plain; version=0.0.4")
-
-
-async def _timed(request: Request, handle: Callable[[Request], Awaitable[Response]]) -> Response:
-    begin = time.perf_counter()
-    response = await handle(request)
-    if request.url.path not in WAITING:
-        route = getattr(request.scope.get("route"), "path", "unknown")
-        service: Service = request.app.state.service
-        service.meter.latency.labels(route).observe(time.perf_counter() - begin)
-    return response
 
 
 async def _on_rejected(request: Request, error: Exception) -> Response:

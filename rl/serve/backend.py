@@ -16,7 +16,9 @@ from rl.learner.memory import Budget
 from rl.learner.policy_host import LearnerHost, LearnerSpec
 from rl.learner.thread_host import ThreadHost
 from rl.serve.config import ServeConfig
+from rollout.create import create_engine
 from rollout.pool import Admit
+from rollout.threaded_engine import ThreadedEngine
 from rollout.types import Engine
 
 
@@ -27,6 +29,8 @@ class Backend:
     host: LearnerHost
     engine: Engine
     workers: int = 1
+    batches_calls: bool = False
+    """True if an engine works on several calls at once."""
 
 
 @asynccontextmanager
@@ -53,7 +57,7 @@ async def _open_on_ray(config: ServeConfig, admit: Admit) -> AsyncGenerator[Back
         budget = Budget(None, memory_share(reservation), config.resident_policies)
         host = stack.enter_async_context(open_learner_host(run, adapter, reservation, budget, mix_policies=False))
         engine = stack.enter_async_context(open_workers(run, reservation, adapter, admit))
-        yield Backend(*await both(host, engine), reservation.request.workers)
+        yield Backend(*await both(host, engine), reservation.request.workers, run.rollout.engine == "vllm")
 
 
 @asynccontextmanager
@@ -63,7 +67,12 @@ async def _open_here(config: ServeConfig) -> AsyncGenerator[Backend]:
     spec = LearnerSpec(config.model, local_device(run), config.learner, adapter, budget, mix_policies=False)
     host = await asyncio.to_thread(ThreadHost, spec)
     try:
-        async with open_workers(run, None, adapter) as engine:
+        engine = await ThreadedEngine.start(
+            lambda: create_engine(run.model, adapter, run.rollout, seed=run.seed, device=spec.device)
+        )
+        try:
             yield Backend(host, engine)
+        finally:
+            await engine.close()
     finally:
         await host.close()

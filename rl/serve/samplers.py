@@ -1,50 +1,39 @@
 """Sources that clients sample from: the base model, a snapshot of a model, or saved weights."""
 
 import asyncio
-import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from lora.types import Adapter
 from rl.serve.adapters import AdapterCache, AdapterSource, Snapshots
 from rl.serve.checkpoints import Checkpoints
 from rl.serve.database import Sampler
+from rl.serve.draws import Ask, Draws, Sampled
 from rl.serve.errors import Rejected
 from rl.serve.facts import ModelFacts
 from rl.serve.registry import Registry
 from rl.wire.bodies import Sample, SamplingParams
 from rl.wire.tinker_path import parse_path
 from rollout.config import SamplingConfig
-from rollout.types import Completion, Engine, PromptLogprobs, PromptQuery
+from rollout.types import PromptQuery
 
 SNAPSHOT = "snapshot:"
 """Begins the path of weights that have no name."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sampled:
-    """The outcome of a request for samples."""
-
-    completions: list[Completion]
-    prompt: PromptLogprobs | None
 
 
 class Samplers:
     """The sampling sessions of all users."""
 
     def __init__(
-        self, engine: Engine, registry: Registry, checkpoints: Checkpoints, facts: ModelFacts, snapshots: Snapshots,
-        base: Adapter, *, places: int,
+        self, draws: Draws, registry: Registry, checkpoints: Checkpoints, facts: ModelFacts, snapshots: Snapshots,
+        base: Adapter,
     ) -> None:  # fmt: skip
-        """`places` requests are with the engines at a time."""
-        self._engine = engine
+        """`base` is an adapter that adds nothing."""
+        self._draws = draws
         self._registry = registry
         self._checkpoints = checkpoints
         self._facts = facts
         self._snapshots = snapshots
         self._base = base
-        self._places = asyncio.Semaphore(places)
-        self._door = asyncio.Lock()
         self._cache = AdapterCache()
         self._rows: dict[str, Sampler] = {}
         self._sources: dict[str, AdapterSource] = {}
@@ -117,26 +106,10 @@ class Samplers:
         if body.prompt_alt_tokens_k:
             raise ValueError("prompt_alt_tokens_k is not served: draw them as samples of one token")
         sampling = sampling_config(body.sampling_params, body.num_samples, self._facts, prompt)
-        seed = body.sampling_params.seed
         query = _prompt_query(body, prompt)
         adapter = await self.adapter(user, body)
-        seeds = [secrets.randbits(63) if seed is None else seed]
-        async with self._places:
-            await self._in_turn()
-            drawn = self._engine.sample(
-                [prompt], adapter, sampling, seeds=seeds, top_logprobs=body.topk_sample_logprobs
-            )
-            if query is None:
-                return Sampled((await drawn)[0], None)
-            scored = self._engine.score_prompts([prompt], adapter, [query])
-            (completions,), (scores,) = await asyncio.gather(drawn, scored)
-            return Sampled(completions, scores)
-
-    async def _in_turn(self) -> None:
-        """Let the event loop do something else between two requests' beginnings: it takes milliseconds to hand one to
-        an engine, and thousands of them would keep heartbeats waiting."""
-        async with self._door:
-            await asyncio.sleep(0)
+        ask = Ask(prompt, adapter, sampling, body.sampling_params.seed, body.topk_sample_logprobs, query)
+        return await self._draws.draw(user, ask)
 
     def snapshot(self, user: str, run: str, version: str) -> AdapterSource | None:
         """Return where the weights are that a run saved for sampling after so many steps, without a name."""

@@ -1,6 +1,7 @@
 """A server from its settings to its end: opened, announced, and closed in order."""
 
 import contextlib
+import gc
 import re
 import secrets
 import socket
@@ -129,10 +130,15 @@ async def _run_http(config: ServeConfig, service: Service, listener: socket.sock
         ssl_certfile=config.tls_certificate, ssl_keyfile=config.tls_key, timeout_keep_alive=75,
     )  # fmt: skip
     server = _Server(settings)
+    # What is loaded by now stays for good. Looking through millions of such objects for garbage takes a second or more,
+    # in which no heartbeat is answered.
+    gc.collect()
+    gc.freeze()
     try:
         await server.serve([listener])
     finally:
         server.should_exit = True
+        gc.unfreeze()
 
 
 class _Server(uvicorn.Server):

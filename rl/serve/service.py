@@ -17,11 +17,12 @@ from rl.config import LearnerConfig
 from rl.learner.policy import PolicySpec
 from rl.monitoring.dashboard.reporter import PageReporter
 from rl.serve.adapters import Snapshots
-from rl.serve.backend import open_backend
+from rl.serve.backend import Backend, open_backend
 from rl.serve.checkpoints import Checkpoints
 from rl.serve.config import ServeConfig
 from rl.serve.curves import Curves
 from rl.serve.database import database_url, open_database
+from rl.serve.draws import Draws
 from rl.serve.facts import ModelFacts, read_facts
 from rl.serve.futures import Futures
 from rl.serve.liveness import ServedLiveness
@@ -56,6 +57,7 @@ class Service:
     meter: Meter
     liveness: ServedLiveness
     engine: Engine
+    draws: Draws
     tokenizer: Any
     futures: Futures = field(default_factory=Futures)
     heartbeats: dict[tuple[str, str], float] = field(default_factory=dict[tuple[str, str], float])
@@ -121,10 +123,8 @@ async def open_service(config: ServeConfig, out: Path) -> AsyncGenerator[Service
             trainer, registry, checkpoints, facts, patience_s=config.patience, most_of_user=config.limits.models
         )
         base = await _base_adapter(trainer)
-        places = backend.workers * config.rollout.max_concurrent
-        samplers = Samplers(
-            backend.engine, registry, checkpoints, facts, Snapshots(out / "snapshots"), base, places=places
-        )
+        draws = open_draws(config, backend)
+        samplers = Samplers(draws, registry, checkpoints, facts, Snapshots(out / "snapshots"), base)
         liveness = ServedLiveness(backend.engine, trainer, config.liveness)
         checks.append(liveness)
         curves = Curves(out / "runs", PageReporter() if config.runtime == "ray" else None)
@@ -133,12 +133,20 @@ async def open_service(config: ServeConfig, out: Path) -> AsyncGenerator[Service
         operations = Operations(models, samplers, trainer, checkpoints, facts, meter, liveness, curves)
         service = Service(
             config, facts, registry, checkpoints, trainer, models, samplers, operations, meter, liveness,
-            backend.engine, load_tokenizer(config.model),
+            backend.engine, draws, load_tokenizer(config.model),
         )  # fmt: skip
         await stack.enter_async_context(background(service.keep_house()))
         stack.push_async_callback(service.futures.close)
         stack.push_async_callback(service.write_down)  # also where the server is interrupted
         yield service
+
+
+def open_draws(config: ServeConfig, backend: Backend) -> Draws:
+    """Return the way to the engines. vLLM puts what it is given together by itself, and the torch engine does not."""
+    most = config.rollout.max_concurrent
+    if backend.batches_calls:
+        return Draws(backend.engine, calls=backend.workers * most)
+    return Draws(backend.engine, calls=backend.workers, most_shared=most)
 
 
 async def _base_adapter(trainer: Trainer) -> Adapter:

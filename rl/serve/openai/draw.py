@@ -7,6 +7,7 @@ from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 
 from lora.types import Adapter
+from rl.serve.draws import Ask
 from rl.serve.errors import Rejected
 from rl.serve.openai.names import find_adapter
 from rl.serve.service import Service
@@ -45,13 +46,11 @@ async def draw(
     with _refusals():
         adapter = await _policy(service, user, model, prompt, top_logprobs)
         try:
-            (completions,) = await service.engine.sample(
-                [prompt], adapter, sampling, seeds=[_seed(seed)], top_logprobs=top_logprobs
-            )
+            sampled = await service.draws.draw(user, Ask(prompt, adapter, sampling, seed, top_logprobs))
         except asyncio.CancelledError:  # its client went away; how far the engine came, nobody knows
             service.meter.count(user, "sampled", len(prompt))
             raise
-    drawn = Drawn(prompt, completions, adapter.version)
+    drawn = Drawn(prompt, sampled.completions, adapter.version)
     await service.meter.take(user, "sampled", drawn.sampled + len(prompt))
     return drawn
 
