@@ -31,7 +31,7 @@ class Ask:
     top_logprobs: int = 0
     query: PromptQuery | None = None
 
-    def may_share(self, other: "Ask") -> bool:
+    def may_share(self, ask: "Ask") -> bool:
         """Return True if one call can serve both, and nobody could tell.
 
         How many rows an engine multiplies at once is seen in the last bit, so that a request with a seed, which
@@ -39,11 +39,11 @@ class Ask:
         """
         return (
             self.seed is None
-            and other.seed is None
-            and self.adapter.name == other.adapter.name
-            and self.sampling == other.sampling
-            and self.top_logprobs == other.top_logprobs
-            and len(self.prompt) == len(other.prompt)
+            and ask.seed is None
+            and self.adapter.name == ask.adapter.name
+            and self.sampling == ask.sampling
+            and self.top_logprobs == ask.top_logprobs
+            and len(self.prompt) == len(ask.prompt)
         )
 
 
@@ -105,12 +105,12 @@ class Draws:
             return []
         sharers: list[_Waiting] = []
         for user, queue in list(self._waiting.items()):
-            left = deque[_Waiting]()
+            others = deque[_Waiting]()
             for waiting in queue:
                 fits = len(sharers) < room and not waiting.answer.done() and first.may_share(waiting.ask)
-                (sharers if fits else left).append(waiting)
-            self._waiting[user] = left
-            if not left:
+                (sharers if fits else others).append(waiting)
+            self._waiting[user] = others
+            if not others:
                 del self._waiting[user]
         return sharers
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import secrets
+from functools import partial
 from typing import Any
 
 from rl.algorithm.datum import Datum, check_datum
@@ -26,6 +27,8 @@ from rl.wire.samples import write_samples
 from rl.wire.tinker_path import Kind, TinkerPath, checked_name
 
 Json = dict[str, Any]
+MANY_CELLS = 10_000
+"""Logprobs in an answer that take some milliseconds to write."""
 
 
 class Operations:
@@ -129,14 +132,21 @@ class Operations:
     async def sample(self, user: str, body: bodies.Sample) -> Answer:
         """Draw completions, and score their prompt."""
         self._liveness.require_sound()
-        sampled = await self._samplers.sample(user, body)
+        prompt_tokens = len(body.prompt.token_ids())
+        try:
+            sampled = await self._samplers.sample(user, body)
+        except asyncio.CancelledError:  # its client gave up; how far the engine came, nobody knows
+            self._meter.count(user, "sampled", prompt_tokens)
+            raise
         drawn = sum(len(completion.token_ids) for completion in sampled.completions)
-        await self._meter.take(user, "sampled", drawn + len(body.prompt.token_ids()))
-        payload = write_samples(
-            sampled.completions, sampled.prompt, top_sampled=body.topk_sample_logprobs,
+        await self._meter.take(user, "sampled", drawn + prompt_tokens)
+        write = partial(
+            write_samples, sampled.completions, sampled.prompt, top_sampled=body.topk_sample_logprobs,
             top_prompt=body.topk_prompt_logprobs,
         )  # fmt: skip
-        return Answer(payload, PROTOBUF)
+        cells = drawn * (1 + body.topk_sample_logprobs) + prompt_tokens * (1 + body.topk_prompt_logprobs)
+        # On a thread where it takes long: heartbeats are answered meanwhile.
+        return Answer(await asyncio.to_thread(write) if cells > MANY_CELLS else write(), PROTOBUF)
 
     async def _load_into(self, model: Model, body: bodies.LoadWeights) -> Answer:
         shape, state = await self._models.saved_state(model.user, body.path, optimizer=body.optimizer)

@@ -15,6 +15,7 @@ NOT_SERVED: dict[str, Any] = {
     "allowed_token_ids": None, "min_tokens": 0, "prompt_embeds": None, "truncate_prompt_tokens": None,
     "suffix": None, "logprob_token_ids": None, "prompt_logprobs": None, "prompt_logprob_token_ids": None,
     "thinking_token_budget": None, "repetition_detection": None, "trace_decode_token_ids": None,
+    "best_of": 1, "functions": None, "function_call": None,
 }  # fmt: skip
 """Settings that change what is sampled, and that the engines here do not have; with the values that change nothing."""
 
@@ -34,7 +35,7 @@ def sampling_of(request: Any, facts: ModelFacts, prompt: Sequence[int], *, max_t
     texts = [request.stop] if isinstance(request.stop, str) else request.stop or []
     try:
         return SamplingConfig(
-            group_size=request.n or 1,
+            group_size=1 if request.n is None else request.n,
             max_tokens=facts.max_tokens(list(prompt), max_tokens),
             temperature=1.0 if request.temperature is None else request.temperature,
             top_p=1.0 if request.top_p is None else request.top_p,

@@ -1,5 +1,6 @@
 """Chat completions: messages to a prompt by the model's own template, and completions to messages with tool calls."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, cast
@@ -38,7 +39,10 @@ async def complete_chat(service: Service, user: str, request: ChatCompletionRequ
     """Return the answer to a chat request, as JSON has it."""
     prompt, sampling, tops = _asked(service, request)
     drawn = await draw(service, user, request.model, prompt, sampling, seed=request.seed, top_logprobs=tops)
-    choices = [_choice(service, request, index, completion) for index, completion in enumerate(drawn.completions)]
+    # On a thread: thousands of tokens with their likeliest ones take seconds to turn into texts.
+    choices = await asyncio.to_thread(
+        lambda: [_choice(service, request, index, completion) for index, completion in enumerate(drawn.completions)]
+    )
     response = ChatCompletionResponse(
         model=request.model or service.facts.name, choices=choices, usage=usage_of(len(prompt), drawn.sampled)
     )
@@ -99,8 +103,10 @@ def _chunk_json(chunk: ChatCompletionStreamResponse, stream: Stream) -> dict[str
 
 def _asked(service: Service, request: ChatCompletionRequest) -> tuple[list[int], SamplingConfig, int]:
     """Return a request's prompt, how its completions are drawn, and how many likeliest tokens are named."""
+    if request.tools and request.tool_choice not in (None, "auto", "none"):
+        raise Rejected(400, "tool_choice is served as 'auto' or 'none': this server forces no call of a tool")
     prompt = chat_prompt(service.tokenizer, request)
-    most = request.max_completion_tokens or request.max_tokens
+    most = request.max_tokens if request.max_completion_tokens is None else request.max_completion_tokens
     sampling = sampling_of(request, service.facts, prompt, max_tokens=most)
     return prompt, sampling, request.top_logprobs or 0 if request.logprobs else 0
 

@@ -32,7 +32,9 @@ async def complete(service: Service, user: str, request: CompletionRequest) -> d
     prompts = _prompts(service.tokenizer, request)
     drawn = await asyncio.gather(*(_draw(service, user, request, prompt) for prompt in prompts))
     completions = [(group, completion) for group in drawn for completion in group.completions]
-    choices = [_choice(service.tokenizer, request, index, *pair) for index, pair in enumerate(completions)]
+    choices = await asyncio.to_thread(
+        lambda: [_choice(service.tokenizer, request, index, *pair) for index, pair in enumerate(completions)]
+    )
     asked, sampled = sum(len(group.prompt) for group in drawn), sum(group.sampled for group in drawn)
     name = request.model or service.facts.name
     response = CompletionResponse(model=name, choices=choices, usage=usage_of(asked, sampled))

@@ -168,12 +168,22 @@ def test_a_few_bytes_do_not_stand_for_all_memory(alice: User) -> None:
         assert time.monotonic() - begin < 5
 
 
+ADD = {"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {}}}}
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
         {"chat_template": "{% for i in range(10 ** 9) %}{% endfor %}"},
         {"chat_template_kwargs": {"return_tensors": "pt"}},
         {"max_tokens": 0},
+        {"max_completion_tokens": 0},
+        {"n": 0},
+        {"stop": [""]},
+        {"best_of": 3},
+        {"functions": [{"name": "add"}]},
+        {"tools": [ADD], "tool_choice": "required"},
+        {"tools": [ADD], "tool_choice": {"type": "function", "function": {"name": "add"}}},
         {"logprobs": True, "top_logprobs": -2},
     ],
 )

@@ -97,3 +97,12 @@ def test_many_at_once(sampler: tinker.SamplingClient, ids: list[int]) -> None:
     prompt = types.ModelInput.from_ints(ids[:4])
     sent = [sampler.sample(prompt, 2, types.SamplingParams(max_tokens=1 + i % 3)) for i in range(100)]
     assert sum(len(one.result(TIMEOUT).sequences) for one in sent) == 200
+
+
+def test_an_answer_of_many_logprobs_is_written_whole(sampler: tinker.SamplingClient, ids: list[int]) -> None:
+    drawn = draw(sampler, ids, 16, more={"topk_sample_logprobs": 40}, seed=3, max_tokens=40, stop=[])
+    assert [len(sequence.tokens) for sequence in drawn.sequences] == [40] * 16
+    for sequence in drawn.sequences:
+        assert all(len(row) == 40 for row in sequence.topk_logprobs)
+        for token, logprob, row in zip(sequence.tokens, sequence.logprobs, sequence.topk_logprobs, strict=True):
+            assert dict(row).get(token, logprob) == pytest.approx(logprob, abs=1e-5)
