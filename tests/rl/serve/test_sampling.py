@@ -25,7 +25,8 @@ def ids(tokenizer: Any) -> list[int]:
 
 
 def draw(sampler: tinker.SamplingClient, ids: list[int], count: int = 1, more: Any = None, **params: Any) -> Any:
-    settings = types.SamplingParams(**{"max_tokens": 8, **params})
+    asked: dict[str, Any] = {"max_tokens": 8, **params}
+    settings = types.SamplingParams(**asked)
     return sampler.sample(types.ModelInput.from_ints(ids), count, settings, **(more or {})).result(TIMEOUT)
 
 
@@ -79,7 +80,7 @@ def test_logprobs_of_prompts_and_samples(sampler: tinker.SamplingClient, ids: li
     prompt = types.ModelInput.from_ints(ids)
     last = sampler.compute_logprobs(prompt, prompt_logprobs_last_n=2).result(TIMEOUT)
     assert all(value is None for value in last[:-2])
-    assert np.allclose(last[-2:], own[-2:], atol=1e-3)
+    assert last[-2:] == pytest.approx(own[-2:], abs=1e-3)
     hot = draw(sampler, ids, more={"include_prompt_logprobs": True}, temperature=0.3, max_tokens=1)
     assert np.allclose(hot.prompt_logprobs[1:], own[1:], atol=1e-3)
 
