@@ -12,6 +12,7 @@ from lora.config import ATTENTION, LoraConfig
 from lora.experts import PROJECTIONS, ExpertsLowRank, active_experts, expert_rank, is_experts
 from lora.inject import wants_experts
 from lora.layer import LowRank
+from lora.quantized import QuantizedLinear
 
 SMALLEST = 50_000_000
 FULL_TO_LORA_LR = 10
@@ -97,8 +98,10 @@ def trained_parameters(layers: Mapping[str, LowRank | ExpertsLowRank]) -> int:
 
 
 def model_parameters(model: nn.Module) -> int:
-    """Return how many numbers the model has, adapters left out, tied ones counted once."""
-    return sum(p.numel() for name, p in model.named_parameters() if not name.endswith(("lora_A", "lora_B")))
+    """Return how many numbers the model has, adapters left out, tied ones counted once, and quantised ones too."""
+    quantised = (module for module in model.modules() if isinstance(module, QuantizedLinear))
+    whole = sum(p.numel() for name, p in model.named_parameters() if not name.endswith(("lora_A", "lora_B")))
+    return whole + sum(module.in_features * module.out_features for module in quantised)
 
 
 def advised_lr(parameters: int) -> float:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from lora.messages import first_line
+from lora.quantized import QuantizedLinear
 from lora.wide_head import WideHead
 
 KNOWN = "docs/models.md lists families that can be trained, such as Llama, Qwen, Gemma, Mistral, OLMo, Phi and Granite"
@@ -89,7 +90,8 @@ def reads_text(model: nn.Module) -> set[nn.Module]:
 
 def is_linear(module: nn.Module) -> TypeGuard[nn.Linear]:
     """True if the module computes y = W x + b. Subclasses may quantise, or multiply group by group."""
-    return isinstance(module, nn.Linear) and type(module).forward in (nn.Linear.forward, WideHead.forward)
+    known = nn.Linear.forward, WideHead.forward, QuantizedLinear.forward
+    return isinstance(module, nn.Linear) and type(module).forward in known
 
 
 def check_linears(model: nn.Module, targets: Collection[str]) -> None:

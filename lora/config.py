@@ -12,6 +12,7 @@ MOST_RANK, MOST_ALPHA = 65_536, 1e6
 """Beyond what any study needs: a layer's own rank is lower."""
 ATTENTION: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
 MLP: tuple[str, ...] = ("gate_proj", "up_proj", "down_proj")
+Quantization = Literal["int8", "fp8", "nf4"]
 ALL_LINEAR = "all-linear"
 """Stands in `lora.targets` for the linear layers that a model has; `resolve_targets` names them."""
 
@@ -29,6 +30,9 @@ class ModelConfig(BaseModel):
     """Most tokens of prompt and completion together."""
     head_dtype: Literal["float32", "model"] = "float32"
     """Type of the logits, which sampler and learner round differently in bfloat16: "model" is `dtype`."""
+    quantization: Quantization | None = None
+    """Keep the weights of linear layers in fewer bits, in learner and engines alike: "int8" and "fp8" in 8 (torchao),
+    "nf4" in 4.5 (bitsandbytes). The adapter, the embeddings and the output layer stay as they are."""
 
 
 class LoraConfig(BaseModel):

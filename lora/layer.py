@@ -1,6 +1,7 @@
 """A frozen linear layer with trainable low-rank additions: y = W x + (alpha / rank) B A x (Hu et al. 2021, eq. 3)."""
 
 import functools
+import itertools
 import math
 from typing import Any, cast
 
@@ -8,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lora.quantized import QuantizedLinear
 from lora.routing import Routing
 from lora.wide_head import WideHead
 
@@ -34,7 +36,7 @@ class LowRank(nn.Module):
     def __init__(self, base: nn.Linear, rank: int, alpha: float, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.scale = alpha / rank
-        device = base.weight.device
+        device = next(itertools.chain(base.parameters(), base.buffers())).device
         self.lora_A = nn.Parameter(fresh_A(rank, base.in_features, device, generator))
         self.lora_B = nn.Parameter(torch.zeros(base.out_features, rank, device=device))
 
@@ -100,7 +102,7 @@ class LoraLinear(nn.Module):
     def _adapted(self, x: Float[Tensor, "*batch d_in"], low_rank: LowRank) -> Float[Tensor, "*batch d_out"]:
         """Compute all positions with one adapter, which is the case that must be quick."""
         A, B = low_rank.cast(x.dtype)
-        if isinstance(self.base, WideHead):
+        if isinstance(self.base, WideHead | QuantizedLinear):
             return self.base(x) + nn.functional.linear(nn.functional.linear(x, A), B)
         y = _AdaptedProduct.apply(x.flatten(0, -2), self.base.weight, self.base.bias, A, B)  # pyright: ignore[reportGeneralTypeIssues]
         return y.unflatten(0, x.shape[:-1]) if x.dim() != 2 else y

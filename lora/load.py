@@ -15,6 +15,7 @@ from lora.config import LoraConfig, ModelConfig
 from lora.files import Description
 from lora.inject import LoraLayers, inject
 from lora.messages import first_line
+from lora.quantize import check_quantization, quantize
 from lora.wide_head import widen_head
 
 UNLOADABLE = (OSError, ValueError, SafetensorError)
@@ -36,15 +37,21 @@ def load_adapted(model: ModelConfig, lora: LoraConfig, *, device: str = "cpu", s
     Raises:
         ValueError: there is no such model, or it lacks a target layer.
     """
-    base: Any = load_base(model, device)
+    return adapt(load_base(model, device), model, lora, seed=seed)
+
+
+def adapt(base: nn.Module, model: ModelConfig, lora: LoraConfig, *, seed: int = 0) -> AdaptedModel:
+    """Return a loaded base with a fresh adapter. Raises ValueError if it lacks a target layer."""
     layers = inject(base, lora, seed=seed)
     targets = lora.all_targets
     description = Description(model.name, lora.rank, lora.alpha, targets, layers.expert_rank)
-    return AdaptedModel(base.to(device).eval(), layers, description)
+    return AdaptedModel(base.eval(), layers, description)
 
 
 def load_base(model: ModelConfig, device: str = "cpu") -> nn.Module:
     """Return the base model alone, read onto a device tensor by tensor: the host never holds all of it for a GPU.
+
+    What is to be quantised is read onto the host, and goes to the device in codes.
 
     Raises:
         ValueError: it cannot be had; in one line.
@@ -61,7 +68,7 @@ def load_base(model: ModelConfig, device: str = "cpu") -> nn.Module:
             resolve_model(model.name),
             dtype=getattr(torch, model.dtype),
             attn_implementation="eager" if capped else None,
-            device_map=None if device == "cpu" else {"": device},
+            device_map=None if device == "cpu" or model.quantization else {"": device},
             output_loading_info=True,
         )
     except Exception as error:  # it is the family's own code that fails, in any way
@@ -73,7 +80,19 @@ def load_base(model: ModelConfig, device: str = "cpu") -> nn.Module:
         )
     if model.head_dtype == "float32":
         widen_head(whole)
-    return whole
+    if model.quantization is not None:
+        quantize(whole, model.quantization, device)
+    return whole.to(device)
+
+
+def check_base(model: ModelConfig) -> None:
+    """Refuse a base that `load_base` could not quantise, before any weight is read; the configuration alone is.
+
+    Raises:
+        ValueError: it is such a one, a library is missing, or there is no such model.
+    """
+    if model.quantization is not None:
+        check_quantization(load_skeleton(model), model.quantization)
 
 
 def load_skeleton(model: ModelConfig) -> nn.Module:

@@ -1,10 +1,12 @@
 """The start of vLLM: its arguments, its platform, and one line where it cannot start."""
 
+import json
 import logging
 from typing import Any
 
-from lora.config import LoraConfig, ModelConfig
+from lora.config import LoraConfig, ModelConfig, Quantization
 from lora.messages import single_line
+from lora.quantized import torchao_config
 from rollout.config import RolloutConfig
 
 MEMORY_HINT = (
@@ -53,11 +55,13 @@ def engine_args(model: str, model_config: ModelConfig, lora: LoraConfig, config:
 
         for module in (cpu_lora, cpu_ops, cpu_prompts, cpu_sampler, cpu_experts, cpu_head):
             module.install()
+    quantization, overrides = quantization_args(model_config.quantization)
     return EngineArgs(
         **(_cpu_args(model_config) if is_cpu else {}),
+        quantization=quantization,
         model=model,
         dtype=model_config.dtype,
-        hf_overrides={"head_dtype": model_config.head_dtype},
+        hf_overrides={"head_dtype": model_config.head_dtype, **overrides},
         max_model_len=model_config.max_length,
         seed=seed,
         enable_lora=True,
@@ -77,6 +81,20 @@ def engine_args(model: str, model_config: ModelConfig, lora: LoraConfig, config:
         enforce_eager=is_cpu if config.enforce_eager is None else config.enforce_eager,
         disable_log_stats=True,
     )
+
+
+def quantization_args(quantization: Quantization | None) -> tuple[str | None, dict[str, str]]:
+    """Return the name of vLLM's loader for a quantised base, and what it is told of it: rows are its as they are ours.
+
+    Raises:
+        ValueError: torchao is not installed.
+    """
+    if quantization is None:
+        return None, {}
+    config = torchao_config(quantization)
+    from torchao.core.config import config_to_dict
+
+    return "torchao", {"quantization_config_dict_json": json.dumps(config_to_dict(config))}
 
 
 def _cpu_args(model_config: ModelConfig) -> dict[str, Any]:

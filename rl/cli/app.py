@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -140,16 +141,21 @@ def export_command(
     model: Annotated[str | None, typer.Option(help="The base model, if it is not the one the adapter names.")] = None,
 ) -> None:
     """Write an adapter as a PEFT directory, or merged into its base model."""
-    from lora.config import ModelConfig
     from lora.files import unpack
-    from rl.run.export import export_adapter, export_merged, find_adapter
+    from rl.run.export import base_of, export_adapter, export_merged, find_adapter
 
     adapter = find_adapter(source, which.value)
     if merge:
         base = model or unpack(adapter.payload)[1].base_model
         if not base:
             raise ValueError(f"the adapter in {source} does not say what it is on; name its base model with --model")
-        print(export_merged(adapter, ModelConfig(name=base), out))
+        config = base_of(source, base)
+        print(export_merged(adapter, config, out))
+        if config.quantization is not None:
+            print(
+                f"its base was trained on in {config.quantization}: dequantised, its weights are in {config.dtype} now",
+                file=sys.stderr,
+            )
     else:
         print(export_adapter(adapter, out))
 

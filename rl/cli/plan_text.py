@@ -23,7 +23,8 @@ def plan_lines(plan: Plan) -> Iterator[Line]:
 
 def _policy(plan: Plan) -> Iterator[Line]:
     model, rank = plan.config.model, plan.config.lora.rank
-    yield "model", f"{model.name}, {plan.model_parameters:,} parameters, {model.dtype}"
+    kept = model.dtype if model.quantization is None else f"{model.quantization} and {model.dtype}"
+    yield "model", f"{model.name}, {plan.model_parameters:,} parameters, {kept}: {_size(plan.weight_bytes)}"
     for kind in plan.kinds:
         if kind.adapted:
             yield f"  {kind.name}", f"{kind.trained(rank):>12,}   {kind.count} x [{kind.d_in} -> {kind.d_out}]"

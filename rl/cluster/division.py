@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from math import ceil, inf
 from typing import Literal, Self
 
-from lora.accounting import kept_numbers, linear_kinds, model_parameters
+from lora.accounting import kept_numbers, linear_kinds
 from lora.load import load_skeleton
+from lora.quantize import weight_bytes
 from rl.algorithm.minibatches import several
 from rl.cluster.placement import PlacementError, Request, Resources, request, worker_places
 from rl.config import RunConfig, replaced
@@ -50,7 +51,7 @@ class StepCosts:
         per_token = config.learner.epochs * update + _more_passes(config) * forward
         return cls(
             update_flops=2.0 * sequences * tokens * per_token,
-            weight_bytes=float(size * model_parameters(skeleton)),
+            weight_bytes=float(weight_bytes(skeleton, config.model)),
             sequence_bytes=float(size * kept_numbers(skeleton)) * tokens / 2,
             sequences=sequences,
             tokens=tokens,

@@ -1,10 +1,51 @@
-"""Settings of an objective that do not go together, and what to set instead."""
+"""Settings that do not go together, and what to set instead."""
 
 from collections.abc import Iterator
 
+from lora.config import LoraConfig, ModelConfig
 from rl.config.curriculum import CurriculumConfig
 from rl.config.learner import LearnerConfig
-from rollout.config import SamplingConfig
+from rollout.config import RolloutConfig, SamplingConfig
+
+
+def misfits_of_weights(learner: LearnerConfig, lora: LoraConfig, rollout: RolloutConfig) -> Iterator[str]:
+    """Yield a line for each setting of full fine-tuning that fits LoRA alone."""
+    if learner.weights != "full":
+        return
+    if rollout.engine == "vllm":
+        yield (
+            'learner.weights = "full" is sampled by the torch engine, because vLLM serves adapters; '
+            'set rollout.engine = "torch"'
+        )
+    if lora.init is not None:
+        yield (
+            'lora.init names an adapter, and learner.weights = "full" trains none; merge it into a model with '
+            "`rankone export --merge` and name that as model.name"
+        )
+
+
+def misfits_of_quantization(
+    model: ModelConfig, learner: LearnerConfig, rollout: RolloutConfig, *, served: bool
+) -> Iterator[str]:
+    """Yield a line for each setting that a quantised base does not go with; `served` models are a server's."""
+    if model.quantization is None:
+        return
+    if served:
+        yield (
+            "model.quantization is the server's to choose: set it in the file of `rankone serve`, and leave it out here"
+        )
+    if learner.weights == "full":
+        yield 'learner.weights = "full" trains the weights that model.quantization freezes: leave one of them out'
+    if learner.shard:
+        yield (
+            "learner.shard cuts weights, and model.quantization leaves codes: set learner.shard = false, with which "
+            "each learner holds all of the quantised base, or leave model.quantization out"
+        )
+    if model.quantization == "nf4" and rollout.engine == "vllm":
+        yield (
+            'vLLM has no loader for model.quantization = "nf4": set it to "int8" or "fp8", or set '
+            'rollout.engine = "torch"'
+        )
 
 
 def misfits_of_objective(

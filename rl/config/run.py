@@ -12,7 +12,12 @@ from rl.config.data import Addition, PromptConfig
 from rl.config.episodes import EpisodesConfig
 from rl.config.evaluate import EvaluateConfig
 from rl.config.learner import LearnerConfig
-from rl.config.misfits import misfits_of_objective, samples_the_model
+from rl.config.misfits import (
+    misfits_of_objective,
+    misfits_of_quantization,
+    misfits_of_weights,
+    samples_the_model,
+)
 from rl.config.mixture import Mixture, ProblemsConfig, misfits_of_sources
 from rl.config.preset import Preset, with_preset
 from rl.config.strict import Strict
@@ -201,7 +206,8 @@ class RunConfig(Strict):
         """Yield what does not fit together, and what to set instead."""
         yield from misfits_of_sources(self.data, [each.name for each in self.evaluate.sets])
         yield from self._misfits_of_places()
-        yield from self._misfits_of_weights()
+        yield from misfits_of_weights(self.learner, self.lora, self.rollout)
+        yield from misfits_of_quantization(self.model, self.learner, self.rollout, served=self.server is not None)
         yield from self._misfits_of_schedule()
         yield from misfits_of_objective(self.learner, self.sampling, self.curriculum)
         yield from self.teacher.misfits(
@@ -229,20 +235,6 @@ class RunConfig(Strict):
             yield 'learner.num_learners above 1 needs runtime = "ray", or set it to 1'
         if learner.shard and (learner.learner_count == 1 or learner.weights == "full"):
             yield 'learner.shard needs learner.num_learners above 1 and learner.weights = "lora"'
-
-    def _misfits_of_weights(self) -> Iterator[str]:
-        if self.learner.weights != "full":
-            return
-        if self.rollout.engine == "vllm":
-            yield (
-                'learner.weights = "full" is sampled by the torch engine, because vLLM serves adapters; '
-                'set rollout.engine = "torch"'
-            )
-        if self.lora.init is not None:
-            yield (
-                'lora.init names an adapter, and learner.weights = "full" trains none; merge it into a model with '
-                "`rankone export --merge` and name that as model.name"
-            )
 
     def _misfits_of_schedule(self) -> Iterator[str]:
         if self.learner.minibatches > self.problems_per_step:

@@ -8,6 +8,7 @@ from typing import Any
 from lora.accounting import LinearKind, advice, kept_numbers, linear_kinds, model_parameters
 from lora.architecture import attends_only
 from lora.load import load_skeleton
+from lora.quantize import weight_bytes
 from rl.algorithm.minibatches import several
 from rl.algorithm.regularizers import needs_base
 from rl.config import RunConfig
@@ -33,6 +34,8 @@ class Plan:
     config: RunConfig
     kinds: list[LinearKind]
     model_parameters: int
+    weight_bytes: int
+    """Of the base model, as it is kept."""
     memory: LearnerMemory
     kv_bytes_per_token: int
     prompt_tokens: float
@@ -125,10 +128,6 @@ class Plan:
         return self.update_flops(self.config.lora.rank) / self.update_flops(None)
 
     @property
-    def weight_bytes(self) -> int:
-        return self.model_parameters * DTYPE_BYTES[self.config.model.dtype]
-
-    @property
     def learner_bytes(self) -> float:
         """Weights, adapter with its optimizer, and the activations of the largest microbatch that there can be; without
         gradient checkpointing unless the configuration asks for it."""
@@ -193,6 +192,7 @@ def plan(config: RunConfig, prompt_lengths: list[int], longest_row: int) -> Plan
         config,
         linear_kinds(skeleton, config.lora),
         model_parameters(skeleton),
+        weight_bytes(skeleton, config.model),
         LearnerMemory.of(skeleton, config.model, config.lora, config.learner, Budget(longest_row)),
         kv_bytes_per_token=kept_numbers(skeleton) * DTYPE_BYTES[config.model.dtype],
         prompt_tokens=fmean(prompt_lengths),

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from lora.accounting import supervised_advice
-from lora.load import load_end_tokens, load_tokenizer
+from lora.load import check_base, load_end_tokens, load_tokenizer
 from lora.targets import resolve_lora
 from lora.types import Adapter
 from rl.algorithm.demonstrations import SftEncoder
@@ -102,6 +102,7 @@ class SftRecipe(Recipe[PreparedSft, SftComponents]):
             raise ValueError(
                 "[episodes] are played by `rankone train`: given completions have one turn, so leave it out"
             )
+        check_base(config.model)
         return replaced(
             resolve_sft_runtime(config),
             data=absolute_paths(config.data, base),

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from lora.accounting import advice
-from lora.load import load_tokenizer
+from lora.load import check_base, load_tokenizer
 from lora.targets import resolve_lora
 from rl.algorithm.custom_objective import check_objective, read_objective, split_name
 from rl.cluster.components import RunParts
@@ -119,6 +119,7 @@ def prepare_evaluation(config: RunConfig, base: Path) -> PreparedTrain:
 def _resolved(config: RunConfig, base: Path) -> RunConfig:
     """Return a configuration that is kept beside the run, where relative paths would lead elsewhere."""
     check_trackers(config)
+    check_base(config.model)
     return replaced(
         config,
         runtime="ray" if config.on_ray else "local",

@@ -14,8 +14,9 @@ from lora.architecture import attends_only
 from lora.config import LoraConfig, ModelConfig
 from lora.experts import is_experts
 from lora.load import load_skeleton
+from lora.quantize import weight_bytes
 from rl.config import LearnerConfig
-from rl.learner.activations import DTYPE_BYTES, Activations
+from rl.learner.activations import Activations
 
 CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 ADAPTER_BYTES, FULL_BYTES = 4 + 4 + 8, 2 + 4 + 4 + 8
@@ -57,10 +58,10 @@ class LearnerMemory:
         cls, skeleton: nn.Module, model: ModelConfig, lora: LoraConfig, learner: LearnerConfig, budget: Budget
     ) -> Self:
         """Count a learner's; the skeleton may be on the meta device."""
-        parameters, size = model_parameters(skeleton), DTYPE_BYTES[model.dtype]
+        parameters = model_parameters(skeleton)
         full = learner.weights == "full"
         adapted = sum(kind.trained(lora.rank) for kind in linear_kinds(skeleton, lora))
-        weights = float(parameters * size)
+        weights = float(weight_bytes(skeleton, model))
         targets = None if full or budget.policies > 1 else (*lora.targets, *(("lm_head",) if lora.lm_head else ()))
         joined = attends_only(skeleton)
         compiled = (
@@ -68,6 +69,7 @@ class LearnerMemory:
             and learner.compile
             and not (learner.shard or full)
             and budget.policies == 1
+            and model.quantization is None
             and not any(is_experts(module) for module in skeleton.modules())
         )
         activations = Activations.of(skeleton, model.dtype, targets, joined=joined, compiled=compiled)

@@ -82,7 +82,8 @@ class SharedModel:
         self._side_by_side = one_device and self.packs and not changes_itself(self.model)
         if not mix_policies:  # an adapter on the experts would change how those compute that have none
             compute_experts_in_turn(self.model)
-        compiles = compiled and self._joined and not self._group.lockstep
+        # Weights that are made anew for every product are no part of a compiled block.
+        compiles = compiled and self._joined and not self._group.lockstep and model.quantization is None
         self._blocks = compile_blocks(self.model) if compiles else CompiledBlocks()
         if gradient_checkpointing:
             recompute_blocks(self.model)

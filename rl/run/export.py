@@ -11,9 +11,12 @@ from lora.atomic_write import new_directory, require_new
 from lora.config import LoraConfig, ModelConfig
 from lora.experts import ExpertsLowRank, LoraExperts
 from lora.files import check_finite, pack, read_peft, unpack, write_files
-from lora.load import load_adapted, load_base, load_tokenizer
+from lora.load import AdaptedModel, adapt, load_adapted, load_base, load_tokenizer
+from lora.quantize import dequantize
 from lora.types import Adapter
 from rl.config import replaced
+from rl.run.directory import holds_run
+from rl.settings.toml import load_config
 
 
 def find_adapter(source: Path, which: Literal["best", "last"] = "best") -> Adapter:
@@ -29,6 +32,14 @@ def find_adapter(source: Path, which: Literal["best", "last"] = "best") -> Adapt
     if not source.is_dir():
         raise ValueError(f"no directory {source}: name a run or an adapter")
     return read_peft(source)
+
+
+def base_of(source: Path, name: str) -> ModelConfig:
+    """Return the base model of that name as a run's directory was trained on it; as its files have it, elsewhere."""
+    if not holds_run(source):
+        return ModelConfig(name=name)
+    model = load_config(source / "config.toml").model
+    return ModelConfig(name=name) if model.quantization is None else replaced(model, name=name)
 
 
 def untrained_adapter(model: ModelConfig, lora: LoraConfig) -> Adapter:
@@ -80,7 +91,7 @@ def _merged(adapter: Adapter, model: ModelConfig) -> Any:
     tensors, description = unpack(adapter.payload)
     if description.rank == 0:
         return _with_weights(tensors, model)
-    adapted = load_adapted(replaced(model, dtype="float32"), lora_config(adapter))
+    adapted = _in_float32(model, lora_config(adapter))
     adapted.layers.load(tensors)
     _merge_experts(adapted.model, adapted.layers.slot)
     for name, layer in adapted.layers.items():
@@ -96,6 +107,15 @@ def _merged(adapter: Adapter, model: ModelConfig) -> Any:
     if "lm_head" in adapted.description.targets:
         merged.config.tie_word_embeddings = False
     return merged
+
+
+def _in_float32(model: ModelConfig, lora: LoraConfig) -> AdaptedModel:
+    """Return the model with the numbers that the run had: those of the codes, where its base is quantised."""
+    if model.quantization is None:
+        return load_adapted(replaced(model, dtype="float32"), lora)
+    base: Any = load_base(model)
+    dequantize(base)
+    return adapt(base.float(), model, lora)
 
 
 def _with_weights(tensors: Mapping[str, Tensor], model: ModelConfig) -> Any:

@@ -16,8 +16,9 @@ from lora.config import ALL_LINEAR, LoraConfig, ModelConfig
 from lora.experts import PROJECTIONS
 from lora.files import Description, pack, write_peft
 from lora.inject import inject
+from lora.linear_names import NOT_MEANT, NOT_MEANT_IN, ROUTERS, all_linear
 from lora.load import load_base
-from lora.targets import NOT_MEANT, NOT_MEANT_IN, ROUTERS, all_linear, resolve_lora, resolve_targets
+from lora.targets import resolve_lora, resolve_targets
 from lora.types import Adapter
 
 IDS = torch.randint(3, 44, (2, 24), generator=torch.Generator().manual_seed(0))

@@ -166,7 +166,7 @@ def test_a_data_table_without_a_source_is_the_default_one(tmp_path: Path) -> Non
         ("steps=4", "unknown key steps; did you mean num_steps?"),
         (
             "model.zzz=4",
-            "unknown key model.zzz; the keys here are model.name, model.dtype, model.max_length, model.head_dtype",
+            "unknown key model.zzz; the keys here are model.name, model.dtype, model.max_length, model.head_dtype, model.quantization",
         ),
         ("zzz.yyy=4", "unknown key zzz.yyy; rankone has no such table"),
         ("data.digit=3", "unknown key data.digit; did you mean data.digits?"),
