@@ -35,7 +35,7 @@ class Plan:
     kinds: list[LinearKind]
     model_parameters: int
     weight_bytes: int
-    """Of the base model, as it is kept."""
+    """Bytes of the base model, as it is kept."""
     memory: LearnerMemory
     kv_bytes_per_token: int
     prompt_tokens: float
