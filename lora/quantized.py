@@ -37,7 +37,7 @@ class QuantizedLinear(nn.Linear):
         nn.Module.__init__(self)
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.dtype = linear.weight.dtype
-        bias: Tensor | None = linear.bias
+        bias: Tensor | None = getattr(linear, "bias", None)
         self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
         codes, scales = self.encode(linear.weight.detach())
         self.register_buffer("codes", codes)
