@@ -79,7 +79,7 @@ def test_products_are_torchaos_own_to_the_bit(cls: type[QuantizedLinear], dtype:
     from torchao.quantization import quantize_
 
     original = linear(128, 96, bias=False, dtype=dtype)
-    holder = nn.Sequential(copy.deepcopy(original))
+    holder: Any = nn.Sequential(copy.deepcopy(original))
     quantize_(holder, torchao_config("int8" if cls is Int8Linear else "fp8"))
     x = torch.randn(5, 128, generator=torch.Generator().manual_seed(1)).to(dtype)
     layer = cls(original)
@@ -100,8 +100,9 @@ def test_rows_of_several_matrices_have_the_same_codes_in_one() -> None:
 
 @every_kind
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_model_is_the_dense_one_with_dequantised_weights(kind: Quantization, dtype: str) -> None:
-    model, full = load_base(quantised(kind, dtype)), load_base(ModelConfig(name="tiny-random", dtype=dtype))
+def test_a_model_is_the_dense_one_with_dequantised_weights(kind: Quantization, dtype: Any) -> None:
+    model: Any = load_base(quantised(kind, dtype))
+    full: Any = load_base(ModelConfig(name="tiny-random", dtype=dtype))
     layers = [module for module in model.modules() if isinstance(module, QuantizedLinear)]
     assert len(layers) == 2 * 7, "all but the output layer"
     assert not isinstance(model.get_output_embeddings(), QuantizedLinear)
