@@ -13,6 +13,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from lora.messages import shortened
 from rl.algorithm.objective import Objective, PerToken, SequenceIds
 from rl.config import LearnerConfig
 
@@ -30,7 +31,9 @@ def split_name(function: str) -> tuple[str, str]:
     """Return the file and the function of `file.py:name`. Raises ValueError if it is none."""
     file, _, name = function.rpartition(":")
     if not file.endswith(".py") or not name.isidentifier():
-        raise ValueError(f"learner.objective_function is file.py:name, such as my_loss.py:loss, and not {function!r}")
+        raise ValueError(
+            f"learner.objective_function is file.py:name, such as my_loss.py:loss, and not {shortened(function, 200)!r}"
+        )
     return file, name
 
 

@@ -4,9 +4,13 @@ from collections.abc import Iterator
 
 from pydantic import Field
 
+from lora.messages import shortened
 from rl.config.curriculum import CurriculumConfig
 from rl.config.learner import LearnerConfig
 from rl.config.strict import Strict
+
+MOST_SHOWN = 100
+"""Letters of a name in a message."""
 
 
 class TeacherConfig(Strict):
@@ -32,10 +36,11 @@ class TeacherConfig(Strict):
         """Yield what does not fit; `as_sampled` is False where tokens were not sampled at the model's own odds."""
         if not self.on:
             return
-        if self.model not in (None, model):
+        if self.model is not None and self.model != model:
             yield (
-                f"teacher.model = {self.model!r} is another model than model.name = {model!r}, and a learner holds "
-                "one: name an adapter on that model as teacher.adapter"
+                f"teacher.model = {shortened(self.model, MOST_SHOWN)!r} is another model than model.name = "
+                f"{shortened(model, MOST_SHOWN)!r}, and a learner holds one: name an adapter on that model as "
+                "teacher.adapter"
             )
         if learner.weights == "full":
             yield 'a [teacher] is on the base model, which learner.weights = "full" changes: set it to "lora"'

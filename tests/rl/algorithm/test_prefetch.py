@@ -117,7 +117,7 @@ async def test_the_loop_and_the_engines_agree_on_how_far_rollouts_run_ahead(
     monkeypatch.setattr("rl.train.RolloutPrefetcher", AskedRollouts)
     monkeypatch.setattr(RayEngine, "start", classmethod(note))
     parts = replace(parts_of(config, EagerGrader()), disjoint_devices=disjoint_devices)
-    journal: Any = SimpleNamespace(restore=AsyncMock(return_value=0), history=list, unlearned=tuple)
+    journal: Any = SimpleNamespace(restore=AsyncMock(return_value=0), history=list, unlearned=tuple, drawn=dict)
     with pytest.raises(Asked, match=str(expected)):
         await train(config, split_of(config), parts, journal)
 
