@@ -159,6 +159,8 @@ class GraderPool:
         if self._closed:
             raise RuntimeError("the grader is closed")
         report = self._failures.report if logs else _ignore
+        if not self._panel.is_asked:
+            return await self._compute(items, report)
         computed, asked = await asyncio.gather(self._compute(items, report), self._panel.score(items))
         merged = [merge(self.config.all_terms, *parts) for parts in zip(items, computed, asked, strict=True)]
         for graded in merged:
@@ -173,6 +175,8 @@ class GraderPool:
         chunks = [Chunk(items[i : i + size], report) for i in range(0, len(items), size)]
         for chunk in chunks:
             self._chunks.put(chunk)
+        if len(chunks) == 1:  # such as a completion that is graded when it ends: there is nothing to gather
+            return await asyncio.wrap_future(chunks[0].promise)
         done = await asyncio.gather(*[asyncio.wrap_future(c.promise) for c in chunks])
         return [g for chunk in done for g in chunk]
 

@@ -21,6 +21,7 @@ from rl.cluster.learner import say_checkpointing
 from rl.config import RunConfig
 from rl.episodes.trial import try_environment
 from rl.launch.event_loop import run_to_end
+from rl.launch.frozen_heap import frozen_heap
 from rl.launch.preflight import try_rewards
 from rl.launch.recipe import HasLearner, Prepared, Recipe
 from rl.launch.remote import open_remote
@@ -218,7 +219,8 @@ class Session:
     async def _train(self, run: Run, parts: HasLearner, directory: RunDirectory) -> None:
         config = run.recipe.learner_config(run.config)
         async with open_sinks(config, directory, self._watcher.sink(run, directory), run.page_name) as sinks:
-            await loop_with_restarts(run.recipe, run.prepared, parts, directory, sinks, resume=run.resume)
+            with frozen_heap():
+                await loop_with_restarts(run.recipe, run.prepared, parts, directory, sinks, resume=run.resume)
 
     def _waiting(self) -> contextlib.AbstractContextManager[object]:
         return contextlib.nullcontext() if self._console is None else self._console.status(STARTING)

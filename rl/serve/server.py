@@ -1,7 +1,6 @@
 """A server from its settings to its end: opened, announced, and closed in order."""
 
 import contextlib
-import gc
 import re
 import secrets
 import socket
@@ -15,6 +14,7 @@ from lora.atomic_write import write_atomic
 from lora.messages import single_line
 from rl.cluster.connect import disconnect
 from rl.cluster.interrupts import cancel_on_signals
+from rl.launch.frozen_heap import frozen_heap
 from rl.run.directory_lock import locked
 from rl.serve.app import make_app
 from rl.serve.config import ServeConfig
@@ -130,15 +130,11 @@ async def _run_http(config: ServeConfig, service: Service, listener: socket.sock
         ssl_certfile=config.tls_certificate, ssl_keyfile=config.tls_key, timeout_keep_alive=75,
     )  # fmt: skip
     server = _Server(settings)
-    # What is loaded by now stays for good. Looking through millions of such objects for garbage takes a second or more,
-    # in which no heartbeat is answered.
-    gc.collect()
-    gc.freeze()
-    try:
-        await server.serve([listener])
-    finally:
-        server.should_exit = True
-        gc.unfreeze()
+    with frozen_heap():  # no heartbeat is answered during a collection
+        try:
+            await server.serve([listener])
+        finally:
+            server.should_exit = True
 
 
 class _Server(uvicorn.Server):
