@@ -157,7 +157,7 @@ FAULTS: dict[str, tuple[Callable[[Tensors], Tensors], str]] = {
     "alpha / r is left out": (scaled(1 / 32), "from the base model"),
     "the scale is doubled": (scaled(2), "at a wrong scale|from another model"),
     "an old version is served": (scaled(0.4), "from a much older policy"),
-    "the previous version is served": (scaled(0.7), "from an older policy"),
+    "the previous version is served": (scaled(0.7), "from an? (much )?older policy"),
     "the keys name the wrong layers": (shifted, "from another model"),
     "the keys of some modules are not understood": (attention_alone, "from a much older policy|from another model"),
 }
@@ -166,8 +166,12 @@ FAULTS: dict[str, tuple[Callable[[Tensors], Tensors], str]] = {
 def test_the_real_model_agrees_within_rounding_and_planted_faults_are_named(
     ray_cluster: None, make_adapter: Callable[..., Adapter]
 ) -> None:
-    """SmolLM2-135M in bfloat16, whose logprobs in vLLM differ from the learner's by some hundredths of a nat."""
-    model, lora = ModelConfig(name="smollm2-135m", max_length=128), LoraConfig(rank=1)
+    """SmolLM2-135M in bfloat16, whose logprobs in vLLM differ from the learner's by some hundredths of a nat.
+
+    By 0.16 on a CPU with AVX2 alone, which would hide the smaller faults: there the model is in float32.
+    """
+    dtype = "bfloat16" if "AVX512" in torch.backends.cpu.get_cpu_capability() else "float32"
+    model, lora = ModelConfig(name="smollm2-135m", dtype=dtype, max_length=128), LoraConfig(rank=1)
     policy = make_adapter(model, lora, size=0.01, version=2)
     tensors, description = unpack(policy.payload)
     previous = Adapter(policy.run, 1, pack(scaled(0.7)(tensors), description))
@@ -183,11 +187,9 @@ def test_the_real_model_agrees_within_rounding_and_planted_faults_are_named(
 
     try:
         seen = asyncio.run(check_twice(PolicyChecker(), policy))
-        # 0.03 was seen on one CPU, and 0.16 on another, which has AVX2 alone.
-        assert seen["policy/sampler_difference"] < 0.2 < seen["policy/distance_from_base"]
+        assert seen["policy/sampler_difference"] < 0.1 < seen["policy/distance_from_base"]
         assert seen["policy/sampler_slope"] == pytest.approx(1, abs=0.2)
-        rounds_little = "AVX512" in torch.backends.cpu.get_cpu_capability()  # else it hides the smaller faults
-        for version, (tamper, name) in enumerate(FAULTS.values() if rounds_little else (), start=10):
+        for version, (tamper, name) in enumerate(FAULTS.values(), start=10):
             served = Adapter(policy.run, version, pack(tamper(tensors), description))
             with pytest.raises(StalePolicyError, match=f"samples .*({name}).*, not from version"):
                 asyncio.run(check_twice(PolicyChecker(), served))
