@@ -9,7 +9,9 @@ what is measured:
     raw         vLLM without LoRA, asked for the same: seeded, with the logprob of each token
     bare        vLLM without LoRA, asked for tokens alone: no seeds, no logprobs
 
-A line `publish` is answered with the seconds from a new policy's bytes to its first token, by our engine.
+A line `publish` is answered with the seconds from a new policy's bytes to its first token, by our engine; `sleep` and
+`wake`, by vLLM without LoRA that was started with `sleep_mode`, with the seconds until its memory is free, or back.
+Where others load on the same card, `kv_cache_bytes` says how large the cache is: vLLM would measure what is free.
 """
 
 import asyncio
@@ -46,6 +48,8 @@ def main() -> None:
     if job["kind"] not in ("ours", "several"):
         for module in (cpu_lora, cpu_ops, cpu_prompts, cpu_sampler):
             module.install = lambda: None
+    if "kv_cache_bytes" in job:
+        _fix_cache(job["kv_cache_bytes"])
     turns = (_raw if job["kind"] in ("raw", "bare") else _ours)(job, config)
     for turn in turns.values():
         turn(0)
@@ -84,7 +88,8 @@ def _ours(job: Job, config: RunConfig) -> dict[str, Turn]:
 
 def _raw(job: Job, config: RunConfig) -> dict[str, Turn]:
     arguments = vllm_start.engine_args(job["model"], config.model, config.lora, config.rollout, 0)
-    engine = vllm_start.start_vllm(replace(arguments, enable_lora=False))
+    sleeps = job.get("sleep_mode", False)
+    engine = vllm_start.start_vllm(replace(arguments, enable_lora=False, enable_sleep_mode=sleeps))
 
     def sample(seed: int) -> int:
         for index, prompt in enumerate(job["prompts"]):
@@ -97,7 +102,25 @@ def _raw(job: Job, config: RunConfig) -> dict[str, Turn]:
             tokens += sum(len(o.token_ids) for output in engine.step() if output.finished for o in output.outputs)
         return tokens
 
-    return {"": sample}
+    def sleep(_: int) -> int:
+        engine.sleep(level=1)
+        return 0
+
+    def wake(_: int) -> int:
+        engine.wake_up()
+        return 0
+
+    return {"": sample, **({"sleep": sleep, "wake": wake} if sleeps else {})}
+
+
+def _fix_cache(size: int) -> None:
+    """Have every engine take so many bytes for its cache, whatever is free."""
+    plain = vllm_start.engine_args
+
+    def fixed(*arguments: Any) -> Any:
+        return replace(plain(*arguments), kv_cache_memory_bytes=size)
+
+    vllm_engine.engine_args = vllm_start.engine_args = fixed
 
 
 def policies(config: RunConfig, count: int) -> list[Adapter]:

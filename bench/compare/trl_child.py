@@ -17,6 +17,7 @@ from peft import LoraConfig
 from transformers import AutoTokenizer, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
+from bench.gpu.coin import coin
 from rewards.math_answer import math_answer
 from rewards.types import Problem
 
@@ -32,7 +33,7 @@ def main() -> None:
     _check_prompts(tokenizer, job)
     trainer = GRPOTrainer(
         model=job["model"],
-        reward_funcs=_reward,
+        reward_funcs=_coin if job.get("reward") == "coin" else _reward,
         args=_arguments(job),
         train_dataset=Dataset.from_list(job["train"]),
         processing_class=tokenizer,
@@ -73,9 +74,9 @@ def _arguments(job: Job) -> GRPOConfig:
         bf16=job["autocast"],
         gradient_checkpointing=job["gradient_checkpointing"],
         model_init_kwargs={"dtype": job["dtype"]},
-        use_cpu=True,
+        use_cpu=not torch.cuda.is_available(),
         use_vllm=job["vllm"],
-        **({"vllm_mode": "colocate", "vllm_max_model_length": 256} if job["vllm"] else {}),
+        **({"vllm_mode": "colocate", "vllm_max_model_length": job.get("max_length", 256)} if job["vllm"] else {}),
         dataloader_pin_memory=False,
         save_strategy="no",
         report_to="none",
@@ -117,6 +118,10 @@ def _reward(completions: list[Any], question: list[str], answer: list[str], **_:
     texts = [completion[0]["content"] for completion in completions]
     problems = [Problem(str(i), q, a) for i, (q, a) in enumerate(zip(question, answer, strict=True))]
     return [math_answer(problem, text).value for problem, text in zip(problems, texts, strict=True)]
+
+
+def _coin(completions: list[Any], **_: Any) -> list[float]:
+    return [coin(Problem("", "", ""), completion[0]["content"]) for completion in completions]
 
 
 def _check_prompts(tokenizer: Any, job: Job) -> None:

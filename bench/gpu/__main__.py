@@ -1,16 +1,20 @@
 """Everything that is measured on a card, in one table: ``python -m bench.gpu [--shapes qwen3-0.6b qwen3-8b]``.
 
-Each part is a process of its own, one after another: gradients against a CPU's, updates by length of row, sampling with
-an adapter against without. The figures go to `bench/gpu/results.json` (or `--out`), with the card and the commit. Without
-a card the shape is `tiny`, which shows that the script works and measures nothing. Nothing else should use the card.
+Gradients against a CPU's, updates by length of row, sampling with an adapter against without (and vLLM's sleep mode), and,
+where TRL is installed, whole steps against TRL's. Each is a process; as many as the card has memory for load at the same
+time, and measure one after another once all of them are ready. The figures go to `bench/gpu/results.json` (or `--out`),
+with the card and the commit. Without a card the shape is `tiny`, which shows that the script works and measures nothing.
+Nothing else should use the card.
 """
 
 import argparse
+import importlib.util
 import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +24,30 @@ from bench.gpu.shapes import SHAPES, write_model
 
 Figures = dict[str, Any]
 
-ON_CARD = ("4096", "1024"), ("8192",), ("32768", "--tokens", "32768")
-"""Lengths of rows: each tuple is a learner that is planned for the longest of its own."""
+LENGTHS = ("4096", "1024"), ("8192",), ("32768", "--tokens", "32768")
+"""Of rows: each tuple is a learner that is planned for the longest of its own."""
 COLUMNS = {
+    "numbers": ("case", "logprob_difference", "gradient_difference", "gradient_difference_cpu"),
     "update": ("model", "length", "tokens_per_s", "mfu", "peak_gib", "planned_gib", "checkpointing"),
-    "rollout": ("model", "ours_tokens_per_s", "raw_tokens_per_s", "share_of_raw_vllm", "publish_to_first_token_s"),
-    "numbers": ("logprob_difference", "gradient_difference"),
-}
+    "rollout": (
+        "model", "ours_tokens_per_s", "raw_tokens_per_s", "share_of_raw_vllm", "publish_to_first_token_s", "sleep_s",
+        "wake_s",
+    ),
+    "step": ("model", "ours_step_s", "trl_step_s", "times_trl"),
+}  # fmt: skip
+CACHE_GIB = 12
+"""Of each engine."""
+ENGINE_GIB, LEARNER_GIB = 4, 40
+"""Of an engine beside weights and cache, and of a learner's largest activations and CUDA's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A process that measures: its figures' name, its module and arguments, and the memory that it needs."""
+
+    name: str
+    arguments: Sequence[str]
+    gib: float = 0.0
 
 
 def main() -> None:
@@ -40,32 +61,79 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results.json"))
     arguments = parser.parse_args()
     figures: dict[str, list[Figures]] = {part: [] for part in arguments.parts}
-    with tempfile.TemporaryDirectory() as directory:
-        if "numbers" in figures:
-            figures["numbers"] += run("numbers")
-        for shape in arguments.shapes:
-            model = str(write_model(SHAPES[shape], Path(directory) / shape, card.device()))
-            for part, found in measured(model, arguments.parts, on_card=on_card):
-                figures[part].append(found | {"model": shape})
-    arguments.out.write_text(json.dumps({"card": card.name(), "commit": _commit(), **figures}, indent=1) + "\n")
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if on_card else None) as directory:
+        models = [write_model(SHAPES[shape], Path(directory) / shape, card.device()) for shape in arguments.shapes]
+        parts = (card_parts if on_card else cpu_parts)(models)
+        for wave in waves([part for part in parts if part.name in figures], card.total_gib()):
+            for name, found in measured(wave):
+                figures[name].append(found | ({"model": Path(found["model"]).name} if "model" in found else {}))
+                _keep(arguments.out, figures)
     print(table(figures))
 
 
-def measured(model: str, parts: list[str], *, on_card: bool) -> Iterator[tuple[str, Figures]]:
-    """Yield each figure of a model, with the part that it belongs to."""
-    if "update" in parts:
-        for lengths in ON_CARD if on_card else [("256", "--tokens", "512", "--repeats", "1")]:
-            yield from (("update", found) for found in run("learner", model, *lengths) if "length" in found)
-    if "rollout" in parts:
-        less = () if on_card else ("--prompts", "2", "--group-size", "2", "--max-tokens", "8", "--repeats", "1")
-        yield from (("rollout", found) for found in run("rollout", model, *less))
+def card_parts(models: Sequence[Path]) -> Iterator[Part]:
+    """Yield what is measured on a card."""
+    yield Part("numbers", ["numbers"], 2)
+    for model in models:
+        weights = sum(file.stat().st_size for file in model.glob("*.safetensors")) / 2**30
+        engines = ["rollout", str(model), "--sleep", "--kv-cache-gib", str(CACHE_GIB)]
+        yield Part("rollout", engines, 3 * (weights + CACHE_GIB + ENGINE_GIB))
+        for lengths in LENGTHS:
+            yield Part("update", ["learner", str(model), *lengths], weights + LEARNER_GIB)
+        if importlib.util.find_spec("trl"):
+            yield Part("step", ["step", str(model)], card.total_gib())
 
 
-def run(module: str, *arguments: str) -> list[Figures]:
-    """Return the lines of JSON that a part prints."""
-    command = [sys.executable, "-m", f"bench.gpu.{module}", *arguments]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+def cpu_parts(models: Sequence[Path]) -> Iterator[Part]:
+    """Yield the smallest work that fills every column."""
+    yield Part("numbers", ["numbers"])
+    for model in map(str, models):
+        yield Part("update", ["learner", model, "256", "--tokens", "512", "--repeats", "1"])
+        less = ("--prompts", "2", "--group-size", "2", "--max-tokens", "8", "--repeats", "1", "--kv-cache-gib", "0.5")
+        yield Part("rollout", ["rollout", model, *less])
+
+
+def waves(parts: Sequence[Part], gib: float) -> Iterator[list[Part]]:
+    """Divide the parts, in their order, into those that a card of so many GiB holds at the same time."""
+    wave: list[Part] = []
+    for part in parts:
+        if wave and sum(other.gib for other in wave) + part.gib > 0.9 * gib:
+            yield wave
+            wave = []
+        wave.append(part)
+    if wave:
+        yield wave
+
+
+def measured(wave: Sequence[Part]) -> Iterator[tuple[str, Figures]]:
+    """Run parts beside each other; yield their figures. Whoever measures waits until all of them are ready."""
+    with card.turn():
+        running = [(part, start(part)) for part in wave]
+        for _, process in running:
+            _answer(process)
+    for part, process in running:
+        while (found := _answer(process)) is not None:
+            yield part.name, found
+        if process.wait() != 0:
+            print(f"{' '.join(part.arguments)} ended with exit status {process.returncode}", file=sys.stderr)
+
+
+def start(part: Part) -> "subprocess.Popen[str]":
+    """Start a part's process."""
+    module, *arguments = part.arguments
+    return subprocess.Popen(
+        [sys.executable, "-m", f"bench.gpu.{module}", *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+
+
+def _answer(process: "subprocess.Popen[str]") -> Figures | None:
+    """Return the next line of JSON that it prints; None when it has ended."""
+    assert process.stdout is not None
+    return next((json.loads(line) for line in process.stdout if line.startswith("{")), None)
+
+
+def _keep(out: Path, figures: dict[str, list[Figures]]) -> None:
+    out.write_text(json.dumps({"card": card.name(), "commit": _commit(), **figures}, indent=1) + "\n")
 
 
 def table(figures: dict[str, list[Figures]]) -> str:

@@ -35,6 +35,11 @@ def turn() -> Generator[None]:
         yield
 
 
+def total_gib() -> float:
+    """Return the card's memory; on a CPU, more than anything here needs."""
+    return torch.cuda.mem_get_info()[1] / 2**30 if device() == "cuda" else 1e6
+
+
 def wait() -> None:
     """Wait until the card has done what it was given."""
     if device() == "cuda":

@@ -43,7 +43,7 @@ def main() -> None:
     card.wait()
     loaded = time.perf_counter() - start
     first = timed(host, rows(2 * PROMPT, 1, host.model.vocab_size))
-    print(json.dumps({"load_s": loaded, "first_update_s": first, "card": card.name()}), flush=True)
+    print(json.dumps({"ready": True, "load_s": loaded, "first_update_s": first, "card": card.name()}), flush=True)
     for length in arguments.lengths:
         try:
             with card.turn():

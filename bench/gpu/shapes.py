@@ -59,4 +59,5 @@ def _tokenizer(vocabulary: int) -> Any:
         eos_token="<eos>",
         unk_token="<unk>",
         clean_up_tokenization_spaces=False,
+        chat_template="{% for message in messages %}{{ message['content'] }} {% endfor %}",
     )
