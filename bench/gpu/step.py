@@ -25,6 +25,8 @@ from rl.launch.train_recipe import TRAIN
 from rl.launch.train_recipe import PreparedTrain as Prepared
 
 WORDS = 200
+VLLM_SHARE = 0.2
+"""Of the card's memory, for each side's engine."""
 
 
 def main() -> None:
@@ -61,6 +63,7 @@ def configuration(arguments: argparse.Namespace, directory: Path) -> RunConfig:
             "sampling": {"group_size": arguments.group_size, "max_tokens": arguments.max_tokens},
             "reward": {"function": f"{Path(__file__).with_name('coin.py')}:coin", "truncated": "grade"},
             "evaluate": {"every": 1_000_000, "num_problems": 1},
+            "rollout": {"gpu_memory_fraction": VLLM_SHARE},  # two learners and two engines have to fit
         }
     )  # fmt: skip
 
@@ -85,7 +88,7 @@ def job(work: Prepared, arguments: argparse.Namespace) -> dict[str, Any]:
         "lr": config.learner.lr, "beta1": config.learner.beta1, "beta2": config.learner.beta2,
         "dtype": config.model.dtype, "autocast": on_card, "gradient_checkpointing": False, "vllm": on_card,
         "completions_per_pass": min(arguments.completions_per_pass, config.problems_per_step * arguments.group_size),
-        "more": {}, "threads": THREADS,
+        "more": {"vllm_gpu_memory_utilization": VLLM_SHARE} if on_card else {}, "threads": THREADS,
     }  # fmt: skip
 
 
