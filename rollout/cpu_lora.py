@@ -16,6 +16,8 @@ from torch import Tensor
 from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 from vllm.platforms import current_platform
 
+from rollout.joined_lora import join
+
 
 def install() -> None:
     """Make vLLM use `DenseLoraCPU` in this process."""
@@ -61,7 +63,7 @@ class DenseLoraCPU(PunicaWrapperCPU):
         layer = self._layers.get(id(lora_a_stacked))
         if layer is None:
             # The layer keeps its tuples for as long as it lives, and `Layer` keeps them too: the id stays theirs.
-            layer = self._layers[id(lora_a_stacked)] = Layer.join(lora_a_stacked, lora_b_stacked)
+            layer = self._layers[id(lora_a_stacked)] = Layer(lora_a_stacked, lora_b_stacked)
         layer.add(y.view(-1, y.shape[-1]), x.view(-1, x.shape[-1]), scale, self._tokens)
 
     def add_lora_logits(
@@ -109,36 +111,11 @@ class Rows:
 
 
 class Layer:
-    """The matrices of every adapter in one linear layer, its slices beside each other.
+    """The matrices of every adapter in one linear layer, its slices beside each other (`rollout.joined_lora`)."""
 
-    With R the ranks of all its slices together, A is [slots, R, d_in] and B [slots, R, d_out]; B has zeros where a
-    slice's rank meets another slice's output. What vLLM writes an adapter into are views of these two.
-    """
-
-    def __init__(
-        self,
-        A: Float[Tensor, "slots ranks d_in"],
-        B: Float[Tensor, "slots ranks d_out"],
-        stacked: tuple[tuple[Tensor, ...], tuple[Tensor, ...]],
-    ) -> None:
-        self._A, self._B, self._stacked = A, B, stacked
-
-    @classmethod
-    @torch.inference_mode(False)  # vLLM writes adapters outside of it, which inference tensors would refuse
-    def join(cls, a_stacked: tuple[Tensor, ...], b_stacked: tuple[Tensor, ...]) -> Self:
-        """Move vLLM's tensors, [slots, 1, rank, d_in] and [slots, 1, d_out, rank] a slice, into common ones."""
-        slots, ranks = len(a_stacked[0]), [a.shape[2] for a in a_stacked]
-        A = a_stacked[0].new_zeros(slots, sum(ranks), a_stacked[0].shape[3])
-        B = b_stacked[0].new_zeros(slots, sum(ranks), sum(b.shape[2] for b in b_stacked))
-        rank, out = 0, 0
-        for a, b in zip(a_stacked, b_stacked, strict=True):
-            # Views, so that an adapter which vLLM copies into `a` and `b` from now on is in A and B at once. Slices
-            # stand beside each other in A, and on B's diagonal: one product then computes them all.
-            a_view = A[:, None, rank : rank + a.shape[2]]
-            b_view = B[:, None, rank : rank + a.shape[2], out : out + b.shape[2]].transpose(2, 3)
-            a.data, b.data = a_view.copy_(a), b_view.copy_(b)
-            rank, out = rank + a.shape[2], out + b.shape[2]
-        return cls(A, B, (a_stacked, b_stacked))
+    def __init__(self, a_stacked: tuple[Tensor, ...], b_stacked: tuple[Tensor, ...]) -> None:
+        self._A, self._B = join(a_stacked, b_stacked)
+        self._stacked = a_stacked, b_stacked
 
     def add(self, y: Float[Tensor, "rows d_out"], x: Float[Tensor, "rows d_in"], scale: float, rows: Rows) -> None:
         """Add x A^T B scale of each row's own adapter to y."""

@@ -45,16 +45,12 @@ def refusal(error: Exception) -> Exception:
 
 
 def engine_args(model: str, model_config: ModelConfig, lora: LoraConfig, config: RolloutConfig, seed: int) -> Any:
-    """Return vLLM's arguments; on a CPU, first put our operators in place of its own."""
+    """Return vLLM's arguments; first put our operators in place of its own."""
     from vllm import EngineArgs
 
     is_cpu = on_cpu()
     logging.getLogger("vllm.logging_utils.dump_input").setLevel(logging.CRITICAL)  # it prints every prompt on a failure
-    if is_cpu:
-        from rollout import cpu_experts, cpu_head, cpu_lora, cpu_ops, cpu_prompts, cpu_sampler
-
-        for module in (cpu_lora, cpu_ops, cpu_prompts, cpu_sampler, cpu_experts, cpu_head):
-            module.install()
+    _install_operators(is_cpu)
     quantization, overrides = quantization_args(model_config.quantization)
     return EngineArgs(
         **(_cpu_args(model_config) if is_cpu else {}),
@@ -81,6 +77,21 @@ def engine_args(model: str, model_config: ModelConfig, lora: LoraConfig, config:
         enforce_eager=is_cpu if config.enforce_eager is None else config.enforce_eager,
         disable_log_stats=True,
     )
+
+
+def _install_operators(is_cpu: bool) -> None:
+    from rollout import unnamed_tokens
+
+    unnamed_tokens.install()
+    if is_cpu:
+        from rollout import cpu_experts, cpu_head, cpu_lora, cpu_ops, cpu_prompts, cpu_sampler
+
+        for module in (cpu_lora, cpu_ops, cpu_prompts, cpu_sampler, cpu_experts, cpu_head):
+            module.install()
+    else:
+        from rollout import gpu_lora
+
+        gpu_lora.install()
 
 
 def quantization_args(quantization: Quantization | None) -> tuple[str | None, dict[str, str]]:

@@ -6,12 +6,13 @@ what is measured:
     ours        our engine, an active adapter on every linear layer
     several     the same, the prompts spread over as many policies, as a sweep has them, in one batch
     operators   our engine with vLLM's own CPU operators and sampler
+    base        vLLM without LoRA, with what else of ours makes it faster
     raw         vLLM without LoRA, asked for the same: seeded, with the logprob of each token
     bare        vLLM without LoRA, asked for tokens alone: no seeds, no logprobs
 
 A line `publish` is answered with the seconds from a new policy's bytes to its first token, by our engine; `sleep` and
 `wake`, by vLLM without LoRA that was started with `sleep_mode`, with the seconds until its memory is free, or back.
-Where others load on the same card, `kv_cache_bytes` says how large the cache is: vLLM would measure what is free.
+`arguments` are vLLM's own, on top of those that follow from the configuration.
 """
 
 import asyncio
@@ -30,7 +31,7 @@ from lora.inject import inject
 from lora.load import load_skeleton
 from lora.types import Adapter
 from rl.config import RunConfig, replaced
-from rollout import cpu_lora, cpu_ops, cpu_prompts, cpu_sampler, vllm_engine, vllm_requests, vllm_start
+from rollout import cpu_lora, cpu_ops, cpu_prompts, cpu_sampler, unnamed_tokens, vllm_engine, vllm_requests, vllm_start
 from rollout.config import SamplingConfig
 from rollout.types import Completion
 
@@ -45,12 +46,12 @@ def main() -> None:
     config = replaced(
         RunConfig.model_validate(job["config"]), sampling={"ignore_eos": True}
     )  # all write as many tokens
-    if job["kind"] not in ("ours", "several"):
-        for module in (cpu_lora, cpu_ops, cpu_prompts, cpu_sampler):
+    if job["kind"] not in ("ours", "several", "base"):
+        for module in (cpu_lora, cpu_ops, cpu_prompts, cpu_sampler, unnamed_tokens):
             module.install = lambda: None
-    if "kv_cache_bytes" in job:
-        _fix_cache(job["kv_cache_bytes"])
-    turns = (_raw if job["kind"] in ("raw", "bare") else _ours)(job, config)
+    if changes := job.get("arguments"):
+        _change_arguments(changes)
+    turns = (_raw if job["kind"] in ("raw", "bare", "base") else _ours)(job, config)
     for turn in turns.values():
         turn(0)
     _answer(ready=True)
@@ -113,14 +114,14 @@ def _raw(job: Job, config: RunConfig) -> dict[str, Turn]:
     return {"": sample, **({"sleep": sleep, "wake": wake} if sleeps else {})}
 
 
-def _fix_cache(size: int) -> None:
-    """Have every engine take so many bytes for its cache, whatever is free."""
+def _change_arguments(changes: dict[str, Any]) -> None:
+    """Give every engine these arguments, whatever follows from its configuration."""
     plain = vllm_start.engine_args
 
-    def fixed(*arguments: Any) -> Any:
-        return replace(plain(*arguments), kv_cache_memory_bytes=size)
+    def changed(*arguments: Any) -> Any:
+        return replace(plain(*arguments), **changes)
 
-    vllm_engine.engine_args = vllm_start.engine_args = fixed
+    vllm_engine.engine_args = vllm_start.engine_args = changed
 
 
 def policies(config: RunConfig, count: int) -> list[Adapter]:

@@ -1,7 +1,8 @@
 """Sampling with an adapter against without, and publish to first token: ``python -m bench.gpu.rollout MODEL_DIR...``.
 
-Our engine with an active rank-1 adapter on every linear layer, and vLLM without LoRA that is asked for the same, each in
-a process of its own on the same card, take turns with the same prompts and the same number of tokens. All load at once.
+Our engine with an active rank-1 adapter on every linear layer, the same without LoRA, and vLLM without LoRA as it comes,
+each in a process of its own on the same card, take turns with the same prompts and the same number of tokens. All load at
+once.
 With `--sleep` a third engine says what it costs to give its memory to a learner between two steps, and to take it back.
 """
 
@@ -55,11 +56,12 @@ def start(stack: ExitStack, model: str, arguments: argparse.Namespace) -> Iterat
     )
     job = {
         "config": config.model_dump(mode="json"), "model": model, "adapters": 1,
-        "kv_cache_bytes": round(arguments.kv_cache_gib * 2**30),
+        # What is free would be measured while others load; and any weights do.
+        "arguments": {"kv_cache_memory_bytes": round(arguments.kv_cache_gib * 2**30), "load_format": "dummy"},
         "prompts": [random.Random(i).choices(range(3, 500), k=200) for i in range(arguments.prompts)],
     }  # fmt: skip
     environment = worker_environment(config.rollout, threads=THREADS, on_gpu=card.device() == "cuda")
-    kinds: dict[str, dict[str, Any]] = {"ours": {"kind": "ours"}, "raw": {"kind": "raw"}}
+    kinds: dict[str, dict[str, Any]] = {kind: {"kind": kind} for kind in ("ours", "base", "raw")}
     if arguments.sleep:
         kinds["sleeps"] = {"kind": "raw", "sleep_mode": True}
     for name, kind in kinds.items():
@@ -67,16 +69,16 @@ def start(stack: ExitStack, model: str, arguments: argparse.Namespace) -> Iterat
 
 
 def measure(engines: Engines, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the speeds of both, and the median seconds from a new adapter's bytes to its first token."""
-    speeds: dict[str, list[float]] = {"ours": [], "raw": []}
+    """Return the speeds of all, and the median seconds from a new adapter's bytes to its first token."""
+    speeds: dict[str, list[float]] = {"ours": [], "base": [], "raw": []}
     published = [engines["ours"].go("publish")["seconds"] for _ in range(5)]
     for _ in range(arguments.repeats):
         for kind, taken in speeds.items():
             answer = engines[kind].go()
             taken.append(answer["tokens"] / answer["seconds"])
     return {
-        "ours_tokens_per_s": median(speeds["ours"]),
-        "raw_tokens_per_s": median(speeds["raw"]),
+        **{f"{kind}_tokens_per_s": median(taken) for kind, taken in speeds.items()},
+        "share_of_base": paired(speeds["ours"], speeds["base"]),
         "share_of_raw_vllm": paired(speeds["ours"], speeds["raw"]),
         "publish_to_first_token_s": median(published),
         "publish_seconds": published,

@@ -31,19 +31,27 @@ POSITIONS = 40_960
 
 def write_model(shape: Shape, directory: Path, device: str) -> Path:
     """Write a model of that shape, in bfloat16, and a tokenizer of as many words; return the directory."""
-    from transformers import AutoModelForCausalLM, Qwen3Config
+    from transformers import AutoModelForCausalLM
+
+    with torch.device(device):
+        model: Any = AutoModelForCausalLM.from_config(write_outline(shape, directory), dtype=torch.bfloat16)
+    model.save_pretrained(str(directory), max_shard_size="4GB")
+    return directory
+
+
+def write_outline(shape: Shape, directory: Path) -> Any:
+    """Write what there is besides the weights, which is all that an engine with dummy weights needs; return the config."""
+    from transformers import Qwen3Config
 
     config: Any = Qwen3Config(
         vocab_size=shape.vocabulary, hidden_size=shape.hidden, intermediate_size=shape.inner,
         num_hidden_layers=shape.layers, num_attention_heads=shape.heads, num_key_value_heads=shape.kv_heads,
         head_dim=shape.head_width, max_position_embeddings=POSITIONS, tie_word_embeddings=shape.tied,
-        bos_token_id=None, eos_token_id=1, pad_token_id=0,
+        bos_token_id=None, eos_token_id=1, pad_token_id=0, architectures=["Qwen3ForCausalLM"], dtype="bfloat16",
     )  # fmt: skip
-    with torch.device(device):
-        model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
-    model.save_pretrained(str(directory), max_shard_size="4GB")
+    config.save_pretrained(str(directory))
     _tokenizer(shape.vocabulary).save_pretrained(str(directory))
-    return directory
+    return config
 
 
 def _tokenizer(vocabulary: int) -> Any:
