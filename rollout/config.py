@@ -71,6 +71,9 @@ class RolloutConfig(BaseModel):
     """GPUs that one worker's engine is spread over, on one node."""
     enforce_eager: bool | None = None
     """Run without compilation or CUDA graphs; by default only on a CPU."""
+    fuse_adapters: bool = False
+    """Compute adapters inside vLLM's compiled model, where its compiler fuses them with what is around them, and not by
+    its own kernels. Meant for one or two adapters of a low rank on a GPU, and not measured there yet."""
     max_restarts: int = Field(default=3, ge=0)
     """Times in a row, without an answer in between, that a worker that died is started again."""
     start_timeout: float = Field(default=1800.0, gt=0, le=7 * 24 * 3600)

@@ -50,7 +50,7 @@ def engine_args(model: str, model_config: ModelConfig, lora: LoraConfig, config:
 
     is_cpu = on_cpu()
     logging.getLogger("vllm.logging_utils.dump_input").setLevel(logging.CRITICAL)  # it prints every prompt on a failure
-    _install_operators(is_cpu)
+    _install_operators(is_cpu, fuse_adapters=config.fuse_adapters)
     quantization, overrides = quantization_args(model_config.quantization)
     return EngineArgs(
         **(_cpu_args(model_config) if is_cpu else {}),
@@ -79,7 +79,7 @@ def engine_args(model: str, model_config: ModelConfig, lora: LoraConfig, config:
     )
 
 
-def _install_operators(is_cpu: bool) -> None:
+def _install_operators(is_cpu: bool, *, fuse_adapters: bool) -> None:
     from rollout import unnamed_tokens
 
     unnamed_tokens.install()
@@ -88,10 +88,10 @@ def _install_operators(is_cpu: bool) -> None:
 
         for module in (cpu_lora, cpu_ops, cpu_prompts, cpu_sampler, cpu_experts, cpu_head):
             module.install()
-    else:
-        from rollout import gpu_lora
+    if fuse_adapters:
+        from rollout import fused_lora
 
-        gpu_lora.install()
+        fused_lora.install()
 
 
 def quantization_args(quantization: Quantization | None) -> tuple[str | None, dict[str, str]]:

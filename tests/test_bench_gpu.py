@@ -23,5 +23,5 @@ def test_all_parts_run_on_a_cpu(tmp_path: Path) -> None:
     assert update["tokens"] == 512
     assert update["tokens_per_s"] > 0
     assert rollout["publish_to_first_token_s"] > 0
-    assert 0.1 < rollout["share_of_raw_vllm"] < 10
+    assert 0.1 < rollout["share_of_base"] < 10
     assert "| tiny | 256 |" in done.stdout

@@ -1,7 +1,7 @@
 """Everything that is measured on a card, in one table: ``python -m bench.gpu [--shapes qwen3-0.6b qwen3-8b]``.
 
-Gradients against a CPU's, updates by length of row, sampling with an adapter against without (and vLLM's sleep mode), and,
-where TRL is installed, whole steps against TRL's. Each is a process; as many as the card has memory for load at the same
+Gradients against a CPU's, updates by length of row, sampling with an adapter against without (and vLLM's sleep mode), an
+adapter's products alone, and, where TRL is installed, whole steps against TRL's. Each is a process; as many as the card has memory for load at the same
 time, and measure one after another once all of them are ready. The figures go to `bench/gpu/results.json` (or `--out`),
 with the card and the commit. Without a card the shape is `tiny`, which shows that the script works and measures nothing.
 Nothing else should use the card.
@@ -30,12 +30,13 @@ COLUMNS = {
     "numbers": ("case", "logprob_difference", "gradient_difference", "gradient_difference_cpu"),
     "update": ("model", "length", "tokens_per_s", "mfu", "peak_gib", "planned_gib", "checkpointing"),
     "rollout": (
-        "model", "ours_tokens_per_s", "raw_tokens_per_s", "share_of_raw_vllm", "publish_to_first_token_s", "sleep_s",
+        "model", "kind", "tokens_per_s", "base_tokens_per_s", "share_of_base", "publish_to_first_token_s", "sleep_s",
         "wake_s",
     ),
+    "adapter": ("layer", "rows", "base_us", "vllm_us", "ours_us", "vllm_error", "ours_error"),
     "step": ("model", "ours_step_s", "trl_step_s", "times_trl"),
 }  # fmt: skip
-CACHE_GIB = 12
+CACHE_GIB = 10.5
 """Of each engine."""
 ENGINE_GIB, LEARNER_GIB = 4, 40
 """Of an engine beside weights and cache, and of a learner's largest activations and CUDA's own."""
@@ -74,10 +75,12 @@ def main() -> None:
 def card_parts(models: Sequence[Path]) -> Iterator[Part]:
     """Yield what is measured on a card."""
     yield Part("numbers", ["numbers"], 2)
+    yield Part("adapter", ["adapter"], 2)
     for model in models:
         weights = sum(file.stat().st_size for file in model.glob("*.safetensors")) / 2**30
-        engines = ["rollout", str(model), "--sleep", "--kv-cache-gib", str(CACHE_GIB)]
-        yield Part("rollout", engines, 3 * (weights + CACHE_GIB + ENGINE_GIB))
+        for kind, more in {"ours": ("--sleep",), "fused": (), "raw": ()}.items():
+            engines = ["rollout", str(model), kind, *more, "--kv-cache-gib", str(CACHE_GIB)]
+            yield Part("rollout", engines, 2 * (weights + CACHE_GIB + ENGINE_GIB))
         for lengths in LENGTHS:
             yield Part("update", ["learner", str(model), *lengths], weights + LEARNER_GIB)
         if importlib.util.find_spec("trl"):
@@ -90,7 +93,7 @@ def cpu_parts(models: Sequence[Path]) -> Iterator[Part]:
     for model in map(str, models):
         yield Part("update", ["learner", model, "256", "--tokens", "512", "--repeats", "1"])
         less = ("--prompts", "2", "--group-size", "2", "--max-tokens", "8", "--repeats", "1", "--kv-cache-gib", "0.5")
-        yield Part("rollout", ["rollout", model, *less])
+        yield Part("rollout", ["rollout", model, "ours", *less])
 
 
 def waves(parts: Sequence[Part], gib: float) -> Iterator[list[Part]]:

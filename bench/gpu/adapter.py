@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from bench.gpu import card
-from rollout.gpu_lora import MULTIPLE, add
+from rollout.fused_lora import MULTIPLE, add
 from rollout.joined_lora import join, padded
 
 LAYERS = {
@@ -55,9 +55,8 @@ def measure(rows: int, d_in: int, outs: tuple[int, ...]) -> dict[str, float]:
     expected = reference(x, weight, a_stacked, b_stacked, adapters)
     timed = {"base": graphed(lambda: linear(x, weight))[0]}
     errors: dict[str, float] = {}
-    for name, step in {"vllm": vllm(x, weight, a_stacked, b_stacked, adapters),
-                       "ours": ours(x, weight, a_stacked, b_stacked, adapters)}.items():  # fmt: skip
-        timed[name], result = graphed(step)
+    for name, prepare in {"vllm": vllm, "ours": ours}.items():
+        timed[name], result = graphed(prepare(x, weight, a_stacked, b_stacked, adapters))
         errors[name] = ((result.double() - expected).norm() / expected.norm()).item()
     return {f"{k}_us": v for k, v in timed.items()} | {f"{k}_error": v for k, v in errors.items()}
 

@@ -28,11 +28,14 @@ SEQUENCES = [[10, 12, 14, 20, 3, 9, 4], [21, 8, 9], [*range(3, 40), *range(5, 15
 
 
 @pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize("fused", [False, True], ids=["by operators", "fused by the compiler"])
 async def test_adapters_of_several_ranks_in_one_batch_are_each_served_and_scored_as_themselves(
-    tiny_model: ModelConfig, make_adapter: Callable[..., Adapter]
+    fused: bool, tiny_model: ModelConfig, make_adapter: Callable[..., Adapter]
 ) -> None:
     adapters = [make_adapter(tiny_model, lora, seed=i, run=f"run{i}") for i, lora in enumerate(SHAPES)]
-    config = RolloutConfig(kv_cache_gib=1, adapters_in_flight=len(adapters))
+    config = RolloutConfig(
+        kv_cache_gib=1, adapters_in_flight=len(adapters), fuse_adapters=fused, enforce_eager=not fused
+    )
     lora = largest_adapter([RunConfig(lora=lora) for lora in SHAPES])
     vllm = await RayEngine.start(tiny_model, lora, config, AdapterStore(8), seed=0, place=ActorPlacement(1))
     try:

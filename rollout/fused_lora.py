@@ -1,9 +1,9 @@
 """LoRA products for vLLM on a GPU, that its compiler sees: one thin product a layer, and a sum that it fuses.
 
-vLLM's own kernels are made for many adapters of high ranks, and launch a grid for each slice and adapter. Here a layer's
-matrices lie side by side (`rollout.joined_lora`): a product with as many columns as there are ranks, a mask that keeps of
-it what is a row's own, and a sum of outer products that is added where the layer's output is written or read anyway. What
-vLLM captures into CUDA graphs is the same for every batch: rows that have no adapter, or another one, are masked.
+vLLM's own kernels are made for many adapters of high ranks, and launch a grid for each slice and adapter. Here a
+layer's matrices lie side by side (`rollout.joined_lora`): a product with as many columns as there are ranks, a mask
+that keeps of it what is a row's own, and a sum of outer products that is added where the layer's output is written or
+read anyway. What vLLM captures into CUDA graphs is the same for every batch: rows without an adapter are masked, too.
 """
 
 from typing import Any
