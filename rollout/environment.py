@@ -34,7 +34,6 @@ def worker_environment(config: RolloutConfig, *, threads: int, on_gpu: bool) -> 
     if on_gpu:
         return shared
     cpu = {
-        "VLLM_CPU_KVCACHE_SPACE": str(max(1, round(config.kv_cache_gib))),
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "OMP_NUM_THREADS": str(threads),
         # Waking a thread costs more than a small product: it waits 1 ms for the next one, then leaves the core.

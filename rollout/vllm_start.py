@@ -1,10 +1,14 @@
 """The start of vLLM: its arguments, its platform, and one line where it cannot start."""
 
+import gc
 import json
 import logging
 from typing import Any
 
+from lora.accounting import kept_numbers
+from lora.architecture import attends_only
 from lora.config import LoraConfig, ModelConfig, Quantization
+from lora.load import load_skeleton
 from lora.messages import single_line
 from lora.quantized import torchao_config
 from rollout.config import RolloutConfig
@@ -13,6 +17,11 @@ MEMORY_HINT = (
     " (its memory is set by rollout.gpu_memory_fraction on a GPU, by rollout.kv_cache_gib on a CPU; model.max_length "
     "and rollout.max_concurrent lower what it needs)"
 )
+
+BLOCK = 32
+"""Tokens of a block of keys and values on a CPU."""
+SMALLEST_CACHE = 2**26
+"""Bytes below which it is not worth to count."""
 
 
 def on_cpu() -> bool:
@@ -26,6 +35,7 @@ def start_vllm(arguments: Any) -> Any:
     """Start vLLM. Raises ValueError if it cannot start, most often for want of memory."""
     from vllm import LLMEngine
 
+    gc.freeze()  # vLLM collects several times over while it starts, which takes half a second each with all its modules
     try:
         return LLMEngine.from_engine_args(arguments)
     except Exception as error:
@@ -53,7 +63,7 @@ def engine_args(model: str, model_config: ModelConfig, lora: LoraConfig, config:
     _install_operators(is_cpu, fuse_adapters=config.fuse_adapters)
     quantization, overrides = quantization_args(model_config.quantization)
     return EngineArgs(
-        **(_cpu_args(model_config) if is_cpu else {}),
+        **(_cpu_args(model_config, config) if is_cpu else {}),
         quantization=quantization,
         model=model,
         dtype=model_config.dtype,
@@ -108,14 +118,30 @@ def quantization_args(quantization: Quantization | None) -> tuple[str | None, di
     return "torchao", {"quantization_config_dict_json": json.dumps(config_to_dict(config))}
 
 
-def _cpu_args(model_config: ModelConfig) -> dict[str, Any]:
+def _cpu_args(model_config: ModelConfig, config: RolloutConfig) -> dict[str, Any]:
     return {
         # A group shares its prompt's whole blocks; the default of 128 tokens leaves a short prompt none.
-        "block_size": 32,
+        "block_size": BLOCK,
         # A prompt cut into chunks rewinds its request's random generator, which a CPU generator cannot do (vLLM 0.32).
         "enable_chunked_prefill": False,
         "max_num_batched_tokens": max(4096, model_config.max_length),
+        "kv_cache_memory_bytes": cache_bytes(model_config, config),
     }
+
+
+def cache_bytes(model_config: ModelConfig, config: RolloutConfig) -> int:
+    """Return the size of a worker's key-value cache on a CPU: what is set, or what can be filled if that is less.
+
+    It is written when the worker starts, which takes a second or two a GiB. What a recurrent layer keeps is not counted
+    here, so its models get what is set.
+    """
+    most = round(config.kv_cache_gib * 2**30)
+    skeleton = load_skeleton(model_config)
+    if not attends_only(skeleton):
+        return most
+    tokens = 2 * config.max_concurrent * (model_config.max_length + BLOCK)  # twice: prompts of earlier batches stay
+    bytes_per_token = kept_numbers(skeleton) * (2 if model_config.dtype == "bfloat16" else 4)
+    return min(most, max(SMALLEST_CACHE, tokens * bytes_per_token))
 
 
 def served_rank(rank: int) -> Any:

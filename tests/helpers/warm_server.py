@@ -7,6 +7,7 @@ It runs as a program, and imports nothing of ours.
 import atexit
 import contextlib
 import fcntl
+import gc
 import importlib
 import io
 import json
@@ -61,7 +62,13 @@ OF_COMMANDS = (
     "torch.utils.tensorboard", "matplotlib.figure", "matplotlib.backends.backend_agg", "sympy", "pydantic", "rich.console",
     "typer", "fastapi", "sqlalchemy.orm", "uvicorn", "math_verify",
 )  # fmt: skip
-OF_VLLM = ("vllm", "vllm.engine.arg_utils", "vllm.v1.engine.llm_engine", "vllm.v1.worker.cpu_worker")
+OF_VLLM = (
+    "vllm", "vllm.engine.arg_utils", "vllm.engine.llm_engine", "vllm.v1.engine.llm_engine", "vllm.v1.worker.cpu_worker",
+    "vllm.renderers.hf", "vllm.distributed.elastic_ep.elastic_execute", "vllm.v1.attention.backends.cpu_attn",
+    "vllm.model_executor.layers.quantization.online.base", "vllm.utils.cpu_triton_utils", "rollout.cpu_experts",
+    "rollout.cpu_head", "rollout.cpu_lora", "rollout.cpu_ops", "rollout.cpu_prompts", "rollout.cpu_sampler",
+    "rollout.unnamed_tokens",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +149,8 @@ def serve(listener: socket.socket) -> None:
 def be_warm(calls: socket.socket, kind: Kind) -> None:
     """Load everything, say so, and answer calls with copies until there are no more callers."""
     kind.load()
+    gc.collect()
+    gc.freeze()  # copies neither look through what was loaded nor write to its pages
     with contextlib.suppress(BrokenPipeError):  # nobody waits any more
         calls.send(b"ready")
     ends, writing = os.pipe()
