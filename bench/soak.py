@@ -206,7 +206,6 @@ def settings(options: argparse.Namespace) -> RunConfig:
         "rollout.num_workers": options.workers,
         "rollout.max_restarts": 1000,
         "rollout.stall_timeout": 120 if options.engine == "vllm" else 10,
-        "rollout.kv_cache_gib": 1,
         "reward.workers": 1,
         "evaluate.every": 50,
         "evaluate.num_problems": 8,

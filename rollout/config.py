@@ -63,8 +63,8 @@ class RolloutConfig(BaseModel):
     adapters_in_flight: int = Field(default=2, ge=1, le=1024)
     """Adapters that one batch may mix: the newest policy, and the one before it whose requests are still running.
     `rankone sweep` sets it to the policies that it trains at once."""
-    kv_cache_gib: float = Field(default=1.0, gt=0, le=65_536)
-    """Most memory of a worker's key-value cache on a CPU; it takes less where `max_concurrent` sequences need less."""
+    kv_cache_gib: Annotated[float, Field(gt=0, le=65_536)] | Literal["auto"] = "auto"
+    """Memory of a worker's key-value cache on a CPU; `auto` is 1, or less if `max_concurrent` sequences need less."""
     gpu_memory_fraction: float = Field(default=0.85, gt=0, le=1)
     """Share of a GPU's memory that a worker may take."""
     tensor_parallel_size: int = Field(default=1, ge=1, le=1024)

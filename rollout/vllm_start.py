@@ -20,8 +20,8 @@ MEMORY_HINT = (
 
 BLOCK = 32
 """Tokens of a block of keys and values on a CPU."""
-SMALLEST_CACHE = 2**26
-"""Bytes below which it is not worth to count."""
+SMALLEST_CACHE, LARGEST_CACHE = 2**26, 2**30
+"""Bytes of a cache that nobody asked for."""
 
 
 def on_cpu() -> bool:
@@ -130,18 +130,19 @@ def _cpu_args(model_config: ModelConfig, config: RolloutConfig) -> dict[str, Any
 
 
 def cache_bytes(model_config: ModelConfig, config: RolloutConfig) -> int:
-    """Return the size of a worker's key-value cache on a CPU: what is set, or what can be filled if that is less.
+    """Return the size of a worker's key-value cache on a CPU: what is set, or what can be filled, up to a GiB.
 
     It is written when the worker starts, which takes a second or two a GiB. What a recurrent layer keeps is not counted
-    here, so its models get what is set.
+    here, so its models get a GiB.
     """
-    most = round(config.kv_cache_gib * 2**30)
+    if config.kv_cache_gib != "auto":
+        return round(config.kv_cache_gib * 2**30)
     skeleton = load_skeleton(model_config)
     if not attends_only(skeleton):
-        return most
+        return LARGEST_CACHE
     tokens = 2 * config.max_concurrent * (model_config.max_length + BLOCK)  # twice: prompts of earlier batches stay
     bytes_per_token = kept_numbers(skeleton) * (2 if model_config.dtype == "bfloat16" else 4)
-    return min(most, max(SMALLEST_CACHE, tokens * bytes_per_token))
+    return min(LARGEST_CACHE, max(SMALLEST_CACHE, tokens * bytes_per_token))
 
 
 def served_rank(rank: int) -> Any:

@@ -98,7 +98,7 @@ class HeldActor(EngineActor):
 async def worker(model: ModelConfig, engine: str, adapters: int = 3) -> AsyncGenerator[tuple[EnginePool, Any]]:
     """A pool of one worker, and the actor behind it."""
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the actor cannot import a test
-    config = RolloutConfig.model_validate({"engine": engine, "kv_cache_gib": 1, "adapters_in_flight": adapters})
+    config = RolloutConfig.model_validate({"engine": engine, "adapters_in_flight": adapters})
     environment = worker_environment(config, threads=1, on_gpu=False)
     actor: Any = ray.remote(HeldActor)
     handle = actor.options(runtime_env={"env_vars": environment}, max_concurrency=64, num_cpus=0).remote()

@@ -75,7 +75,7 @@ class Recording(EngineActor):
 async def test_vllm_samples_an_older_policys_step_first_and_scores_and_other_runs_beside_it(
     tiny_model: ModelConfig, make_adapter: Callable[..., Adapter]
 ) -> None:
-    lora, config = LoraConfig(rank=1), RolloutConfig(kv_cache_gib=1, adapters_in_flight=3)
+    lora, config = LoraConfig(rank=1), RolloutConfig(adapters_in_flight=3)
     old, bad, new = (make_adapter(tiny_model, lora, version=version) for version in (1, 2, 3))
     other = make_adapter(tiny_model, lora, version=7, run="other")
     environment = worker_environment(config, threads=1, on_gpu=False)

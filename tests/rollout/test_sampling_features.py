@@ -40,7 +40,7 @@ Make = Callable[..., Adapter]
 
 @pytest.fixture(scope="module")
 def vllm(ray_cluster: None, tiny_model: ModelConfig) -> Iterator[RayEngine]:
-    config = RolloutConfig(kv_cache_gib=1, adapters_in_flight=len(SHAPES))
+    config = RolloutConfig(adapters_in_flight=len(SHAPES))
     largest = SHAPES["rank 32 with the head"]
     start = RayEngine.start(tiny_model, largest, config, AdapterStore(8), seed=0, place=ActorPlacement(1))
     engine = asyncio.run(start)

@@ -24,7 +24,7 @@ async def test_vllm_divides_a_model_inside_one_bundle_and_leaves_no_process(
     tiny_model: ModelConfig, make_adapter: Callable[..., Adapter]
 ) -> None:
     """In a run's kind of placement group, where vLLM left to itself would have Ray place a process a bundle."""
-    lora, config = LoraConfig(rank=1), RolloutConfig(kv_cache_gib=1, tensor_parallel_size=2)
+    lora, config = LoraConfig(rank=1), RolloutConfig(tensor_parallel_size=2)
     adapter = make_adapter(tiny_model, lora)
     group = placement_group([{"CPU": 0.1}])
     bundle = PlacementGroupSchedulingStrategy(group, 0, placement_group_capture_child_tasks=False)

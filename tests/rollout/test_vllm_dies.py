@@ -46,7 +46,7 @@ async def test_a_worker_that_is_killed_or_breaks_costs_no_prompt_and_a_new_one_c
     store, started, let_in = AdapterStore(), list[RayEngine](), list[Engine]()
 
     async def start(_: int) -> RayEngine:
-        config = RolloutConfig(kv_cache_gib=1)
+        config = RolloutConfig()
         started.append(await RayEngine.start(tiny_model, LORA, config, store, seed=0, place=ActorPlacement(1)))
         return started[-1]
 
@@ -100,7 +100,7 @@ async def _gone(pid: int) -> bool:
 def run(out: Path, *more: str, **environment: str) -> "subprocess.Popen[str]":
     settings = {
         "runtime": "ray", "rollout.engine": "vllm", "num_steps": 12, "problems_per_step": 8, "sampling.group_size": 4,
-        "evaluate.every": 4, "evaluate.num_problems": 8, "reward.workers": 1, "rollout.kv_cache_gib": 1,
+        "evaluate.every": 4, "evaluate.num_problems": 8, "reward.workers": 1,
     }  # fmt: skip
     sets = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
     example = Path(__file__).parents[2] / "examples" / "tiny.toml"
@@ -180,3 +180,14 @@ def test_a_cache_that_does_not_fit_is_refused_in_one_line(tmp_path: Path, on_the
     assert (ended.returncode, len(lines)) == (2, 1), said
     assert "vLLM could not start" in lines[0]
     assert "rollout.kv_cache_gib" in lines[0]
+
+
+def test_a_cache_is_as_large_as_it_is_set_or_as_sequences_can_fill() -> None:
+    from rollout.vllm_start import LARGEST_CACHE, SMALLEST_CACHE, cache_bytes
+
+    tiny = ModelConfig(name="tiny-random", dtype="float32", max_length=480)
+    assert cache_bytes(tiny, RolloutConfig(kv_cache_gib=0.5)) == 2**29
+    assert cache_bytes(tiny, RolloutConfig(max_concurrent=1)) == SMALLEST_CACHE
+    # Two batches of 256 sequences of 480 tokens and a block of 32, with 256 numbers of 4 bytes each.
+    assert cache_bytes(tiny, RolloutConfig()) == 2 * 256 * 512 * 256 * 4
+    assert cache_bytes(tiny, RolloutConfig(max_concurrent=4096)) == LARGEST_CACHE

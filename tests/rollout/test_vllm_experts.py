@@ -44,7 +44,7 @@ def mixture(tmp_path_factory: pytest.TempPathFactory) -> ModelConfig:
 
 @pytest.fixture(scope="module")
 def vllm(ray_cluster: None, mixture: ModelConfig) -> Iterator[RayEngine]:
-    config = RolloutConfig(kv_cache_gib=1)
+    config = RolloutConfig()
     engine = asyncio.run(RayEngine.start(mixture, LORA, config, AdapterStore(), seed=0, place=ActorPlacement(1)))
     yield engine
     asyncio.run(engine.close())

@@ -33,9 +33,7 @@ async def test_adapters_of_several_ranks_in_one_batch_are_each_served_and_scored
     fused: bool, tiny_model: ModelConfig, make_adapter: Callable[..., Adapter]
 ) -> None:
     adapters = [make_adapter(tiny_model, lora, seed=i, run=f"run{i}") for i, lora in enumerate(SHAPES)]
-    config = RolloutConfig(
-        kv_cache_gib=1, adapters_in_flight=len(adapters), fuse_adapters=fused, enforce_eager=not fused
-    )
+    config = RolloutConfig(adapters_in_flight=len(adapters), fuse_adapters=fused, enforce_eager=not fused)
     lora = largest_adapter([RunConfig(lora=lora) for lora in SHAPES])
     vllm = await RayEngine.start(tiny_model, lora, config, AdapterStore(8), seed=0, place=ActorPlacement(1))
     try:

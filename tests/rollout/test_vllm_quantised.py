@@ -22,7 +22,7 @@ async def test_logprobs_are_those_of_the_learners_codes(
     ray_cluster: None, make_adapter: Callable[..., Adapter]
 ) -> None:
     model, lora = ModelConfig(name="tiny-random", dtype="float32", max_length=64, quantization="int8"), LoraConfig()
-    config = RolloutConfig(kv_cache_gib=1)
+    config = RolloutConfig()
     engine = await RayEngine.start(model, lora, config, AdapterStore(), seed=0, place=ActorPlacement(1))
     try:
         adapter = make_adapter(model, lora)

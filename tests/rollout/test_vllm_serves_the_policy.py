@@ -27,7 +27,7 @@ PROMPTS = [[10, 12, 14, 20], [21, 8, 9], [30, 31, 5, 6, 7, 12]]
 
 
 def start(model: ModelConfig, lora: LoraConfig) -> RayEngine:
-    config = RolloutConfig(kv_cache_gib=1)
+    config = RolloutConfig()
     return asyncio.run(RayEngine.start(model, lora, config, AdapterStore(), seed=0, place=ActorPlacement(1)))
 
 
