@@ -1,4 +1,4 @@
-"""A server's speed, side by side in one run: its front, a client's loop against `rankone train`, and eight tenants.
+"""A server's speed, side by side in one run: its front, a client's loop against `rankone train`, eight tenants, a burst.
 
     python bench/serve.py                    all three, on SmolLM2-135M
     python bench/serve.py front tenants      some of them
@@ -86,6 +86,46 @@ def front(url: str, key: str, _: argparse.Namespace) -> list[Row]:
         Row("front: a heartbeat, median", f"{1000 * median(beats):.2f} ms", "<= 5 ms"),
         Row("front: a sample's submission, median", f"{1000 * median(submitted):.2f} ms", "<= 5 ms"),
     ]
+
+
+def burst(url: str, key: str, options: argparse.Namespace) -> list[Row]:
+    """Time heartbeats, from a process that does nothing else, while a client waits for 2,000 samples."""
+    import tinker
+    from tinker import types
+
+    sampler = tinker.ServiceClient(base_url=url, api_key=key).create_sampling_client(base_model=options.model)
+    parameters = types.SamplingParams(max_tokens=16)
+    with subprocess.Popen([sys.executable, "-c", BEATS, url, key], stdout=subprocess.PIPE, text=True) as beating:
+        assert beating.stdout is not None
+        beating.stdout.readline()
+        futures = [
+            sampler.sample(types.ModelInput.from_ints([10 + number % 20, 11, 12]), 1, parameters)
+            for number in range(BURST)
+        ]
+        for future in futures:
+            future.result()
+        beating.terminate()
+        beats = sorted(map(float, beating.stdout))
+    return [
+        Row(f"burst: a heartbeat beside {BURST:,} samples, median", f"{1000 * median(beats):.0f} ms"),
+        Row("burst: the slowest heartbeat", f"{1000 * beats[-1]:.0f} ms", "<= 1000 ms"),
+    ]
+
+
+BURST = 2000
+BEATS = """
+import requests, sys, time
+url, http = sys.argv[1], requests.Session()
+http.headers["X-API-Key"] = sys.argv[2]
+body = {"tags": [], "sdk_version": "0.38.0"}
+session = http.post(f"{url}/api/v1/create_session", json=body).json()["session_id"]
+while True:
+    start = time.perf_counter()
+    http.post(f"{url}/api/v1/session_heartbeat", json={"session_id": session}).raise_for_status()
+    print(time.perf_counter() - start, flush=True)
+    time.sleep(0.1)
+"""
+"""The process that sends them."""
 
 
 def model_of(http: requests.Session, url: str) -> str:
@@ -221,17 +261,17 @@ class Loop:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", help="of front, loop, tenants; all by default")
+    parser.add_argument("parts", nargs="*", help="of front, loop, tenants, burst; all by default")
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--steps", type=int, default=6)
     options = parser.parse_args()
-    parts = options.parts or ["front", "loop", "tenants"]
+    parts = options.parts or ["front", "loop", "tenants", "burst"]
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="serve-") as scratch:
         out = Path(scratch)
         with server(options.model, out / "serve") as (url, key):
             for name in parts:
-                rows += {"front": front, "loop": loop, "tenants": tenants}[name](url, key, options)
+                rows += {"front": front, "loop": loop, "tenants": tenants, "burst": burst}[name](url, key, options)
         if "loop" in parts:
             rows += train(options, out)
     print("| figure | value | target |\n|---|---|---|")
