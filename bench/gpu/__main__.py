@@ -1,10 +1,10 @@
 """Everything that is measured on a card, in one table: ``python -m bench.gpu [--shapes qwen3-0.6b qwen3-8b]``.
 
-Gradients against a CPU's, updates by length of row, sampling with an adapter against without (and vLLM's sleep mode), an
-adapter's products alone, and, where TRL is installed, whole steps against TRL's. Each is a process; as many as the card has memory for load at the same
-time, and measure one after another once all of them are ready. The figures go to `bench/gpu/results.json` (or `--out`),
-with the card and the commit. Without a card the shape is `tiny`, which shows that the script works and measures nothing.
-Nothing else should use the card.
+Gradients against a CPU's, updates by length of row, sampling with an adapter against without (and vLLM's sleep mode),
+an adapter's products alone, and, where TRL is installed, whole steps against TRL's. Each is a process; as many as the
+card has memory for load at the same time, and measure one after another once all of them are ready. The figures go to
+`bench/gpu/results.json` (or `--out`), with the card and the commit. Without a card the shape is `tiny`, which shows that
+the script works and measures nothing. Nothing else should use the card.
 """
 
 import argparse
