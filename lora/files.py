@@ -4,23 +4,21 @@ A policy that is all of a model's weights has rank 0 and is no PEFT adapter: its
 """
 
 import json
-import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from lora.atomic_write import sync, with_filename, write_atomic
-from lora.config import MOST_ALPHA, MOST_RANK
-from lora.experts import EXPERT_LAYERS, PROJECTIONS
+from lora.description import Description
 from lora.ordinary_file import NotOrdinary, read_file
 from lora.packed import load_tensors, pack_tensors, parse_object, unpack_tensors
+from lora.peft_config import as_plain
 from lora.types import Adapter
 
 PREFIX = "base_model.model."
@@ -28,81 +26,6 @@ PREFIX = "base_model.model."
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 WHOLE = "policy.safetensors"
 MOST_CONFIG_BYTES = 2**24
-EXPERT_WEIGHTS = ("experts.gate_up_proj", "experts.down_proj")
-"""PEFT's names for the stacked weights of a layer's experts."""
-
-
-@dataclass(frozen=True, slots=True)
-class Description:
-    """The facts that a reader of an adapter must know besides its tensors."""
-
-    base_model: str
-    rank: int
-    alpha: float
-    targets: tuple[str, ...]
-    expert_rank: int | None = None
-    """Rank of the adapters on experts, if there are any."""
-
-    def to_peft(self) -> dict[str, Any]:
-        """PEFT's `adapter_config.json`."""
-        modules, experts = self.targets, dict[str, Any]()
-        if self.expert_rank is not None:
-            # PEFT takes a module's name of these for an adapter of a time when experts were modules.
-            modules = tuple(target for target in self.targets if target not in PROJECTIONS)
-            ranks = dict.fromkeys(EXPERT_WEIGHTS, self.expert_rank)
-            experts = {"target_parameters": list(EXPERT_WEIGHTS), "rank_pattern": ranks}
-        return {
-            "peft_type": "LORA",
-            "task_type": "CAUSAL_LM",
-            "base_model_name_or_path": self.base_model,
-            "r": self.rank,
-            "lora_alpha": self.alpha if self.alpha % 1 else int(self.alpha),
-            "target_modules": list(modules),
-            "lora_dropout": 0.0,
-            "bias": "none",
-            "inference_mode": True,
-            "use_rslora": False,
-            **experts,
-        }
-
-    @classmethod
-    def from_peft(cls, config: Mapping[str, Any], tensors: Iterable[str] = ()) -> "Description":
-        """Read PEFT's `adapter_config.json`, and the layers off the names of the adapter's `tensors`, if there are any.
-
-        PEFT's `target_modules` may be names, a regular expression, or "all-linear". An adapter of rank-stabilised LoRA
-        (Kalajdzievski 2023), whose scale is alpha / sqrt(rank), gets the alpha that makes ours the same.
-
-        Raises:
-            ValueError: the adapter is not plain LoRA.
-        """
-        for key, plain in (("use_dora", False), ("modules_to_save", None), ("bias", "none")):
-            if config.get(key) not in (plain, None):
-                raise ValueError(f"the adapter has {key} = {config[key]!r}; only plain LoRA can be read")
-        if config.get("peft_type") != "LORA" or config.get("alpha_pattern"):
-            raise ValueError("the adapter is not plain LoRA with one rank and one alpha")
-        rank, alpha = config.get("r"), config.get("lora_alpha")
-        if not isinstance(rank, int) or isinstance(rank, bool) or not 1 <= rank <= MOST_RANK:
-            raise ValueError(f"the adapter's r must be a whole number from 1 to {MOST_RANK}, and is {rank!r}")
-        if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not 0 < alpha <= MOST_ALPHA:
-            raise ValueError(f"the adapter's lora_alpha must be above 0 and at most {MOST_ALPHA:g}, and is {alpha!r}")
-        of_experts = _expert_rank(config.get("rank_pattern") or {}, config.get("target_parameters") or (), rank)
-        if config.get("use_rslora"):
-            alpha = _plain_alpha(alpha, rank, of_experts)
-        names = _targets(config.get("target_modules"), tensors, has_experts=of_experts is not None)
-        base_model = config.get("base_model_name_or_path") or ""
-        if not isinstance(base_model, str):
-            raise ValueError(f"the adapter's base_model_name_or_path must be text, and is {base_model!r}")
-        return cls(base_model, rank, float(alpha), names, of_experts)
-
-    @classmethod
-    def from_facts(cls, facts: Mapping[str, Any]) -> "Description":
-        """Read back from JSON what `asdict` gave. Raises ValueError if it is something else."""
-        named = {name: facts.get(name) for name in ("base_model", "rank", "alpha", "targets", "expert_rank")}
-        kinds = {"base_model": str, "rank": int, "alpha": int | float, "targets": list, "expert_rank": int | None}
-        wrong = [name for name, kind in kinds.items() if not isinstance(named[name], kind)]
-        if wrong or not all(isinstance(target, str) for target in facts["targets"]):
-            raise ValueError(f"its header does not say the adapter's {' and '.join(wrong) or 'targets'}")
-        return cls(**{**named, "targets": tuple(facts["targets"])})  # pyright: ignore[reportArgumentType]
 
 
 def pack(tensors: Mapping[str, Tensor], description: Description) -> bytes:
@@ -186,12 +109,8 @@ def _read_adapter(directory: Path) -> bytes:
     weights = _read(directory / WEIGHTS)
     config = parse_object(_read(directory / CONFIG, MOST_CONFIG_BYTES), CONFIG)
     tensors = _from_peft_names(load_tensors(weights))
-    description = Description.from_peft(config, tensors)
     check_finite(tensors)
-    for name, tensor in tensors.items():
-        if name.endswith(".lora_A") and "experts" not in name and tensor.shape[:1] != (description.rank,):
-            raise ValueError(f"{name} has shape {list(tensor.shape)}, which is not of rank {description.rank}")
-    return pack(tensors, description)
+    return pack(*as_plain(tensors, config))
 
 
 def _read(file: Path, most_bytes: int | None = None) -> bytes:
@@ -206,43 +125,6 @@ def check_finite(tensors: Mapping[str, Tensor]) -> None:
             raise ValueError(f"{name} holds {str(tensor.dtype).removeprefix('torch.')}, not floating-point numbers")
         if not torch.isfinite(tensor.float() if tensor.element_size() == 1 else tensor).all():
             raise ValueError(f"{name} holds numbers that are infinite or NaN, as after a run that diverged")
-
-
-def _plain_alpha(alpha: float, rank: int, expert_rank: int | None) -> float:
-    """Return the alpha of plain LoRA with the scale of the rank-stabilised one. Raises ValueError if there is none."""
-    if expert_rank not in (None, rank):
-        raise ValueError("the adapter is not plain LoRA: its use_rslora gives experts of another rank another alpha")
-    if alpha * math.sqrt(rank) > MOST_ALPHA:
-        raise ValueError(f"the adapter's lora_alpha times the root of its r must be at most {MOST_ALPHA:g}")
-    return alpha * math.sqrt(rank)
-
-
-def _targets(modules: object, tensors: Iterable[str], *, has_experts: bool) -> tuple[str, ...]:
-    """Return the names of the layers that `tensors` are of, or else those in PEFT's `target_modules`.
-
-    Raises:
-        ValueError: `target_modules` is not of the kinds that PEFT writes.
-    """
-    names = [modules] if isinstance(modules, str) else modules or []
-    is_known = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    if not is_known or not (names or has_experts):
-        raise ValueError(f"the adapter's target_modules must be names of layers, and is {modules!r}")
-    adapted = {name.removesuffix(".lora_A").rpartition(".")[2] for name in tensors if name.endswith(".lora_A")}
-    adapted = adapted or {*cast("list[str]", names)}
-    return (*sorted(adapted - {*EXPERT_LAYERS, *PROJECTIONS}), *PROJECTIONS) if has_experts else (*sorted(adapted),)
-
-
-def _expert_rank(ranks: Mapping[str, int], parameters: Sequence[str], rank: int) -> int | None:
-    """Return the rank of an adapter's experts, which alone may have one of their own.
-
-    Raises:
-        ValueError: other layers have a rank of their own, or experts have several.
-    """
-    weights = {name.rpartition(".")[2] for name in EXPERT_WEIGHTS}
-    expert_ranks = {int(ranks.get(name, rank)) for name in parameters}
-    if not all(name.rpartition(".")[2] in weights for name in (*ranks, *parameters)) or len(expert_ranks) > 1:
-        raise ValueError("the adapter is not plain LoRA with one rank and one alpha, and one rank for experts")
-    return expert_ranks.pop() if expert_ranks else None
 
 
 def _from_peft_names(peft: Mapping[str, Tensor]) -> dict[str, Tensor]:

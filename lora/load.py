@@ -12,7 +12,7 @@ from torch import nn
 from lora.architecture import KNOWN, UnsupportedModel, check_positions
 from lora.base_model import resolve_model
 from lora.config import LoraConfig, ModelConfig
-from lora.files import Description
+from lora.description import Description
 from lora.inject import LoraLayers, inject
 from lora.messages import first_line
 from lora.quantize import check_quantization, quantize

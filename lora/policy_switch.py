@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from lora.config import LoraConfig
-from lora.files import Description, unpack
+from lora.description import Description
+from lora.files import unpack
 from lora.inject import LoraLayers, check_adapted, inject
 from lora.types import Adapter
 

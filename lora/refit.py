@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lora.config import LoraConfig
+from lora.description import Description
 from lora.experts import EXPERT_LAYERS
-from lora.files import Description
 
 Tensors = Mapping[str, Tensor]
 Pair = tuple[Float[Tensor, "rank d_in"], Float[Tensor, "d_out rank"]]
@@ -75,6 +75,7 @@ def refit(tensors: Tensors, description: Description, lora: LoraConfig, fresh: T
             ratio = description.alpha / lora.alpha
         else:
             ratio = (description.alpha / description.rank) / (lora.alpha / lora.rank)
+            pair = _without_padding(pair)
         scaled = (pair[0], pair[1] * ratio)
         rank, new_rank = len(pair[0]), len(fresh_pair[0])
         if rank > new_rank:
@@ -93,6 +94,14 @@ def layers_of(tensors: Iterable[str]) -> list[str]:
 def _pair(tensors: Tensors, names: tuple[str, str]) -> Pair:
     A, B = (tensors[name].detach().double() for name in names)
     return A, B
+
+
+def _without_padding(pair: Pair) -> Pair:
+    """Leave out last ranks that are zeros in both A and B, as an adapter has that was of a lower rank in this layer."""
+    A, B = pair
+    (used,) = torch.nonzero(A.any(dim=1) | B.any(dim=0), as_tuple=True)
+    rank = int(used.max()) + 1 if len(used) else 0
+    return A[:rank], B[:, :rank]
 
 
 def _check_expert_rank(pair: Pair, fresh: Pair, description: Description) -> None:

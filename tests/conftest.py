@@ -33,7 +33,8 @@ from helpers.warm_processes import VARIABLE, WarmProcesses
 from hypothesis import settings
 
 from lora.config import LoraConfig, ModelConfig
-from lora.files import Description, pack
+from lora.description import Description
+from lora.files import pack
 from lora.load import load_adapted
 from lora.types import Adapter
 

@@ -26,7 +26,8 @@ from typing import Any
 
 import torch
 
-from lora.files import Description, pack
+from lora.description import Description
+from lora.files import pack
 from lora.inject import inject
 from lora.load import load_skeleton
 from lora.types import Adapter

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lora.files import Description
+from lora.description import Description
 from lora.packed import pack_tensors, unpack_tensors
 
 ADAM = "adam."

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from lora.architecture import attends_only, in_one_line
 from lora.config import LoraConfig, ModelConfig
-from lora.files import Description, unpack
+from lora.description import Description
+from lora.files import unpack
 from lora.full import FullWeights
 from lora.inject import LoraLayers, check_adapted, compute_experts_in_turn, eject, inject
 from lora.load import load_base

@@ -7,8 +7,9 @@ from pathlib import Path
 from torch import Tensor
 
 from lora.config import LoraConfig
+from lora.description import Description
 from lora.experts import EXPERT_LAYERS, PROJECTIONS
-from lora.files import Description, unpack
+from lora.files import unpack
 from lora.inject import fresh_tensors
 from lora.load import load_skeleton
 from lora.refit import Refit, layers_of, refit

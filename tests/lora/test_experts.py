@@ -13,8 +13,9 @@ from transformers import AutoModelForCausalLM, MixtralConfig, OlmoeConfig, Qwen2
 
 from lora.accounting import linear_kinds
 from lora.config import LoraConfig, ModelConfig
+from lora.description import Description
 from lora.experts import ExpertsLowRank
-from lora.files import Description, pack, read_peft, unpack, write_peft
+from lora.files import pack, read_peft, unpack, write_peft
 from lora.inject import LoraLayers, eject, inject, routed
 from lora.load import load_base, load_skeleton
 from lora.tiny_model import tiny_tokenizer

@@ -23,8 +23,10 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from lora.config import LoraConfig
-from lora.files import Description, pack, read_peft, unpack, write_peft
+from lora.description import Description
+from lora.files import pack, read_peft, unpack, write_peft
 from lora.inject import LoraLayers, inject
+from lora.peft_config import describe
 from lora.types import Adapter
 from rl.run.export import lora_config
 
@@ -90,7 +92,7 @@ def test_what_is_packed_is_unpacked(shapes: dict[str, tuple[int, int, torch.dtyp
 
 @given(descriptions)
 def test_pefts_configuration_keeps_the_description(description: Description) -> None:
-    assert Description.from_peft(json.loads(json.dumps(description.to_peft()))) == description
+    assert describe(json.loads(json.dumps(description.to_peft()))) == description
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
@@ -136,7 +138,17 @@ PEFT_WAYS: dict[str, dict[str, Any]] = {
     "rsLoRA": {"use_rslora": True, "target_modules": ["q_proj", "down_proj"]},
     "a regular expression": {"target_modules": r".*\.(q|v)_proj"},
     "a text": {"target_modules": "all-linear"},
-}
+    "ranks of single layers": {
+        "target_modules": ["q_proj", "k_proj", "down_proj"],
+        "rank_pattern": {"q_proj": 2, r"layers\.1\.mlp\.down_proj": 6, "proj": 3},
+    },
+    "alphas of single layers": {"target_modules": ["q_proj", "up_proj"], "alpha_pattern": {"layers.0.*q_proj": 5}},
+    "both, rank-stabilised": {
+        "target_modules": "all-linear", "use_rslora": True, "rank_pattern": {"up_proj": 1, "v_proj": 2},
+        "alpha_pattern": {"v_proj": 3, "o_proj": 7},
+    },
+    "an initialisation of A alone": {"target_modules": ["v_proj"], "init_lora_weights": "orthogonal"},
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("way", PEFT_WAYS)
@@ -162,28 +174,38 @@ def test_rslora_on_experts_of_another_rank_is_refused() -> None:
         "peft_type": "LORA", "r": 4, "lora_alpha": 8, "use_rslora": True, "target_modules": ["q_proj"],
         "target_parameters": ["experts.gate_up_proj"], "rank_pattern": {"experts.gate_up_proj": 2},
     }  # fmt: skip
-    with pytest.raises(ValueError, match="not plain LoRA: its use_rslora"):
-        Description.from_peft(config)
-    alike = Description.from_peft(config | {"rank_pattern": {}})
+    with pytest.raises(ValueError, match="not plain LoRA: use_rslora gives its experts"):
+        describe(config)
+    alike = describe(config | {"rank_pattern": {}})
     assert (alike.alpha, alike.expert_rank) == (16.0, 4)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"use_dora": True},
-        {"rank_pattern": {"q_proj": 4}},
-        {"alpha_pattern": {"q_proj": 4}},
-        {"bias": "all"},
-        {"modules_to_save": ["lm_head"]},
-    ],
-    ids=lambda options: next(iter(options)),
-)
-def test_an_adapter_that_is_not_plain_lora_is_refused(tmp_path: Path, options: dict[str, Any]) -> None:
-    config = PeftLoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM", **options)
+NOT_PLAIN: dict[str, dict[str, Any]] = {
+    "use_dora": {"use_dora": True},
+    "bias": {"bias": "all"},
+    "lora_bias": {"lora_bias": True},
+    "modules_to_save": {"modules_to_save": ["lm_head"]},
+    "trainable_token_indices": {"trainable_token_indices": [3]},
+    "init_lora_weights": {"init_lora_weights": "pissa"},
+    "alora_invocation_tokens": {"alora_invocation_tokens": [5, 6]},
+    "layer_replication": {"layer_replication": [[0, 1], [0, 2]]},
+}
+
+
+@pytest.mark.parametrize("key", NOT_PLAIN)
+def test_an_adapter_that_is_not_plain_lora_is_refused_by_the_key_that_says_so(tmp_path: Path, key: str) -> None:
+    config = PeftLoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM", **NOT_PLAIN[key])
     get_peft_model(base(), config).save_pretrained(str(tmp_path / "theirs"))
-    with pytest.raises(ValueError, match="plain LoRA"):
+    with pytest.raises(ValueError, match=rf"has {key} = .*only plain LoRA can be read") as caught:
         read_peft(tmp_path / "theirs")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_kind_of_lora_of_tomorrow_is_refused_and_its_keys_that_are_off_are_not(tmp_path: Path) -> None:
+    config = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj"]}
+    assert describe(config | {"use_xlora": False, "xlora_config": None}).rank == 4
+    with pytest.raises(ValueError, match="has use_xlora = True"):
+        describe(config | {"use_xlora": True})
 
 
 # --- damage ---

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from lora.config import LoraConfig, ModelConfig
-from lora.files import Description, pack, read_peft, unpack, write_peft
+from lora.description import Description
+from lora.files import pack, read_peft, unpack, write_peft
 from lora.load import load_adapted, load_base
 from lora.policy_switch import PolicySwitcher
 from lora.types import Adapter

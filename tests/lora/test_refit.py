@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from lora.config import LoraConfig, ModelConfig
-from lora.files import Description
+from lora.description import Description
 from lora.inject import fresh_tensors, inject
 from lora.load import load_base, load_skeleton
 from lora.refit import refit
@@ -130,14 +130,16 @@ def tiny(seed: int = 0) -> Any:
     return AutoModelForCausalLM.from_config(FAMILIES["llama"]()).eval()
 
 
-def test_rows_that_are_added_learn() -> None:
-    """B's from the first step on, and A's once B is not zero."""
-    narrow, wide = LoraConfig(rank=1), LoraConfig(rank=3)
+@pytest.mark.parametrize("rank", [1, 3])
+def test_rows_that_are_added_learn(rank: int) -> None:
+    """B's from the first step on, and A's once B is not zero; in place of a layer's last ranks that are zeros, too."""
+    narrow, wide = LoraConfig(rank=rank), LoraConfig(rank=3)
     source = inject(tiny(), narrow)
     with torch.no_grad():
         for layer in source.values():
-            layer.lora_B.normal_(std=0.05)
-    description = Description("m", 1, 32.0, narrow.targets)
+            layer.lora_B[:, :1].normal_(std=0.05)
+            layer.lora_A[1:] = 0
+    description = Description("m", rank, 32.0, narrow.targets)
     model = tiny()
     layers = inject(model, wide)
     layers.load(refit(source.tensors(), description, wide, layers.tensors()).tensors)

@@ -13,8 +13,9 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 from lora.config import ALL_LINEAR, LoraConfig, ModelConfig
+from lora.description import Description
 from lora.experts import PROJECTIONS
-from lora.files import Description, pack, write_peft
+from lora.files import pack, write_peft
 from lora.inject import inject
 from lora.linear_names import NOT_MEANT, NOT_MEANT_IN, ROUTERS, all_linear
 from lora.load import load_base

@@ -10,7 +10,8 @@ from helpers.reference import save_tiny
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lora.config import LoraConfig, ModelConfig
-from lora.files import Description, pack, read_peft, unpack, write_peft
+from lora.description import Description
+from lora.files import pack, read_peft, unpack, write_peft
 from lora.load import load_adapted
 from lora.tiny_model import tiny_tokenizer
 from lora.types import Adapter
