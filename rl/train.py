@@ -89,12 +89,12 @@ async def train(config: RunConfig, problems: Split, parts: Components, journal: 
                 journal.on_step(step, metrics | watch.metrics(), [])
                 break
             with watch.phase("wait"):
-                rollout = await coming.get(step, adapter)
+                rollout = draws.replayed(await coming.get(step, adapter))
             groups = rollout.groups
             parts.grader.check([group.rewards for group in groups], [group.problem for group in groups])
             scale = lr_scale(config.learner, step, config.num_steps) * guard.lr_scale
             metrics |= await learn(config, rollout, adapter, parts.learner, scale, watch, step)
-            metrics |= draws.observe(groups)
+            metrics |= draws.observe(rollout)
             metrics["rollout/workers"] = float(len(parts.engine.replicas()))
             verdict = await apply_guard(guard, step, metrics, parts.learner, journal)
             if verdict.rolled_back:
@@ -158,7 +158,7 @@ async def learn(
     step: int = 0,
 ) -> dict[str, float]:
     """Update the policy `adapter`, once or in minibatches, at `scale` times the learning rate; the step's metrics."""
-    drawn, groups = rollout.groups, learned_groups(rollout.groups, config)
+    drawn, groups = rollout.groups, learned_groups(rollout.replayed or rollout.groups, config)
     kl_P_G = await kl_penalties(groups, config, learner, watch)
     ratios_P_G = await teacher_log_ratios(groups, config, learner, watch)
     advantages_P_G = step_advantages(groups, config, kl_P_G)

@@ -46,6 +46,8 @@ def not_finite(step: Evidence) -> Iterator[str]:
 
 
 def sampler_far_from_learner(step: Evidence) -> Iterator[str]:
+    if step.metrics.get("curriculum/replayed"):
+        return  # part of it was sampled by policies of long ago
     kl = step.metrics.get("update/kl_sampler_learner", 0.0)
     if kl > step.config.max_kl or math.isnan(kl):
         yield f"KL(sampler, learner) is {kl:.3g} nats a token, above {step.config.max_kl:g}"

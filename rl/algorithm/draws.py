@@ -1,16 +1,20 @@
 """The problems that a run's steps get, each with its prompt and its seed; and what a checkpoint keeps of them."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rewards.types import Outcome, Problem
 from rl.algorithm.groups import Question
+from rl.algorithm.prefetch import Rollout
+from rl.algorithm.replay import Replay
 from rl.algorithm.seeds import group_seeds, seed_offset, seeds_used
 from rl.config import RunConfig
 from rl.data import PassRatePools, ProblemStream
 from rl.types import Group
 
 SEEDS = "seeds"
+REPLAY = "replay"
 
 
 class Draws:
@@ -34,6 +38,7 @@ class Draws:
         self._stream = ProblemStream.of(train_problems, config.sources, config.seed)
         self._pools = None if weight == 1 else PassRatePools(weight, config.seed)
         self._offset = seed_offset(config, first, unlearned, (state or {}).get(SEEDS, 0))
+        self._replay = Replay(config.curriculum.replay_problems, (state or {}).get(REPLAY))
         if self._pools is not None:
             self._pools.load_state(state or {})
 
@@ -43,8 +48,19 @@ class Draws:
         prompts, seeds = [encode(problem) for problem in problems], group_seeds(self._config, numbers, self._offset)
         return [Question(*each) for each in zip(numbers, problems, prompts, seeds, strict=True)]
 
-    def observe(self, groups: Sequence[Group]) -> dict[str, float]:
-        """Take in how a step's groups did; return the metrics of the pools, where there are some."""
+    def replayed(self, rollout: Rollout) -> Rollout:
+        """Return a step's rollout with the kept successes that are to be learned from again."""
+        if not self._config.curriculum.replay_problems:
+            return rollout
+        return replace(rollout, replayed=self._replay.fill(rollout.groups))
+
+    def observe(self, rollout: Rollout) -> dict[str, float]:
+        """Take in how a step's groups did; return the metrics of the pools and of what is replayed."""
+        self._replay.observe(rollout.groups)
+        metrics = {} if rollout.replayed is None else self._replay.metrics(rollout.groups, rollout.replayed)
+        return metrics | self._observe_rates(rollout.groups)
+
+    def _observe_rates(self, groups: Sequence[Group]) -> dict[str, float]:
         if self._pools is None:
             return {}
         for group in groups:
@@ -56,4 +72,6 @@ class Draws:
     def state(self, step: int, unlearned: Sequence[int]) -> dict[str, Any]:
         """Return what later draws depend on, the steps before `step` being done."""
         pools = {} if self._pools is None else self._pools.state()
-        return {SEEDS: seeds_used(self._config, step, unlearned, self._offset), **pools}
+        kept = self._replay.state()
+        replay = {REPLAY: kept} if kept else {}
+        return {SEEDS: seeds_used(self._config, step, unlearned, self._offset), **pools, **replay}

@@ -37,6 +37,8 @@ class Rollout:
     seconds: dict[str, float]
     sampling_s: float | None = None
     """Time in which so many groups are sampled, where that goes on during other phases."""
+    replayed: Sequence[Group] | None = None
+    """The same groups with what is replayed in its place, for the learner alone; None if nothing may be."""
 
 
 class RolloutPrefetcher:

@@ -51,6 +51,11 @@ class TeacherConfig(Strict):
                 "[teacher] compares what was sampled with the teacher at temperature 1: set sampling.temperature and "
                 "top_p to 1, top_k and min_p to 0"
             )
+        if curriculum.replay_problems:
+            yield (
+                "[teacher] scores what the student samples now, and curriculum.replay_problems brings back what it "
+                "sampled before: leave one of the two out"
+            )
         if curriculum.refill_rounds and not self.rewards:
             yield (
                 "a [teacher] teaches by every group, so curriculum.refill_rounds has nothing to replace: set it to 0, "

@@ -96,6 +96,8 @@ class SftRecipe(Recipe[PreparedSft, SftComponents]):
             raise ValueError(
                 "curriculum.no_signal_weight goes by how completions were graded: leave it out for `rankone sft`"
             )
+        if config.curriculum.replay_problems:
+            raise ValueError("curriculum.replay_problems keeps what was sampled: leave it out for `rankone sft`")
         if config.teacher.on:
             raise ValueError("[teacher] scores what the student samples: leave it out for `rankone sft`")
         if config.episodes.on:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from lora.files import read_peft
 from rl.algorithm.draws import Draws
+from rl.algorithm.prefetch import Rollout
 from rl.config import MAX_COMPLETIONS, RunConfig, replaced
 from rl.data import PassRatePools, ProblemStream
 from rl.run import checkpoint
@@ -27,6 +28,10 @@ def groups(right_of_4: int, ids: Sequence[int]) -> list[Group]:
     return [Group(PROBLEMS[i], [1], [], [RIGHT] * right_of_4 + [WRONG] * (4 - right_of_4)) for i in ids]
 
 
+def seen(*groups: Group) -> Rollout:
+    return Rollout(groups, {})
+
+
 def ids_of(draws: Draws, numbers: Sequence[int]) -> list[str]:
     return [question.problem.id for question in draws.questions(numbers, lambda _: [1])]
 
@@ -37,12 +42,12 @@ def ids_of(draws: Draws, numbers: Sequence[int]) -> list[str]:
 def test_what_is_always_or_never_solved_is_drawn_less() -> None:
     draws = Draws(POOLED, PROBLEMS)
     assert ids_of(draws, range(80)) == ids_of(Draws(configuration(), PROBLEMS), range(80)), "nothing is known yet"
-    metrics = draws.observe([*groups(4, range(10)), *groups(0, range(10, 20)), *groups(1, range(20, 30))])
+    metrics = draws.observe(seen(*groups(4, range(10)), *groups(0, range(10, 20)), *groups(1, range(20, 30))))
     assert metrics == {"curriculum/solved": 10, "curriculum/unsolved": 10}
     counts = Counter(int(id) < 20 for id in ids_of(draws, range(4000)))
     # A draw that is passed over goes to any problem: with half of them closed, a tenth as likely as the open ones.
     assert counts[True] / 4000 == pytest.approx(0.1 / 1.1, abs=0.02)
-    draws.observe(groups(2, range(20)))
+    draws.observe(seen(*groups(2, range(20))))
     assert ids_of(draws, range(80)) == ids_of(Draws(POOLED, PROBLEMS), range(80)), "they teach again"
 
 
