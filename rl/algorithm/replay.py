@@ -6,8 +6,10 @@ kept with them, and the objective corrects by them as for any lag, so one that h
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from rewards.types import Outcome, Reward
 from rl.types import Group
@@ -26,6 +28,9 @@ class Success:
     reward: Reward
 
 
+_SUCCESSES = TypeAdapter(dict[str, Success])
+
+
 class Replay:
     """The newest rare success of each of so many problems. A function of the groups that were observed, in their order.
 
@@ -35,7 +40,7 @@ class Replay:
     def __init__(self, size: int, kept: Mapping[str, Any] | None = None) -> None:
         """Keep those of at most `size` problems; `kept` is what `state` returned."""
         self._size = size
-        self._successes = {problem: _unpacked(success) for problem, success in (kept or {}).items()}
+        self._successes = _SUCCESSES.validate_python(kept or {})
         """By the problem's id, the one that was kept longest first."""
         self._trim()
 
@@ -61,7 +66,7 @@ class Replay:
 
     def state(self) -> dict[str, Any]:
         """Return what is kept, of JSON's kinds."""
-        return {problem: asdict(success) for problem, success in self._successes.items()}
+        return _SUCCESSES.dump_python(self._successes, mode="json")
 
     def metrics(self, drawn: Sequence[Group], learned: Sequence[Group]) -> dict[str, float]:
         """Return how many groups of a step got a kept success, and how many are kept; nothing if none may be."""
@@ -90,12 +95,3 @@ def _plain(completion: Completion) -> Completion:
         completion.token_ids, completion.logprobs, completion.text, completion.finish_reason,
         completion.policy_version, loss_mask=completion.loss_mask,
     )  # fmt: skip
-
-
-def _unpacked(success: Mapping[str, Any]) -> Success:
-    fields = dict(success["completion"])
-    mask = fields["loss_mask"]
-    fields |= {"token_ids": tuple(fields["token_ids"]), "logprobs": tuple(fields["logprobs"]), "top_logprobs": ()}
-    completion = Completion(**fields | {"loss_mask": None if mask is None else tuple(mask)})
-    reward = Reward(success["reward"]["value"], Outcome(success["reward"]["outcome"]))
-    return Success(list(success["prompt"]), completion, reward)
