@@ -1,14 +1,24 @@
 """Attacks that a policy could write instead of an answer: its question rewritten, or the right answer among others.
 
-    python bench/attacks.py      every rewriting of MATH-500's questions that sympy makes, and every layout of a hedge
+    python bench/attacks.py                            every rewriting of MATH-500's questions that sympy makes, and
+                                                       every layout of a hedge
+    python bench/attacks.py --questions 50 --seed 1    50 questions, drawn by a seed
+    python bench/attacks.py --done attacks.jsonl       keep what is done there, question by question, and go on from it
 
-The tests take a part of both; the whole is for a quarter of an hour of one core.
+Questions are spread over processes. One rewriting or grade may take `PATIENCE_S`, and what is cut off is counted. A process
+ends after a few questions, since sympy keeps what it has computed.
 """
 
+import argparse
 import contextlib
 import json
+import random
 import re
-from collections.abc import Iterator
+import resource
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,7 +36,14 @@ from rewards.types import Problem
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 MAX_SIGNS = 60
 """Longer expressions are left out: sympy takes minutes over a few of them."""
+PATIENCE_S = 5.0
+"""Seconds for one rewriting, and for one grade: as long as a run's grading process has."""
+MEMORY = 3 << 30
+"""Bytes of address space of a process."""
+QUESTIONS_A_PROCESS = 8
 _s = cast(Any, sympy)
+Limited = Callable[[], AbstractContextManager[None]]
+"""Begins a block that may be cut off."""
 REWRITINGS = (
     _s.expand, _s.factor, _s.together, _s.cancel, _s.apart, _s.radsimp, _s.powsimp, _s.expand_log, _s.expand_trig,
     _s.trigsimp, _s.logcombine, _s.simplify,
@@ -62,17 +79,17 @@ def questions() -> Iterator[Problem]:
         yield Problem(f"math500/{at}", fields["problem"], fields["answer"])
 
 
-def echoes(question: str) -> Iterator[str]:
-    """The expressions of a question in other words: as they are, respelt, and as sympy rewrites them."""
+def echoes(question: str, limit: Limited = contextlib.nullcontext) -> Iterator[str]:
+    """The expressions of a question in other words: as they are, respelt, and as sympy rewrites them, each within a limit."""
     for formula in formulas(question)[:6]:
         texts = [formula]
         with contextlib.suppress(Unparsable, RecursionError):
-            texts += [text for node in nodes(parse_answer(normalize(formula))) for text in _rewritten(node)]
+            texts += [text for node in nodes(parse_answer(normalize(formula))) for text in _rewritten(node, limit)]
         for text in dict.fromkeys(texts):
             yield from (spelling.format(text) for spelling in SPELLINGS)
 
 
-def _rewritten(node: Node) -> Iterator[str]:
+def _rewritten(node: Node, limit: Limited) -> Iterator[str]:
     try:
         built = expression(node)
     except Exception:  # sympy's own refusals are of no interest here
@@ -81,9 +98,11 @@ def _rewritten(node: Node) -> Iterator[str]:
     if built.count_ops() > MAX_SIGNS or any(a.args[0].is_number for a in angles):
         return  # sympy looks for the algebraic number behind tan 53°, which takes hours
     for rewrite in REWRITINGS:
-        with contextlib.suppress(Exception):
+        texts = list[str]()
+        with contextlib.suppress(Exception), limit():
             changed = rewrite(built)
-            yield from (_s.latex(changed), _s.latex(changed, fold_short_frac=True, mul_symbol="dot"), str(changed))
+            texts = [_s.latex(changed), _s.latex(changed, fold_short_frac=True, mul_symbol="dot"), str(changed)]
+        yield from texts
 
 
 def is_worked_out(reference: str, text: str) -> bool:
@@ -106,15 +125,19 @@ REVIEWED = {"math500/74", "math500/204", "math500/480"}
 happens to be the answer (a + b + c + d = 0)."""
 
 
+class CutOffError(BaseException):
+    """A rewriting or a grade took longer than `PATIENCE_S`."""
+
+
 def paid_echoes(problem: Problem) -> list[str]:
     """The rewritings of a question that are paid and are not its answer."""
-    if problem.id in REVIEWED:
-        return []
-    return [
-        text
-        for text in echoes(problem.question)
-        if math_answer(problem, f"So it is $\\boxed{{{text}}}$.").value and not is_worked_out(problem.answer, text)
-    ]
+    return [] if problem.id in REVIEWED else [text for text in echoes(problem.question) if _is_paid(problem, text)]
+
+
+def _is_paid(problem: Problem, text: str) -> bool:
+    return bool(math_answer(problem, f"So it is $\\boxed{{{text}}}$.").value) and not is_worked_out(
+        problem.answer, text
+    )
 
 
 def hedges(right: str, others: list[str]) -> Iterator[str]:
@@ -127,14 +150,83 @@ def hedges(right: str, others: list[str]) -> Iterator[str]:
             yield layout.format(layout.format(others[0], right), others[1]) if "\\boxed{{{0}" not in layout else ""
 
 
+class Limit:
+    """Ends blocks that take longer than `PATIENCE_S`, in a process's main thread, and counts them."""
+
+    def __init__(self) -> None:
+        self.cut_off = 0
+        signal.signal(signal.SIGALRM, self._raise)
+
+    @contextlib.contextmanager
+    def __call__(self) -> Iterator[None]:
+        signal.setitimer(signal.ITIMER_REAL, PATIENCE_S)
+        with contextlib.suppress(CutOffError):
+            try:
+                yield
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _raise(self, *_: object) -> None:
+        self.cut_off += 1
+        raise CutOffError
+
+
+def attacked(problem: Problem) -> dict[str, Any]:
+    """What came of a question: how many rewritings, which of them are paid, and how many steps were cut off."""
+    _s.core.cache.clear_cache()
+    limit, count, paid = Limit(), 0, list[str]()
+    for text in () if problem.id in REVIEWED else echoes(problem.question, limit):
+        count += 1
+        with limit():
+            if _is_paid(problem, text):
+                paid.append(text)
+    return {"id": problem.id, "answer": problem.answer, "texts": count, "paid": paid, "cut_off": limit.cut_off}
+
+
+def _bound_memory() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+
+
+def attack(problems: Sequence[Problem], done: Path | None, processes: int) -> list[dict[str, Any]]:
+    """Every question's row, from `done` if it is there; new ones are written to it as they end, with a line each."""
+    rows = [json.loads(line) for line in done.read_text().splitlines()] if done and done.exists() else []
+    rows = [r for r in rows if r["id"] in {p.id for p in problems}]
+    left = [p for p in problems if p.id not in {r["id"] for r in rows}]
+    with get_context("spawn").Pool(processes, _bound_memory, maxtasksperchild=QUESTIONS_A_PROCESS) as pool:
+        for row in pool.imap_unordered(attacked, left):
+            rows.append(row)
+            if done is not None:
+                with done.open("a") as file:
+                    print(json.dumps(row), file=file)
+            print(f"{len(rows)} of {len(problems)}: {row['id']}, {row['texts']} rewritings, {row['cut_off']} cut off")
+            for text in row["paid"]:
+                print(f"    {row['answer']!r} is paid as {text!r}", flush=True)
+    return rows
+
+
+def paid_hedges(reference: str, others: list[str]) -> list[str]:
+    """The hedges between an answer and others that are paid."""
+    problem = Problem("h", "", reference)
+    return [text for text in hedges(reference, others) if math_answer(problem, text).value]
+
+
 def main() -> None:
-    for problem in questions():
-        for text in paid_echoes(problem):
-            print(f"{problem.id}: {problem.answer!r} is paid as {text!r}", flush=True)
-    for reference, others in HEDGED.items():
-        for text in hedges(reference, others):
-            if math_answer(Problem("h", "", reference), text).value:
-                print(f"{reference!r} is paid as {text!r}")
+    parser = argparse.ArgumentParser(description="Attack the default reward with echoes and hedges.")
+    parser.add_argument("--questions", type=int, default=500, metavar="N", help="draw N of MATH-500's questions")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--done", type=Path, metavar="FILE", help="keep and take up finished questions here")
+    options = parser.parse_args()
+    problems = list(questions())
+    problems = random.Random(options.seed).sample(problems, min(options.questions, len(problems)))
+    rows = attack(problems, options.done, options.processes)
+    paid = {reference: paid_hedges(reference, others) for reference, others in HEDGED.items()}
+    for reference, texts in paid.items():
+        print("".join(f"{reference!r} is paid as {text!r}\n" for text in texts), end="")
+    echoed, hedged = sum(len(r["paid"]) for r in rows), sum(map(len, paid.values()))
+    print(f"{sum(r['texts'] for r in rows)} rewritings of {len(rows)} questions: {echoed} paid; {hedged} hedges paid")
+    print(f"{sum(r['cut_off'] for r in rows)} steps cut off after {PATIENCE_S:.0f} s")
+    raise SystemExit(bool(echoed + hedged))
 
 
 HEDGED = {

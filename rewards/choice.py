@@ -32,6 +32,8 @@ def without_choice(reference: str, answer: str) -> tuple[str, str]:
         return expected, chosen
     if asked and asked[1]:
         return asked[1], answer
+    if given and _LABELLED.match(answer) and ":" not in reference and re.search(r"\d", reference):
+        return reference, given[1]  # A: 293
     if given and "(" in answer and _VALUE.match(given[1]):
         return reference, given[1]
     return reference, answer

@@ -12,7 +12,7 @@ _CONDITION = re.compile(r" ?([a-z])(?: ?∈ ?\\mathbb ?\{? ?R ?\}?)? ?[|:](.*)",
 _POINT = re.compile(
     r"^(?:(?:\\text\{ ?)?(?:the )?(?:point|vertex|cent(?:er|re)|focus|coordinates?|midpoint)(?: at|"
     r" is)? ?:? ?\}? ?(?=\()|"
-    r"[ADMOPQ] ?(?=\( ?[-\d\\][^()]*,))"
+    r"[ABCDEMOPQ] ?(?=\( ?[-\d\\][^()]*,))"
 )
 """The name of a point before its coordinates: the vertex (2, -3), P(2, -3)."""
 _BARE_SET = re.compile(r"^\{ ?([^{}]*,[^{}]*) ?\}$")

@@ -9,9 +9,9 @@ significant digits (`rewards.rounding`).
 import re
 from dataclasses import replace
 
+from rewards.alignment import aligned
 from rewards.angle import in_radians
 from rewards.answer import parse_answer
-from rewards.choice import without_choice
 from rewards.exact import rational
 from rewards.expression import Negative, Node, Percent, Quotient, Symbol, Unparsable
 from rewards.integral import with_constant
@@ -55,7 +55,7 @@ def equivalent(reference: str, answer: str, *, percent: bool = False, rules: Rul
     if max(len(reference), len(answer)) > 4 * MAX_ANSWER_CHARS + MAX_DIGITS:
         raise Unparsable("longer than an answer")
     rules = replace(rules, percent=True) if percent else rules
-    expected, given = without_choice(normalize(reference), normalize(answer))
+    expected, given = aligned(normalize(reference), normalize(answer), rules.question)
     if expected == given and expected:
         return True
     return any(same(parse_answer(a), parse_answer(b), rules) for a, b in readings(expected, given, rules.question))

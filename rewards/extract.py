@@ -41,15 +41,18 @@ def as_list(stated: Sequence[Statement]) -> str:
     return ", ".join(dict.fromkeys(s.text for s in stated))
 
 
-def extract_statements(text: str) -> list[Statement]:
-    """The last statement and those that belong to it, in order; none when the text states nothing."""
+def extract_statements(text: str, question: str = "") -> list[Statement]:
+    """The last statement and those that belong to it, in order; none when the text states nothing.
+
+    The question tells of a text without a statement if its last number is about what was asked.
+    """
     text = _CALCULATOR.sub("", visible(text)[-MAX_TAIL:])
     stated = _statements(text)
     if not stated:
-        answer = plain_answer(text)
+        answer = plain_answer(text, question)
         return [] if answer is None else [Statement(answer, 0, len(text), "plain")]
     if is_corrected(text, stated[-1].end):
-        answer = plain_answer(text[stated[-1].end :])
+        answer = plain_answer(text[stated[-1].end :], question)
         return [] if answer is None else [Statement(answer, 0, len(text), "plain")]
     return _together(text, stated)
 

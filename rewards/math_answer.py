@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from rewards.alignment import aligned
 from rewards.answer import parse_answer
-from rewards.choice import without_choice
 from rewards.equivalence import equivalent
 from rewards.expression import Unparsable
 from rewards.extract import as_list, extract_statements, reference_answer
@@ -38,7 +38,7 @@ def math_answer(problem: Problem, completion: str, finish_reason: str = "stop", 
     if finish_reason == "length" and rules.truncated == "refuse":
         return Reward(0.0, Outcome.TRUNCATED)
     try:
-        stated = extract_statements(completion)
+        stated = extract_statements(completion, problem.question)
         if not any(s.text.strip() for s in stated):
             return Reward(0.0, Outcome.NO_ANSWER)
         right = _states_answer(problem, stated, rules)
@@ -85,7 +85,7 @@ def _is_answer(question: str, reference: str, answer: str, rules: Rules) -> bool
     """Return True if an equal answer is one at all: worked out, in the form asked for, and not the question again."""
     if _NUMERAL.fullmatch(answer) and _NUMERAL.fullmatch(reference):
         return True
-    expected_text, text = without_choice(normalize(reference), normalize(answer))
+    expected_text, text = aligned(normalize(reference), normalize(answer), question)
     if expected_text == text:
         return True
     expected, given = parse_answer(expected_text), parse_answer(text)
@@ -112,7 +112,7 @@ def unreadable(answer: str) -> str | None:
     if len(text) > 4 * MAX_ANSWER_CHARS + MAX_DIGITS:
         return "the answer is too long"
     try:
-        parse_answer(without_choice(normalize(text), normalize(text))[0])
+        parse_answer(aligned(normalize(text), normalize(text))[0])
     except (Unparsable, RecursionError) as error:
         return f"{text[:80]!r}: {error}"
     return None

@@ -85,7 +85,7 @@ def normalize(text: str) -> str:
     while (boxed := _BOXED.match(text)) is not None:
         text = boxed[1].strip()
     text = _delimiters(text)
-    text = _SEPARATOR.sub("", text).replace("\\!", "")
+    text = _SEPARATOR.sub("", text).replace("\\!", "").replace("{,}", ",")
     text = _SPACING.sub(" ", text)
     text = _TEXT_POWER.sub(r"\1}^{\2\3}", _TEXT.sub(lambda m: f"\\text{{{m[1]}}}", text))
     text = _TEXT_SIGN.sub(r"\1", text)

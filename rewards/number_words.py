@@ -10,6 +10,12 @@ NUMBER_WORDS = {word: n for n, word in enumerate(_SMALL.split())}
 TENS = {word: 10 * n for n, word in enumerate(["thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], 3)}
 _LARGE = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 
+_ORDINALS = (
+    "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth fifteenth "
+    "sixteenth seventeenth eighteenth nineteenth twentieth"
+)
+_ORDINAL_WORDS = {word: n for n, word in enumerate(_ORDINALS.split(), 1)}
+_ORDINAL_TENS = {f"{word[:-1]}ieth": n for word, n in TENS.items()}
 _PARTS = {
     "half": 2, "halve": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8,
     "ninth": 9, "tenth": 10,
@@ -21,8 +27,28 @@ def signed_number_in_words(text: str) -> Fraction | None:
     sign = -1 if text.startswith(("negative ", "minus ")) else 1
     text = text.split(" ", 1)[1] if sign < 0 else text
     whole = number_in_words(text)
-    value = _fraction_in_words(text.split()) if whole is None else Fraction(whole)
+    value = _mixed_in_words(text) if whole is None else Fraction(whole)
     return None if value is None else sign * value
+
+
+def ordinal_in_words(text: str) -> int | None:
+    """The number of "third" or "the twenty-first"; None for other words, and for "one third"."""
+    words = text.lower().removeprefix("the ").replace("-", " ").split()
+    tens = {"twenty": 20} | TENS
+    if len(words) == 2 and words[0] in tens and _ORDINAL_WORDS.get(words[1], 10) < 10:
+        return tens[words[0]] + _ORDINAL_WORDS[words[1]]
+    return _ORDINAL_WORDS.get(words[0], _ORDINAL_TENS.get(words[0])) if len(words) == 1 else None
+
+
+def _mixed_in_words(text: str) -> Fraction | None:
+    """Two thirds, half, or two and a half."""
+    if text == "half":
+        return Fraction(1, 2)
+    whole, joined, part = text.rpartition(" and ")
+    value, number = _fraction_in_words(part.split()), number_in_words(whole)
+    if joined and (number is None or number == 0 or value is None):
+        return None
+    return value if value is None or number is None else number + value
 
 
 def _fraction_in_words(words: list[str]) -> Fraction | None:

@@ -17,6 +17,7 @@ from rewards.retraction import DENIED, is_supposed, is_taken_back
 from rewards.sentence import BOLD, MATH, core, inside, is_formula
 from rewards.shapes import Scalar, Words
 from rewards.statement import belong_together
+from rewards.subject import is_of_another
 
 MAX_LINE = 200
 _JOIN_LEFT = re.compile(r"(?:(?<=[\s(])|^)([^\s,;]{0,60}?[\w)}\]!%°.]\s*[-+*/^×÷·]\s*|(?:[-+$±∓]|\\pm|\\mp)\s*)$")
@@ -49,17 +50,25 @@ _TAG = re.compile(r"</?[A-Za-z_]{1,20}>")
 _OPTIONS = re.compile(r"\(?\b[A-Ea-e1-5]\)[^()]{1,60}\(?\b[A-Ea-e1-5]\)|\b[IVX]+:[^:]{1,60}\b[IVX]+:")
 
 
-def plain_answer(text: str) -> str | None:
+def plain_answer(text: str, question: str = "") -> str | None:
     """The answer of a text without a statement, or None."""
-    return _last_bold(text) or _whole_line(text) or _last_value(text) or _last_display(text) or _lone_word(text)
+    return (
+        _last_bold(text, question)
+        or _whole_line(text)
+        or _last_value(text, question)
+        or _last_display(text, question)
+        or _lone_word(text)
+    )
 
 
-def _last_bold(text: str) -> str | None:
+def _last_bold(text: str, question: str) -> str | None:
     for match in reversed(list(BOLD.finditer(text))):
         content = match[1].strip()
         if re.search(r"\d", content) and not is_heading_of_another_kind(content):
             scale = _SCALE.match(text, match.end())
             if is_taken_back(text, match.end()) or (scale is None and changes_after(text, match.end())):
+                return None
+            if is_of_another(text, match.start(), match.end(), question):
                 return None
             content = core(content) if scale is None else f"{core(content)} {scale[1]}"
             return _bold_list(text, match) or _listed(text, match.start(), content)
@@ -121,7 +130,7 @@ def _is_mathematics(line: str) -> bool:
         return False
 
 
-def _last_value(text: str) -> str | None:
+def _last_value(text: str, question: str) -> str | None:
     """The last formula if the last number is in it, else the last number with what is written against it; and what is
     listed with it. None when that is taken back: "not 5"."""
     at = next((i for i in range(len(text) - 1, -1, -1) if text[i].isdecimal() or text[i] in _FRACTIONS), None)
@@ -131,7 +140,7 @@ def _last_value(text: str) -> str | None:
         if match.start() <= at < match.end() and is_formula(match):
             beside = _BESIDE.search(text, 0, match.start())
             value = inside(match) if beside is None else f"{beside[1].strip('$')}, {inside(match)}"
-            return _unless_changed(text, match.start(), match.end(), value)
+            return _unless_changed(text, match.start(), match.end(), value, question)
     if _is_option(text, at):
         return None
     start, end, value = _written_against(text, at)
@@ -143,7 +152,7 @@ def _last_value(text: str) -> str | None:
     line = fragment(text, start, end)
     if line is not None and set(line.split()) != {value}:
         value = _value_of_line(_TAG.sub("", line), value)
-    return None if value is None else _unless_changed(text, start, end, value)
+    return None if value is None else _unless_changed(text, start, end, value, question)
 
 
 def _value_of_line(line: str, number: str) -> str | None:
@@ -171,10 +180,10 @@ def _is_option(text: str, at: int) -> bool:
     )
 
 
-def _unless_changed(text: str, start: int, end: int, value: str) -> str | None:
+def _unless_changed(text: str, start: int, end: int, value: str, question: str) -> str | None:
     if is_taken_back(text, end) or changes_after(text, end) or is_supposed(text, start):
         return None
-    if is_disputed(text, start, end):
+    if is_disputed(text, start, end) or is_of_another(text, start, end, question):
         return None
     return _listed(text, start, value)
 
@@ -240,12 +249,12 @@ def _is_boundary(character: str) -> bool:
     return character.isspace() or "\u3000" <= character <= "\u9fff"
 
 
-def _last_display(text: str) -> str | None:
+def _last_display(text: str, question: str) -> str | None:
     """A last formula on its own, of letters only: ``f(y) = y``."""
     formulas = [m for m in MATH.finditer(text[-2_000:]) if is_formula(m)]
     if not formulas or re.search(r"\w", text[-2_000:][formulas[-1].end() :]) or "\\boxed" in formulas[-1][0]:
         return None
-    return _unless_changed(text[-2_000:], formulas[-1].start(), formulas[-1].end(), inside(formulas[-1]))
+    return _unless_changed(text[-2_000:], formulas[-1].start(), formulas[-1].end(), inside(formulas[-1]), question)
 
 
 def _lone_word(text: str) -> str | None:

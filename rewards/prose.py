@@ -30,8 +30,12 @@ _OTHER_LEFT = re.compile(
     r"|(?:[<>≤≥≠]=?|不是|并非|不等于|小于|大于|少于|多于|超过|\.\.\.,?|…,?|\\l?dots,?)\s*$",
     re.IGNORECASE,
 )
+_NO_RESULT = "".join(
+    rf"(?<!\b{verb} )" for verb in ["comes", "amounts", "up", "equal", "sums", "simplifies", "reduces", "evaluates"]
+)
 _COMPANION = re.compile(
-    r"(?:\bor|\bor (?:it|that|[a-z]) (?:is|=)|\ba\.?k\.?a\.?|\beither|;|\bto|\bbetween|[\d}\\]\S*,?\s+and)\s*[$(]?$",
+    rf"(?:\bor|\bor (?:it|that|[a-z]) (?:is|=)|\ba\.?k\.?a\.?|\beither|;|{_NO_RESULT}\bto|\bbetween"
+    r"|[\d}\\]\S*,?\s+and)\s*[$(]?$",
     re.IGNORECASE,
 )
 """Words that join a value to one before it that is no number."""
@@ -62,7 +66,7 @@ _DISPUTED = re.compile(
 )
 _DISPUTE = re.compile(r"[^.\n]{0,40}\bbut\b[^.\n]{0,40}(?:\bnot\b|n['’]t\b|\b(?:wrong|incorrect|false|mistaken)\b)")
 _VERBS = (
-    r"is|are|was|were|be|been|has|have|had|will|would|can|could|must|should|get|got|give|gave|make|made|need|take|"
+    r"is|am|are|was|were|be|been|has|have|had|will|would|can|could|must|should|get|got|give|gave|make|made|need|take|"
     r"took|pay|"
     r"paid|sell|sold|spend|spent|cost|leave|left|equals?|buy|bought|eat|ate|find|found|went|go|came|won|lost|ran|read|"
     r"wrote|kept|put|saw|see|say|said|do|did|earn|save|use|remain|means?|drove|sent|drank|slept|brought|threw|caught|taught|"

@@ -178,18 +178,19 @@ def _unknown_head(tokens: list[str]) -> list[str]:
     if not head:
         return [f"?{tokens[-1]}"] if tokens[-1] in ("in", "on") else []
     unknown = [] if _is_unit(head[-1]) else [head[-1]]
-    if _is_measure(head[-1]):
-        unknown += [w for w in head[:-1] if not (_is_measure(w) or w in _BEFORE_MEASURE or w in SCALES)]
+    if is_measure(head[-1]):
+        unknown += [w for w in head[:-1] if not (is_measure(w) or w in _BEFORE_MEASURE or w in SCALES)]
     return [f"?{_singular(w)}" for w in unknown]
 
 
-def _is_measure(word: str) -> bool:
+def is_measure(word: str) -> bool:
+    """Return True for a measure, in the singular or plural, in full or short."""
     return bool(_MEASURES.intersection(_alias(_singular(word)).split())) or word in SHORT_UNITS
 
 
 def _is_unit(word: str) -> bool:
     plural = len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is", "ous"))
-    return _is_measure(word) or plural or word in _IRREGULAR or word in SCALES
+    return is_measure(word) or plural or word in _IRREGULAR or word in SCALES
 
 
 def _is_article(tokens: list[str], at: int) -> bool:
