@@ -13,6 +13,8 @@ MAX_BOX = 8_000
 _BOX = re.compile(
     r"\\(?:boxed|f(?:rame)?box)\s*(?=\{)|\\(?:boxed|fbox)\s*(?P<bare>[-+]?[\w./]{1,40})|<\|begin_of_box\|>"
 )
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
+"""A brace, or a command's first sign: ``\\{`` is no brace of a group, and may stand without the other."""
 _LABEL = re.compile(
     r"^\\text ?\{ ?(?:the |our )?(?:final |correct )?ans(?:wers?)?(?: is| are)? ?:? ?\} ?", re.IGNORECASE
 )
@@ -59,8 +61,8 @@ def _span(text: str, match: re.Match[str]) -> tuple[int, int, int] | None:
 
 def _closing(text: str, opening: int) -> int | None:
     depth = 0
-    for at in range(opening, min(len(text), opening + MAX_BOX)):
-        depth += (text[at] == "{") - (text[at] == "}")
+    for brace in _BRACE.finditer(text, opening, opening + MAX_BOX):
+        depth += (brace[0] == "{") - (brace[0] == "}")
         if depth == 0:
-            return at
+            return brace.start()
     return None

@@ -5,7 +5,8 @@ import re
 
 from rewards.brackets import RELATIONS, marks, split
 from rewards.exact import approximate, variables
-from rewards.expression import Call, Node, Number, Unparsable, rebuild, walk
+from rewards.expression import Call, Node, Number, Symbol, Unparsable, rebuild, walk
+from rewards.interval import without
 from rewards.normalize import KNOWN_WORDS
 from rewards.scalar import parse_scalar, parse_value
 from rewards.shapes import Answer, Items, Named, Relation, Scalar
@@ -57,7 +58,18 @@ def related(text: str, read: Read) -> Answer | None:
     signs = marks(text)
     if set(signs) <= {"=", "≈"}:
         return _equation(pieces, signs, read)
+    if signs == ["≠"] and pieces[1].startswith("±"):
+        return _unequal_to_both(pieces)
     return Relation(tuple(parse_value(p) for p in pieces), tuple(signs))
+
+
+def _unequal_to_both(pieces: list[str]) -> Answer:
+    """``x ≠ ±5``: the line without two points."""
+    both = parse_scalar(pieces[1])
+    if not isinstance(both, Items) or not isinstance(parse_value(pieces[0]), Symbol):
+        raise Unparsable("± has two readings here")
+    points = [p for p in both.items if isinstance(p, Scalar)]
+    return without(tuple(sorted(points, key=lambda p: approximate(p.node, {})[0].real)))
 
 
 def _equation(pieces: list[str], signs: list[str], read: Read) -> Answer:

@@ -30,7 +30,7 @@ _NEXT_POWER = re.compile(r" ?\d{1,9} ?\^")
 _WORD = re.compile(r"[A-Za-z]+")
 _UPRIGHT = re.compile(r"\{ ?([A-Za-z]{2,3}) ?\}")
 _COMMAND = re.compile(r"\\([A-Za-z]+) ?")
-_SUBSCRIPT = re.compile(r" ?_ ?(?:\{ ?([A-Za-z0-9,]{1,12}) ?\}|([A-Za-z0-9]))")
+_SUBSCRIPT = re.compile(r" ?_ ?(?:\{ ?([A-Za-z0-9,]{1,12}|[a-z] ?[+-] ?\d) ?\}|([A-Za-z0-9]))")
 _STACKED = re.compile(r" ?\\(over|choose) ?")
 _NO_FACTOR = ("\\}", "\\text", "\\end", "\\\\", "\\rfloor", "\\rceil", "\\over ", "\\choose ")
 _OPENERS = {"(": ")", "[": "]", "{": "}"}
@@ -228,7 +228,7 @@ class _Parser(FunctionReader):
 
     def subscript(self) -> str:
         match = self.take(_SUBSCRIPT)
-        return "" if match is None else f"_{match[1] or match[2]}"
+        return "" if match is None else f"_{(match[1] or match[2]).replace(' ', '')}"
 
     def command(self) -> Node:
         match = self.take(_COMMAND)

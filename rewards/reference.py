@@ -3,6 +3,7 @@
 import re
 
 from rewards.expression import Unparsable
+from rewards.extremum import with_names
 from rewards.number_words import number_in_words
 from rewards.unit import split_unit
 
@@ -24,6 +25,18 @@ _BOTH = re.compile(
     re.DOTALL,
 )
 
+_SAID = re.compile(
+    r"^\W*(?:the |a |its? |this |their )?(?:general |unique |complete )?(?P<what>[a-z]+(?: [a-z]+){0,3}) "
+    r"(?:is|are|equals) ?:?\s*"
+    r"(?P<value>\$[^$]+\$(?: [a-z]+)?|\d[\d,.]*(?: [a-z]+){0,2}|[\[{\\(].+)\.?$",
+    re.IGNORECASE | re.DOTALL,
+)
+"""A sentence that only says its value: "Solution is: $x = 2$", "The mode is $1/3$."."""
+_ASSIGNED = re.compile(
+    r"^\$* ?(?:\\left)? ?(?:\[|\\\{) ?(?P<values>[A-Za-z](?:_\w)? ?=[^\[\]]+?) ?(?:\\right)? ?(?:\]|\\\}) ?\$*\.?$"
+)
+"""Values of several letters in one bracket: ``[x=1, y=2]``."""
+
 
 def undecorated(text: str) -> str:
     """The reference in the spelling of the grammar; other texts as they are.
@@ -36,7 +49,11 @@ def undecorated(text: str) -> str:
         return _with_unit(match["value"].strip(), match["unit"])
     if (both := _BOTH.match(text)) is not None and _LETTER.match(text.strip("$ ")) is None:
         return both["interval"].strip("$ ")
-    return _option(text)
+    if (said := _SAID.match(text)) is not None and "not" not in said["what"].lower().split():
+        text = said["value"].strip()
+    if (assigned := _ASSIGNED.match(text)) is not None:
+        return assigned["values"]
+    return _option(with_names(text))
 
 
 def _option(text: str) -> str:
@@ -52,7 +69,7 @@ def undecorated_answer(text: str, reference: str) -> str:
     in brackets count, unless they are the reference's own or say the number again: ``42 (squared)`` is not 42. What
     stands before a colon counts, too: ``(3, 4) or: (1, 2)`` is a hedge.
     """
-    text = _ROUGHLY.sub("", text)
+    text = with_names(_ROUGHLY.sub("", text))
     if (figures := _said_twice(text)) is not None:
         return figures
     match, own = _UNIT.match(text), _UNIT.match(reference)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from fractions import Fraction
 
-from rewards.brackets import items, marks, split
+from rewards.brackets import RELATIONS, items, marks, split
 from rewards.exact import approximate, rational
 from rewards.expression import Negative, Number, Symbol, Unparsable
 from rewards.interval import without
@@ -12,6 +12,7 @@ from rewards.number_words import NUMBER_WORDS
 from rewards.parser import parse_expression
 from rewards.scalar import parse_value
 from rewards.shapes import Answer, Based, Congruence, Items, Matrix, Named, Ratio, Scalar
+from rewards.vectors import cells, combined
 
 MAX_ITEMS = 200
 Read = Callable[[str], Answer]
@@ -22,11 +23,25 @@ _BASED = re.compile(
     rf"^\(?{_DIGITS}\)? ?_ ?(?:\{{ ?\(?(?:\\text\{{)?([a-z0-9]{{1,7}})\}}?\)? ?\}}|([0-9])|\\text\{{([a-z]{{1,7}})\}})$"
 )
 _BASE_WORDS = re.compile(rf"^{_DIGITS} ?(?:\\text\{{ ?)?\(?(?:in )?base(?:[ -]| ?\}} ?)([a-z0-9]{{1,7}})\)? ?\}}?$")
+_RELATION = re.compile(f"[{RELATIONS}]")
 _MATRIX = re.compile(r"^[\[(]? ?\\begin\{([pbBvV]?(?:small)?matrix|array)\}(?:\{[lcr| ]*\})?(.*)\\end\{\1\} ?[\])]?$")
-_CASES = re.compile(r"^\\begin\{(?:cases|aligned)\}(.*)\\end\{(?:cases|aligned)\}$")
+_CASES = re.compile(
+    r"^\\begin\{(?:cases|aligned)\}(.*)\\end\{(?:cases|aligned)\}$"
+    r"|^\\\{ ?\\begin\{array\}\{[lcr ]*\}(.*)\\end\{array\} ?\.?$"
+)
+_NAMED_CASES = re.compile(r"^([A-Za-z] ?(?:\( ?[a-z] ?\))?) ?= ?(\\begin\{cases\}.*\\end\{cases\})$")
 _RATIO_WORDS = re.compile(r"(?<=\d) ?(?:\\text\{ ?to ?\}| to ) ?(?=\d+$)")
 _LABELLED = re.compile(r" ?(?:\\text\{ ?)?(?!no\b|not\b|none\b)[A-Za-z][A-Za-z ]{0,30}\}? ?:[^:]+$")
 _CLOCK = re.compile(r"^\d{1,2}: ?\d\d(?::\d\d)?(?: ?(?:[ap]\.?m\.?|\\text\{ ?[ap]\.?m\.? ?\}))?$", re.IGNORECASE)
+_MINUTES = re.compile(
+    r"^([+-]?)(\d{1,9})° ?(\d{1,2}(?:\.\d{1,12})?) ?(?:'|\^ ?\{ ?\\prime ?\})"
+    r"(?: ?(\d{1,2}(?:\.\d{1,12})?) ?(?:''|\"|\^ ?\{ ?\\prime ?\\prime ?\}))?$"
+)
+"""Degrees, minutes and seconds."""
+_SIDE = r"([^*,]{1,20}?) ?(\\text\{ ?[a-z]{1,12} ?\})"
+_BY = re.compile(r"\\text\{ ?([a-z]{1,12}) (?:by|x) ?\} ?")
+_SIDES = re.compile(rf"^{_SIDE} ?(?:\*|x|by|\\text\{{ ?(?:by|x) ?\}}) ?{_SIDE}$")
+"""The sides of a rectangle, each with its unit: 10 ft by 18 ft."""
 _REALS = re.compile(
     r"\\mathbb ?\{? ?R ?\}?|(?:the set of )?(?:all )?(?:real numbers|reals)|all real (?:numbers )?(?:\w|values)",
     re.IGNORECASE,
@@ -45,31 +60,31 @@ _CONGRUENCE = re.compile(
 
 def special(text: str, read: Read) -> Answer | None:
     """The first of these shapes that the whole text has."""
-    for shape in (_matrix, _cases, _based, _clock, _reals, _congruence, _ratio):
+    for shape in (_matrix, _cases, _based, _clock, _minutes, _sides, _reals, _congruence, _ratio):
         if (answer := shape(text, read)) is not None:
             return answer
     return None
 
 
 def _matrix(text: str, read: Read) -> Answer | None:
-    match = _MATRIX.match(text)
-    if match is None:
+    if "\\begin" not in text or _RELATION.search(text):
         return None
+    match = _MATRIX.match(text)
+    if match is None or "\\begin" in match[2]:
+        return combined(text)
     if match[1] in ("vmatrix", "Vmatrix"):
         raise Unparsable("a determinant")
-    rows = [r for r in match[2].replace("\\hline ", "").split("\\\\") if r.strip()]
-    cells = tuple(tuple(parse_value(c.strip()) for c in r.split("&")) for r in rows)
-    if not cells or len({len(r) for r in cells}) != 1 or len(cells) * len(cells[0]) > MAX_ITEMS:
-        raise Unparsable("rows of different lengths")
-    return Matrix(cells)
+    return Matrix(cells(match[2]))
 
 
 def _cases(text: str, read: Read) -> Answer | None:
     """A system of equations, in any order; or values, each named by its condition."""
+    if (named := _NAMED_CASES.match(text)) is not None:
+        return Named(named[1].replace(" ", ""), read(named[2]))
     match = _CASES.match(text)
     if match is None:
         return None
-    rows = [r.strip(" ,.") for r in match[1].split("\\\\") if r.strip(" ,.")]
+    rows = [r.strip(" ,.") for r in (match[1] or match[2]).split("\\\\") if r.strip(" ,.")]
     if not 1 < len(rows) <= MAX_ITEMS:
         raise Unparsable("a system of one, or of none")
     return Items("", "", tuple(_row(r, read) for r in rows))
@@ -108,6 +123,24 @@ def _clock(text: str, read: Read) -> Answer | None:
     digits = [Number(Fraction(int(d))) for d in re.findall(r"\d+", text)]
     halves = [Symbol(f"{half}m") for half in re.findall(r"[ap](?=\.?m)", text.lower())]
     return Ratio((*digits, *halves), clock=True)
+
+
+def _minutes(text: str, read: Read) -> Answer | None:
+    match = _MINUTES.match(text)
+    if match is None:
+        return None
+    minutes, seconds = Fraction(match[3]), Fraction(match[4] or 0)
+    if minutes >= 60 or seconds >= 60:
+        raise Unparsable("more than 60 minutes or seconds")
+    value = int(match[2]) + minutes / 60 + seconds / 3600
+    return Scalar(Number(-value if match[1] == "-" else value), frozenset(["degree"]))
+
+
+def _sides(text: str, read: Read) -> Answer | None:
+    match = _SIDES.match(_BY.sub(r"\\text{\1} by ", text))
+    if match is None:
+        return None
+    return Items("", "", (read(f"{match[1]} {match[2]}"), read(f"{match[3]} {match[4]}")))
 
 
 def _reals(text: str, read: Read) -> Answer | None:
