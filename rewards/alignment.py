@@ -17,6 +17,8 @@ _CHOOSE = re.compile(
 """``{}_nC_k`` and ``C_n^k``."""
 _PAIR = re.compile(r"(?<![A-Za-z\\])C ?\( ?([^(),]{1,20}?) ?, ?([^(),]{1,20}?) ?\)|\b(\d{1,3}|[n-r])C(\d{1,3}|[i-r])\b")
 """``C(n, k)`` and ``nCk``."""
+_BASED = re.compile(r"([0-9A-Fa-f]{1,60}) ?_ ?\{? ?(\d{1,2}) ?\}?")
+_BASE = re.compile(r"\bbase[- ]?\$?(\d{1,2})\b")
 _POINT = re.compile(r"C ?\([-\d., ]+\)")
 _PART = re.compile(
     r"\b(?:fractions?|parts?|portions?|shares?|proportions?|probability|chance|likelihood)\b", re.IGNORECASE
@@ -36,7 +38,15 @@ def aligned(reference: str, answer: str, question: str = "") -> tuple[str, str]:
             answer = _PAIR.sub(_pair, answer)
         elif "\\binom" in answer and not _POINT.fullmatch(reference):
             reference = _PAIR.sub(_pair, reference)
+    if (digits := _in_asked_base(answer, question)) is not None and reference.isalnum():
+        answer = digits
     return _with_ordinals(reference, answer, question)
+
+
+def _in_asked_base(answer: str, question: str) -> str | None:
+    """The digits of ``132_5`` if 5 is the only base of which the question speaks."""
+    match = _BASED.fullmatch(answer)
+    return match[1] if match is not None and {m[1] for m in _BASE.finditer(question)} == {match[2]} else None
 
 
 def _binomial(match: re.Match[str]) -> str:

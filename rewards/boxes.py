@@ -39,7 +39,7 @@ def boxes(text: str, *, in_reference: bool = False) -> Iterator[Statement]:
             continue
         if not in_reference and is_part(text, match.start(), end):
             continue
-        inner = _LABEL.sub("", text[begin:close].strip())
+        inner = _LABEL.sub("", text[begin:close].strip().rstrip("\\").strip())
         if inner:
             changing = "" if in_reference else changing_word(text, end)
             whole = f"{inner} \\text{{ {changing}}}" if changing else inner

@@ -27,6 +27,9 @@ def is_chinese(text: str) -> bool:
 def chinese_unit(text: str) -> list[str] | None:
     """The words of a unit, in English for measures; None when it is none."""
     text = text.strip()
+    if text[:1] in ("万", "亿"):
+        unit = chinese_unit(text[1:]) if text[1:] else []
+        return None if unit is None else [text[0], *unit]
     if text in _MEASURES:
         return _MEASURES[text].split()
     if text[:1] in _COUNTERS and not _CHANGED.search(text) and len(text) <= 8:

@@ -5,8 +5,7 @@ import re
 from rewards.brackets import closes, items
 from rewards.expression import Symbol, Unparsable, walk
 from rewards.lists import collect
-from rewards.shapes import Answer, Described, Items, Relation, Union
-from rewards.special import Read
+from rewards.shapes import Answer, Described, Items, Read, Relation, Union
 
 _CONDITION = re.compile(r" ?([a-z])(?: ?∈ ?\\mathbb ?\{? ?R ?\}?)? ?[|:](.*)", re.DOTALL)
 _POINT = re.compile(

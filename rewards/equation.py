@@ -9,8 +9,7 @@ from rewards.expression import Call, Node, Number, Symbol, Unparsable, rebuild, 
 from rewards.interval import without
 from rewards.normalize import KNOWN_WORDS
 from rewards.scalar import parse_scalar, parse_value
-from rewards.shapes import Answer, Items, Named, Relation, Scalar
-from rewards.special import Read
+from rewards.shapes import Answer, Items, Named, Read, Relation, Scalar
 from rewards.unit import NOT_UNITS
 from rewards.wording import is_text
 

@@ -5,8 +5,8 @@ import re
 from rewards.brackets import depths, items, split
 from rewards.expression import Unparsable
 from rewards.scalar import COMMA_NUMBER
-from rewards.shapes import Answer, Items, Named, Union
-from rewards.special import MAX_ITEMS, Read
+from rewards.shapes import Answer, Items, Named, Read, Union
+from rewards.special import MAX_ITEMS
 
 _MEMBER = re.compile(r"^(?:\\?[A-Za-z]+ ?(?:_ ?(?:\{ ?\w{1,8} ?\}|\w))? ?'?)$")
 _JOINERS = re.compile(r"\\text\{ ?(?:,? ?(and|or)) ?\}|,? (and|or) (?=[^ ])")

@@ -12,7 +12,8 @@ from rewards.shapes import Answer, Items, Named, Relation, Scalar
 Same = Callable[[Answer, Answer], bool]
 """Compares parts of answers under the rules of the whole."""
 
-_APPLIED = re.compile(r"(\\?[A-Za-z]+(?:_\{?\w\}?)?'*)\(([a-z])\)")
+_APPLIED = re.compile(r"(\\?[A-Za-z]+(?:_\{?\w\}?)?'*)\(([a-z])\)|([A-Za-z])_\{?([i-n])\}?")
+"""A function of a letter, or a sequence: ``f(x)``, ``a_n``."""
 _SMALL = frozenset(["a", "an", "the", "of", "is", "in", "its", "total", "final"])
 
 
@@ -55,14 +56,15 @@ def _renamed(reference: Named, answer: Named) -> Named:
     if (
         left is None
         or right is None
-        or left[1] != right[1]
-        or left[2] == right[2]
+        or (left[1], left[3]) != (right[1], right[3])
+        or (left[2], left[4]) == (right[2], right[4])
         or not isinstance(answer.value, Scalar)
     ):
         return answer
-    if left[2] in variables(answer.value.node):
+    old, new = right[2] or right[4], left[2] or left[4]
+    if new in variables(answer.value.node):
         return answer
-    node = _replaced(answer.value.node, right[2], left[2])
+    node = _replaced(answer.value.node, old, new)
     return Named(reference.name, Scalar(node, answer.value.unit))
 
 

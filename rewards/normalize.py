@@ -76,6 +76,10 @@ _WHOLE_TEXT = re.compile(r"^\\text\{([^{}]*)\}$")
 _SPACES = re.compile(r"\s+")
 _PERCENT_WORD = re.compile(r"(?<=[\d})])\s*(?:per\s?cent(?:age points?|age)?|pct)\b(?!\s*points?)", re.IGNORECASE)
 _PERCENT_TEXT = re.compile(r"\\text\{\s*(?:per ?cent|%)\s*\}")
+_SIGN_TEXT = re.compile(r"\\text\s*\{ ?(\\?\$|[€£¥₹¢%°]) ?\}")
+_ROUND_SUM = re.compile(r"(?<=\d) ?/-(?=[\s$.}]*$)")
+"""1250/- is a sum without paise."""
+_RUPEES = re.compile(r"\b(Rs\.)(?=\d)", re.IGNORECASE)
 _UNION = re.compile(r"(?<=[)\]}])\s*(?:U|\\text\{\s*U\s*\}|\bunion\b)\s*(?=[(\[{\\])")
 
 
@@ -84,7 +88,7 @@ def normalize(text: str) -> str:
     text = _COLOR.sub("", _unicode(text.strip(" \t\r\n*`")))
     while (boxed := _BOXED.match(text)) is not None:
         text = boxed[1].strip()
-    text = _delimiters(text)
+    text = _delimiters(_RUPEES.sub(r"\1 ", _ROUND_SUM.sub("", _SIGN_TEXT.sub(r"\1", text))))
     text = _SEPARATOR.sub("", text).replace("\\!", "").replace("{,}", ",")
     text = _SPACING.sub(" ", text)
     text = _TEXT_POWER.sub(r"\1}^{\2\3}", _TEXT.sub(lambda m: f"\\text{{{m[1]}}}", text))

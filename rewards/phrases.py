@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from rewards.number_words import number_in_words
 from rewards.retraction import DOUBTED, is_supposed, is_taken_back
-from rewards.sentence import core, sentence
+from rewards.sentence import core, only_formula, sentence
 from rewards.statement import Statement
 
 MAX_PHRASES = 100
@@ -25,7 +25,7 @@ _CHOSEN = re.compile(
     r"\b(?i:option|choice|answer)\s+\(?([A-Ja-j])\)?\s+is\s+(?:the\s+)?(?:correct|right|best|answer)\b"
     r"|\b([A-J])\)?\*{0,2}\s+is\s+(?:the\s+)?(?:correct|right|best)\b"
     r"|\b(?:choose|pick|select)\s+(?:(?i:option|choice|answer)\s+)?\(?([A-J])\)?(?=[.!\s]*$)"
-    r"|选择?\s*[:：]?\s*[(（]?([A-J])[)）]?(?=[。.\s]*$)"
+    r"|(?<![不没别勿非否])选择?\s*[:：]?\s*[(（]?([A-J])[)）]?(?=[。.\s]*$)"
 )
 """An option that is said to be the right one: "option B is correct", "I choose B"."""
 _BEFORE_CHOSEN = re.compile(
@@ -38,12 +38,20 @@ _LEADING_ON = re.compile(
     r"[\s,;|]*(?:\b(?:and|or|so|but|also|the|my|our|final|correct|because|since|where|as)\b[\s,;|]*){0,5}$",
     re.IGNORECASE,
 )
+_NOT_BUT = re.compile(
+    r"^not (?!only\b|just\b)[^.;\n]{1,30}?[,;]? (?:but(?: rather)?|it is|it['’]s|rather)[, ]+(?!not\b)", re.IGNORECASE
+)
+"""What an answer is not, before what it is."""
 _HEADING = re.compile(r"^[ \t]*####[ \t]*(?!#)(.*)$", re.MULTILINE)
 _TAG = re.compile(
     r"<(?P<tag>answer|final_answer)>(?P<inner>(?:(?!<(?P=tag)>).){0,4000}?)</(?P=tag)>"
     r"|\[answer\](?P<square>[^\[\]]{0,400}?)\[/answer\]",
     re.IGNORECASE | re.DOTALL,
 )
+_SO = re.compile(
+    r"(?:so|thus|hence|therefore|then|it|this|that|we|the)\b[^$\n]{0,80}\$[^$\n]{1,200}\$[\s.]*$", re.IGNORECASE
+)
+"""A sentence in a tag that ends with its formula."""
 _OPEN_TAG = re.compile(r"<(?:final_)?answer>", re.IGNORECASE)
 _NOT_A_STATEMENT = re.compile(
     r"^(?:step|part|case|solution|explanation|verification|check|note|conclusion|summary|method|approach|"
@@ -102,7 +110,8 @@ def tags(text: str) -> Iterator[Statement]:
         inner, end = (match["inner"] or match["square"] or "").strip(), match.end()
         if inner and not is_taken_back(text, end):
             # A box or a phrase inside the tag starts later and wins.
-            yield Statement(inner, match.start(), end, "tag")
+            stated = only_formula(inner) if _SO.match(inner) else None
+            yield Statement(stated or inner, match.start(), end, "tag")
     opened = _OPEN_TAG.search(text, end)
     if opened is not None and (inner := text[opened.end() :].strip()) and len(inner) < MAX_TAG:
         yield Statement(inner, opened.start(), len(text), "tag")
@@ -122,6 +131,7 @@ def phrases(text: str) -> Iterator[Statement]:
         content, end, is_question = sentence(text[:limit], match.end())
         if end == limit < len(text):  # "41 and the answer is 42" states 41, too
             content = _LEADING_ON.sub("", content)
+        content = _NOT_BUT.sub("", content)
         if not content or is_question or _REMARK.match(content) or is_supposed(text, match.start()):
             continue
         if DOUBTED.search(content):

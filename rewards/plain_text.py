@@ -10,6 +10,7 @@ from rewards.equivalence import equivalent
 from rewards.exact import rational
 from rewards.expression import Unparsable
 from rewards.normalize import normalize
+from rewards.number_words import number_in_words
 from rewards.phrases import is_heading_of_another_kind
 from rewards.prose import changes_after, changes_before, fragment, is_disputed
 from rewards.reference import undecorated_answer
@@ -20,7 +21,7 @@ from rewards.statement import belong_together
 from rewards.subject import is_of_another
 
 MAX_LINE = 200
-_JOIN_LEFT = re.compile(r"(?:(?<=[\s(])|^)([^\s,;]{0,60}?[\w)}\]!%°.]\s*[-+*/^×÷·]\s*|(?:[-+$±∓]|\\pm|\\mp)\s*)$")
+_JOIN_LEFT = re.compile(r"(?:(?<=[\s(=])|^)([^\s,;]{0,60}?[\w)}\]!%°.]\s*[-+*/^×÷·]\s*|(?:[-+$±∓]|\\pm|\\mp)\s*)$")
 _FRACTIONS = "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"
 _BEFORE = re.compile(
     r"(?:(?<![A-Za-z])(?P<name>[A-Za-z]) ?= ?)?"
@@ -29,7 +30,11 @@ _BEFORE = re.compile(
     r"(?:(?P<other>[A-Za-z]) ?= ?)?$"
 )
 _SCALE = re.compile(r"[ *$]*\b(hundred|thousand|million|billion|trillion)\b", re.IGNORECASE)
-_CONNECTIVE = re.compile(r"^(?:so|thus|hence|then|therefore|and|\\therefore|=>|∴|→)[ ,:]+", re.IGNORECASE)
+_CONNECTIVE = re.compile(
+    r"^(?:(?:so|thus|hence|then|therefore|and|\\therefore|=>|∴|→)[ ,:]+"
+    r"|(?:综上(?:所述)?|所以|因此|故|即|则|于是|从而|解得|可得|得)[，,： ]*)",
+    re.IGNORECASE,
+)
 _ASSIGNMENT = re.compile(r"^[A-Za-z]\w* ?= ?[^=<>]*$|^[^=<>]*= ?[A-Za-z]$|^[-+]?\d+ [A-Za-z]$|^[-+±]\s*\d[^,;<>≤≥]*$")
 _BULLET = re.compile(r"^[-*•]\s+(?=(?:[^A-Za-z\\]|\\\w+)+$)")
 _NAMED_LINE = re.compile(r"(\\?[A-Za-z]\w*) ?= ?([^=<>≈]+)")
@@ -197,7 +202,7 @@ def _bracketed(text: str, start: int, end: int) -> str | None:
         or re.search(r"[)\]\n]", text[opening:start])
     ):
         return None
-    closing = re.compile(r"[)\]]").search(text, end - 1, end + 20)
+    closing = re.compile(r"[)\]]").search(text, start, end + 20)
     return None if closing is None else text[opening : closing.end()]
 
 
@@ -267,5 +272,7 @@ def _lone_word(text: str) -> str | None:
         return None  # `_last_bold` has seen it, and what stands beside it
     if bold and len(bold[-1]) <= 40 and not is_heading_of_another_kind(bold[-1]):
         return bold[-1].strip(".")
+    if len(text) < 80 and number_in_words(" ".join(re.findall(r"[a-z]+", text.lower()))) is not None:
+        return text.strip(" .*\n")
     alone = _LONE.fullmatch(text) if len(text) < 40 else None
     return None if alone is None else alone[1]

@@ -94,6 +94,8 @@ def _said_twice(text: str) -> str | None:
 def _with_unit(value: str, unit: str) -> str:
     """The value with its unit in text, or alone if the words are no unit: 24 (cubes)."""
     text = f"{value} \\text{{ {unit}}}"
+    if ":" in value and "m" not in value:
+        return value  # a ratio
     try:
         split_unit(text)
     except Unparsable:

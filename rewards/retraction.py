@@ -17,6 +17,8 @@ _OTHER_THAN = r"other than|rather than|instead of|different from|unequal to|(?:a
 DENIED = re.compile(
     rf"(?:(?:\bnot|n['’]t|\bnever|\bcannot|\bexcept(?: for)?|\bno|\b(?:{_OTHER_THAN}))\s+(?:be\s+|equal(?:s|"
     rf"\s+to)?\s+)?"
+    r"|(?:n['’]t|\bnot|\bnever)\s+(?:think|believe|say|claim|agree)\b[^.,;\n]{0,40}|\b(?:wrong|incorrect|false|rejected)\s*:\s*"
+    r"|\b(?:reject|discard|exclude|eliminate|rule out)(?:s|ed|ing)?\s+(?:the\s+)?(?:value|answer|solution|root)?\s*"
     r"|\b(?:wrong|incorrect|false|mistaken|erroneous|invalid|bad)\s+(?:answer|result|value|solution|choice|option|"
     r"guess|one)s?\b"
     r"[^.,;\n]{0,20}|\b(?:wrongly|mistakenly|erroneously|falsely|incorrectly|mistake|error|trap)\b[^.,;\n]{0,30}"
@@ -59,7 +61,7 @@ _RETRACTIONS = (
     rf"(?:sorry|actually|rather|hmm|wait|no)[,:]? (?:it(?:['’]s| is) )?{_NUMBER_AHEAD}",
     r"i (?:was|am|might be|may be) (?:wrong|mistaken|lying|joking|not sure)",
     r"i made (?:a|an) (?:\w+ )?(?:mistake|error)",
-    r"on second thought",
+    r"on second thought|no,? wait\b|wait,? no\b",
     rf"{_THAT}(?:{_DOUBT}|wrong answer|(?:mistake|lie|joke|guess)\b|not (?:right|correct|the answer|it|possible|"
     rf"valid|that)|right\?)",
     rf"{_THAT}(?:can(?:not|['’]t) be|could(?: not|n['’]t) be) (?:right|correct|true|it|so|the)",

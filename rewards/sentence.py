@@ -61,6 +61,17 @@ def sentence(text: str, start: int) -> tuple[str, int, bool]:
     return content, stop, end is not None and end[0] == "?"
 
 
+def only_formula(text: str) -> str | None:
+    """The one formula of a clause without other numbers, with the unit behind it; None if there are more, or none."""
+    formulas = [m for m in MATH.finditer(text) if is_formula(m)]
+    if len(formulas) != 1:
+        return None
+    before, after = text[: formulas[0].start()].strip(), text[formulas[0].end() :]
+    if re.search(r"\d", before + after) or _CHANGES.search(before + after):
+        return None
+    return f"{inside(formulas[0])} {_unit(after)}".strip()
+
+
 def core(text: str) -> str:
     """The answer in a clause."""
     bold = BOLD.match(text)
@@ -68,11 +79,8 @@ def core(text: str) -> str:
     text = _COUNTED.sub("", text)
     subject = _SUBJECT.match(text)
     text = text if subject is None else text[subject.end() :]
-    formulas = [m for m in MATH.finditer(text) if is_formula(m)]
-    if len(formulas) == 1 and not re.search(r"\d", text[: formulas[0].start()] + text[formulas[0].end() :]):
-        before, after = text[: formulas[0].start()].strip(), text[formulas[0].end() :]
-        if not _CHANGES.search(before + after):
-            return inside(formulas[0]) + (" " + _unit(after) if _unit(after) else "")
+    if (formula := only_formula(text)) is not None:
+        return formula
     clause = _CLAUSE.search(text)
     if clause is None or (_CASES.search(clause[0]) and re.search(r"\d|\b[A-J]\b", clause[0])):
         return text.strip(" \t*`")

@@ -1,5 +1,6 @@
 """The shapes that an answer can have, as `rewards.answer` reads it and `rewards.equivalence` compares it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from rewards.expression import Node
@@ -93,3 +94,5 @@ class Described:
 
 
 Answer = Scalar | Items | Union | Relation | Named | Matrix | Based | Ratio | Congruence | Described | Words
+Read = Callable[[str], Answer]
+"""Reads a part of an answer."""

@@ -1,24 +1,22 @@
 """Reads shapes with a spelling of their own: matrices, systems, digits in a base, congruences, ratios and times."""
 
 import re
-from collections.abc import Callable
 from fractions import Fraction
 
 from rewards.brackets import RELATIONS, items, marks, split
+from rewards.everyday import clock, date, minutes, sides
 from rewards.exact import approximate, rational
 from rewards.expression import Negative, Number, Symbol, Unparsable
 from rewards.interval import without
 from rewards.number_words import NUMBER_WORDS
 from rewards.parser import parse_expression
 from rewards.scalar import parse_value
-from rewards.shapes import Answer, Based, Congruence, Items, Matrix, Named, Ratio, Scalar
+from rewards.shapes import Answer, Based, Congruence, Items, Matrix, Named, Ratio, Read, Scalar
 from rewards.vectors import cells, combined
 
 MAX_ITEMS = 200
-Read = Callable[[str], Answer]
-"""Reads a part of an answer."""
 
-_DIGITS = r"([+-]?[0-9A-Fa-f]{1,200}(?:\.[0-9A-Fa-f]{1,50})?)"
+_DIGITS = r"(?:\\text\{ ?)?([+-]?[0-9A-Fa-f]{1,200}(?:\.[0-9A-Fa-f]{1,50})?) ?\}?"
 _BASED = re.compile(
     rf"^\(?{_DIGITS}\)? ?_ ?(?:\{{ ?\(?(?:\\text\{{)?([a-z0-9]{{1,7}})\}}?\)? ?\}}|([0-9])|\\text\{{([a-z]{{1,7}})\}})$"
 )
@@ -32,16 +30,6 @@ _CASES = re.compile(
 _NAMED_CASES = re.compile(r"^([A-Za-z] ?(?:\( ?[a-z] ?\))?) ?= ?(\\begin\{cases\}.*\\end\{cases\})$")
 _RATIO_WORDS = re.compile(r"(?<=\d) ?(?:\\text\{ ?to ?\}| to ) ?(?=\d+$)")
 _LABELLED = re.compile(r" ?(?:\\text\{ ?)?(?!no\b|not\b|none\b)[A-Za-z][A-Za-z ]{0,30}\}? ?:[^:]+$")
-_CLOCK = re.compile(r"^\d{1,2}: ?\d\d(?::\d\d)?(?: ?(?:[ap]\.?m\.?|\\text\{ ?[ap]\.?m\.? ?\}))?$", re.IGNORECASE)
-_MINUTES = re.compile(
-    r"^([+-]?)(\d{1,9})° ?(\d{1,2}(?:\.\d{1,12})?) ?(?:'|\^ ?\{ ?\\prime ?\})"
-    r"(?: ?(\d{1,2}(?:\.\d{1,12})?) ?(?:''|\"|\^ ?\{ ?\\prime ?\\prime ?\}))?$"
-)
-"""Degrees, minutes and seconds."""
-_SIDE = r"([^*,]{1,20}?) ?(\\text\{ ?[a-z]{1,12} ?\})"
-_BY = re.compile(r"\\text\{ ?([a-z]{1,12}) (?:by|x) ?\} ?")
-_SIDES = re.compile(rf"^{_SIDE} ?(?:\*|x|by|\\text\{{ ?(?:by|x) ?\}}) ?{_SIDE}$")
-"""The sides of a rectangle, each with its unit: 10 ft by 18 ft."""
 _REALS = re.compile(
     r"\\mathbb ?\{? ?R ?\}?|(?:the set of )?(?:all )?(?:real numbers|reals)|all real (?:numbers )?(?:\w|values)",
     re.IGNORECASE,
@@ -60,7 +48,7 @@ _CONGRUENCE = re.compile(
 
 def special(text: str, read: Read) -> Answer | None:
     """The first of these shapes that the whole text has."""
-    for shape in (_matrix, _cases, _based, _clock, _minutes, _sides, _reals, _congruence, _ratio):
+    for shape in (_matrix, _cases, _based, clock, date, minutes, sides, _reals, _congruence, _ratio):
         if (answer := shape(text, read)) is not None:
             return answer
     return None
@@ -115,32 +103,6 @@ def _based(text: str, read: Read) -> Answer | None:
     if base == 10:
         return Scalar(Number(-value if sign else value))
     return Based(f"{sign}{whole.lstrip('0') or '0'}.{part.rstrip('0')}".rstrip("."), base)
-
-
-def _clock(text: str, read: Read) -> Answer | None:
-    if not _CLOCK.match(text):
-        return None
-    digits = [Number(Fraction(int(d))) for d in re.findall(r"\d+", text)]
-    halves = [Symbol(f"{half}m") for half in re.findall(r"[ap](?=\.?m)", text.lower())]
-    return Ratio((*digits, *halves), clock=True)
-
-
-def _minutes(text: str, read: Read) -> Answer | None:
-    match = _MINUTES.match(text)
-    if match is None:
-        return None
-    minutes, seconds = Fraction(match[3]), Fraction(match[4] or 0)
-    if minutes >= 60 or seconds >= 60:
-        raise Unparsable("more than 60 minutes or seconds")
-    value = int(match[2]) + minutes / 60 + seconds / 3600
-    return Scalar(Number(-value if match[1] == "-" else value), frozenset(["degree"]))
-
-
-def _sides(text: str, read: Read) -> Answer | None:
-    match = _SIDES.match(_BY.sub(r"\\text{\1} by ", text))
-    if match is None:
-        return None
-    return Items("", "", (read(f"{match[1]} {match[2]}"), read(f"{match[3]} {match[4]}")))
 
 
 def _reals(text: str, read: Read) -> Answer | None:

@@ -21,7 +21,7 @@ NOT_UNITS = words(
     "couple trios squares cubes powers roots inverses reciprocals negatives opposites multiples factors "
     "factorials doubles "
     "triples quadruples tenths twentieths myriads percentage nanos micros millis kilos megas gigas googols perhaps "
-    "maybe possibly probably supposedly"
+    "maybe possibly probably supposedly too"
 )
 _CHANGED = re.compile(
     r"\b(?:basis points?|(?-i:[KMBT])\b|(?:negative|opposite|inverse|reciprocal|negated|reversed|backwards|loss|debt|"
@@ -30,7 +30,7 @@ _CHANGED = re.compile(
     re.IGNORECASE,
 )
 """Words that make another number of the one before them. "5 negative integers" are five, "5 negative" is not."""
-SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12, "万": 4, "亿": 8}
 SHORT_UNITS = words(
     "cm mm km dm nm in ft yd mi kg mg lb oz hr hrs min mins sec secs ml cl dl kl mph kph kmph km/h m/s cm/s "
     "ft/s am pm hz "
