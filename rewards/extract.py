@@ -8,6 +8,7 @@ answer. One that the next sentence takes back states nothing. A text without a s
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from itertools import zip_longest
 
 from rewards.boxes import boxes
@@ -57,6 +58,7 @@ def extract_statements(text: str, question: str = "") -> list[Statement]:
     return _together(text, stated)
 
 
+@lru_cache(256)
 def reference_answer(text: str) -> str:
     """A data set's answer: the last ``####`` line or box of a worked solution, or the whole text."""
     if "####" in text or "\\boxed" in text:

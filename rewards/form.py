@@ -221,12 +221,20 @@ def _mentions_pi(given: Answer, _: Answer) -> bool:
     return any(Symbol("π") in walk(node) for node in nodes(given))
 
 
+def _leaves_roots(given: Answer, expected: Answer) -> bool:
+    """No decimal where the reference has a root: 8.485281 is not the simplified root of 72."""
+    if not any(_is_root(part) for node in nodes(expected) for part in walk(node)):
+        return True
+    return all(map(_no("decimal"), nodes(given)))
+
+
 _SIMPLE = r"\b(?:simplif\w+|simplest|lowest terms|reduced?|fully reduced|common fraction|irreducible)\b"
 _AS = r"\b(?:as|to|into) (?:an? )?(?:\w+ ){0,2}"
 _FORMS = (
     Form(_asked(_SIMPLE), _every(_is_reduced)),
     Form(_asked(r"\bsimplif\w+|simplest|rationaliz\w+"), _every(_has_rational_denominators)),
     Form(_asked(r"\bsimplif\w+|simplest"), _every(_has_small_radicands)),
+    Form(_asked(r"\bsimplif\w+|simplest|\bexact\b|radical form"), _leaves_roots),
     Form(
         _asked(r"\bsimplif\w+|\ba ?\+ ?bi\b|standard form|rectangular form|evaluate|compute"),
         _every(_has_real_denominators),

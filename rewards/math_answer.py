@@ -13,6 +13,7 @@ from rewards.extract import as_list, extract_statements, reference_answer
 from rewards.form import has_form
 from rewards.measure import fits_question, without_asked
 from rewards.normalize import MAX_ANSWER_CHARS, MAX_DIGITS, normalize
+from rewards.ordering import as_lists, keeps_order
 from rewards.reference import undecorated_answer, with_unit_of
 from rewards.relation import found_value
 from rewards.restatement import is_restatement
@@ -71,13 +72,14 @@ def is_right(problem: Problem, answer: str, rules: Rules = STRICT) -> bool:
     """Return True if an answer, taken out of its completion, is right. Raises `Unparsable` if it cannot be read."""
     question, reference = problem.question, reference_answer(problem.answer)
     answer = undecorated_answer(without_asked(question, answer), problem.answer.strip())
-    answer = with_unit_of(reference, answer)
+    reference, answer = as_lists(question, reference, with_unit_of(reference, answer))
     percent, positive = (asked.search(question) is not None for asked in (_PERCENT, _POSITIVE))
     rules = replace(rules, question=question, percent=percent, positive=positive)
     return (
         equivalent(reference, answer, rules=rules)
         and _is_answer(question, reference, answer, rules)
         and fits_question(question, reference, answer)
+        and keeps_order(question, reference, answer)
     )
 
 

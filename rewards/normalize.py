@@ -6,6 +6,7 @@ has no delimiters, sizes or spacing commands, and marks words as ``\\text{...}``
 
 import re
 import unicodedata
+from functools import lru_cache
 
 MAX_ANSWER_CHARS = 1_000
 """Longer answers are not looked at, except whole numbers of up to `MAX_DIGITS`."""
@@ -85,6 +86,11 @@ _UNION = re.compile(r"(?<=[)\]}])\s*(?:U|\\text\{\s*U\s*\}|\bunion\b)\s*(?=[(\[{
 
 def normalize(text: str) -> str:
     """The answer in the parser's spelling; idempotent on its own output for plain answers. Any text is accepted."""
+    return _normalized(text) if len(text) <= MAX_ANSWER_CHARS else _normalized.__wrapped__(text)
+
+
+@lru_cache(8192)
+def _normalized(text: str) -> str:
     text = _COLOR.sub("", _unicode(text.strip(" \t\r\n*`")))
     while (boxed := _BOXED.match(text)) is not None:
         text = boxed[1].strip()
