@@ -16,7 +16,7 @@ import random
 import re
 import resource
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
 from multiprocessing import get_context
 from pathlib import Path
@@ -158,7 +158,7 @@ class Limit:
         signal.signal(signal.SIGALRM, self._raise)
 
     @contextlib.contextmanager
-    def __call__(self) -> Iterator[None]:
+    def __call__(self) -> Generator[None]:
         signal.setitimer(signal.ITIMER_REAL, PATIENCE_S)
         with contextlib.suppress(CutOffError):
             try:

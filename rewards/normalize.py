@@ -81,6 +81,10 @@ _SIGN_TEXT = re.compile(r"\\text\s*\{ ?(\\?\$|[€£¥₹¢%°]) ?\}")
 _ROUND_SUM = re.compile(r"(?<=\d) ?/-(?=[\s$.}]*$)")
 """1250/- is a sum without paise."""
 _RUPEES = re.compile(r"\b(Rs\.)(?=\d)", re.IGNORECASE)
+_OUTWARD = re.compile(r"([\[\]])([^\[\]()∪]{1,60}[,;][^\[\]()∪]{1,60})([\[\]])")
+"""An interval whose open ends are brackets that look away from it."""
+_FUNCTION_TEXT = re.compile(r"\\text ?\{ ?((?:arc)?(?:sin|cos|tan|cot|sec|csc)|ln|log|gcd|lcm) ?\} ?(?=[\d(\\])")
+_EMPTY_TEXT = re.compile(r"\\text\s*\{\s*\}")
 _UNION = re.compile(r"(?<=[)\]}])\s*(?:U|\\text\{\s*U\s*\}|\bunion\b)\s*(?=[(\[{\\])")
 
 
@@ -98,15 +102,21 @@ def _normalized(text: str) -> str:
     text = _SEPARATOR.sub("", text).replace("\\!", "").replace("{,}", ",")
     text = _SPACING.sub(" ", text)
     text = _TEXT_POWER.sub(r"\1}^{\2\3}", _TEXT.sub(lambda m: f"\\text{{{m[1]}}}", text))
-    text = _TEXT_SIGN.sub(r"\1", text)
+    text = _FUNCTION_TEXT.sub(r"\\\1 ", _EMPTY_TEXT.sub("", _TEXT_SIGN.sub(r"\1", text)))
     text = _ROMAN.sub(_roman, _NOT.sub(lambda m: "≠" if m[1] == "=" else "∉", text))
     text = _ADJACENT.sub(r"\1/", text)
     text = _PERCENT_TEXT.sub("%", text.replace("\\%", "%"))
     text = _COMMAND.sub(_command, text)
     text = _DEGREE.sub("°", text).replace("...", "…")
     text = text.replace("<=", "≤").replace(">=", "≥").replace("!=", "≠").replace("==", "=").replace("**", "^")
-    text = _UNION.sub("∪", _PERCENT_WORD.sub("%", text))
-    return _trim(text)
+    text = _trim(_UNION.sub("∪", _PERCENT_WORD.sub("%", text)))
+    return _OUTWARD.sub(_inward, text) if text[:1] == "]" or text[-1:] == "[" else text
+
+
+def _inward(match: re.Match[str]) -> str:
+    """``(0, 1)`` for ``]0, 1[``."""
+    left, right = "(" if match[1] == "]" else "[", ")" if match[3] == "[" else "]"
+    return f"{left}{match[2]}{right}"
 
 
 def _unicode(text: str) -> str:

@@ -18,7 +18,7 @@ _FIGURES_FIRST = re.compile(
     r"^(?P<figures>\d[\d,]{0,20}) ?(?:\\text\{ ?)?\((?P<words>[A-Za-z][A-Za-z -]{0,100})\)(?: ?\})?$"
 )
 _WORDS_FIRST = re.compile(r"^(?P<words>[A-Za-z][A-Za-z -]{0,100}) \((?P<figures>\d[\d,]{0,20})\)$")
-_ONE_LETTER = re.compile(r"\\text\{ ?([a-z]) ?\}$")
+_ONE_LETTER = re.compile(r"\\(?:text|mathrm)\{ ?([a-z]) ?\}( ?\^ ?\{?[23]\}?)?$")
 _LETTER = re.compile(r"^\(\s*\\(?:text|textbf|mathrm|mathbf)\s*\{\s*([A-J])\s*\}\s*\)$")
 _BOTH = re.compile(
     r"^\$?.*(?:[<>≤≥]|\\(?:leq?|geq?)(?:slant)?\b|or|solution|numbers).*:\s*(?P<interval>[\[(\\].*|\$\\oslash\$)$",
@@ -106,4 +106,6 @@ def _with_unit(value: str, unit: str) -> str:
 def with_unit_of(reference: str, answer: str) -> str:
     """The answer with its last letter as a unit if it is the reference's: 350 g for ``350 \\text{ g}``."""
     unit = _ONE_LETTER.search(reference)
-    return answer if unit is None else re.sub(rf"(?<=\d) ?{unit[1]}$", f"\\\\text{{ {unit[1]}}}", answer)
+    if unit is None:
+        return answer
+    return re.sub(rf"(?<=\d) ?{unit[1]}(?=$| ?\^ ?\{{?[23]\}}?$)", f"\\\\text{{ {unit[1]}}}", answer)
