@@ -13,6 +13,7 @@ from lora.experts import PROJECTIONS, ExpertsLowRank, active_experts, expert_ran
 from lora.inject import wants_experts
 from lora.layer import LowRank
 from lora.quantized import QuantizedLinear
+from lora.tiny import num_vectors
 
 SMALLEST = 50_000_000
 FULL_TO_LORA_LR = 10
@@ -92,6 +93,13 @@ def _expert_kinds(model: nn.Module, experts: Sequence[nn.Module], *, adapted: bo
     ]
 
 
+def trained_numbers(kinds: Sequence[LinearKind], lora: LoraConfig) -> int:
+    """Return how many numbers training would change on layers of these kinds."""
+    if lora.kind == "tiny":
+        return lora.u * num_vectors(sum(kind.count for kind in kinds if kind.adapted), lora.weight_tying)
+    return sum(kind.trained(lora.rank) for kind in kinds)
+
+
 def trained_parameters(layers: Mapping[str, LowRank | ExpertsLowRank]) -> int:
     """Return how many numbers training changes."""
     return sum(layer.lora_A.numel() + layer.lora_B.numel() for layer in layers.values())
@@ -112,15 +120,17 @@ def advised_lr(parameters: int) -> float:
 
 
 def advice(parameters: int, lora: LoraConfig, lr: float, completions_per_step: int) -> list[str]:
-    """Warnings, each with the number to use instead. Models under 50M parameters are toys, without known rates."""
+    """Warnings, each with the number to use instead. No rates are known for TinyLoRA, nor for models
+    under 50M parameters, which are toys."""
     good = advised_lr(parameters)
     warnings: list[str] = []
-    if lr <= good / 5 and parameters >= SMALLEST:
+    knows_rates = parameters >= SMALLEST and lora.kind == "lora"
+    if lr <= good / 5 and knows_rates:
         warnings.append(
             f"learner.lr = {lr:g} looks like a full fine-tuning rate, and LoRA wants about {FULL_TO_LORA_LR} times "
             f"that: try {good:g}"
         )
-    if lr >= good * 4 and parameters >= SMALLEST:
+    if lr >= good * 4 and knows_rates:
         warnings.append(f"learner.lr = {lr:g} is in the range where runs of this size collapse; try {good:g}")
     warnings += layer_advice(lora)
     if completions_per_step > 2048:
@@ -135,7 +145,7 @@ def layer_advice(lora: LoraConfig) -> list[str]:
     warnings: list[str] = []
     if set(lora.targets) <= set(ATTENTION):
         warnings.append("lora.targets leaves the MLP out: attention alone learns less, even at equal parameter count")
-    if lora.alpha != 32:
+    if lora.alpha != 32 and lora.kind == "lora":
         warnings.append(f"lora.alpha = {lora.alpha:g}: the advised learning rates hold for alpha 32 at every rank")
     return warnings
 
@@ -147,7 +157,7 @@ def supervised_advice(parameters: int, lora: LoraConfig, lr: float, completions_
     """
     good = 3e-4 if parameters >= 500_000_000 else 1e-3
     warnings = layer_advice(lora)
-    if parameters >= SMALLEST and not good / 5 < lr < good * 5:
+    if parameters >= SMALLEST and lora.kind == "lora" and not good / 5 < lr < good * 5:
         what = "looks like a full fine-tuning rate" if lr < good else "is very high"
         warnings.append(f"learner.lr = {lr:g} {what}; for given completions, try {good:g}")
     if completions_per_step > 128:

@@ -25,6 +25,14 @@ class FullWeights:
         """Return the masters by their weights' names."""
         return dict(self._masters)
 
+    def published(self) -> dict[str, Tensor]:
+        """Return what is trained: nothing is made from it."""
+        return self.tensors()
+
+    def fixed(self) -> dict[str, Tensor]:
+        """Return no tensors: the masters mean something by themselves."""
+        return {}
+
     def leaves(self) -> list[Tensor]:
         """Return the tensors that gradients flow to: the model's own copies."""
         return list(self._parameters.values())

@@ -1,6 +1,7 @@
 """Put adapters on a base model: swap its linear layers for `LoraLinear`, and fail if a target matches nothing."""
 
-from collections.abc import Collection, Generator, Sequence
+import json
+from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -25,12 +26,20 @@ class LoraLayers(dict[str, LowRank | ExpertsLowRank]):
         self.expert_rank: int | None = None
         """Rank of each expert's adapter; None where no experts are adapted."""
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Return the trainable tensors: `NAME.lora_A` [rank, d_in] and `NAME.lora_B` [d_out, rank]."""
+    def published(self) -> dict[str, Tensor]:
+        """Return the adapter's tensors: `NAME.lora_A` [rank, d_in] and `NAME.lora_B` [d_out, rank]."""
         named: dict[str, Tensor] = {}
         for name, layer in self.items():
             named[f"{name}.lora_A"], named[f"{name}.lora_B"] = layer.lora_A, layer.lora_B
         return named
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the tensors that are trained: here those that are published."""
+        return self.published()
+
+    def fixed(self) -> dict[str, Tensor]:
+        """Return the tensors that the trained ones mean nothing without: here none."""
+        return {}
 
     def leaves(self) -> list[Tensor]:
         """Return the tensors that gradients flow to: here those that the model computes with."""
@@ -46,15 +55,7 @@ class LoraLayers(dict[str, LowRank | ExpertsLowRank]):
         Raises:
             ValueError: a name or a shape does not fit this model.
         """
-        own = self.tensors()
-        if missing := sorted(own.keys() ^ tensors.keys()):
-            raise ValueError(f"the adapter and the model do not have the same layers: {missing[0]} is in one only")
-        with torch.no_grad():
-            for name, tensor in own.items():
-                if tensor.shape != tensors[name].shape:
-                    have, want = list(tensors[name].shape), list(tensor.shape)
-                    raise ValueError(f"{name} of the adapter has shape {have}, the model needs {want}")
-                tensor.copy_(tensors[name])
+        copy_into(self.tensors(), tensors)
 
     def sync(self) -> None:
         """Do nothing: the layers compute with the tensors themselves."""
@@ -68,13 +69,13 @@ class LoraLayers(dict[str, LowRank | ExpertsLowRank]):
         Raises:
             ValueError: as `load`.
         """
-        own = {name: tensor.detach().clone() for name, tensor in self.tensors().items()}
+        own = {name: tensor.detach().clone() for name, tensor in self.published().items()}
         try:
-            self.load(tensors)
+            copy_into(self.published(), tensors)
             with torch.no_grad():
                 yield
         finally:
-            self.load(own)
+            copy_into(self.published(), own)
 
     @contextmanager
     def exclusively(self) -> Generator[None]:
@@ -87,6 +88,22 @@ class LoraLayers(dict[str, LowRank | ExpertsLowRank]):
         """Compute with the base model alone, inside the block."""
         with self.routing.under(BASE):
             yield
+
+
+def copy_into(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
+    """Copy `tensors` into those of the same names.
+
+    Raises:
+        ValueError: they have other names or shapes.
+    """
+    if missing := sorted(own.keys() ^ tensors.keys()):
+        raise ValueError(f"the adapter and the model do not have the same layers: {missing[0]} is in one only")
+    with torch.no_grad():
+        for name, tensor in own.items():
+            if tensor.shape != tensors[name].shape:
+                have, want = list(tensors[name].shape), list(tensor.shape)
+                raise ValueError(f"{name} of the adapter has shape {have}, the model needs {want}")
+            tensor.copy_(tensors[name])
 
 
 @contextmanager
@@ -229,13 +246,18 @@ def wants_experts(config: LoraConfig, experts: Collection[object]) -> bool:
     """Return True if `config` adapts a model's experts, and there are any.
 
     Raises:
-        ValueError: it names a part of what they do, and their weights are stacked.
+        ValueError: it names a part of what they do, and their weights are stacked; or it is TinyLoRA.
     """
     named = [target for target in config.targets if target in PROJECTIONS]
     if experts and named and len(named) < len(PROJECTIONS):
         raise ValueError(
             f"lora.targets names {' and '.join(named)}, and this model's experts are adapted whole: name all of "
             f"{', '.join(PROJECTIONS)}, or none"
+        )
+    if experts and named and config.kind == "tiny":
+        raise ValueError(
+            f'lora.kind = "tiny" is not known for experts: set lora.exclude = {json.dumps(PROJECTIONS)}, or '
+            'lora.kind = "lora"'
         )
     return bool(experts) and bool(named)
 

@@ -2,7 +2,10 @@
 
 from torch import nn
 
+from lora.architecture import reads_text
 from lora.config import ALL_LINEAR, LoraConfig, ModelConfig
+from lora.experts import is_experts
+from lora.inject import wants_experts
 from lora.linear_names import all_linear
 from lora.load import load_skeleton
 
@@ -11,11 +14,15 @@ def resolve_lora(model: ModelConfig, lora: LoraConfig) -> LoraConfig:
     """Return `resolve_targets`' result; the model's configuration is read only if it matters.
 
     Raises:
-        ValueError: as `resolve_targets`, or there is no such model.
+        ValueError: as `resolve_targets`, there is no such model, or TinyLoRA would adapt experts.
     """
-    if lora.targets != (ALL_LINEAR,) and not lora.exclude:
+    if lora.targets != (ALL_LINEAR,) and not lora.exclude and lora.kind == "lora":
         return lora
-    return resolve_targets(load_skeleton(model), lora)
+    skeleton = load_skeleton(model)
+    resolved = resolve_targets(skeleton, lora)
+    if lora.kind == "tiny":
+        wants_experts(resolved, [module for module in reads_text(skeleton) if is_experts(module)])
+    return resolved
 
 
 def resolve_targets(skeleton: nn.Module, lora: LoraConfig) -> LoraConfig:

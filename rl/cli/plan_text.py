@@ -18,7 +18,8 @@ def plan_lines(plan: Plan) -> Iterator[Line]:
     yield from _step(plan)
     yield from _memory(plan)
     lr, good = plan.config.learner.lr, advised_lr(plan.model_parameters)
-    yield "rate", f"learner.lr = {lr:g}; {good:g} was seen to work at alpha 32 on models of this size"
+    known = f"{good:g} was seen to work at alpha 32 on models of this size"
+    yield "rate", f"learner.lr = {lr:g}; {'none is known for TinyLoRA' if plan.config.lora.kind == 'tiny' else known}"
 
 
 def _policy(plan: Plan) -> Iterator[Line]:
@@ -30,6 +31,12 @@ def _policy(plan: Plan) -> Iterator[Line]:
             yield f"  {kind.name}", f"{kind.trained(rank):>12,}   {kind.count} x [{kind.d_in} -> {kind.d_out}]"
     fraction = plan.trained / plan.model_parameters
     size = _size(plan.adapter_bytes)
+    lora = plan.config.lora
+    if lora.kind == "tiny":
+        vectors = plan.trained // lora.u
+        made = f"{'a vector' if vectors == 1 else f'{vectors:,} vectors'} of {lora.u:,}, expanded to rank {rank}"
+        yield "adapter", f"TinyLoRA: {plan.trained:,} numbers, {made}, {size}"
+        return
     yield "adapter", f"rank {rank}: {plan.trained:,} numbers, {fraction:.2%} of the model, {size}"
 
 

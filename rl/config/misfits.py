@@ -9,9 +9,16 @@ from rollout.config import RolloutConfig, SamplingConfig
 
 
 def misfits_of_weights(learner: LearnerConfig, lora: LoraConfig, rollout: RolloutConfig) -> Iterator[str]:
-    """Yield a line for each setting of full fine-tuning that fits LoRA alone."""
+    """Yield a line for each setting of the trained numbers that does not fit where the others are."""
+    if lora.kind == "tiny" and learner.shard:
+        yield (
+            'learner.shard cuts the weights that lora.kind = "tiny" takes the singular vectors of: set learner.shard = '
+            "false"
+        )
     if learner.weights != "full":
         return
+    if lora.kind == "tiny":
+        yield 'learner.weights = "full" trains every weight, and lora.kind = "tiny" a few numbers: leave one out'
     if rollout.engine == "vllm":
         yield (
             'learner.weights = "full" is sampled by the torch engine, because vLLM serves adapters; '

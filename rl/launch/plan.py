@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from lora.accounting import LinearKind, advice, kept_numbers, linear_kinds, model_parameters
+from lora.accounting import LinearKind, advice, kept_numbers, linear_kinds, model_parameters, trained_numbers
 from lora.architecture import attends_only
 from lora.load import load_skeleton
 from lora.quantize import weight_bytes
@@ -45,12 +45,14 @@ class Plan:
 
     @property
     def trained(self) -> int:
-        return sum(kind.trained(self.config.lora.rank) for kind in self.kinds)
+        """Numbers that training changes."""
+        return trained_numbers(self.kinds, self.config.lora)
 
     @property
     def adapter_bytes(self) -> int:
         """Size of a published adapter, in the model's type."""
-        return self.trained * DTYPE_BYTES[self.config.model.dtype]
+        numbers = sum(kind.trained(self.config.lora.rank) for kind in self.kinds)
+        return numbers * DTYPE_BYTES[self.config.model.dtype]
 
     @property
     def episodes(self) -> int:
@@ -151,12 +153,16 @@ class Plan:
     def warnings(self) -> list[str]:
         completions = self.config.problems_per_step * self.config.sampling.group_size
         warnings = advice(self.model_parameters, self.config.lora, self.config.learner.lr, completions)
+        is_tiny = self.config.lora.kind == "tiny"
         if not self.holds_all:
+            remedy = (
+                "raise lora.u, or lower lora.weight_tying" if is_tiny else f"raise lora.rank to {self._rank_needed()}"
+            )
             warnings.append(
                 f"the run may teach {self.bits_taught:,.0f} bits and the adapter holds about {self.bits_held:,.0f}: "
-                f"raise lora.rank to {self._rank_needed()}"
+                + remedy
             )
-        elif (rank := self._rank_needed()) < self.config.lora.rank:
+        elif not is_tiny and (rank := self._rank_needed()) < self.config.lora.rank:
             warnings.append(
                 f"lora.rank = {self.config.lora.rank} holds more than this run can teach: rank {rank} is enough"
             )

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
+from rl.config import RunConfig
 from rl.launch.logs import logging_to
 from rl.launch.recipe import Prepared, Recipe
 from rl.launch.run_result import RunResult
@@ -50,10 +51,14 @@ def run_single(single: SingleRun) -> RunResult:
     config, lasted = prepared.config, format_duration(time.monotonic() - started)
     steps = f"{config.num_steps} steps" if outcome.error is None else "stopped early"
     summary = (
-        f"{recipe.summary(config, RunDirectory(path))}, rank {config.lora.rank}, {outcome.trained_parameters:,} "
+        f"{recipe.summary(config, RunDirectory(path))}, {_adapter(config)}, {outcome.trained_parameters:,} "
         f"trained parameters, {steps}, {lasted}"
     )
     return RunResult(recipe.kind, path, config, summary)
+
+
+def _adapter(config: RunConfig) -> str:
+    return f"{'TinyLoRA of ' if config.lora.kind == 'tiny' else ''}rank {config.lora.rank}"
 
 
 def format_duration(seconds: float) -> str:

@@ -40,10 +40,18 @@ class PolicySpec:
 
 
 class TrainableWeights(Protocol):
-    """The numbers that an optimizer moves: an adapter's, or all of the model's."""
+    """The numbers that an optimizer moves: an adapter's, those that an adapter is made from, or all of the model's."""
 
     def tensors(self) -> dict[str, Tensor]:
         """Float32 leaves by name."""
+        ...
+
+    def fixed(self) -> dict[str, Tensor]:
+        """Return the tensors that are not trained, and that the trained ones mean nothing without."""
+        ...
+
+    def published(self) -> dict[str, Tensor]:
+        """Return what engines sample with, by name: an adapter's A and B, or all of the model's weights."""
         ...
 
     def leaves(self) -> list[Tensor]:
@@ -151,7 +159,7 @@ class Policy:
 
     def publish(self, dtype: torch.dtype) -> Adapter:
         """The policy as it is now. Raises SpoiltWeights if it holds a number that is not finite."""
-        tensors = {name: tensor.to(dtype) for name, tensor in self.weights.tensors().items()}
+        tensors = {name: tensor.to(dtype) for name, tensor in self.weights.published().items()}
         try:
             check_finite(tensors)
         except ValueError as error:
@@ -206,7 +214,7 @@ class Policy:
 
     def state(self) -> bytes:
         """Return everything that the next step depends on, but for gradients."""
-        tensors = dict(self.weights.tensors())
+        tensors = {**self.weights.tensors(), **self.weights.fixed()}
         for name, parameter in self.weights.tensors().items():
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 tensors[f"{ADAM}{key}.{name}"] = value

@@ -23,6 +23,7 @@ from lora.files import unpack
 from lora.full import FullWeights
 from lora.inject import LoraLayers, check_adapted, compute_experts_in_turn, eject, inject
 from lora.load import load_base
+from lora.tiny import TinyLayers
 from lora.types import Adapter
 from rl.algorithm.batch import unpack_rows
 from rl.learner.collectives import ProcessGroup, SingleProcess
@@ -114,6 +115,8 @@ class SharedModel:
         layers = inject(self.model, lora, seed=spec.seed)
         check_adapted(self.model, layers)
         description = Description(self.config.name, lora.rank, lora.alpha, targets, layers.expert_rank)
+        if lora.kind == "tiny":
+            layers = TinyLayers(self.model, layers, lora, seed=spec.seed)
         policy = Policy(spec, layers, description)
         policy.frozen = {name: self._frozen(adapter) for name, adapter in spec.frozen.items()}
         return policy

@@ -162,6 +162,8 @@ def check_config(config: RunConfig) -> None:
     """Raises ValueError if a server cannot train this run."""
     if config.sampling.temperature != 1.0:
         raise ValueError("a server learns at temperature 1: set sampling.temperature = 1.0, or train without --server")
+    if config.lora.kind == "tiny":
+        raise ValueError('a server trains A and B: set lora.kind = "lora", or train without --server')
     if config.lora.alpha != 32.0 or config.lora.init is not None or config.learner.weights != "lora":
         raise ValueError(
             "a server trains fresh adapters of alpha 32: leave lora.alpha, lora.init and learner.weights alone"

@@ -68,8 +68,10 @@ def best(settings: Sequence[SettingResults]) -> SettingResults | None:
 
 
 def kind(result: Result) -> str:
-    """`rank 4` or `full fine-tuning`."""
-    return "full fine-tuning" if result.weights == "full" else f"rank {result.rank}"
+    """`rank 4`, `13 numbers` or `full fine-tuning`."""
+    if result.weights == "full":
+        return "full fine-tuning"
+    return f"{result.trained_parameters:,} numbers" if result.lora_kind == "tiny" else f"rank {result.rank}"
 
 
 def comparable(settings: Sequence[SettingResults]) -> list[SettingResults]:
@@ -88,8 +90,14 @@ def comparable(settings: Sequence[SettingResults]) -> list[SettingResults]:
 
 
 def by_kind(settings: Sequence[SettingResults]) -> dict[str, list[SettingResults]]:
-    """By rank, the lowest first and full fine-tuning last."""
-    ordered = sorted(settings, key=lambda s: (s.representative.weights == "full", s.representative.rank))
+    """By TinyLoRA's numbers and then by rank, the lowest first, and full fine-tuning last."""
+
+    def size(setting: SettingResults) -> tuple[bool, bool, int]:
+        result = setting.representative
+        is_tiny = result.lora_kind == "tiny"
+        return result.weights == "full", not is_tiny, result.trained_parameters if is_tiny else result.rank
+
+    ordered = sorted(settings, key=size)
     return {
         name: [s for s in ordered if kind(s.representative) == name]
         for name in dict.fromkeys(kind(s.representative) for s in ordered)
@@ -98,7 +106,7 @@ def by_kind(settings: Sequence[SettingResults]) -> dict[str, list[SettingResults
 
 def by_layers(settings: Sequence[SettingResults]) -> dict[str, SettingResults]:
     """Each set of layers at its best rate; of several ranks, the one with about as many parameters as the others."""
-    lora = [s for s in settings if s.representative.weights == "lora"]
+    lora = [s for s in settings if (s.representative.weights, s.representative.lora_kind) == ("lora", "lora")]
     batch = _commonest([s.representative.problems_per_step for s in lora])
     lora = [s for s in lora if s.representative.problems_per_step == batch]
     common = _commonest([s.representative.layers for s in lora])
@@ -151,7 +159,7 @@ def conclusions(results: Sequence[Result]) -> list[str]:
         lines += _each("layers ", by_layers(settings))
         for name, sizes in by_batch(settings).items():
             lines += _each(f"{name}, batch ", {str(size): setting for size, setting in sizes.items()})
-        lines += _rates(comparable(settings))
+        lines += _rates([s for s in comparable(settings) if s.representative.lora_kind == "lora"])
     if few := len(everything) - len(settings):
         lines.append(
             f"too few seeds: {pluralize(few, 'setting')} with fewer than {SEEDS} of them, of which nothing is said"

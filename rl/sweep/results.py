@@ -60,6 +60,8 @@ class Result:
     final_log_loss: float | None = None
     """In nats a token, of supervised fine-tuning; None elsewhere, and if there was no evaluation."""
     best_log_loss: float | None = None
+    lora_kind: str = "lora"
+    """`lora.kind`."""
 
     @property
     def metric(self) -> BestMetric:
@@ -96,6 +98,7 @@ def result_of(
         weights=config.learner.weights,
         rank=0 if full else config.lora.rank,
         alpha=0.0 if full else config.lora.alpha,
+        lora_kind=config.lora.kind,
         lr=config.learner.lr,
         seed=config.seed,
         targets=[] if full else targets,

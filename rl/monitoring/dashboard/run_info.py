@@ -39,6 +39,14 @@ def _policy(config: RunConfig, kind: Kind) -> dict[str, Any]:
 def _trained(config: RunConfig) -> dict[str, Any]:
     if config.learner.weights == "full":
         return {"rank": "full"}
+    if config.lora.kind == "tiny":
+        lora = config.lora
+        return {
+            "rank": f"tiny {lora.rank}",
+            "u": lora.u,
+            "tying": lora.weight_tying,
+            "layers": layers_label(lora.targets),
+        }
     return {"rank": config.lora.rank, "alpha": config.lora.alpha, "layers": layers_label(config.lora.targets)}
 
 
