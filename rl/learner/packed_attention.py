@@ -40,13 +40,13 @@ def packed_attention(
     module: nn.Module,
     query: Float[Tensor, "rows heads inputs width"],
     key: Float[Tensor, "rows kv_heads inputs width"],
-    value: Float[Tensor, "rows kv_heads inputs width"],
+    value: Float[Tensor, "rows kv_heads inputs value_width"],
     attention_mask: Tensor | BlockMask | None,
     scaling: float | None = None,
     dropout: float = 0.0,
     softcap: float | None = None,
     **more: Any,
-) -> tuple[Float[Tensor, "rows inputs heads width"], None]:
+) -> tuple[Float[Tensor, "rows inputs heads value_width"], None]:
     """Attend as transformers asks it of an attention; `attention_mask` is bool, [rows, 1, inputs, inputs], or by blocks
     where rows are joined."""
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -112,11 +112,12 @@ class _PackedAttention(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(query, key, value)
         ctx.blocks, ctx.scale, ctx.softcap = list(_blocks(mask, query.shape[1])), scale, softcap
-        out = torch.empty_like(query)
+        out = query.new_empty(*query.shape[:-1], value.shape[-1])  # values may have another width than keys
         for block in ctx.blocks:
             q, k, v = block.of_queries(query), block.of_keys(key), block.of_keys(value)
             probabilities, _ = _probabilities(q, k, block.hidden, scale, softcap)
-            out[block.rows, :, block.queries] = (probabilities.to(v.dtype) @ _by_key_head(v, k)).view(q.shape)
+            part = probabilities.to(v.dtype) @ _by_key_head(v, k)
+            out[block.rows, :, block.queries] = part.view(*q.shape[:-1], -1)
         return out
 
     @staticmethod
@@ -165,5 +166,5 @@ def _probabilities(
 
 def _by_key_head(tensor: Tensor, key: Tensor) -> Float[Tensor, "rows_kv_heads group_inputs width"]:
     """The query heads of one key head stand below each other."""
-    rows, kv_heads, _, width = key.shape
-    return tensor.reshape(rows * kv_heads, -1, width)
+    rows, kv_heads, _, _ = key.shape
+    return tensor.reshape(rows * kv_heads, -1, tensor.shape[-1])
