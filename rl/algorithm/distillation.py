@@ -28,7 +28,8 @@ async def teacher_log_ratios(
     pairs = [(group, completion) for group in groups for completion in group.completions]
     with watch.phase("teacher"):
         sequences = [[*group.prompt, *completion.token_ids] for group, completion in pairs]
-        under = "base" if config.teacher.adapter is None else "teacher"
+        is_base = config.teacher.adapter is None and config.teacher.own_model(config.model) is None
+        under = "base" if is_base else "teacher"
         scores = await learner.score(sequences, under=under) if pairs else []
     ratios = iter([_log_ratios(completion, score) for (_, completion), score in zip(pairs, scores, strict=True)])
     return [[next(ratios) for _ in group.completions] for group in groups]

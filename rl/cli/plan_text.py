@@ -31,6 +31,8 @@ def _policy(plan: Plan) -> Iterator[Line]:
             yield f"  {kind.name}", f"{kind.trained(rank):>12,}   {kind.count} x [{kind.d_in} -> {kind.d_out}]"
     fraction = plan.trained / plan.model_parameters
     size = _size(plan.adapter_bytes)
+    if plan.teacher_bytes:
+        yield "teacher", f"{plan.config.teacher.model}: {_size(plan.teacher_bytes)}, beside it on every learner"
     lora = plan.config.lora
     if lora.kind == "tiny":
         vectors = plan.trained // lora.u

@@ -44,7 +44,8 @@ OF_ONE_POLICY = {
 def shared_settings(config: RunConfig) -> str:
     """Return the settings that runs must have in common to share a base model and its engines."""
     learner = config.learner.model_dump(exclude=OF_ONE_POLICY)
-    return repr((config.on_ray, config.model, config.rollout, config.placement, sorted(learner.items())))
+    teacher = config.teacher if config.teacher.own_model(config.model) else None
+    return repr((config.on_ray, config.model, config.rollout, config.placement, sorted(learner.items()), teacher))
 
 
 @dataclass(slots=True, kw_only=True)

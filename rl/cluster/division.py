@@ -17,6 +17,7 @@ from rl.algorithm.minibatches import several
 from rl.cluster.placement import PlacementError, Request, Resources, request, worker_places
 from rl.config import RunConfig, replaced
 from rl.learner.activations import DTYPE_BYTES
+from rl.learner.frozen_model import FrozenSpec
 
 FLOPS = 0.4 * 990e12
 """Operations of a learner a second: an H100's, at the share that dense training reaches."""
@@ -48,7 +49,7 @@ class StepCosts:
         sequences, tokens = config.problems_per_step * config.sampling.group_size, config.most_sampled
         kinds = linear_kinds(skeleton, config.lora)
         update, forward = sum(k.multiply_adds(config.lora.rank) for k in kinds), sum(k.weights for k in kinds)
-        per_token = config.learner.epochs * update + _more_passes(config) * forward
+        per_token = config.learner.epochs * update + _more_passes(config) * forward + _teacher_weights(config, forward)
         return cls(
             update_flops=2.0 * sequences * tokens * per_token,
             weight_bytes=float(weight_bytes(skeleton, config.model)),
@@ -81,6 +82,14 @@ def _more_passes(config: RunConfig) -> int:
     learner, old = config.learner, int(several(config))
     base = learner.epochs + old if learner.kl_in == "loss" else 1  # wherever the loss is computed, or once
     return old + (base if learner.kl_coef else 0)
+
+
+def _teacher_weights(config: RunConfig, forward: int) -> int:
+    """Return the numbers that a teacher's pass multiplies a token with; on the run's own model these are `forward`."""
+    own = config.teacher.own_model(config.model)
+    if own is not None:
+        return FrozenSpec(own).linear_weights
+    return forward if config.teacher.on else 0
 
 
 def divide_gpus(config: RunConfig, nodes: Sequence[Resources], free: int, *, learner: bool, workers: bool) -> RunConfig:

@@ -14,7 +14,7 @@ from rl.learner.joint_updates import JointUpdates
 from rl.learner.memory import Budget
 from rl.learner.policy import PolicySpec
 from rl.learner.policy_host import LearnerHost, LearnerSpec, LocalHost
-from rl.run.frozen_adapters import read_frozen
+from rl.run.frozen_adapters import read_frozen, read_teacher
 from rl.types import Learner
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,8 @@ async def open_learner_host(
     """
     on_gpu = reservation is not None and reservation.request.shares.learner
     device = local_device(config) if reservation is None else "cuda" if on_gpu else "cpu"
-    spec = LearnerSpec(config.model, device, config.learner, lora, budget, mix_policies)
+    teacher = read_teacher(config)
+    spec = LearnerSpec(config.model, device, config.learner, lora, budget, mix_policies, teacher)
     host: LearnerHost = LocalHost(spec) if reservation is None else await _in_actors(spec, reservation)
     try:
         yield host

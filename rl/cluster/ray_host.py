@@ -140,9 +140,10 @@ class RayHost(LearnerHost):
         return await self._first(lambda actor: actor.publish.remote(run))
 
     async def score(self, run: str, sequences: Sequence[Sequence[int]], under: Under) -> list[list[float]]:
-        if self._spec.learner.shard:  # who holds only a part of the model cannot score alone
+        whole = under == "teacher" and self._spec.teacher is not None
+        if self._spec.learner.shard and not whole:  # who holds only a part of the model cannot score alone
             return (await self._all(actor.score.remote(run, sequences, under) for actor in self._started()))[0]
-        if under != "base":  # a few sequences, for a check
+        if under == "policy" or isinstance(under, Adapter):  # a few sequences, for a check
             return await self._first(lambda actor: actor.score.remote(run, sequences, under))
         return await self._divided_scores(run, sequences, under)
 

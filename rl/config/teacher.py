@@ -4,22 +4,23 @@ from collections.abc import Iterator
 
 from pydantic import Field
 
-from lora.messages import shortened
+from lora.config import ModelConfig, Quantization
 from rl.config.curriculum import CurriculumConfig
 from rl.config.learner import LearnerConfig
 from rl.config.strict import Strict
-
-MOST_SHOWN = 100
-"""Letters of a name in a message."""
 
 
 class TeacherConfig(Strict):
     """A policy whose probabilities of the student's own tokens are learned from: on-policy distillation."""
 
     adapter: str | None = None
-    """The teacher: a run's directory, whose best adapter it is, or a PEFT adapter's, on the run's own model."""
+    """The teacher: a run's directory, whose best adapter it is, or a PEFT adapter's; on the run's own model, or on
+    `model`."""
     model: str | None = None
-    """The teacher's model, which must be `model.name`; without `adapter`, it is the teacher as it stands."""
+    """The teacher's model, by default `model.name`; any that has the same tokens. Each learner holds one that is not
+    the run's own besides. Without `adapter`, it is the teacher as it stands."""
+    quantization: Quantization | None = None
+    """As `model.quantization`, of a teacher's own model."""
     coef: float = Field(default=1.0, gt=0)
     """Factor of the advantage that a token has by the teacher, log p_teacher - log p_student."""
     rewards: bool = False
@@ -30,19 +31,24 @@ class TeacherConfig(Strict):
         """True if there is a teacher."""
         return self.adapter is not None or self.model is not None
 
+    def own_model(self, student: ModelConfig) -> ModelConfig | None:
+        """Return the teacher's model where it is another than the student's; None where it is not."""
+        if self.model is None or self.model == student.name:
+            return None
+        return student.model_copy(update={"name": self.model, "quantization": self.quantization})
+
     def misfits(
         self, model: str, learner: LearnerConfig, curriculum: CurriculumConfig, *, as_sampled: bool
     ) -> Iterator[str]:
         """Yield what does not fit; `as_sampled` is False where tokens were not sampled at the model's own odds."""
         if not self.on:
             return
-        if self.model is not None and self.model != model:
+        own = self.model is not None and self.model != model
+        if self.quantization is not None and not own:
             yield (
-                f"teacher.model = {shortened(self.model, MOST_SHOWN)!r} is another model than model.name = "
-                f"{shortened(model, MOST_SHOWN)!r}, and a learner holds one: name an adapter on that model as "
-                "teacher.adapter"
+                "teacher.quantization is of a teacher's own model, and this one is on the run's: set model.quantization"
             )
-        if learner.weights == "full":
+        if learner.weights == "full" and not own:
             yield 'a [teacher] is on the base model, which learner.weights = "full" changes: set it to "lora"'
         if learner.objective == "cross_entropy":
             yield "[teacher] scores what the student samples: leave it out for `rankone sft`"

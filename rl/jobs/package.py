@@ -67,15 +67,13 @@ class JobPackage:
         reward = self._add_reward(config.reward)
         episodes = self._add_episodes(config.episodes)
         model = config.model
-        directory = Path(model.name)
-        if directory.is_dir():  # one that all nodes share, or each has: its place is not ours to choose
-            model = replaced(model, name=str(directory.resolve()))
+        model = replaced(model, name=_absolute_model(model.name))
         lora = self._add_init(absolute_init(config.lora, self._base))
         reference = self._added_adapter(config.learner.kl_reference, "learner.kl_reference", "reference")
         learner = replaced(self._add_objective(config.learner), kl_reference=reference)
-        teacher = replaced(
-            config.teacher, adapter=self._added_adapter(config.teacher.adapter, "teacher.adapter", "teacher")
-        )
+        own = config.teacher.model and _absolute_model(config.teacher.model)
+        adapter = self._added_adapter(config.teacher.adapter, "teacher.adapter", "teacher")
+        teacher = replaced(config.teacher, adapter=adapter, model=own)
         evaluate = with_files(config.evaluate, self._copied)
         return replaced(
             config, model=model, data=data, reward=reward, episodes=episodes, lora=lora, learner=learner,
@@ -186,6 +184,12 @@ def _term_there(term: RewardTerm) -> RewardTerm:
     if term.reward_model is not None and Path(term.reward_model).is_dir():  # as the model itself: all nodes share it
         return replaced(term, reward_model=str(Path(term.reward_model).resolve()))
     return term
+
+
+def _absolute_model(name: str) -> str:
+    """Return the place of a model's directory, which all nodes share, or each has: it is not ours to choose."""
+    directory = Path(name)
+    return str(directory.resolve()) if directory.is_dir() else name
 
 
 def _there(function: str) -> str:

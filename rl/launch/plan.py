@@ -15,6 +15,7 @@ from rl.config import RunConfig
 from rl.data import ProblemStream
 from rl.launch.train_recipe import TRAIN
 from rl.learner.activations import DTYPE_BYTES
+from rl.learner.frozen_model import FrozenSpec
 from rl.learner.memory import FULL_BYTES, Budget, LearnerMemory
 
 BITS_PER_PARAMETER = 1.0
@@ -42,6 +43,10 @@ class Plan:
     """Mean over the problems that were looked at."""
     packs: bool = True
     """True if completions of a prompt share it, false if each is read behind a prompt of its own."""
+    teacher_weights: int = 0
+    """Numbers in the linear layers of a teacher's own model, if there is one."""
+    teacher_bytes: float = 0.0
+    """Bytes of that model, as it is kept."""
 
     @property
     def trained(self) -> int:
@@ -100,10 +105,16 @@ class Plan:
     @property
     def scored_tokens(self) -> float:
         """Tokens that the learner reads in one step besides, without gradients: for a KL, a teacher, the old policy."""
-        learner, completions = self.config.learner, self.config.problems_per_step * self.config.sampling.group_size
+        learner = self.config.learner
         in_rows = (learner.epochs if needs_base(learner) else 0) + several(self.config)
         alone = (learner.kl_in == "reward" and learner.kl_coef > 0) + self.config.teacher.on
-        return in_rows * self.learned_tokens + alone * (self._completion_tokens + completions * self.prompt_tokens)
+        return in_rows * self.learned_tokens + alone * self._alone_tokens
+
+    @property
+    def _alone_tokens(self) -> float:
+        """Tokens of a step's completions, each behind a prompt of its own."""
+        completions = self.config.problems_per_step * self.config.sampling.group_size
+        return self._completion_tokens + completions * self.prompt_tokens
 
     def update_flops(self, rank: int | None) -> float:
         """Return the FLOPs of one step's linear layers in all of its epochs, two for a multiply-add.
@@ -122,7 +133,9 @@ class Plan:
     @property
     def score_flops(self) -> float:
         """FLOPs of the linear layers for `scored_tokens`."""
-        return 2 * self.scored_tokens * sum(kind.weights for kind in self.kinds)
+        by_teacher = self._alone_tokens if self.teacher_weights else 0.0
+        own = (self.scored_tokens - by_teacher) * sum(kind.weights for kind in self.kinds)
+        return 2 * (own + by_teacher * self.teacher_weights)
 
     @property
     def flops_ratio(self) -> float:
@@ -194,13 +207,18 @@ def plan(config: RunConfig, prompt_lengths: list[int], longest_row: int) -> Plan
         ValueError: there is no such model, or a target names no layer of it.
     """
     skeleton: Any = load_skeleton(config.model)
+    own = config.teacher.own_model(config.model)
+    teacher = None if own is None else FrozenSpec(own)
+    budget = Budget(longest_row, beside=0.0 if teacher is None else teacher.bytes)
     return Plan(
         config,
         linear_kinds(skeleton, config.lora),
         model_parameters(skeleton),
         weight_bytes(skeleton, config.model),
-        LearnerMemory.of(skeleton, config.model, config.lora, config.learner, Budget(longest_row)),
+        LearnerMemory.of(skeleton, config.model, config.lora, config.learner, budget),
         kv_bytes_per_token=kept_numbers(skeleton) * DTYPE_BYTES[config.model.dtype],
         prompt_tokens=fmean(prompt_lengths),
         packs=attends_only(skeleton),
+        teacher_weights=0 if teacher is None else teacher.linear_weights,
+        teacher_bytes=budget.beside,
     )

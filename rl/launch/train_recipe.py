@@ -27,7 +27,7 @@ from rl.monitoring.progress import LiveDisplay, LogLines
 from rl.monitoring.trackers import check_trackers
 from rl.run.best_metric import ACCURACY, BestMetric
 from rl.run.directory import RunDirectory
-from rl.run.frozen_adapters import absolute_adapter, read_frozen
+from rl.run.frozen_adapters import absolute_adapter, check_teacher, read_frozen, read_teacher
 from rl.run.journal import FileJournal
 from rl.run.kind import Kind
 from rl.run.sinks import Sink
@@ -71,7 +71,9 @@ class TrainRecipe(Recipe[PreparedTrain, Components]):
     def prepare(self, config: RunConfig, base: Path) -> PreparedTrain:
         prepared = _load(self.resolve(config, base), base)
         check_step_size(prepared.problems.train, config.problems_per_step)
+        check_teacher(prepared.config)
         read_frozen(prepared.config)
+        read_teacher(prepared.config)
         return prepared
 
     def reward_trial(self, prepared: PreparedTrain) -> RewardTrial | None:

@@ -41,6 +41,8 @@ class Budget:
     """Of its device's memory, where rollout workers are on the same device."""
     policies: int = 1
     """Trained at once on the base model."""
+    beside: float = 0.0
+    """Bytes of the weights of other models that it holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ class LearnerMemory:
             weights = weights / learner.learner_count + 2 * weights / activations.layers
         width = budget.longest_row or max(learner.tokens_per_row, model.max_length)
         return cls(
-            weights=weights,
+            weights=weights + budget.beside,
             trained=float(parameters * FULL_BYTES if full else adapted * budget.policies * ADAPTER_BYTES),
             activations=activations,
             tokens=max(width, MICROBATCH if learner.tokens_per_microbatch == "auto" else learner.tokens_per_microbatch),

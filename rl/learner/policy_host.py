@@ -6,7 +6,7 @@ update's rows.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from lora.accounting import model_parameters
@@ -15,6 +15,7 @@ from lora.types import Adapter
 from rl.algorithm.summed_loss import SummedLoss
 from rl.config import LearnerConfig
 from rl.learner.collectives import ProcessGroup, SingleProcess
+from rl.learner.frozen_model import FrozenModel, FrozenSpec
 from rl.learner.memory import Budget, resolve_checkpointing, resolve_microbatch
 from rl.learner.policy import AdamConfig, Policy, PolicySpec
 from rl.learner.policy_loss import ForwardBackward, PolicyBatch
@@ -51,6 +52,8 @@ class LearnerSpec:
     mix_policies: bool = True
     """Let rows of several policies share a microbatch, which reads the model's weights less often. Where they do not, a
     policy gets the update that it would get alone to the last bit."""
+    teacher: FrozenSpec | None = None
+    """A model of its own that all policies have as their teacher; one on their base is an adapter of theirs."""
 
 
 class PolicyHost:
@@ -59,10 +62,11 @@ class PolicyHost:
     def __init__(self, spec: LearnerSpec, group: ProcessGroup | None = None) -> None:
         """Load the model. Raises ValueError if there is no such model, or it would not be trained on right numbers."""
         group = group or SingleProcess()
-        checkpointing = resolve_checkpointing(spec.model, spec.lora, spec.learner, spec.device, spec.budget)
+        budget = spec.budget if spec.teacher is None else replace(spec.budget, beside=spec.teacher.bytes)
+        checkpointing = resolve_checkpointing(spec.model, spec.lora, spec.learner, spec.device, budget)
         self.checkpointing = bool(group.max(int(checkpointing)))  # those of a sharded model go through it in lockstep
         tokens = resolve_microbatch(
-            spec.model, spec.lora, spec.learner, spec.device, spec.budget, checkpointing=self.checkpointing
+            spec.model, spec.lora, spec.learner, spec.device, budget, checkpointing=self.checkpointing
         )
         self.model = SharedModel(
             spec.model,
@@ -73,6 +77,9 @@ class PolicyHost:
             group=group,
             mix_policies=spec.mix_policies,
         )
+        self._teacher: FrozenModel | None = None
+        if spec.teacher is not None:
+            self._teacher = FrozenModel(spec.teacher, device=spec.device, tokens_per_microbatch=tokens)
         self.policies: dict[str, Policy] = {}
 
     def add(self, spec: PolicySpec) -> None:
@@ -119,6 +126,8 @@ class PolicyHost:
 
     def score(self, run: str, sequences: Sequence[Sequence[int]], under: Under) -> list[list[float]]:
         """Return logprobs of every token but the first, at temperature 1."""
+        if under == "teacher" and self._teacher is not None:
+            return self._teacher.score(sequences)
         return self.model.score(sequences, self.policies[run], under)
 
     def state(self, run: str) -> bytes:

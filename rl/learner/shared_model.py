@@ -36,6 +36,7 @@ from rl.learner.packing_check import check_rows, read_alone
 from rl.learner.policy import AdamConfig, Policy, PolicySpec
 from rl.learner.policy_loss import ForwardBackward, PolicyBatch, PolicyPart, Totals, differentiated, policy_part
 from rl.learner.recompute import recompute_blocks
+from rl.learner.scoring import row_to_score, score_sequences
 from rl.learner.sharding import shard_blocks
 from rl.types import Row, Under
 
@@ -187,18 +188,9 @@ class SharedModel:
             with weights.disabled() if under == "base" else weights.swapped_in(unpack(under.payload)[0]):
                 return self._score(sequences)
 
-    @torch.no_grad()
     def _score(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
-        by_length = sorted(range(len(sequences)), key=lambda i: -len(sequences[i]))  # the microbatches' own order
-        parts = microbatches(
-            [row_to_score(sequences[i]) for i in by_length],
-            self.tokens_per_microbatch,
-            self.device,
-            joined=self._joined,
-        )
-        logprobs = torch.cat([target_logprobs(self.model, part, packed=self.packs)[0] for part in parts])
-        scores = dict(zip(by_length, logprobs.split([len(sequences[i]) - 1 for i in by_length]), strict=True))
-        return [scores[i].tolist() for i in range(len(sequences))]
+        arguments = self.model, sequences, self.tokens_per_microbatch, self.device
+        return score_sequences(*arguments, packed=self.packs, joined=self._joined)
 
     def _active(self, batches: Sequence[PolicyBatch]) -> list[PolicyBatch]:
         """Return the batches that have rows, here or at another learner."""
@@ -319,18 +311,3 @@ class SharedModel:
 def _padding_row() -> Row:
     """One token that weighs nothing, for a peer that has less to do and must go through a sharded model with others."""
     return row_to_score([0, 0])
-
-
-def row_to_score(sequence: Sequence[int]) -> Row:
-    """A row whose 'prompt' is the first token and whose 'completion' is all the rest."""
-    rest = torch.tensor(sequence[1:])
-    return Row(
-        token_ids=torch.tensor(sequence[:-1]),
-        position_ids=torch.arange(len(sequence) - 1),
-        segment_ids=torch.zeros(len(sequence) - 1, dtype=torch.long),
-        predictors=torch.arange(len(rest)),
-        targets=rest,
-        sequence_ids=torch.zeros_like(rest),
-        rollout_logprobs=torch.zeros(len(rest)),
-        advantages=torch.zeros(len(rest)),
-    )

@@ -189,6 +189,11 @@ def check_config(config: RunConfig) -> None:
             "a server has no adapter of a client's to score with: leave teacher.adapter and learner.kl_reference out, "
             "or train without --server"
         )
+    if config.teacher.own_model(config.model) is not None:
+        raise ValueError(
+            "a server holds one model: leave teacher.model out, which makes the base the teacher, or train without "
+            "--server"
+        )
     if regularizes(config.learner):
         raise ValueError(
             "a server's losses have no entropy and no base model in them: set learner.entropy_coef = 0, and "

@@ -133,7 +133,7 @@ async def test_a_restarted_learner_has_its_teacher_again(teacher: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "complaint"),
     [
-        (["teacher.model=another"], "teacher.model = 'another' is another model"),
+        (["teacher.adapter=x", 'teacher.quantization="int8"'], "set model.quantization"),
         (["teacher.adapter=x", "sampling.temperature=0.7"], "set sampling.temperature and top_p to 1"),
         (["teacher.adapter=x", "curriculum.refill_rounds=1"], "or teacher.rewards = true"),
         (["teacher.adapter=x", 'learner.weights="full"'], 'set it to "lora"'),

@@ -23,6 +23,7 @@ from rl.algorithm.minibatches import with_old_policy
 from rl.cluster.placement import Request
 from rl.cluster.ray_host import RayHost
 from rl.config import LearnerConfig, RunConfig
+from rl.learner.frozen_model import FrozenSpec
 from rl.learner.joint_updates import JointUpdates, PolicyLearner
 from rl.learner.policy import AdamConfig, PolicySpec
 from rl.learner.policy_host import LearnerSpec, PolicyUpdate
@@ -53,9 +54,13 @@ FIRST_KINDS = list(KINDS)
 
 
 def start(model: ModelConfig, *, shard: bool = False, again: bool = False) -> RayHost:
-    """Start two learners."""
+    """Start two learners, each with a teacher that is such a model."""
     config = LearnerConfig(lr=1e-2, tokens_per_microbatch=64, num_learners=2, shard=shard, gradient_checkpointing=again)
-    return asyncio.run(RayHost.start(LearnerSpec(model, "cpu", config), lambda rank: ActorPlacement(threads=1)))
+    return asyncio.run(
+        RayHost.start(
+            LearnerSpec(model, "cpu", config, teacher=FrozenSpec(model)), lambda rank: ActorPlacement(threads=1)
+        )
+    )
 
 
 @dataclass(frozen=True)
@@ -116,6 +121,8 @@ async def test_two_learners_make_the_update_of_one(pair: Pair, tiny_model: Model
         for under in ("policy", "base"):
             scored, expected = await two.score(sequences, under=under), await alone.score(sequences, under=under)
             assert [s == pytest.approx(e, abs=1e-4) for s, e in zip(scored, expected, strict=True)] == [True, True]
+        taught = await two.score(sequences, under="teacher")
+        assert [s == pytest.approx(e, abs=1e-4) for s, e in zip(taught, expected, strict=True)] == [True, True]
 
 
 async def test_two_learners_keep_to_the_base_and_take_minibatches_as_one_does(
