@@ -12,6 +12,7 @@ from typing import Protocol
 from lora.types import Adapter
 from rewards.types import Grader, Problem, Reward
 from rl.algorithm.metrics import Stopwatch
+from rl.algorithm.shared_start import with_shared_start
 from rl.types import Episode, Group
 from rollout.config import SamplingConfig
 from rollout.types import Completion, Engine, Place
@@ -70,7 +71,8 @@ class GrowingGroup:
     def _whole(self) -> Group:
         places = range(self.size)
         completions, rewards = [self._completions[i] for i in places], [self._rewards[i] for i in places]
-        return Group(self.question.problem, self.question.prompt, completions, rewards)
+        prompt, completions = with_shared_start(self.question.prompt, completions)
+        return Group(self.question.problem, prompt, completions, rewards)
 
 
 async def stream_groups(

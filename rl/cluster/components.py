@@ -12,6 +12,7 @@ from rewards.panel import Scorer
 from rewards.pool import GraderPool
 from rewards.routed import RoutedGrader
 from rewards.types import Grader, Problem
+from rl.algorithm.groups import Sampler
 from rl.algorithm.liveness import PolicyChecker
 from rl.algorithm.prefetch import steps_ahead
 from rl.cluster.connect import connect
@@ -21,8 +22,7 @@ from rl.cluster.reservation import Reservation, reserve
 from rl.cluster.reward_models import RewardModels, reward_models_of
 from rl.cluster.workers import open_workers
 from rl.config import RunConfig, replaced
-from rl.episodes.player import EpisodePlayer, open_environments, player_of
-from rl.episodes.processes import EnvironmentPool
+from rl.episodes.open import Environments, open_environments, player_of
 from rl.learner.joint_updates import JointUpdates
 from rl.learner.memory import Budget
 from rl.learner.policy_host import LearnerHost
@@ -59,7 +59,7 @@ class RunParts:
     reward_model: Callable[[RewardTerm], Scorer] | None = None
     """Makes a reward model that is not in this process."""
     _graders: dict[str, GraderPool] = field(default_factory=dict[str, GraderPool])
-    _environments: dict[str, EnvironmentPool] = field(default_factory=dict[str, EnvironmentPool])
+    _environments: dict[str, Environments] = field(default_factory=dict[str, Environments])
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     @asynccontextmanager
@@ -94,13 +94,13 @@ class RunParts:
                 self._graders[repr(reward)] = await self._stack.enter_async_context(opening)
         return grader_of(config, self._graders)
 
-    async def _player(self, config: RunConfig, engine: Engine) -> EpisodePlayer | None:
+    async def _player(self, config: RunConfig, engine: Engine) -> Sampler | None:
         """Runs with the same environment share the processes that it lives in."""
         if not config.episodes.on:
             return None
-        key = repr(config.episodes)
+        key = repr((config.episodes, config.data if config.episodes.taskset is not None else None))
         if key not in self._environments:
-            self._environments[key] = open_environments(config.episodes)
+            self._environments[key] = open_environments(config)
             self._stack.push_async_callback(self._environments[key].close)
         return player_of(config, engine, self._environments[key])
 

@@ -12,6 +12,7 @@ from rl.config.data import (
     PromptConfig,
     ReasoningGym,
     Shot,
+    Verifiers,
 )
 from rl.config.episodes import EpisodesConfig
 from rl.config.evaluate import EvaluateConfig, EvaluationSet
@@ -64,5 +65,6 @@ __all__ = [
     "Shot",
     "Strict",
     "TeacherConfig",
+    "Verifiers",
     "replaced",
 ]

@@ -1,6 +1,6 @@
 """Settings of the problems, and of the chat that each becomes."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -102,7 +102,26 @@ class ReasoningGym(Strict):
     """Problems made for evaluation; none of them is trained on."""
 
 
-DataConfig = Annotated[Addition | JsonLines | Gsm8k | Math | Hub | ReasoningGym, Field(discriminator="source")]
+class Verifiers(Strict):
+    """The tasks of an environment of `verifiers`, which `episodes.environment = "verifiers:NAME"` plays."""
+
+    source: Literal["verifiers"]
+    """A taskset of verifiers."""
+    taskset: str = Field(min_length=1)
+    """The taskset's name, as verifiers has it: an installed module, or a file `tasks.py` beside the configuration."""
+    env: dict[str, Any] = Field(default_factory=dict)
+    """The `[env]` table as verifiers reads it, without `taskset.id`: harness, runtime, options of the taskset."""
+    python: str | None = None
+    """The Python that has verifiers; by default `VERIFIERS_PYTHON`, then `.venv-verifiers/bin/python` here."""
+    num_train: int = Field(default=4000, ge=1, le=MOST_PROBLEMS)
+    """Most tasks that are trained on; a taskset may have fewer."""
+    num_held_out: int = Field(default=256, ge=1, le=MOST_PROBLEMS)
+    """Tasks set apart for evaluation; none of them is trained on."""
+
+
+DataConfig = Annotated[
+    Addition | JsonLines | Gsm8k | Math | Hub | ReasoningGym | Verifiers, Field(discriminator="source")
+]
 
 
 class Shot(Strict):

@@ -7,14 +7,21 @@ from pydantic import Field, model_validator
 
 from rl.config.strict import MOST_PROCESSES, Strict
 
+VERIFIERS = "verifiers:"
+"""Begins the names of environments of verifiers."""
+
 
 class EpisodesConfig(Strict):
     """Episodes: the policy writes a turn, an environment or a tool answers it, and so on. Off without either."""
 
     environment: str | None = None
-    """`file.py:Class` or `package.module:Class`, which answers the policy's turns (docs/episodes.md)."""
+    """`file.py:Class` or `package.module:Class`, which answers the policy's turns, or `verifiers:NAME`, a taskset of
+    verifiers with its environment (docs/episodes.md)."""
     tools: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """Tools that the policy may call: `python`, a calculator, and functions of your own, `file.py:name`."""
+    tool_parser: str = Field(default="auto", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    """The form of a call of a tool, by the name of vLLM's parser of it, such as `hermes`, `qwen3_coder`, `llama3_json`
+    or `mistral`; `auto` tells it by the model's chat template."""
     max_turns: int = Field(default=8, ge=1, le=4096)
     """Most turns that the policy writes in an episode."""
     max_tokens: int = Field(default=1024, ge=1)
@@ -23,10 +30,16 @@ class EpisodesConfig(Strict):
     """Seconds that an environment or a tool may take to answer a turn before its process is killed, which costs the
     episode."""
     workers: int | None = Field(default=None, ge=1, le=MOST_PROCESSES)
-    """Processes that environments and tools run in, one turn at a time each; by default one per two cores, at least
-    one, at most eight."""
+    """Processes that environments and tools run in, one turn at a time each, or eight episodes of verifiers; by default
+    one per two cores, at least one, at most eight."""
     memory_mb: int = Field(default=2048, ge=256, le=2**24)
     """Address space of one such process, above which a step fails."""
+
+    @property
+    def taskset(self) -> str | None:
+        """The name of the taskset of verifiers that is played, if one is."""
+        name = (self.environment or "").removeprefix(VERIFIERS)
+        return name if name != (self.environment or "") else None
 
     @property
     def on(self) -> bool:

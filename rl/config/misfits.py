@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 from lora.config import LoraConfig, ModelConfig
 from rl.config.curriculum import CurriculumConfig
+from rl.config.data import PromptConfig, Verifiers
+from rl.config.episodes import EpisodesConfig
 from rl.config.learner import LearnerConfig
 from rollout.config import RolloutConfig, SamplingConfig
 
@@ -29,6 +31,31 @@ def misfits_of_weights(learner: LearnerConfig, lora: LoraConfig, rollout: Rollou
             'lora.init names an adapter, and learner.weights = "full" trains none; merge it into a model with '
             "`rankone export --merge` and name that as model.name"
         )
+
+
+def misfits_of_verifiers(
+    episodes: EpisodesConfig, data: object, prompt: PromptConfig, *, has_sets: bool
+) -> Iterator[str]:
+    """Yield a line for each setting that episodes of verifiers do not go with: their tasks and messages are its own."""
+    taskset = episodes.taskset
+    own = data.taskset if isinstance(data, Verifiers) else None
+    if own != taskset:
+        name = taskset or own
+        yield (
+            "an environment of verifiers plays the tasks of its own taskset: set episodes.environment = "
+            f'"verifiers:{name}", data.source = "verifiers" and data.taskset = "{name}"'
+        )
+    if taskset is None:
+        return
+    if prompt.system is not None or prompt.shots or prompt.suffix:
+        yield (
+            "prompt.system, prompt.shots and prompt.suffix are for questions, and an environment of verifiers brings "
+            "its messages: leave them out"
+        )
+    if not prompt.chat_template:
+        yield "an environment of verifiers plays a chat: set prompt.chat_template = true"
+    if has_sets:
+        yield "evaluate.sets are questions, which an environment of verifiers does not play: leave them out"
 
 
 def misfits_of_quantization(

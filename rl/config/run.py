@@ -15,6 +15,7 @@ from rl.config.learner import LearnerConfig
 from rl.config.misfits import (
     misfits_of_objective,
     misfits_of_quantization,
+    misfits_of_verifiers,
     misfits_of_weights,
     samples_the_model,
 )
@@ -215,6 +216,7 @@ class RunConfig(Strict):
         )
         yield from self._misfits_of_samples()
         yield from self.episodes.misfits(self.longest_turn, self.model.max_length)
+        yield from misfits_of_verifiers(self.episodes, self.data, self.prompt, has_sets=bool(self.evaluate.sets))
 
     def _misfits_of_places(self) -> Iterator[str]:
         learner, oldest = self.learner, self.max_off_policy_steps

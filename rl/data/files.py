@@ -1,10 +1,11 @@
 """Paths in a configuration: relative ones start at the configuration file's directory, then at the current one."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
-from rl.config import Addition, Gsm8k, Hub, JsonLines, Math, ProblemsConfig, ReasoningGym, replaced
+from rl.config import Addition, Gsm8k, Hub, JsonLines, Math, ProblemsConfig, ReasoningGym, Verifiers, replaced
 from rl.data.columns import shown
 
 
@@ -43,7 +44,12 @@ def require_directory(path: str, base: Path, key: str) -> Path:
 
 def absolute_paths(config: ProblemsConfig, base: Path) -> ProblemsConfig:
     """Return the same configuration with absolute paths of its existing files, so that it can be written elsewhere."""
-    return with_paths(config, lambda path: _absolute(path, base))
+    absolute = with_paths(config, lambda path: _absolute(path, base))
+    if isinstance(absolute, Verifiers) and absolute.python is not None:
+        # The link of a virtual environment is kept: what it leads to is a Python without its packages.
+        python = locate(absolute.python, base)
+        return absolute if python is None else replaced(absolute, python=os.path.abspath(python))  # noqa: PTH100
+    return absolute
 
 
 def with_paths(config: ProblemsConfig, change: Callable[[str], str]) -> ProblemsConfig:
@@ -56,6 +62,9 @@ def with_paths(config: ProblemsConfig, change: Callable[[str], str]) -> Problems
             return replaced(config, train=change(config.train), held_out=held_out)
         case Gsm8k() | Hub():
             return replaced(config, path=change(config.path))
+        case Verifiers():
+            taskset = change(config.taskset) if config.taskset.endswith(".py") else config.taskset
+            return replaced(config, taskset=taskset)
         case Addition() | ReasoningGym():
             return config
 

@@ -15,6 +15,7 @@ from rl.config import (
     Mixture,
     ProblemsConfig,
     ReasoningGym,
+    Verifiers,
 )
 from rl.data.addition import load_addition
 from rl.data.gsm8k import load_gsm8k
@@ -23,6 +24,7 @@ from rl.data.json_lines import load_json_lines
 from rl.data.math import load_math
 from rl.data.reasoning_gym import load_reasoning_gym
 from rl.data.split import Split, check_disjoint, set_test_apart
+from rl.data.verifiers import load_verifiers
 
 
 def load_problems(config: ProblemsConfig, seed: int, base: Path, num_test: int = 0) -> Split:
@@ -82,6 +84,8 @@ def _load(config: DataConfig, seed: int, base: Path) -> Split:
             return load_hub(config, seed, base)
         case ReasoningGym():
             return load_reasoning_gym(config, seed)
+        case Verifiers():
+            return load_verifiers(config, seed, base)
         case _:
             assert_never(config)
 

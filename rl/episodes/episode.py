@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from rewards.types import Outcome, Reward
 from rl.episodes.environment import Message, Observation
@@ -20,6 +21,8 @@ class GrowingEpisode:
 
     messages: list[Message]
     """Every message; the first ones are the prompt's."""
+    policy_version: int = 0
+    """The policy's, for an episode that ends before it has a turn."""
     token_ids: list[int] = field(default_factory=list[int])
     _logprobs: list[float] = field(default_factory=list[float])
     _loss_mask: list[bool] = field(default_factory=list[bool])
@@ -27,11 +30,11 @@ class GrowingEpisode:
     _rewards: list[float] = field(default_factory=list[float])
     _completions: list[Completion] = field(default_factory=list[Completion])
 
-    def add_turn(self, turn: Completion) -> None:
-        """Append what the policy wrote."""
+    def add_turn(self, turn: Completion, **more: Any) -> None:
+        """Append what the policy wrote; `more` is told of it besides, such as the calls of tools in it."""
         self._append(turn.token_ids, turn.logprobs, own=True)
         self._completions.append(turn)
-        self._say([{"role": "assistant", "content": turn.text}])
+        self._say([{"role": "assistant", "content": turn.text, **more}])
 
     def add_observation(self, observation: Observation) -> None:
         """Take in an environment's answer, whose tokens come by `add_tokens` if another turn does."""
@@ -45,6 +48,10 @@ class GrowingEpisode:
 
     def ended(self, ending: Ending) -> Episode:
         """Return the episode."""
+        if not self._completions:
+            return Episode(
+                (), (), "", "stop", self.policy_version, ending=ending, num_turns=0, reward=self._reward(ending)
+            )
         last = self._completions[-1]
         return Episode(
             token_ids=tuple(self.token_ids),

@@ -36,8 +36,8 @@ def load_environment(name: str) -> EnvironmentFactory:
     """Load ``file.py:Class`` or ``package.module:Class``. Raises ValueError of one line if it is no environment."""
     if name.partition(":")[0].partition(".")[0] == "verifiers":
         raise ValueError(
-            f"{name!r}: environments of verifiers play from a Python of their own against `rankone serve` "
-            "(docs/serve.md), not in `rankone train`; name a class with a method step (docs/episodes.md)"
+            f'{name!r}: name a taskset of verifiers, as in "verifiers:NAME", or a class with a method step '
+            "(docs/episodes.md)"
         )
     made, module, modules = find_named(name, "environment")
     if not callable(made):

@@ -5,31 +5,41 @@ Later turns are sampled as they come up, each behind its own episode's tokens, b
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
-from transformers import PreTrainedTokenizerBase
-
-from lora.load import load_tokenizer
 from lora.types import Adapter
 from rl.algorithm.groups import Question, Sampler
 from rl.algorithm.seeds import environment_seed, turn_seed
-from rl.config import EpisodesConfig, RunConfig, replaced
-from rl.data.prompts import Encoder
+from rl.config import EpisodesConfig, replaced
 from rl.episodes.episode import GrowingEpisode
-from rl.episodes.factory import EnvironmentFactory, beside, load_environment
 from rl.episodes.processes import EnvironmentPool
 from rl.episodes.render import Renderer
-from rl.episodes.tool_prompt import prompt_with_tools
-from rl.episodes.tools import load_tools
+from rl.episodes.tool_calls import CallReader
 from rl.episodes.worker import Answer, Call
 from rl.types import Ending, Episode
 from rollout.config import SamplingConfig
 from rollout.types import Completion, Engine, Place
 
 Ended = tuple[Place, Completion]
+
+
+async def stream_ended(
+    play_all: Callable[[Callable[[Ended], object]], Coroutine[Any, Any, None]],
+) -> AsyncGenerator[Ended]:
+    """Yield what a coroutine reports to have ended, until it has ended itself. Raises what it raises."""
+    ended: asyncio.Queue[Ended | None] = asyncio.Queue()
+    playing = asyncio.create_task(play_all(ended.put_nowait))
+    playing.add_done_callback(lambda _: ended.put_nowait(None))
+    try:
+        while (episode := await ended.get()) is not None:
+            yield episode
+        await playing
+    finally:
+        playing.cancel()
+        await asyncio.gather(playing, return_exceptions=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +51,16 @@ class EpisodePlayer(Sampler):
     environments: EnvironmentPool
     renderer: Renderer
 
-    async def stream(
+    reader: CallReader | None = None
+    """Finds calls of tools in turns; None leaves it to the environment, and to Hermes' form."""
+    tools: Sequence[Mapping[str, Any]] = ()
+    """Their schemas."""
+
+    def stream(
         self, questions: Sequence[Question], adapter: Adapter, sampling: SamplingConfig
     ) -> AsyncGenerator[Ended]:
         """Yield episodes as they end, each with its question's index and its place in the group."""
-        ended: asyncio.Queue[Ended | None] = asyncio.Queue()
-        playing = asyncio.create_task(self._play_all(questions, adapter, sampling, ended.put_nowait))
-        playing.add_done_callback(lambda _: ended.put_nowait(None))
-        try:
-            while (episode := await ended.get()) is not None:
-                yield episode
-            await playing
-        finally:
-            playing.cancel()
-            await asyncio.gather(playing, return_exceptions=True)
+        return stream_ended(lambda on_end: self._play_all(questions, adapter, sampling, on_end))
 
     async def _play_all(
         self, questions: Sequence[Question], adapter: Adapter, sampling: SamplingConfig,
@@ -81,7 +87,12 @@ class EpisodePlayer(Sampler):
         episode = GrowingEpisode(self.renderer.first_messages(question.problem))
         seed, asleep, turn = environment_seed(question.seed, place), None, first
         for number in range(1, self.config.max_turns + 1):
-            episode.add_turn(turn)
+            try:
+                episode.add_turn(turn, **await self._calls(turn))
+            except TimeoutError as error:  # a turn that no parser comes to an end with
+                self.environments.report(Answer(failure="timeout", kind="calls", message=str(error)))
+                episode.add_turn(turn)
+                return episode.ended("timeout")
             answer = await self.environments.answer(Call(question.problem, seed, asleep, tuple(episode.messages)))
             if answer.failure is not None:
                 return episode.ended(answer.failure)
@@ -100,6 +111,13 @@ class EpisodePlayer(Sampler):
             ((turn,),) = await self.engine.sample([prompt], adapter, shorter, seeds=seeds)
         raise AssertionError("the last turn ends an episode")
 
+    async def _calls(self, turn: Completion) -> dict[str, Any]:
+        """Return the calls in a turn, as a part of its message. Raises TimeoutError if they cannot be found in time."""
+        if self.reader is None:
+            return {}
+        read = await self.reader.read(self.renderer.raw_text(turn), self.tools)
+        return {"tool_calls": [{"name": name, "arguments": arguments} for name, arguments in read.calls]}
+
     def _suffix(self, turn: Completion, answer: Answer) -> list[int] | None:
         """Return the tokens behind a turn; None if the chat template refuses the environment's messages."""
         try:
@@ -114,57 +132,3 @@ def _budget(is_last_turn: bool, room: int) -> Ending | None:
     if is_last_turn:
         return "turns"
     return "tokens" if room < 1 else None
-
-
-def factory_of(config: EpisodesConfig) -> EnvironmentFactory:
-    """Return what makes the environments of a run that has some. Raises ValueError if it cannot be loaded."""
-    return load_tools(config.tools) if config.environment is None else load_environment(config.environment)
-
-
-def absolute_episodes(config: EpisodesConfig, base: Path) -> EpisodesConfig:
-    """Return the same with the absolute paths of files that lie beside a configuration in `base`."""
-    environment = None if config.environment is None else beside(config.environment, base)
-    return replaced(config, environment=environment, tools=tuple(beside(tool, base) for tool in config.tools))
-
-
-def check_episodes(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> None:
-    """See before a run begins that its episodes can be played. Raises ValueError if they cannot."""
-    if config.episodes.on:
-        factory_of(config.episodes).pack()
-        renderer_of(config, tokenizer)
-
-
-def encoder_of(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> Encoder:
-    """Return what makes a run's prompts, with its tools in them. Raises ValueError as `check_episodes` does."""
-    prompt, schemas = prompt_with_tools(config.prompt, config.episodes, tokenizer)
-    return Encoder(tokenizer, prompt, config.room_for_prompt, tools=schemas)
-
-
-def renderer_of(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> Renderer:
-    """Return what writes an environment's messages as tokens. Raises ValueError as `check_episodes` does."""
-    prompt, _ = prompt_with_tools(config.prompt, config.episodes, tokenizer)
-    return Renderer(tokenizer, prompt, tools=bool(config.episodes.tools))
-
-
-def open_environments(config: EpisodesConfig) -> EnvironmentPool:
-    """Return processes of environments, to be closed. Raises ValueError if the environment cannot be loaded."""
-    return EnvironmentPool(factory_of(config), config)
-
-
-def player_of(config: RunConfig, engine: Engine, environments: EnvironmentPool) -> EpisodePlayer:
-    """Return what plays a run's episodes. Raises ValueError if its model's template refuses an environment's words."""
-    renderer = renderer_of(config, load_tokenizer(config.model))
-    return EpisodePlayer(config.episodes, engine, environments, renderer)
-
-
-@asynccontextmanager
-async def open_player(config: RunConfig, engine: Engine) -> AsyncGenerator[EpisodePlayer | None]:
-    """Open what plays a run's episodes, with processes of its own; None for a run without episodes."""
-    if not config.episodes.on:
-        yield None
-        return
-    environments = open_environments(config.episodes)
-    try:
-        yield player_of(config, engine, environments)
-    finally:
-        await environments.close()

@@ -11,6 +11,7 @@ from rl.config import PromptConfig
 from rl.data.prompts import chat
 from rl.episodes.environment import Message
 from rl.episodes.tool_prompt import knows_tools
+from rollout.types import Completion
 
 TURN = "rankone:the-policys-turn"
 """Stands for the policy's turn where a template is asked for what comes behind one."""
@@ -19,9 +20,17 @@ TURN = "rankone:the-policys-turn"
 class Renderer:
     """Writes an environment's messages by the model's chat template, or as plain text for a model without."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, config: PromptConfig, *, tools: bool = False) -> None:
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        config: PromptConfig,
+        *,
+        tools: bool = False,
+        end_tokens: frozenset[int] = frozenset(),
+    ) -> None:
         """Try the template. Raises ValueError if it refuses an environment's message, or a tool's."""
         self._tokenizer: Any = tokenizer  # transformers leaves parts of its types unknown
+        self._ends = end_tokens
         self._config = config
         self._writes_tools = tools and not knows_tools(tokenizer, config)
         """True if tools' messages are put into Hermes' words here."""
@@ -47,6 +56,11 @@ class Renderer:
             return self._encode("".join(message["content"] for message in messages))
         ids = self._encode(self._behind_turn(messages))
         return ids[self._known(turn, ids) :]
+
+    def raw_text(self, turn: Completion) -> str:
+        """Return a turn's text with the special tokens that calls may have, and without the one that ended it."""
+        ids = list(turn.token_ids)
+        return str(self._tokenizer.decode(ids[:-1] if ids and ids[-1] in self._ends else ids))
 
     def _known(self, turn: Sequence[int], ids: Sequence[int]) -> int:
         """Return how many of these tokens are the turn's end, which the policy wrote itself; perhaps behind a space."""

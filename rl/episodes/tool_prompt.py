@@ -63,8 +63,13 @@ def prompt_with_tools(
     schemas = schemas_of(made.tools)
     if knows_tools(tokenizer, prompt, schemas):
         return prompt, schemas
-    words = HERMES.format(schemas="\n".join(map(json.dumps, schemas)))
+    words = words_for(schemas)
     return replaced(prompt, system=words if prompt.system is None else f"{prompt.system}\n\n{words}"), []
+
+
+def words_for(schemas: Sequence[Mapping[str, Any]]) -> str:
+    """Return the description of tools for a model whose chat template has none."""
+    return HERMES.format(schemas="\n".join(map(json.dumps, schemas)))
 
 
 def knows_tools(

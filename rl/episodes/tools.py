@@ -57,12 +57,12 @@ class ToolEnvironment:
 
     async def step(self, messages: list[Message]) -> Observation:
         """Answer each call of the turn by a message; a turn without one is the last."""
-        calls = CALL.findall(str(messages[-1]["content"]))
+        calls = calls_of(messages[-1])
         if not calls:
             return Observation(done=True)
         return Observation([await self._answer(call) for call in calls[:MOST_CALLS]])
 
-    async def _answer(self, call: str) -> Message:
+    async def _answer(self, call: str | Mapping[str, Any]) -> Message:
         try:
             name, arguments = parsed(call)
             if name not in self.tools:
@@ -76,17 +76,29 @@ class ToolEnvironment:
         return {"role": "tool", "name": name, "content": text[:MOST_RESULT]}
 
 
-def parsed(call: str) -> tuple[str, dict[str, Any]]:
+def calls_of(turn: Message) -> list[str | Mapping[str, Any]]:
+    """Return a turn's calls: those that a parser has found, or the texts of those in Hermes' form."""
+    parsed_calls = turn.get("tool_calls")
+    return CALL.findall(str(turn["content"])) if parsed_calls is None else list(parsed_calls)
+
+
+def parsed(call: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Return a call's tool and arguments. Raises ValueError if it is not `{"name": ..., "arguments": {...}}`."""
-    try:
-        value: Any = json.loads(call)
-    except (ValueError, RecursionError):
-        raise ValueError("the call is no JSON") from None
+    value: Any = _read(call) if isinstance(call, str) else call
     fields = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
     name, arguments = fields.get("name"), fields.get("arguments", {})
+    if isinstance(arguments, str):  # as parsers return them
+        arguments = _read(arguments)
     if not isinstance(name, str) or not isinstance(arguments, dict):
         raise ValueError('a call is {"name": ..., "arguments": {...}}')
     return name, cast("dict[str, Any]", arguments)
+
+
+def _read(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise ValueError("the call is no JSON") from None
 
 
 def load_tools(names: tuple[str, ...]) -> EnvironmentFactory:

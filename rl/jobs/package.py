@@ -19,7 +19,7 @@ from rl.config import EpisodesConfig, LearnerConfig, ProblemsConfig, RunConfig, 
 from rl.data.evaluation_sets import with_files
 from rl.data.files import locate, with_paths
 from rl.episodes.factory import load_environment
-from rl.episodes.player import absolute_episodes
+from rl.episodes.open import absolute_episodes
 from rl.episodes.tools import load_tools
 from rl.run.export import find_adapter
 from rl.run.frozen_adapters import absolute_adapter
@@ -138,7 +138,16 @@ class JobPackage:
         return tuple(replaced(source, reward=reward) for source, reward in zip(data, rewards, strict=True))
 
     def _add_episodes(self, episodes: EpisodesConfig) -> EpisodesConfig:
-        """Copy the user's modules with an environment, and return the configuration with their new places."""
+        """Copy the user's modules with an environment, and return the configuration with their new places.
+
+        Raises:
+            ValueError: it is one of verifiers, whose Python stays where it is.
+        """
+        if episodes.taskset is not None:
+            raise ValueError(
+                f"episodes.environment = {episodes.environment!r} lives in a Python of this machine, which a job does "
+                "not carry: run `rankone train` on the head itself"
+            )
         places = absolute_episodes(episodes, self._base)
         if places.environment is not None:
             factory = load_environment(places.environment)

@@ -161,9 +161,10 @@ class Session:
         tried: set[str] = set()
         for run in self._runs:
             trial, config = run.recipe.reward_trial(run.prepared), run.config
-            if trial is not None and repr(config.episodes) not in tried:
-                tried.add(repr(config.episodes))
-                await try_environment(config.episodes, config.prompt, trial.problems[0])
+            environment = repr((config.episodes, config.data if config.episodes.taskset is not None else None))
+            if trial is not None and environment not in tried:
+                tried.add(environment)
+                await try_environment(config, trial.problems[0])
 
     async def _run_group(self, group: Sequence[Run]) -> None:
         """Train runs that share a base model, or one that shares nothing."""

@@ -18,7 +18,7 @@ from rl.config import LearnerConfig, RunConfig, replaced
 from rl.data import absolute_paths, check_step_size, load_problems
 from rl.data.evaluation_sets import absolute_files, load_evaluation_sets
 from rl.data.files import locate
-from rl.episodes.player import absolute_episodes, check_episodes, encoder_of
+from rl.episodes.open import absolute_episodes, check_episodes, encoder_of
 from rl.launch.preflight import check_readable
 from rl.launch.recipe import Prepared, Recipe, RewardTrial
 from rl.learner.activations import longest_row

@@ -29,7 +29,8 @@ from rl.data import load_problems
 from rl.episodes.environment import Message, Observation
 from rl.episodes.episode import GrowingEpisode
 from rl.episodes.factory import EnvironmentFactory
-from rl.episodes.player import EpisodePlayer, check_episodes, open_player, player_of
+from rl.episodes.open import Environments, check_episodes, open_player, player_of
+from rl.episodes.player import EpisodePlayer
 from rl.episodes.processes import EnvironmentPool
 from rl.episodes.render import Renderer
 from rl.episodes.trial import try_environment
@@ -112,7 +113,7 @@ async def play_with(make: Any, engine: Listening, adapter: Adapter, **episodes: 
     environments = EnvironmentPool(EnvironmentFactory("made.py:made", make, (__name__,)), config.episodes)
     engine.asked = {}
     try:
-        return await played(player_of(config, engine, environments), adapter)
+        return await played(player_of(config, engine, Environments(environments, None)), adapter)
     finally:
         await environments.close()
 
@@ -212,7 +213,7 @@ async def test_a_step_that_fails_costs_its_episode_alone(engine: Listening, adap
     pool = EnvironmentPool(EnvironmentFactory("made.py:Failing", Failing, (__name__,)), config.episodes)
     engine.asked = {}
     try:
-        player = player_of(config, engine, pool)
+        player = player_of(config, engine, Environments(pool, None))
         groups, _ = await sample_groups(questions(), adapter, config.sampling, engine, SameTextGrader(), player)
     finally:
         await pool.close()
@@ -377,8 +378,8 @@ async def test_an_environment_is_tried_before_a_model_is_loaded(
 ) -> None:
     (tmp_path / "faulty.py").write_text(FAULTY.format(first=first, second=second))
     timeout = 2.0 if "sleep" in first else 60.0
-    config = replaced(CONFIG.episodes, environment=f"{tmp_path / 'faulty.py'}:Faulty", step_timeout=timeout)
-    trial = try_environment(config, CONFIG.prompt, PROBLEMS[0])
+    episodes = {"environment": f"{tmp_path / 'faulty.py'}:Faulty", "step_timeout": timeout}
+    trial = try_environment(replaced(CONFIG, episodes=episodes), PROBLEMS[0])
     if not message:
         await trial
         return
@@ -457,7 +458,9 @@ async def test_the_stream_ends_what_is_under_way_when_nobody_listens(engine: Lis
     pool = EnvironmentPool(EnvironmentFactory("made.py:Failing", Failing, (__name__,)), config.episodes)
     engine.asked = {}
     try:
-        stream: AsyncGenerator[Any] = player_of(config, engine, pool).stream(questions(), adapter, config.sampling)
+        stream: AsyncGenerator[Any] = player_of(config, engine, Environments(pool, None)).stream(
+            questions(), adapter, config.sampling
+        )
         await anext(stream)
         await stream.aclose()
         assert not [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
@@ -503,7 +506,7 @@ def test_no_turn_has_the_seed_of_another_or_of_a_completion() -> None:
         ({"environment": "none.py:Guess"}, "environment file .*none.py does not exist"),
         ({"environment": f"{EXAMPLES / 'guess.py'}:Gess"}, "has no class 'Gess'; it defines: Guess"),
         ({"environment": "guess"}, "is not 'file.py:name'"),
-        ({"environment": "verifiers:gsm8k"}, "play from a Python of their own against `rankone serve`"),
+        ({"environment": "verifiers:gsm8k"}, 'data.source = "verifiers" and data.taskset = "gsm8k"'),
         ({"max_tokens": 1}, "episodes.max_tokens = 1 is below the 2 tokens"),
         ({"max_tokens": 64}, "episodes.max_tokens must be below model.max_length"),
         ({"tools": ("python",)}, "set one of them"),

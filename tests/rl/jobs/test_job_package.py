@@ -7,7 +7,7 @@ import pytest
 from helpers.cluster import ROOT
 
 from rl.data import load_problems
-from rl.episodes.player import absolute_episodes
+from rl.episodes.open import absolute_episodes
 from rl.jobs.package import MAX_BYTES, check_size, write_job
 from rl.settings.toml import load_config
 

@@ -212,7 +212,7 @@ def test_a_data_table_without_a_source_is_the_default_one(tmp_path: Path) -> Non
         ("name=!", 'name must be text of the form ^[A-Za-z0-9][A-Za-z0-9._-]*$, and is "!"'),
         (
             "data.source=csv",
-            'data.source must be "addition" or "jsonl" or "gsm8k" or "math" or "hub" or "reasoning_gym", and is "csv"',
+            'data.source must be "addition" or "jsonl" or "gsm8k" or "math" or "hub" or "reasoning_gym" or "verifiers", and is "csv"',
         ),
         (
             "data={source='reasoning_gym', task='x', options={a=[1]}}",

@@ -1,0 +1,145 @@
+"""Opens what plays a run's episodes, by its configuration: its environment, its tools, and the form of its chats."""
+
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from transformers import PreTrainedTokenizerBase
+
+from lora.load import load_end_tokens, load_tokenizer
+from rl.algorithm.groups import Sampler
+from rl.config import EpisodesConfig, RunConfig, Verifiers, replaced
+from rl.config.episodes import VERIFIERS
+from rl.data.files import locate
+from rl.data.prompts import Encoder
+from rl.data.verifiers import origin_of
+from rl.episodes.conversation import Speaker
+from rl.episodes.factory import EnvironmentFactory, beside, load_environment
+from rl.episodes.opening import OpeningEncoder
+from rl.episodes.player import EpisodePlayer
+from rl.episodes.processes import EnvironmentPool
+from rl.episodes.render import Renderer
+from rl.episodes.tool_calls import CallReader, HermesReader, NoReader, VllmReader
+from rl.episodes.tool_format import parser_of
+from rl.episodes.tool_prompt import prompt_with_tools, schemas_of
+from rl.episodes.tools import ToolFactory, load_tools
+from rl.episodes.verifiers_host import VerifiersHost
+from rl.episodes.verifiers_player import VerifiersPlayer
+from rollout.types import Engine
+
+
+@dataclass(frozen=True, slots=True)
+class Environments:
+    """The processes that a run's episodes are played in."""
+
+    pool: EnvironmentPool | VerifiersHost
+    reader: CallReader | None
+    """Finds calls of tools; None leaves it to the environment, which knows Hermes' form."""
+
+    async def close(self) -> None:
+        """End them."""
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self.pool.close)
+            if self.reader is not None:
+                stack.push_async_callback(self.reader.close)
+
+
+def factory_of(config: EpisodesConfig) -> EnvironmentFactory:
+    """Return what makes the environments of a run that has some. Raises ValueError if it cannot be loaded."""
+    return load_tools(config.tools) if config.environment is None else load_environment(config.environment)
+
+
+def absolute_episodes(config: EpisodesConfig, base: Path) -> EpisodesConfig:
+    """Return the same with the absolute paths of files that lie beside a configuration in `base`."""
+    environment = None if config.environment is None else _beside(config.environment, base)
+    return replaced(config, environment=environment, tools=tuple(beside(tool, base) for tool in config.tools))
+
+
+def _beside(name: str, base: Path) -> str:
+    if not name.startswith(VERIFIERS):
+        return beside(name, base)
+    file = locate(name.removeprefix(VERIFIERS), base) if name.endswith(".py") else None
+    return name if file is None else f"{VERIFIERS}{file.resolve()}"
+
+
+def check_episodes(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+    """See before a run begins that its episodes can be played. Raises ValueError if they cannot."""
+    if not config.episodes.on:
+        return
+    if config.episodes.taskset is None:
+        factory_of(config.episodes).pack()
+        renderer_of(config, tokenizer)
+    else:
+        Renderer(tokenizer, config.prompt)
+    if config.episodes.tools:
+        parser_of(config.episodes, config.prompt, tokenizer)
+
+
+def encoder_of(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> Encoder:
+    """Return what makes a run's prompts, with its tools in them. Raises ValueError as `check_episodes` does."""
+    if config.episodes.taskset is not None:
+        return OpeningEncoder(tokenizer, config.prompt, config.room_for_prompt)
+    prompt, schemas = prompt_with_tools(config.prompt, config.episodes, tokenizer)
+    return Encoder(tokenizer, prompt, config.room_for_prompt, tools=schemas)
+
+
+def renderer_of(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> Renderer:
+    """Return what writes an environment's messages as tokens. Raises ValueError as `check_episodes` does."""
+    prompt, _ = prompt_with_tools(config.prompt, config.episodes, tokenizer)
+    return Renderer(tokenizer, prompt, tools=bool(config.episodes.tools), end_tokens=_ends(config, tokenizer))
+
+
+def open_environments(config: RunConfig) -> Environments:
+    """Return processes of environments, to be closed. Raises ValueError if the environment cannot be loaded."""
+    if isinstance(config.data, Verifiers) and config.episodes.taskset is not None:
+        reader = _reader_of_any(config)
+        return Environments(VerifiersHost(origin_of(config.data, Path.cwd()), config.episodes), reader)
+    reader = _reader(config) if config.episodes.tools else None
+    return Environments(EnvironmentPool(factory_of(config.episodes), config.episodes), reader)
+
+
+def player_of(config: RunConfig, engine: Engine, environments: Environments) -> Sampler:
+    """Return what plays a run's episodes. Raises ValueError if its model's template refuses an environment's words."""
+    tokenizer, (pool, reader) = load_tokenizer(config.model), (environments.pool, environments.reader)
+    if isinstance(pool, VerifiersHost):
+        return VerifiersPlayer(speaker_of(config, tokenizer, engine, reader or HermesReader()), pool)
+    tools = [] if reader is None else schemas_of(cast("ToolFactory", load_tools(config.episodes.tools).make).tools)
+    return EpisodePlayer(config.episodes, engine, pool, renderer_of(config, tokenizer), reader, tools)
+
+
+def speaker_of(config: RunConfig, tokenizer: PreTrainedTokenizerBase, engine: Engine, reader: CallReader) -> Speaker:
+    """Return what writes the turns that an environment asks for."""
+    return Speaker(config.episodes, config.prompt, engine, tokenizer, reader, _ends(config, tokenizer))
+
+
+def _ends(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    return frozenset(load_end_tokens(config.model, tokenizer))
+
+
+def _reader(config: RunConfig) -> CallReader | None:
+    """Return what finds calls of tools by vLLM's parser; None for Hermes' form, which needs none."""
+    parser = parser_of(config.episodes, config.prompt, load_tokenizer(config.model))
+    return None if parser == "auto" else VllmReader(parser, config.model, config.episodes)
+
+
+def _reader_of_any(config: RunConfig) -> CallReader:
+    """Return what finds calls of tools that an environment may or may not have."""
+    try:
+        return _reader(config) or HermesReader()
+    except ValueError as error:
+        return NoReader(str(error))
+
+
+@asynccontextmanager
+async def open_player(config: RunConfig, engine: Engine) -> AsyncGenerator[Sampler | None]:
+    """Open what plays a run's episodes, with processes of its own; None for a run without episodes."""
+    if not config.episodes.on:
+        yield None
+        return
+    environments = open_environments(config)
+    try:
+        yield player_of(config, engine, environments)
+    finally:
+        await environments.close()
