@@ -180,7 +180,7 @@ def _die_with(parent: int) -> None:
 
 
 def _end(*_: object) -> None:
-    for _ in range(3):  # what was starting another one meanwhile
+    for _round in range(3):  # what was starting another one meanwhile
         for pid in _descendants(os.getpid()):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)

@@ -173,13 +173,13 @@ class Conversation:
         prompt_tokens = len(self._question.prompt) + len(self._episode.token_ids)
         self._episode.add_turn(turn)
         try:
-            text = self._speaker.renderer(tools=bool(request.tools)).raw_text(turn)
-            read = await self._speaker.reader.read(text, request.tools)
+            renderer = self._speaker.renderer(tools=bool(request.tools))
+            read = await self._speaker.reader.read(renderer.raw_text(turn), request.tools)
         except TimeoutError as error:
             self._over = "timeout"
             raise UnplayableError(f"its calls cannot be found: {error}") from None
         calls = [ToolCall(f"call-{self._number}-{i}", *call) for i, call in enumerate(read.calls)]
-        message = spoken(read.content if calls or THOUGHT_END in read.content else turn.text, calls)
+        message = spoken(renderer.without_specials(read.content, keep=THOUGHT_END), calls)
         self._episode.messages[-1] = message  # as it will come back
         reason = "tool_calls" if calls and turn.finish_reason == "stop" else turn.finish_reason
         return completion(request.model, message, reason, prompt_tokens, len(turn.token_ids))

@@ -62,6 +62,12 @@ class Renderer:
         ids = list(turn.token_ids)
         return str(self._tokenizer.decode(ids[:-1] if ids and ids[-1] in self._ends else ids))
 
+    def without_specials(self, text: str, keep: str) -> str:
+        """Return such a text without special tokens but one."""
+        for token in self._tokenizer.all_special_tokens:
+            text = text if token == keep else text.replace(token, "")
+        return text
+
     def _known(self, turn: Sequence[int], ids: Sequence[int]) -> int:
         """Return how many of these tokens are the turn's end, which the policy wrote itself; perhaps behind a space."""
         for place, token in enumerate(ids):

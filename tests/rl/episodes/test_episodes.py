@@ -12,7 +12,7 @@ import psutil
 import pytest
 import torch
 from helpers.fakes import RIGHT, WRONG, SameTextGrader
-from helpers.loop import parts_of, timeless
+from helpers.loop import Bomb, Killed, parts_of, timeless
 from helpers.torch_learner import TorchLearner
 
 from lora.load import load_tokenizer
@@ -20,7 +20,7 @@ from lora.types import Adapter
 from rewards.types import Outcome, Problem, Reward
 from rl.algorithm.batch import build_batch
 from rl.algorithm.evaluate import summarise
-from rl.algorithm.groups import Question, sample_groups
+from rl.algorithm.groups import Question, Sampler, sample_groups
 from rl.algorithm.metrics import group_metrics
 from rl.algorithm.overlong import is_masked
 from rl.algorithm.seeds import turn_seed
@@ -39,7 +39,7 @@ from rl.launch.train_recipe import TRAIN
 from rl.run.directory import RunDirectory
 from rl.run.evaluation_report import completion_rows, html
 from rl.run.journal import FileJournal, sample_rows
-from rl.run.sinks import Ended, Sink, Sinks
+from rl.run.sinks import Sink, Sinks
 from rl.settings.toml import load_config
 from rl.train import train
 from rl.types import Ending, Episode, Group
@@ -86,7 +86,7 @@ def adapter() -> Adapter:
     return asyncio.run(learner.publish())
 
 
-async def played(player: EpisodePlayer, adapter: Adapter) -> dict[Place, Episode]:
+async def played(player: Sampler, adapter: Adapter) -> dict[Place, Episode]:
     ended: dict[Place, Episode] = {}
     async for place, episode in player.stream(questions(), adapter, CONFIG.sampling):
         assert isinstance(episode, Episode)
@@ -403,24 +403,6 @@ class Drawing:
 """An environment that draws, and keeps its generator between turns; most texts have another reward."""
 
 
-class Killed(BaseException):
-    """Stands for the end of the process."""
-
-
-class Bomb(Sink):
-    """Ends the run when step 1 is done."""
-
-    def on_step(self, step: int, *_: object) -> None:
-        if step == 1:
-            raise Killed
-
-    def on_eval(self, *_: object) -> None:
-        """Goes on."""
-
-    def close(self, ended: Ended) -> None:
-        """Nothing to release."""
-
-
 async def run(config: RunConfig, path: Path, *, resume: bool = False, sinks: Sequence[Sink] = ()) -> RunDirectory:
     directory = RunDirectory.open(path) if resume else RunDirectory.create(path, config)
     parts = parts_of(config, SameTextGrader())
@@ -440,7 +422,7 @@ async def test_a_run_with_an_environment_killed_and_resumed_equals_one_never_sto
     )  # fmt: skip
     whole = await run(config, tmp_path / "whole")
     with pytest.raises(Killed):
-        await run(config, tmp_path / "stopped", sinks=[Bomb()])
+        await run(config, tmp_path / "stopped", sinks=[Bomb(1)])
     resumed = await run(config, tmp_path / "stopped", resume=True)
     liveness = "policy/sampler", "policy/distance"  # a resumed run checks once more
     kept = [
