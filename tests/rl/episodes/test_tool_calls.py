@@ -3,7 +3,7 @@
 import json
 from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from helpers import chat_model
@@ -137,10 +137,9 @@ async def test_calls_that_a_parser_finds_are_answered_and_one_that_hangs_costs_t
     tokenizer: Any = byte_tokenizer()
     tokenizer.chat_template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
     renderer = Renderer(tokenizer, PromptConfig(), tools=True)
+    made = cast("Any", ScriptedEngine)(texts)
     renderer.raw_text = lambda turn: turn.text  # pyright: ignore[reportAttributeAccessIssue]: its tokens are made up
-    player = EpisodePlayer(
-        EpisodesConfig(tools=("python",), max_tokens=400), ScriptedEngine(texts), pool, renderer, Script(), [SCHEMA]
-    )
+    player = EpisodePlayer(EpisodesConfig(tools=("python",), max_tokens=400), made, pool, renderer, Script(), [SCHEMA])
     question = Question(0, Problem("p", "6 * 7?", "42"), [1, 2], 0)
     sampling = SamplingConfig(group_size=1, max_tokens=8)
     ((group,), _) = await sample_groups(
