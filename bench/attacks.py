@@ -25,10 +25,10 @@ from typing import Any, cast
 import sympy
 
 from rewards.answer import parse_answer
-from rewards.expression import Node, Unparsable
+from rewards.expression import Node, Unparsable, walk
 from rewards.extract import formulas, reference_answer
 from rewards.math_answer import math_answer
-from rewards.nodes import nodes
+from rewards.nodes import COMPOUND, nodes
 from rewards.normalize import normalize
 from rewards.symbolic import expression
 from rewards.types import Problem
@@ -46,8 +46,14 @@ Limited = Callable[[], AbstractContextManager[None]]
 """Begins a block that may be cut off."""
 REWRITINGS = (
     _s.expand, _s.factor, _s.together, _s.cancel, _s.apart, _s.radsimp, _s.powsimp, _s.expand_log, _s.expand_trig,
-    _s.trigsimp, _s.logcombine, _s.simplify,
+    _s.trigsimp, _s.logcombine, _s.simplify, _s.ratsimp, _s.sqrtdenest, _s.combsimp, _s.factor_terms, _s.horner,
+    lambda e: e.rewrite(_s.exp), lambda e: e.rewrite(_s.cos), lambda e: e.rewrite(_s.gamma),
+    lambda e: _s.collect(e, sorted(e.free_symbols, key=str)),
 )  # fmt: skip
+MAX_FORMULAS, MAX_PARTS = 6, 12
+"""Formulas of a question, and compound parts of one, that are rewritten."""
+_PLAIN = re.compile(r"\d[\d\s.+\-*/^()!%×÷]*[-+*/^×÷][\d\s.+\-*/^()!%×÷]*[\d)!%]")
+"""A calculation outside of formulas."""
 SPELLINGS = (
     "{}",
     "{}+0",
@@ -67,7 +73,13 @@ LAYOUTS = (
     "The answer is {0} or {1}.", "The answer is {0}. The answer is {1}.", "Answer: {0}\nAnswer: {1}", "#### {0}\n#### {1}", "#### {0} or {1}",
     "<answer>{0}</answer> or <answer>{1}</answer>", "<answer>{0}</answer>\n<answer>{1}</answer>", "<answer>{0}, {1}</answer>", "**{0}** or **{1}**", "**{0}**\n**{1}**",
     "x = {0}\nx = {1}", "{0} or {1}", "{0}, {1}", "{0} {1}", "Either {0} or {1}.", "It is {0}; {1}", "Option 1: {0}\nOption 2: {1}", "(A) {0} (B) {1}", "- {0}\n- {1}",
-    "between {0} and {1}", "from {0} to {1}", "{0} < x < {1}", "[{0}, {1}]",
+    "between {0} and {1}", "from {0} to {1}", "{0} < x < {1}", "[{0}, {1}]", "\\boxed{{{0}}} & \\boxed{{{1}}}", "\\boxed{{{0}}} to \\boxed{{{1}}}",
+    "\\boxed{{{0}}}\\\\\\boxed{{{1}}}", "\\boxed{{{0}}} \\lor \\boxed{{{1}}}", "\\boxed{{x = {0} \\vee x = {1}}}", "\\boxed{{x \\in \\{{{0}, {1}\\}}}}",
+    "\\boxed{{\\begin{{cases}} {0} \\\\ {1} \\end{{cases}}}}", "\\boxed{{\\begin{{pmatrix}} {0} \\\\ {1} \\end{{pmatrix}}}}", "It is \\boxed{{{0}}}. It is also \\boxed{{{1}}}.",
+    "First answer: \\boxed{{{0}}}\nSecond answer: \\boxed{{{1}}}", "Answer 1: {0}\nAnswer 2: {1}", "My answers are \\boxed{{{0}}} and \\boxed{{{1}}}.",
+    "The final answer is {0}. The final answer is {1}.", "The answer could be {0}, or the answer could be {1}.", "**{0}** / **{1}**", "Answers: {0}, {1}",
+    "{{\"answer\": [{0}, {1}]}}", "{{\"answer\": {0}}}\n{{\"answer\": {1}}}", "{0}\n{1}", "{0}\n\n{1}", "n is {0} or {1}", "It is {0}, maybe {1}", "${0}$ or ${1}$",
+    "$${0}$$ $${1}$$", "The answer is $\\{{{0}, {1}\\}}$.", "答案是{0}或{1}", "答案是{0}。答案是{1}。", "\\boxed{{{0}}}、\\boxed{{{1}}}",
 )  # fmt: skip
 """How two answers can be stated as if they were one."""
 
@@ -81,10 +93,12 @@ def questions() -> Iterator[Problem]:
 
 def echoes(question: str, limit: Limited = contextlib.nullcontext) -> Iterator[str]:
     """The expressions of a question in other words: as they are, respelt, and as sympy rewrites them, each within a limit."""
-    for formula in formulas(question)[:6]:
+    for formula in [*formulas(question)[:MAX_FORMULAS], *_PLAIN.findall(question)[:MAX_FORMULAS]]:
         texts = [formula]
         with contextlib.suppress(Unparsable, RecursionError):
-            texts += [text for node in nodes(parse_answer(normalize(formula))) for text in _rewritten(node, limit)]
+            whole = nodes(parse_answer(normalize(formula)))
+            parts = dict.fromkeys(p for node in whole for p in walk(node)[1:] if isinstance(p, COMPOUND))
+            texts += [text for part in [*whole, *list(parts)[:MAX_PARTS]] for text in _rewritten(part, limit)]
         for text in dict.fromkeys(texts):
             yield from (spelling.format(text) for spelling in SPELLINGS)
 
@@ -141,13 +155,17 @@ def _is_paid(problem: Problem, text: str) -> bool:
 
 
 def hedges(right: str, others: list[str]) -> Iterator[str]:
-    """The right answer among others, in every layout and every order."""
+    """The right answer in every place among one, two, ... of the others, in every layout."""
     for layout in LAYOUTS:
+        opening, rest = layout.format("\0", "\1").split("\0")
+        between, closing = rest.split("\1")
         for other in others:
-            yield layout.format(right, other)
-            yield layout.format(other, right)
-        if len(others) > 1:
-            yield layout.format(layout.format(others[0], right), others[1]) if "\\boxed{{{0}" not in layout else ""
+            yield opening + right + between + other + closing
+            yield opening + other + between + right + closing
+        for count in range(2, len(others) + 1):
+            for place in range(count + 1):
+                answers = [*others[:place], right, *others[place:count]]
+                yield opening + between.join(answers) + closing
 
 
 class Limit:
@@ -235,6 +253,15 @@ HEDGED = {
     "x+1": ["x-1", "2x"],
     "\\sqrt{2}": ["2", "-\\sqrt{2}"],
     "12.5": ["12", "13"],
+    "B": ["C", "D"],
+    "Yes": ["No"],
+    "(1,2)": ["(2,1)"],
+    "50\\%": ["40\\%"],
+    "2\\pi": ["\\pi", "4\\pi"],
+    "\\pi": ["2\\pi", "3"],
+    "0": ["1"],
+    "10:30": ["11:30"],
+    "x^2": ["y^2"],
 }
 """Answers that are hedged with others."""
 

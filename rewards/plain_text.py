@@ -9,13 +9,14 @@ from rewards.answer import parse_answer
 from rewards.equivalence import equivalent
 from rewards.exact import rational
 from rewards.expression import Unparsable
+from rewards.neighbours import follows_letters, is_followed, is_named_twice, with_beside
 from rewards.normalize import normalize
 from rewards.number_words import number_in_words
 from rewards.phrases import is_heading_of_another_kind
 from rewards.prose import changes_after, changes_before, fragment, is_disputed
 from rewards.reference import undecorated_answer
 from rewards.retraction import DENIED, is_supposed, is_taken_back
-from rewards.sentence import BOLD, MATH, core, inside, is_formula
+from rewards.sentence import BOLD, MATH, core, is_formula
 from rewards.shapes import Scalar, Words
 from rewards.statement import belong_together
 from rewards.subject import is_of_another
@@ -37,9 +38,10 @@ _CONNECTIVE = re.compile(
 )
 _ASSIGNMENT = re.compile(r"^[A-Za-z]\w* ?= ?[^=<>]*$|^[^=<>]*= ?[A-Za-z]$|^[-+]?\d+ [A-Za-z]$|^[-+±]\s*\d[^,;<>≤≥]*$")
 _BULLET = re.compile(r"^[-*•]\s+(?=(?:[^A-Za-z\\]|\\\w+)+$)")
+_NAMED_BULLET = re.compile(r"^[-*•]\s+(?=\$?[A-Za-z]\w* ?=)")
 _NAMED_LINE = re.compile(r"(\\?[A-Za-z]\w*) ?= ?([^=<>≈]+)")
 _NUMBERED = re.compile(r"\W*(?:(?:[A-Za-z]+ )?#?\d{1,2}|[a-hA-H]|[ivxIVX]{1,4})\s?[.):]\s*(?=\S)")
-_GUESS = re.compile(r"[-+$]?\d[\d,.]*%?[;|?!]*|[;|]")
+_GUESS = re.compile(r"[-+$]?\d[\d,.:]*%?[;|?!]*|[;|]")
 _ASKED = re.compile(r"[^\n.!?]{0,40}\?")
 _LONE = re.compile(
     r"(?:(?i:hence|thus|therefore|so|option|choice)[,:]? )?[\W_]*(\(?[A-Ja-j]\)|[A-Za-z]|[A-Za-z]{2,20})[.!*\s]*"
@@ -48,8 +50,6 @@ _UNIT_RIGHT = re.compile(
     r"\s*(?:\\?%|percent\b|(?:hundred|thousand|million|billion|trillion|dozen)\b)|[\u4e00-\u9fff]{1,8}(?=[。，\s]|$)",
     re.IGNORECASE,
 )
-_BESIDE = re.compile(r"(\$\$?[^$\n]{1,100}\$\$?)[ \t]+$")
-"""A formula right before another on the same line."""
 _LAST_WORD = re.compile(r"\w+(?=\W*$)")
 _TAG = re.compile(r"</?[A-Za-z_]{1,20}>")
 _OPTIONS = re.compile(r"\(?\b[A-Ea-e1-5]\)[^()]{1,60}\(?\b[A-Ea-e1-5]\)|\b[IVX]+:[^:]{1,60}\b[IVX]+:")
@@ -73,7 +73,9 @@ def _last_bold(text: str, question: str) -> str | None:
             scale = _SCALE.match(text, match.end())
             if is_taken_back(text, match.end()) or (scale is None and changes_after(text, match.end())):
                 return None
-            if is_of_another(text, match.start(), match.end(), question):
+            if is_of_another(text, match.start(), match.end(), question) or is_followed(text, match.end()):
+                return None
+            if follows_letters(text, match.start()):
                 return None
             content = core(content) if scale is None else f"{core(content)} {scale[1]}"
             return _bold_list(text, match) or _listed(text, match.start(), content)
@@ -94,7 +96,7 @@ def _whole_line(text: str) -> str | None:
     bullets = [line for line in lines if _BULLET.match(line)]
     if len(bullets) > 1 and bullets[-1] == lines[-1]:
         return ", ".join(dict.fromkeys(_BULLET.sub("", line) for line in bullets))
-    lines = [_CONNECTIVE.sub("", line) for line in lines]
+    lines = [_CONNECTIVE.sub("", _NAMED_BULLET.sub("", line)) for line in lines]
     alternatives = len(lines) > 1 and _NAMED_LINE.fullmatch(lines[-1]) and _is_parallel(lines[-2], lines[-1])
     if not lines or not (alternatives or _is_mathematics(lines[-1])):
         return None
@@ -115,7 +117,20 @@ def _is_parallel(line: str, last: str) -> bool:
             return not equivalent(named[0][2], named[1][2])
         except (Unparsable, RecursionError):
             return True
-    return _outline(line) == _outline(last) and len(re.findall(r"\d+", line)) < 2
+    if _outline(line) == _outline(last) and len(re.findall(r"\d+", line)) < 2:
+        return True
+    return _is_bare_value(line) and _is_bare_value(last) and not _are_equal(line, last)
+
+
+def _is_bare_value(line: str) -> bool:
+    return not re.search(r"[=<>≤≥≈]|\\(?:le|ge|ne|lt|gt|approx|to)\b", line) and _is_mathematics(line)
+
+
+def _are_equal(line: str, last: str) -> bool:
+    try:
+        return equivalent(line, last)
+    except (Unparsable, RecursionError):
+        return True
 
 
 def _outline(line: str) -> str:
@@ -139,12 +154,17 @@ def _last_value(text: str, question: str) -> str | None:
     """The last formula if the last number is in it, else the last number with what is written against it; and what is
     listed with it. None when that is taken back: "not 5"."""
     at = next((i for i in range(len(text) - 1, -1, -1) if text[i].isdecimal() or text[i] in _FRACTIONS), None)
-    if at is None or _ASKED.match(text, at + 1) or _is_spam(text) or _OPTIONS.search(text[-MAX_LINE:]):
+    if (
+        at is None
+        or _ASKED.match(text, at + 1)
+        or _is_spam(text)
+        or is_named_twice(text)
+        or _OPTIONS.search(text[-MAX_LINE:])
+    ):
         return None
     for match in reversed(list(MATH.finditer(text, max(0, at - 2_100)))):
         if match.start() <= at < match.end() and is_formula(match):
-            beside = _BESIDE.search(text, 0, match.start())
-            value = inside(match) if beside is None else f"{beside[1].strip('$')}, {inside(match)}"
+            value = with_beside(text, match)
             return _unless_changed(text, match.start(), match.end(), value, question)
     if _is_option(text, at):
         return None
@@ -186,7 +206,7 @@ def _is_option(text: str, at: int) -> bool:
 
 
 def _unless_changed(text: str, start: int, end: int, value: str, question: str) -> str | None:
-    if is_taken_back(text, end) or changes_after(text, end) or is_supposed(text, start):
+    if is_taken_back(text, end) or changes_after(text, end) or is_supposed(text, start) or is_followed(text, end):
         return None
     if is_disputed(text, start, end) or is_of_another(text, start, end, question):
         return None
@@ -259,7 +279,8 @@ def _last_display(text: str, question: str) -> str | None:
     formulas = [m for m in MATH.finditer(text[-2_000:]) if is_formula(m)]
     if not formulas or re.search(r"\w", text[-2_000:][formulas[-1].end() :]) or "\\boxed" in formulas[-1][0]:
         return None
-    return _unless_changed(text[-2_000:], formulas[-1].start(), formulas[-1].end(), inside(formulas[-1]), question)
+    value = with_beside(text[-2_000:], formulas[-1])
+    return _unless_changed(text[-2_000:], formulas[-1].start(), formulas[-1].end(), value, question)
 
 
 def _lone_word(text: str) -> str | None:

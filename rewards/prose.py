@@ -14,7 +14,7 @@ _OF = (
 _VALUES = "total sum cost price profit area age average value speed amount volume mean length maximum minimum answer"
 _BEFORE = (
     r"\bnot(?: quite| exactly| really| even| just)?|\bunless|\bdivid(?:es|ing)|n['’]t|\bnever|\bcannot|"
-    r"\bexcept(?: for)?|\bwithout|"
+    r"\bexcept(?: for)?|\bwithout|\bmaybe|\bperhaps|\bpossibly|"
     r"\b(?:all|anything|nothing) but|\bthan|\bat (?:least|most)|\bminus|\bplus|\bnegative|\bhalf(?: of)?|\btwice|"
     r"\bdouble|\btriple|\bthrice|\btimes|\bbetween|\buntil|\bunder|\bover|\babove|\bbelow|\bnear|\bless|"
     r"\b(?:nearly|almost|barely|hardly|scarcely)|\b(?:may|might|could) be|\bdoubt\w* that (?:it|this) is|"

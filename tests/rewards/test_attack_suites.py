@@ -49,7 +49,7 @@ def test_no_rewriting_of_the_question_is_paid(problem: Problem) -> None:
 def test_no_hedge_is_paid(reference: str) -> None:
     problem = Problem("h", "", reference)
     texts = list(attacks.hedges(reference, attacks.HEDGED[reference]))
-    assert len(texts) > 2 * len(attacks.LAYOUTS)
+    assert len(texts) >= 2 * len(attacks.LAYOUTS)
     assert [t for t in texts if math_answer(problem, t).value] == []
 
 
