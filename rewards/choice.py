@@ -12,6 +12,7 @@ _NAMED = re.compile(r"^(?i:option|choice) ([A-J])$")
 _ANOTHER = re.compile(r"\b(?:or|and|not|isn't|wrong|incorrect|false)\b|\b[B-J]\b|\bA\b(?! [a-z])|\b[A-Z]\}? ?:")
 """A second letter, or words that take back the first: such an answer chooses nothing."""
 _LABELLED = re.compile(r"^[A-J] ?: ?[^A-Za-z]*\d")
+_LABEL = re.compile(r"^([A-J]) ?: ?(?=[^:]*$)")
 _VALUE = re.compile(r"[¤$]?\d|\\(?:frac|sqrt|text)|[A-Za-z]{3}")
 """The beginning of an option's own text. (C)x and (C) - 4 are products and differences of C."""
 
@@ -23,7 +24,7 @@ def without_choice(reference: str, answer: str) -> tuple[str, str]:
     """
     asked, given = _option(reference), _option(answer)
     if asked and _LABELLED.match(reference):
-        return reference, answer  # C: 12 is a value with its name
+        return _LABEL.sub(r"\1=", reference), _LABEL.sub(r"\1=", answer)  # C: 12 is a value with its name
     if asked and given and asked[0] == given[0] and all(re.search(r"\d", o[1]) for o in (asked, given)):
         return asked[1], given[1]
     expected = _letter(reference) or (asked[0] if asked else None)

@@ -90,7 +90,8 @@ def _equation(pieces: list[str], signs: list[str], read: Read) -> Answer:
         for piece in pieces[1:-1]:
             _check_step(pieces[0].strip(), piece)
         _agree(pieces[1:], ROUGH if rough else CLOSE)
-        return Named(re.sub(r"\\text\{|[} ]", "", pieces[0]), read(pieces[-1]))
+        name = re.sub(r"\\text\{|\}", "", pieces[0]).strip()
+        return Named(name if is_text(name) else name.replace(" ", ""), read(pieces[-1]))
     if len(pieces) == 2 and len(pieces[1]) == 1 and is_name(pieces[1]):
         return Named(pieces[1], read(pieces[0]))
     return _sides(pieces)

@@ -102,7 +102,7 @@ def _normalized(text: str) -> str:
     text = _SEPARATOR.sub("", text).replace("\\!", "").replace("{,}", ",")
     text = _SPACING.sub(" ", text)
     text = _TEXT_POWER.sub(r"\1}^{\2\3}", _TEXT.sub(lambda m: f"\\text{{{m[1]}}}", text))
-    text = _FUNCTION_TEXT.sub(r"\\\1 ", _EMPTY_TEXT.sub("", _TEXT_SIGN.sub(r"\1", text)))
+    text = _FUNCTION_TEXT.sub(r"\\\1 ", _EMPTY_TEXT.sub(" ", _TEXT_SIGN.sub(r"\1", text)))
     text = _ROMAN.sub(_roman, _NOT.sub(lambda m: "≠" if m[1] == "=" else "∉", text))
     text = _ADJACENT.sub(r"\1/", text)
     text = _PERCENT_TEXT.sub("%", text.replace("\\%", "%"))

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 
 _GROUPS = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+")
 _FULL_GROUPS = re.compile(r"\d{3}(?:,\d{3}){1,2}")
+_LEADING_ZERO = re.compile(r",0\d")
+"""In 1,005 the comma groups digits: no list has an item 005."""
 _ROUND = re.compile(r"\d{3}(?:,000)+")
 _EUROPEAN = re.compile(r"([+-]?)(0|\d{1,3}(?:\.\d{3})+),(\d{1,12})((?: ?(?:%|\\text\{[^{}]*\}|[A-Za-z€].*))?)")
 _DECIMAL_COMMA = re.compile(
@@ -43,7 +45,8 @@ def readings(reference: str, answer: str, question: str = "") -> Iterator[tuple[
     may_be_list = _FULL_GROUPS.fullmatch(reference) and not _ROUND.fullmatch(reference)
     if not may_be_list or _GROUPS.fullmatch(answer) or _ONE_NUMBER.search(question):
         yield reference, answer
-    yield _listed(reference), _listed(answer)
+    if not _LEADING_ZERO.search(reference):
+        yield _listed(reference), _listed(answer)
 
 
 def _listed(text: str) -> str:
