@@ -46,7 +46,7 @@ Limited = Callable[[], AbstractContextManager[None]]
 """Begins a block that may be cut off."""
 REWRITINGS = (
     _s.expand, _s.factor, _s.together, _s.cancel, _s.apart, _s.radsimp, _s.powsimp, _s.expand_log, _s.expand_trig,
-    _s.trigsimp, _s.logcombine, _s.simplify, _s.ratsimp, _s.sqrtdenest, _s.combsimp, _s.factor_terms, _s.horner,
+    _s.trigsimp, _s.logcombine, _s.simplify, _s.ratsimp, _s.sqrtdenest, _s.combsimp, _s.factor_terms,
     lambda e: e.rewrite(_s.exp), lambda e: e.rewrite(_s.cos), lambda e: e.rewrite(_s.gamma),
     lambda e: _s.collect(e, sorted(e.free_symbols, key=str)),
 )  # fmt: skip

@@ -24,6 +24,8 @@ PIECES = [
     '\\begin{cases}', '\\end{cases}', '\\mathbb{R}', '\\boxed{1}', '\\boxed{2},\\ \\boxed{3}', '\\text{ for all }', '25个',
     '^\\circ', '_2', '} or \\boxed{', '\\{1,2\\}', '(1,2)', '\\max', 'dozen', 'thousand', 'x < ', 'at least', 'not ', '<del>',
     '</del>', '~~', '42', 'The final ', '\\iff', '?', '∨', '选', '是', '(approximately)',
+    'max at ', 'C(n,2)', '3,75', '63° 45\'', '\\begin{array}{l}', '\\end{array}', 'June 20', 'There are 42 ways to ', ' ft by ', '_{n+1}', 'third', 'A: ',
+    ']0,1[', '万', '/-', 'maybe ', '\\begin{bmatrix}1\\\\2\\end{bmatrix}', 'c_1', 'Solution is: ',
 ]  # fmt: skip
 FRAMES = (
     "{}", "\\boxed{{{}}}", "The answer is {}", "#### {}", "**{}**", "x < \\boxed{{{}}}", "\\boxed{{{}}} dozen", "<answer>{}</answer>",

@@ -14,6 +14,8 @@ _BEFORE = re.compile(r"(\$\$?[^$\n]{1,100}\$\$?)[ \t]+$")
 _BEHIND = re.compile(r"[ \t]+(\$\$?[^$\n]{1,100}\$\$?)")
 _TWICE = re.compile(r"(?<![\w\\])([A-Za-z]) ?= ?([^\s=,;]{1,40})[ \t]+\1 ?= ?([^\s=]{1,40}?)[.\s]*$")
 """One name with two values on a line."""
+_NUMBERED = re.compile(r"\W*(?:(?:[A-Za-z]+ )?#?\d{1,2}|[a-hA-H]|[ivxIVX]{1,4})\s?[.):]\s*(?=\S)")
+_GUESS = re.compile(r"[-+$]?\d[\d,.:]*%?[;|?!]*|[;|]")
 
 
 def is_followed(text: str, end: int) -> bool:
@@ -37,3 +39,20 @@ def with_beside(text: str, match: re.Match[str]) -> str:
     before, behind = _BEFORE.search(text, max(0, match.start() - 120), match.start()), _BEHIND.match(text, match.end())
     around = (before and before[1], match[0], behind and behind[1])
     return ", ".join(each.strip("$") for each in around if each) if before or behind else inside(match)
+
+
+def is_option(text: str, at: int) -> bool:
+    """Return True if the last two lines only count possibilities: "Option 1: 41" over "Option 2: 42"."""
+    lines = [line.strip() for line in text[: at + 20].strip().splitlines()[-4:] if line.strip()]
+    labels = [_NUMBERED.match(line) for line in lines[-2:]]
+    return (
+        len(labels) > 1
+        and all(labels)
+        and len({re.sub(r"\w+$|\w+(?=\W*$)", "#", label[0]) for label in labels if label}) == 1
+    )
+
+
+def is_spam(text: str) -> bool:
+    """Return True if a text is nothing but several numbers: the last of many guesses is no answer."""
+    numbers = text.split()
+    return all(map(_GUESS.fullmatch, numbers)) and len(set(numbers)) > 1

@@ -9,7 +9,7 @@ from rewards.answer import parse_answer
 from rewards.equivalence import equivalent
 from rewards.exact import rational
 from rewards.expression import Unparsable
-from rewards.neighbours import follows_letters, is_followed, is_named_twice, with_beside
+from rewards.neighbours import follows_letters, is_followed, is_named_twice, is_option, is_spam, with_beside
 from rewards.normalize import normalize
 from rewards.number_words import number_in_words
 from rewards.phrases import is_heading_of_another_kind
@@ -30,6 +30,8 @@ _BEFORE = re.compile(
     r"\s*(?:,\s*(?:or|and)\s|[,;]\s|\s(?:[&|/∨]|\|\|)\s|或者?|、|\bor\s|\band\s)\s*(?:(?:maybe|perhaps|possibly|else|even)\s+)?"
     r"(?:(?P<other>[A-Za-z]) ?= ?)?$"
 )
+_RESULT = re.compile(r"\d\)? ?= ?\$?$")
+"""What a step of the work comes to: 7+2=9."""
 _SCALE = re.compile(r"[ *$]*\b(hundred|thousand|million|billion|trillion)\b", re.IGNORECASE)
 _CONNECTIVE = re.compile(
     r"^(?:(?:so|thus|hence|then|therefore|and|\\therefore|=>|∴|→)[ ,:]+"
@@ -40,8 +42,6 @@ _ASSIGNMENT = re.compile(r"^[A-Za-z]\w* ?= ?[^=<>]*$|^[^=<>]*= ?[A-Za-z]$|^[-+]?
 _BULLET = re.compile(r"^[-*•]\s+(?=(?:[^A-Za-z\\]|\\\w+)+$)")
 _NAMED_BULLET = re.compile(r"^[-*•]\s+(?=\$?[A-Za-z]\w* ?=)")
 _NAMED_LINE = re.compile(r"(\\?[A-Za-z]\w*) ?= ?([^=<>≈]+)")
-_NUMBERED = re.compile(r"\W*(?:(?:[A-Za-z]+ )?#?\d{1,2}|[a-hA-H]|[ivxIVX]{1,4})\s?[.):]\s*(?=\S)")
-_GUESS = re.compile(r"[-+$]?\d[\d,.:]*%?[;|?!]*|[;|]")
 _ASKED = re.compile(r"[^\n.!?]{0,40}\?")
 _LONE = re.compile(
     r"(?:(?i:hence|thus|therefore|so|option|choice)[,:]? )?[\W_]*(\(?[A-Ja-j]\)|[A-Za-z]|[A-Za-z]{2,20})[.!*\s]*"
@@ -138,7 +138,7 @@ def _outline(line: str) -> str:
 
 
 def _is_mathematics(line: str) -> bool:
-    if len(line) > MAX_LINE or not re.search(r"[\d=(\\]", line) or line[-1:] == "?" or _is_spam(line):
+    if len(line) > MAX_LINE or not re.search(r"[\d=(\\]", line) or line[-1:] == "?" or is_spam(line):
         return False
     if "$" in line or "\\boxed" in line or re.search(r"(?<![\\A-Za-z{])(?!ln|pi|or|in\b)[A-Za-z]{2,}", line):
         return False
@@ -157,7 +157,7 @@ def _last_value(text: str, question: str) -> str | None:
     if (
         at is None
         or _ASKED.match(text, at + 1)
-        or _is_spam(text)
+        or is_spam(text)
         or is_named_twice(text)
         or _OPTIONS.search(text[-MAX_LINE:])
     ):
@@ -166,7 +166,7 @@ def _last_value(text: str, question: str) -> str | None:
         if match.start() <= at < match.end() and is_formula(match):
             value = with_beside(text, match)
             return _unless_changed(text, match.start(), match.end(), value, question)
-    if _is_option(text, at):
+    if is_option(text, at):
         return None
     start, end, value = _written_against(text, at)
     if "\\boxed" in value:
@@ -194,17 +194,6 @@ def _value_of_line(line: str, number: str) -> str | None:
     return line
 
 
-def _is_option(text: str, at: int) -> bool:
-    """Return True if the last two lines only count possibilities: "Option 1: 41" over "Option 2: 42"."""
-    lines = [line.strip() for line in text[: at + 20].strip().splitlines()[-4:] if line.strip()]
-    labels = [_NUMBERED.match(line) for line in lines[-2:]]
-    return (
-        len(labels) > 1
-        and all(labels)
-        and len({re.sub(r"\w+$|\w+(?=\W*$)", "#", label[0]) for label in labels if label}) == 1
-    )
-
-
 def _unless_changed(text: str, start: int, end: int, value: str, question: str) -> str | None:
     if is_taken_back(text, end) or changes_after(text, end) or is_supposed(text, start) or is_followed(text, end):
         return None
@@ -226,18 +215,14 @@ def _bracketed(text: str, start: int, end: int) -> str | None:
     return None if closing is None else text[opening : closing.end()]
 
 
-def _is_spam(text: str) -> bool:
-    """Return True if a text is nothing but several numbers: the last of many guesses is no answer."""
-    numbers = text.split()
-    return all(map(_GUESS.fullmatch, numbers)) and len(set(numbers)) > 1
-
-
 def _listed(text: str, start: int, value: str) -> str | None:
     """The value that begins at ``start`` with those before it: "17 or 18" is no answer of 18."""
     items = [value]
     while len(items) < 12:
         before = _BEFORE.search(text, max(0, start - 300), start)
         if before is None or (before["other"] and before["name"] != before["other"]):
+            break
+        if _RESULT.search(text, max(0, before.start("item") - 8), before.start("item")):
             break
         items.insert(0, before["item"].strip("$*"))
         start = before.start()

@@ -77,6 +77,12 @@ _CONCLUDES = re.compile(
     r"(?:all )?together)\b",
     re.IGNORECASE,
 )
+_EXISTS = re.compile(r"\bthere (?:is|are|was|were|will be)[\s$*]*$", re.IGNORECASE)
+_COUNTS = re.compile(
+    r"\bhow (?:many|much|long|old|far|often)\b|\bnumbers? of\b|\b(?:are|is) there\b|\btotal\b|\bcount|\bin how\b",
+    re.IGNORECASE,
+)
+"""A question that asks how many there are."""
 _COMMAND = re.compile(r"\\(?:(?:begin|end|text|mathrm|mathbf)\{[^{}]{0,20}\}|[A-Za-z]+)|\[/?asy\]")
 _FORMULA = re.compile(r"\$[^$]{1,200}\$|\\[\[(].{1,200}?\\[\])]")
 _NAME = re.compile(r"[A-Za-z]+")
@@ -128,7 +134,12 @@ def is_of_another(text: str, start: int, end: int, question: str) -> bool:
     before, after = text[opening:start], text[end : end + MAX_SENTENCE if closing is None else closing.start()]
     sentence, asked = f"{before} {after}", question.lower()
     computed = "=" in text[start:end] or before.rstrip(" $*")[-1:] in ("=", "≈")
-    if _TEXT.search(sentence) or _OTHER_END.search(after) or _counts_others(after, question):
+    if (
+        _TEXT.search(sentence)
+        or _OTHER_END.search(after)
+        or _counts_others(after, question)
+        or _only_exists(before, after, question)
+    ):
         return True
     if _WRITER.search(_COMMAND.sub(" ", sentence)) and not _OF_WRITER.search(question):
         return True
@@ -140,6 +151,17 @@ def is_of_another(text: str, start: int, end: int, question: str) -> bool:
     if not question or (computed and (text[end - 1] in "$])" or _CONCLUDES.search(before))):
         return False
     return not _overlaps(sentence, question)
+
+
+def _only_exists(before: str, after: str, question: str) -> bool:
+    """Return True for "there are 59 ways" where nothing is counted, and "there are 72 hours" where hours are not."""
+    if not question or not _EXISTS.search(before):
+        return False
+    things = _NAME.search(after)
+    measured = (
+        things is not None and is_measure(things[0].lower()) and _stem(things[0].lower()) not in _all_stems(question)
+    )
+    return measured or not _COUNTS.search(question)
 
 
 def _counts_others(after: str, question: str) -> bool:
