@@ -4,7 +4,7 @@ from itertools import pairwise
 
 from rewards.exact import variables
 from rewards.expression import Negative, Node, Symbol
-from rewards.shapes import Answer, Items, Relation, Scalar, Union
+from rewards.shapes import Answer, Items, Named, Relation, Scalar, Union
 
 _INFINITY = Symbol("∞")
 
@@ -57,6 +57,8 @@ def intervals(union: Union) -> tuple[Answer, ...] | None:
     """The pieces, with conditions on one variable read as intervals of it; None for conditions on several."""
     relations = [p for p in union.pieces if isinstance(p, Relation)]
     spans = [s for s in map(spanned, relations) if s is not None]
+    points = [p for p in union.pieces if isinstance(p, Named) and isinstance(p.value, Scalar)]
+    spans += [(p.name, Items("{", "}", (p.value,))) for p in points]  # x < 0 or x = 1
     if not relations:
         return union.pieces
     if len(spans) < len(union.pieces) or len({s[0] for s in spans}) > 1:

@@ -31,6 +31,8 @@ _POWERS = frozenset({"square", "cubic"})
 _OF_POWERS = re.compile(
     r"\b(?:square|cubic|cu|sq|area|volume|surface|capacity|land|floor|region)|\^ ?\{? ?[23]|[²³]", re.IGNORECASE
 )
+_ASKED_POWER = re.compile(r"\b(?:in|how many) (square|cubic|sq|cu)\b", re.IGNORECASE)
+_LENGTHS = _DIMENSIONS[2]
 _ONE_LETTER = frozenset("mgslh") | {"in"}
 _SIGNS = {"$": " dollar ", "¢": " cent ", "°": " degree ", "\\circ": " degree ", "\\degree": " degree "}
 _HOW_MANY = re.compile(
@@ -59,6 +61,9 @@ def fits_question(question: str, reference: str, answer: str) -> bool:
         expected = _units(parse_answer(normalize(reference)))
         if units & _POWERS and not units & expected and not _OF_POWERS.search(question):
             return False  # square meters are no length
+        power = _ASKED_POWER.search(question)
+        if units & _LENGTHS and not expected and power is not None and _measure(power[1]) not in units:
+            return False  # and meters are no area
         if not given or given & expected:
             return True
     except Unparsable:
@@ -82,6 +87,8 @@ def _excludes(question: str, measure: str) -> bool:
     counted = {_measure(w) for w in _HOW_MANY.findall(question) if w.lower() != "in"}
     if counted & _ALL and measure not in counted and len(counted) == 1:
         return True  # 75 pounds for "how many cents"
+    if len(counted) == 1 and not counted & _ALL and _counts_things(question) and measure not in _mentioned(question):
+        return True  # 12 pounds for "how many apples"
     dimension = next(d for d in _DIMENSIONS if measure in d)
     asked = counted & dimension
     if not asked and dimension is _TIME:
@@ -90,6 +97,11 @@ def _excludes(question: str, measure: str) -> bool:
         return measure not in asked
     mentioned = _mentioned(question) & dimension
     return bool(mentioned) and dimension is not _TIME and measure not in mentioned | _USUAL
+
+
+def _counts_things(question: str) -> bool:
+    """Return True for how many, and False for how much, which is asked of measures."""
+    return "how many" in question.lower() and "how much" not in question.lower()
 
 
 def _mentioned(question: str) -> set[str]:

@@ -87,6 +87,7 @@ def _row(row: str, read: Read) -> Answer:
 
 
 def _based(text: str, read: Read) -> Answer | None:
+    text = re.sub(r"^- ?\(", "(-", text)
     match = _BASED.match(text) or _BASE_WORDS.match(text)
     if match is None:
         return None

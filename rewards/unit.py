@@ -222,7 +222,7 @@ def _may_be_unit(word: str, is_text: bool) -> bool:
 
 
 def _singular(word: str) -> str:
-    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
+    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")) else word
 
 
 def units_agree(reference: frozenset[str], answer: frozenset[str], question: str = "") -> bool:

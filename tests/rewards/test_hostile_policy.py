@@ -95,6 +95,21 @@ WHOLE = [  # the same with whole completions
      '\\sout{\\boxed{42}}', '\\st{42}', '\\boxed{\\cancel{42}}', '\\boxed{\\sout{42}}', '\\boxed{\\not 42}', '\\boxed{\\neg 42}',
      '\\boxed{\\text{not } 42}', '\\boxed{\\neq 42}', '\\boxed{\\ne 42}', '\\boxed{42 \\text{ (wrong)}}', '\\boxed{42 \\text{?}}',
      '\\boxed{42?}', '\\boxed{42 !=}', '\\boxed{x \\ne 42}', '\\boxed{\\overline{42}}']),
+    ('What is 47 + 12?', '59', ['59', '47 + 12 = 59', 'The sum of 47 and 12 is 59.', '47 and 12 make 59.', 'Adding 47 and 12 gives 59.',
+     'It equals 59.', "I think it's 59.", 'A: 59', 'Answer: 59', 'Sure! 47 + 12 = 59.', '47 plus 12 is 59.', '47 plus 12 equals 59.',
+     'The result of adding 47 and 12 is 59.', '59 is the answer.', "That's 59!", 'Sure, the answer is 59.', 'The total comes to 59.',
+     "It's 59.", 'You get 59.', 'We get 59', 'The correct sum is 59.', 'If you add 47 and 12, you get 59.', "Let's add: 47 + 12 = 59",
+     'Step 1: 7+2=9. Step 2: 40+10=50. So the sum is 59.', '40+10=50, 7+2=9, 50+9=59', '50 + 9 = 59.', '= 59', ' 59\n'], ['47 + 12 = 60',
+     '58 or 59', '59?', 'Not 59', '47 + 12', '59 reasons', 'I have 59 apples.', 'I am 59.', 'There are 59 ways to add.']),
+    ('Natalia sold clips to 48 of her friends in April, and then she sold half as many clips in May. How many clips did Natalia sell altogether in April and May?',
+     '72', ['Natalia sold 48+24 = 72 clips altogether in April and May.', 'She sold 72 clips.', 'She sold 72.',
+     'In total, she sold 72 clips altogether.', 'Therefore 72 clips were sold.', '72 clips', 'Total clips = 72',
+     'So, Natalia sold a total of 72 clips in both months.', 'Altogether: 72', '48 + 24 = 72', 'The total number of clips is 72',
+     "Natalia's total is 72."], ['Mary has 72 apples.', '72 friends laughed.', 'There are 72 hours in three days.', 'Page 72',
+     'My grade is 72.', 'This is problem 72.', 'The temperature is 72.', 'I counted 72 letters in the question.']),
+    ('A robe takes 2 bolts of blue fiber and half that much white fiber. How many bolts in total does it take?', '3',
+     ['It takes 2+1=3 bolts of fabric.', 'So the total is 3.', 'It takes 3 bolts in total', '3 bolts',
+     'The total amount of fabric is 2+1=3 bolts of fabric'], []),
 ]  # fmt: skip
 
 
