@@ -27,7 +27,7 @@ from rewards.types import Outcome, Problem, Reward
 
 Serve = Callable[[Connection, Any], None]
 
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 MAX_STACK = 12
 """Calls shown of a process that hangs: the outermost, which are the user's."""
 STACK_SIGNAL = signal.SIGUSR1
@@ -108,9 +108,14 @@ def _is_pythons(line: str) -> bool:
 
 
 def _die_with(parent: int) -> None:
-    """SIGKILL when the thread that started us ends; and if it has ended already, now."""
+    """SIGKILL when the thread that started us ends; and if it has ended already, now.
+
+    Programs that lose their parent become children of this process, so that they are found when it is killed.
+    """
     if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
     if os.getppid() != parent:
         os._exit(0)
 

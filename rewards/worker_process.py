@@ -8,6 +8,7 @@ framed by `multiprocessing.connection`. `rewards.worker` is the other side.
 import contextlib
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -22,6 +23,8 @@ from rewards.worker import STACK_SIGNAL, Graded, Item, Setup
 
 START_TIMEOUT_S = 120.0
 """A worker may take this long to import what its functions need."""
+MARK = "RANKONE_WORKER"
+"""Names the variable that marks what a worker starts, by which it is found when the worker has died itself."""
 LAST_WORDS_S = 2.0
 """A worker whose connection has closed leaves its exit status, and one that is asked its stack, within this time."""
 
@@ -48,6 +51,7 @@ class WorkerProcess:
 
     def __init__(self, setup: Setup) -> None:
         self._connection, theirs = Pipe()
+        self._mark = secrets.token_hex(16)
         self._stack = tempfile.TemporaryFile()  # noqa: SIM115
         path = json.dumps([p or os.getcwd() for p in sys.path])  # noqa: PTH109
         descriptors = theirs.fileno(), self._stack.fileno()
@@ -59,7 +63,7 @@ class WorkerProcess:
             stdout=2,
             pass_fds=descriptors,
             start_new_session=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"},
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", MARK: self._mark},
         )
         theirs.close()
         self._setup: Setup | None = setup
@@ -121,11 +125,42 @@ class WorkerProcess:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(patience_s)
         status = self._process.poll()
+        started = _descendants(self._process.pid) if status is None else _marked(self._mark)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)  # its session is its own
+        for pid in started:  # and those of what it put into sessions of their own
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
         self._process.wait()
         self._connection.close()
         self._stack.close()
         if status is None:
             return "was killed"
         return f"died of {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}"
+
+
+def _descendants(pid: int) -> list[int]:
+    """Return the processes below one, which is stopped first, so that it starts no more; none without /proc."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGSTOP)
+    return _below(pid)
+
+
+def _below(pid: int) -> list[int]:
+    try:
+        lists = [(task / "children").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
+    except OSError:
+        return []
+    children = [int(child) for text in lists for child in text.split()]
+    return [*children, *(below for child in children for below in _below(child))]
+
+
+def _marked(mark: str) -> list[int]:
+    """Return the processes that were started under a mark; none where there is no /proc."""
+    entry = f"{MARK}={mark}".encode()
+    marked: list[int] = []
+    for place in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):  # another user's, or it has gone
+            if entry in place.read_bytes().split(b"\0"):
+                marked.append(int(place.parent.name))
+    return marked

@@ -11,7 +11,7 @@ from typing import Any, cast
 MOST_BITS = 10_000
 """Bits of an integer, or of a fraction's parts."""
 MOST_ITEMS = 10_000
-"""Items of a list with those of the lists in it, and characters of a text."""
+"""Items of a list with those of the lists and the characters of the texts in it, and characters of a text."""
 SCALARS = (bool, int, float, Fraction, str, type(None))
 NUMBER = re.compile(r"\s*[-+]?(\d{1,400}(/\d{1,400})?|\d{0,400}\.\d{1,400})\s*")
 """Texts that may become numbers. An exponent may not: 1e999999999 would be written out."""
@@ -43,10 +43,11 @@ def _check_weight(value: Sequence[Any]) -> None:
     weight = 0
     while waiting:
         item = waiting.pop()
-        if isinstance(item, list | tuple):
+        if isinstance(item, list | tuple | str):
             weight += len(cast("Sequence[Any]", item))
             if weight > MOST_ITEMS:
-                raise CalculatorError(f"a list has more than {MOST_ITEMS} items")
+                raise CalculatorError(f"a list has more than {MOST_ITEMS} items, or characters in its texts")
+        if isinstance(item, list | tuple):
             waiting += cast("Sequence[Any]", item)
         else:
             checked(item)

@@ -269,31 +269,51 @@ async def test_refused_messages_cost_their_episode_and_a_time_out_pays_no_more_t
 
 
 class Starting:
-    """Starts another process, writes its number down, and hangs."""
+    """Starts threads and other processes, one of them in a session of its own and without a parent, and hangs or dies."""
 
     def __init__(self, problem: Problem) -> None:
         self.file = problem.answer
+        self.dies = problem.id == "dies"
 
     def step(self, messages: list[Message]) -> Observation:
+        import os
         import subprocess
+        import threading
         import time
 
-        with open(self.file, "w") as file:  # noqa: PTH123
-            file.write(str(subprocess.Popen(["sleep", "1000"]).pid))
+        for _ in range(50):
+            threading.Thread(target=time.sleep, args=(60,)).start()
+        program = f"sleep 1000 & echo $! > {self.file}; setsid sleep 1000 < /dev/null & echo $! >> {self.file}"
+        subprocess.run(["sh", "-c", program], start_new_session=True, check=True)
+        if self.dies:
+            os._exit(3)
         time.sleep(60)
         return Observation()
 
 
-async def test_a_step_that_hangs_takes_with_it_what_it_started(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "failure"), [("hangs", "timeout"), ("dies", "crashed")])
+async def test_a_step_that_hangs_or_dies_takes_with_it_what_it_started(tmp_path: Path, name: str, failure: str) -> None:
     config = replaced(CONFIG.episodes, step_timeout=3.0)
     pool = EnvironmentPool(EnvironmentFactory("made.py:Starting", Starting, (__name__,)), config)
-    call = Call(Problem("p", "", str(tmp_path / "pid")), 0, None, ({"role": "assistant", "content": "go"},))
+    call = Call(Problem(name, "", str(tmp_path / "pids")), 0, None, ({"role": "assistant", "content": "go"},))
     try:
-        assert (await pool.answer(call)).failure == "timeout"
+        assert (await pool.answer(call)).failure == failure
     finally:
         await pool.close()
-    pid = int((tmp_path / "pid").read_text())
-    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    pids = [int(line) for line in (tmp_path / "pids").read_text().split()]
+    assert len(pids) == 2
+    for _ in range(1000):  # they are dying
+        if not any(map(lives, pids)):
+            break
+        await asyncio.sleep(0.01)
+    assert not any(map(lives, pids))
+
+
+def lives(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 class Speaker(StrEnum):

@@ -65,7 +65,11 @@ HOSTILE = (
     "Fraction('1e999999999')", "int('9' * 5000)", "list(range(10 ** 10))", "sum(range(10 ** 10))", "1.5 in range(10 ** 10)",
     "sum([[1]] * 3000, [])", "math.prod([[1] * 1500] + [1] * 5000)",
     "while True: pass", "for i in range(10 ** 10): pass", "x = [1]\nfor i in range(60): x = [x, x]\nx",
-    "a = []\na.append(a)\na", "x = 'a'\nfor i in range(40): x = x + x", "x = 3\nfor i in range(40): x = x * x",
+    "a = []\na.append(a)\na", "['x' * 9000 + str(i) for i in range(2000)]", "a = ['x' * 4000]\nfor i in range(60): a.append('x' * 4000)",
+    # signs that are read as others, names of Python's own, and programs that parsers are slow at
+    "ｏｐｅｎ('/etc/passwd')", "１ + open", "оpen('x')", "__builtins__", "__class__", "__loader__", "__file__", "1 + \u202e2", "'\ud800'",
+    "abs = print", "[a for a in " * 300, "{" * 1900, "a if " * 700, "lambda x: " * 390, "f(**" * 900, "f'{" * 1300, "a." * 1900 + "b",
+    "not " * 990, "@" * 3900, "\\\n" * 1900, "with (" * 600, "match (" * 500, "x = 'a'\nfor i in range(40): x = x + x", "x = 3\nfor i in range(40): x = x * x",
     "print('x' * 1000)\n" * 9, "-" * 3000 + "1", "(" * 300 + ")" * 300, "[" * 90 + "]" * 90, "1" + " + 1" * 1500, "x" * 5000,
     "9" * 3999, "\x00", "1j", "b'x'", "...", "{1: 2}", "[y for x in [1] for y in [2]]", "print(*[1])", "print(1, end='')",
 )  # fmt: skip
