@@ -42,7 +42,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> ModelConfig:
 
 
 def tiny(**settings: Any) -> LoraConfig:
-    return LoraConfig(kind="tiny", **{"rank": 2, "u": 5, "weight_tying": 0.6, **settings})
+    given: dict[str, Any] = {"rank": 2, "u": 5, "weight_tying": 0.6, **settings}
+    return LoraConfig(kind="tiny", **given)
 
 
 def spec(run: str, lora: LoraConfig, seed: int = 0) -> PolicySpec:
