@@ -102,7 +102,7 @@ async def stream_groups(
         with ExitStack() as after_sampling:
             async with asyncio.TaskGroup() as grading:  # a grader that fails ends the sampling
                 with watch.phase("sample"):
-                    async with aclosing(_stream(questions, adapter, sampling, engine, sampler)) as completions:
+                    async with aclosing(stream_answers(questions, adapter, sampling, engine, sampler)) as completions:
                         async for (index, place), completion in completions:
                             grading.create_task(add(index, place, completion))
                 after_sampling.enter_context(watch.phase("grade"))
@@ -111,9 +111,11 @@ async def stream_groups(
     return watch.seconds
 
 
-def _stream(
+def stream_answers(
     questions: Sequence[Question], adapter: Adapter, sampling: SamplingConfig, engine: Engine, sampler: Sampler | None
 ) -> AsyncGenerator[tuple[Place, Completion]]:
+    """Yield `sampling.group_size` completions of each question as each ends, with its place: the sampler's if there is
+    one, or the engine's."""
     if sampler is not None:
         return sampler.stream(questions, adapter, sampling)
     prompts, seeds = [question.prompt for question in questions], [question.seed for question in questions]

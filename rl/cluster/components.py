@@ -12,7 +12,6 @@ from rewards.panel import Scorer
 from rewards.pool import GraderPool
 from rewards.routed import RoutedGrader
 from rewards.types import Grader, Problem
-from rl.algorithm.groups import Sampler
 from rl.algorithm.liveness import PolicyChecker
 from rl.algorithm.prefetch import steps_ahead
 from rl.cluster.connect import connect
@@ -22,7 +21,7 @@ from rl.cluster.reservation import Reservation, reserve
 from rl.cluster.reward_models import RewardModels, reward_models_of
 from rl.cluster.workers import open_workers
 from rl.config import RunConfig, replaced
-from rl.episodes.open import Environments, open_environments, player_of
+from rl.episodes.open import SharedEnvironments, sampler_of
 from rl.learner.joint_updates import JointUpdates
 from rl.learner.memory import Budget
 from rl.learner.policy_host import LearnerHost
@@ -59,8 +58,13 @@ class RunParts:
     reward_model: Callable[[RewardTerm], Scorer] | None = None
     """Makes a reward model that is not in this process."""
     _graders: dict[str, GraderPool] = field(default_factory=dict[str, GraderPool])
-    _environments: dict[str, Environments] = field(default_factory=dict[str, Environments])
+    _environments: SharedEnvironments = field(default_factory=SharedEnvironments)
+    """Runs and sources with the same environment share the processes that it lives in."""
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+
+    def __post_init__(self) -> None:
+        """Have them closed with the rest."""
+        self._stack.push_async_callback(self._environments.close)
 
     @asynccontextmanager
     async def open(
@@ -73,7 +77,7 @@ class RunParts:
         """
         assert self.engine is not None
         grader = await self._grader(config)
-        sampler = await self._player(config, self.engine)
+        sampler = sampler_of(config, self.engine, self._environments)
         checker = PolicyChecker(config.liveness.tolerance)
         async with self.open_learner(config, run) as learner:
             self.policy_checkers.append(checker)
@@ -93,16 +97,6 @@ class RunParts:
                 opening = open_pool_of(reward, self.reward_model)
                 self._graders[repr(reward)] = await self._stack.enter_async_context(opening)
         return grader_of(config, self._graders)
-
-    async def _player(self, config: RunConfig, engine: Engine) -> Sampler | None:
-        """Runs with the same environment share the processes that it lives in."""
-        if not config.episodes.on:
-            return None
-        key = repr((config.episodes, config.data if config.episodes.taskset is not None else None))
-        if key not in self._environments:
-            self._environments[key] = open_environments(config)
-            self._stack.push_async_callback(self._environments[key].close)
-        return player_of(config, engine, self._environments[key])
 
 
 @dataclass(slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from pydantic import Discriminator, Field, Tag
 
 from rewards.config import RewardConfig
 from rl.config.data import Addition, DataConfig, Gsm8k, Hub, JsonLines, Math, ReasoningGym
+from rl.config.episodes import EpisodesConfig
 from rl.config.strict import Strict
 
 MOST_SOURCES = 1000
@@ -22,6 +23,8 @@ class Mixed(Strict):
     """Its share of the problems that steps draw is this, divided by the sum of all weights."""
     reward: RewardConfig | None = None
     """Grading of its completions; by default as `[reward]` says."""
+    episodes: EpisodesConfig | None = None
+    """Turns of its completions; by default as `[episodes]` says. An empty table gives them one turn."""
 
     @property
     def key(self) -> str:

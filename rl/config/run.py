@@ -21,6 +21,7 @@ from rl.config.misfits import (
 )
 from rl.config.mixture import Mixture, ProblemsConfig, misfits_of_sources
 from rl.config.preset import Preset, with_preset
+from rl.config.replaced import replaced
 from rl.config.strict import Strict
 from rl.config.teacher import TeacherConfig
 from rollout.config import RolloutConfig, SamplingConfig
@@ -176,15 +177,33 @@ class RunConfig(Strict):
         own = next((each.reward for each in self.sources if each.key == source), None)
         return self.reward if own is None else own
 
+    def episodes_of(self, source: str) -> EpisodesConfig:
+        """Return the turns of completions of a source's problems; `source` is its key, or empty."""
+        own = next((each.episodes for each in self.sources if each.key == source), None)
+        return self.episodes if own is None else own
+
+    def for_source(self, source: str) -> "RunConfig":
+        """Return the settings as they are for problems of a source alone, whose key it is, or empty."""
+        return replaced(self, reward=self.reward_of(source), episodes=self.episodes_of(source))
+
+    @property
+    def source_keys(self) -> list[str]:
+        """The keys of its problems' sources: empty of a single one, and of the sets of `evaluate.sets`."""
+        keys = [source.key for source in self.sources]
+        return keys if keys and not self.evaluate.sets else [*keys, ""]
+
+    @property
+    def plays(self) -> bool:
+        """True if some of its completions are episodes of several turns."""
+        return any(self.episodes_of(source).on for source in self.source_keys)
+
     @property
     def rewards(self) -> list[RewardConfig]:
         """The different rewards of its problems: that of `[reward]`, or those of its sources.
 
         Sets of `evaluate.sets` have the first.
         """
-        rewards = [self.reward_of(source.key) for source in self.sources]
-        if self.evaluate.sets or not rewards:
-            rewards.append(self.reward)
+        rewards = [self.reward_of(source) for source in self.source_keys]
         return list({repr(reward): reward for reward in rewards}.values())
 
     @property
@@ -215,8 +234,15 @@ class RunConfig(Strict):
             self.model.name, self.learner, self.curriculum, as_sampled=samples_the_model(self.sampling)
         )
         yield from self._misfits_of_samples()
-        yield from self.episodes.misfits(self.longest_turn, self.model.max_length)
-        yield from misfits_of_verifiers(self.episodes, self.data, self.prompt, has_sets=bool(self.evaluate.sets))
+        for source in self.source_keys:
+            yield from self.episodes_of(source).misfits(self.longest_turn, self.model.max_length)
+            has_sets = bool(self.evaluate.sets)
+            yield from misfits_of_verifiers(self.episodes_of(source), self.data, self.prompt, has_sets=has_sets)
+        if self.learner.overlong_buffer and any(source.episodes is not None for source in self.sources):
+            yield (
+                "learner.overlong_buffer counts from the longest completion of the run, and a source of [[data]] has "
+                "episodes of its own: set it to 0"
+            )
 
     def _misfits_of_places(self) -> Iterator[str]:
         learner, oldest = self.learner, self.max_off_policy_steps
@@ -281,18 +307,23 @@ class RunConfig(Strict):
     @property
     def longest_completion(self) -> int:
         """Most tokens of a completion, of a step's or an evaluation's; of an episode with its environment's."""
-        return self.episodes.max_tokens if self.episodes.on else self.longest_turn
+        played = [self.episodes_of(source) for source in self.source_keys]
+        return max(each.max_tokens if each.on else self.longest_turn for each in played)
 
     @property
     def longest_trained(self) -> int:
         """Most tokens of a step's completion, an environment's included."""
-        return self.episodes.max_tokens if self.episodes.on else self.sampling.max_tokens
+        return max(each.max_tokens if each.on else self.sampling.max_tokens for each in self._trained_episodes)
 
     @property
     def most_sampled(self) -> int:
         """Most tokens of a step's completion that the policy writes."""
         most = self.sampling.max_tokens
-        return min(self.episodes.max_turns * most, self.episodes.max_tokens) if self.episodes.on else most
+        return max(min(e.max_turns * most, e.max_tokens) if e.on else most for e in self._trained_episodes)
+
+    @property
+    def _trained_episodes(self) -> list[EpisodesConfig]:
+        return [self.episodes_of(source.key) for source in self.sources] or [self.episodes]
 
     @property
     def room_for_prompt(self) -> int:

@@ -7,6 +7,7 @@ from pydantic import Field
 from lora.config import ModelConfig, Quantization
 from rl.config.curriculum import CurriculumConfig
 from rl.config.learner import LearnerConfig
+from rl.config.replaced import replaced
 from rl.config.strict import Strict
 
 
@@ -35,7 +36,7 @@ class TeacherConfig(Strict):
         """Return the teacher's model where it is another than the student's; None where it is not."""
         if self.model is None or self.model == student.name:
             return None
-        return student.model_copy(update={"name": self.model, "quantization": self.quantization})
+        return replaced(student, name=self.model, quantization=self.quantization)
 
     def misfits(
         self, model: str, learner: LearnerConfig, curriculum: CurriculumConfig, *, as_sampled: bool

@@ -1,6 +1,6 @@
 """Opens what plays a run's episodes, by its configuration: its environment, its tools, and the form of its chats."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +10,12 @@ from transformers import PreTrainedTokenizerBase
 
 from lora.load import load_end_tokens, load_tokenizer
 from rl.algorithm.groups import Sampler
-from rl.config import EpisodesConfig, RunConfig, Verifiers, replaced
+from rl.config import EpisodesConfig, ProblemsConfig, RunConfig, Verifiers, replaced
 from rl.config.episodes import VERIFIERS
 from rl.data.files import locate
 from rl.data.prompts import Encoder
 from rl.data.verifiers import origin_of
+from rl.episodes.by_source import SourceEncoder, SourceSampler
 from rl.episodes.conversation import Speaker
 from rl.episodes.factory import EnvironmentFactory, beside, load_environment
 from rl.episodes.opening import OpeningEncoder
@@ -64,8 +65,21 @@ def _beside(name: str, base: Path) -> str:
     return name if file is None else f"{VERIFIERS}{file.resolve()}"
 
 
+def absolute_sources(config: ProblemsConfig, base: Path) -> ProblemsConfig:
+    """Return the same with those paths absolute in the episodes that sources have of their own."""
+    if not isinstance(config, tuple):
+        return config
+    own = [None if source.episodes is None else absolute_episodes(source.episodes, base) for source in config]
+    return tuple(replaced(source, episodes=episodes) for source, episodes in zip(config, own, strict=True))
+
+
 def check_episodes(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> None:
     """See before a run begins that its episodes can be played. Raises ValueError if they cannot."""
+    for source in config.source_keys:
+        _check_own(config.for_source(source), tokenizer)
+
+
+def _check_own(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> None:
     if not config.episodes.on:
         return
     if config.episodes.taskset is None:
@@ -79,6 +93,12 @@ def check_episodes(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> Non
 
 def encoder_of(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> Encoder:
     """Return what makes a run's prompts, with its tools in them. Raises ValueError as `check_episodes` does."""
+    if any(source.episodes is not None for source in config.sources):
+        return SourceEncoder({key: _own_encoder(config.for_source(key), tokenizer) for key in config.source_keys})
+    return _own_encoder(config, tokenizer)
+
+
+def _own_encoder(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> Encoder:
     if config.episodes.taskset is not None:
         return OpeningEncoder(tokenizer, config.prompt, config.room_for_prompt)
     prompt, schemas = prompt_with_tools(config.prompt, config.episodes, tokenizer)
@@ -132,14 +152,52 @@ def _reader_of_any(config: RunConfig) -> CallReader:
         return NoReader(str(error))
 
 
+def sampler_of(config: RunConfig, engine: Engine, environments: Callable[[RunConfig], Environments]) -> Sampler | None:
+    """Return what answers a run's questions where some are answered by episodes, else None.
+
+    `environments` returns the processes that the episodes of a configuration with but one kind of them are played in.
+    """
+    if not config.plays:
+        return None
+
+    def own(config: RunConfig) -> Sampler | None:
+        return player_of(config, engine, environments(config)) if config.episodes.on else None
+
+    if any(source.episodes is not None for source in config.sources):
+        return SourceSampler(engine, {key: own(config.for_source(key)) for key in config.source_keys})
+    return own(config)
+
+
 @asynccontextmanager
 async def open_player(config: RunConfig, engine: Engine) -> AsyncGenerator[Sampler | None]:
-    """Open what plays a run's episodes, with processes of its own; None for a run without episodes."""
-    if not config.episodes.on:
-        yield None
-        return
-    environments = open_environments(config)
+    """Open what answers a run's questions by episodes, with processes of its own; None for a run without episodes."""
+    opened = SharedEnvironments()
     try:
-        yield player_of(config, engine, environments)
+        yield sampler_of(config, engine, opened)
     finally:
-        await environments.close()
+        await opened.close()
+
+
+class SharedEnvironments:
+    """Opens processes of environments once for each kind of episodes, and closes all of them."""
+
+    def __init__(self) -> None:
+        self._opened: dict[str, Environments] = {}
+
+    def __call__(self, config: RunConfig) -> Environments:
+        """Return those of a configuration's episodes. Raises ValueError if the environment cannot be loaded."""
+        key = kind_of_episodes(config)
+        if key not in self._opened:
+            self._opened[key] = open_environments(config)
+        return self._opened[key]
+
+    async def close(self) -> None:
+        """End them."""
+        async with AsyncExitStack() as stack:
+            for environments in self._opened.values():
+                stack.push_async_callback(environments.close)
+
+
+def kind_of_episodes(config: RunConfig) -> str:
+    """Return a text that is the same for configurations whose episodes the same processes can play."""
+    return repr((config.episodes, config.data if config.episodes.taskset is not None else None))

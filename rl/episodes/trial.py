@@ -11,7 +11,7 @@ from rl.config import RunConfig, replaced
 from rl.data.prompts import chat
 from rl.episodes.environment import Message
 from rl.episodes.factory import EnvironmentFactory
-from rl.episodes.open import encoder_of, factory_of, open_environments, player_of
+from rl.episodes.open import encoder_of, factory_of, kind_of_episodes, open_environments, player_of
 from rl.episodes.processes import EnvironmentPool
 from rl.episodes.tool_calls import CallReader
 from rl.episodes.verifiers_player import VerifiersPlayer
@@ -26,6 +26,20 @@ OURS = "/rl/episodes/worker.py"
 """The file whose frames say nothing of an environment."""
 TURN = "1"
 """The policy's turn where a problem has no answer."""
+
+
+async def try_environments(config: RunConfig, problems: Sequence[Problem], tried: set[str]) -> None:
+    """Try those of all sources that have problems here, but for the kinds in `tried`, which are added to it.
+
+    Raises:
+        ValueError: as `try_environment`.
+    """
+    for key in config.source_keys:
+        own = config.for_source(key)
+        problem = next((problem for problem in problems if problem.source == key or not key), None)
+        if problem is not None and kind_of_episodes(own) not in tried:
+            tried.add(kind_of_episodes(own))
+            await try_environment(own, problem)
 
 
 async def try_environment(config: RunConfig, problem: Problem) -> None:

@@ -63,7 +63,7 @@ class JobPackage:
         Raises:
             ValueError: as `write_job`, or two different files would have one place.
         """
-        data = self._add_rewards_of_sources(with_paths(config.data, self._copied))
+        data = self._add_sources(with_paths(config.data, self._copied))
         reward = self._add_reward(config.reward)
         episodes = self._add_episodes(config.episodes)
         model = config.model
@@ -130,12 +130,14 @@ class JobPackage:
         terms = tuple(_term_there(term) for term in reward.terms)
         return replaced(reward, function=_there(reward.function), terms=terms)
 
-    def _add_rewards_of_sources(self, data: ProblemsConfig) -> ProblemsConfig:
-        """Do the same for the sources that have rewards of their own."""
+    def _add_sources(self, data: ProblemsConfig) -> ProblemsConfig:
+        """Do the same for the rewards and the episodes that sources have of their own."""
         if not isinstance(data, tuple):
             return data
         rewards = [None if source.reward is None else self._add_reward(source.reward) for source in data]
-        return tuple(replaced(source, reward=reward) for source, reward in zip(data, rewards, strict=True))
+        played = [None if source.episodes is None else self._add_episodes(source.episodes) for source in data]
+        own = zip(data, rewards, played, strict=True)
+        return tuple(replaced(source, reward=reward, episodes=episodes) for source, reward, episodes in own)
 
     def _add_episodes(self, episodes: EpisodesConfig) -> EpisodesConfig:
         """Copy the user's modules with an environment, and return the configuration with their new places.

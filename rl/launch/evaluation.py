@@ -11,7 +11,7 @@ from rl.cluster.connect import disconnect
 from rl.cluster.interrupts import cancel_on_signals
 from rl.config import RunConfig
 from rl.episodes.open import open_player
-from rl.episodes.trial import try_environment
+from rl.episodes.trial import try_environments
 from rl.launch.event_loop import run_to_end
 from rl.launch.preflight import try_rewards
 from rl.launch.train_recipe import PreparedTrain, prepare_evaluation
@@ -39,7 +39,7 @@ async def _measure(prepared: PreparedTrain, policy: Adapter) -> Evaluation:
     config, held_out = prepared.config, prepared.problems.held_out
     cancel_on_signals()
     await try_rewards(config, held_out, teaches=False)
-    await try_environment(config, held_out[0])
+    await try_environments(config, held_out, set())
     try:
         async with open_answering(config, lora_config(policy)) as (grader, engine):
             cancel_on_signals()  # again: Ray has put a handler of SIGTERM in place that aborts

@@ -19,7 +19,7 @@ from rl.cluster.connect import connect, disconnect
 from rl.cluster.interrupts import cancel_on_signals, in_daemon
 from rl.cluster.learner import say_checkpointing
 from rl.config import RunConfig
-from rl.episodes.trial import try_environment
+from rl.episodes.trial import try_environments
 from rl.launch.event_loop import run_to_end
 from rl.launch.frozen_heap import frozen_heap
 from rl.launch.preflight import try_rewards
@@ -161,10 +161,8 @@ class Session:
         tried: set[str] = set()
         for run in self._runs:
             trial, config = run.recipe.reward_trial(run.prepared), run.config
-            environment = repr((config.episodes, config.data if config.episodes.taskset is not None else None))
-            if trial is not None and environment not in tried:
-                tried.add(environment)
-                await try_environment(config, trial.problems[0])
+            if trial is not None:
+                await try_environments(config, trial.problems, tried)
 
     async def _run_group(self, group: Sequence[Run]) -> None:
         """Train runs that share a base model, or one that shares nothing."""

@@ -100,7 +100,7 @@ class SftRecipe(Recipe[PreparedSft, SftComponents]):
             raise ValueError("curriculum.replay_problems keeps what was sampled: leave it out for `rankone sft`")
         if config.teacher.on:
             raise ValueError("[teacher] scores what the student samples: leave it out for `rankone sft`")
-        if config.episodes.on:
+        if config.plays:
             raise ValueError(
                 "[episodes] are played by `rankone train`: given completions have one turn, so leave it out"
             )

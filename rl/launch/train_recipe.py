@@ -18,7 +18,7 @@ from rl.config import LearnerConfig, RunConfig, replaced
 from rl.data import absolute_paths, check_step_size, load_problems
 from rl.data.evaluation_sets import absolute_files, load_evaluation_sets
 from rl.data.files import locate
-from rl.episodes.open import absolute_episodes, check_episodes, encoder_of
+from rl.episodes.open import absolute_episodes, absolute_sources, check_episodes, encoder_of
 from rl.launch.preflight import check_readable
 from rl.launch.recipe import Prepared, Recipe, RewardTrial
 from rl.learner.activations import longest_row
@@ -125,7 +125,7 @@ def _resolved(config: RunConfig, base: Path) -> RunConfig:
     return replaced(
         config,
         runtime="ray" if config.on_ray else "local",
-        data=absolute_paths(config.data, base),
+        data=absolute_sources(absolute_paths(config.data, base), base),
         evaluate=absolute_files(config.evaluate, base),
         lora=resolve_lora(config.model, absolute_init(config.lora, base)),
         learner=_absolute_files(config.learner, base),
@@ -153,6 +153,6 @@ def _load(config: RunConfig, base: Path) -> PreparedTrain:
     check_episodes(config, tokenizer)
     every = (*problems.train, *problems.held_out, *problems.test, *(p for _, of_set in problems.sets for p in of_set))
     longest_prompt = encode.longest(every)
-    if config.episodes.environment is None:  # which may judge by itself
-        check_readable([problem for problem in every if config.reward_of(problem.source).is_default])
+    judged = [problem for problem in every if config.episodes_of(problem.source).environment is None]  # else by itself
+    check_readable([problem for problem in judged if config.reward_of(problem.source).is_default])
     return PreparedTrain(config, problems, encode, read_init(config), longest_prompt)
