@@ -13,7 +13,7 @@ import pytest
 from rewards.math_answer import math_answer
 from rewards.types import Problem
 
-COUNT = int(os.environ.get("ECHO", "12"))
+COUNT = int(os.environ.get("ECHO", "6"))
 
 
 def _attacks() -> ModuleType:
