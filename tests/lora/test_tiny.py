@@ -21,7 +21,7 @@ from lora.tiny import TinyLayers, num_vectors, singular_factors, vector_of
 from lora.tiny_model import tiny_tokenizer
 from rl.algorithm.advantage import advantages
 from rl.algorithm.batch import build_batch
-from rl.config import LearnerConfig
+from rl.config import LearnerConfig, RunConfig
 from rl.learner.policy import Policy, PolicySpec
 from rl.learner.policy_loss import PolicyBatch
 from rl.learner.shared_model import SharedModel
@@ -207,6 +207,18 @@ def test_experts_are_refused_before_anything_is_loaded(tmp_path: Path) -> None:
         SharedModel(model).add(spec("run", tiny()))
     attention = resolve_lora(model, tiny(exclude=("gate_proj", "up_proj", "down_proj")))
     assert attention == tiny(targets=("q_proj", "k_proj", "v_proj", "o_proj"))
+
+
+@pytest.mark.parametrize(
+    ("learner", "message"),
+    [
+        ({"shard": True, "num_learners": 2}, "set learner.shard = false"),
+        ({"weights": "full"}, "leave one out"),
+    ],
+)
+def test_a_learner_that_would_not_find_the_weights_is_refused(learner: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        RunConfig.model_validate({"lora": {"kind": "tiny"}, "learner": learner, "rollout": {"engine": "torch"}})
 
 
 @pytest.mark.parametrize(
