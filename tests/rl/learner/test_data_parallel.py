@@ -66,7 +66,6 @@ def start(model: ModelConfig, *, shard: bool = False, again: bool = False) -> Ra
 @dataclass(frozen=True)
 class Pair:
     host: RayHost
-    shards: bool
     recomputes: bool
 
 
@@ -75,7 +74,7 @@ def pair(request: pytest.FixtureRequest, ray_cluster: None, tiny_model: ModelCon
     """Two learners for all tests of their kind, which have policies of their own."""
     shard, recomputes = KINDS[request.param]
     host = start(tiny_model, shard=shard, again=recomputes)
-    yield Pair(host, shard, recomputes)
+    yield Pair(host, recomputes)
     asyncio.run(host.close())
 
 
@@ -154,12 +153,9 @@ async def test_two_learners_keep_to_the_base_and_take_minibatches_as_one_does(
 async def test_policies_together_on_two_learners_learn_what_each_learns_alone(
     pair: Pair, tiny_model: ModelConfig
 ) -> None:
-    """One of them adapts the head, and one ends before the others, TinyLoRA where weights are whole; passes and steps by
-    themselves add up, too."""
+    """One of them adapts the head, and one ends before the others; passes and steps by themselves add up, too."""
     names = ("a", "b", "c")
     made_of = [arguments(tiny_model, lm_head=i == 1) | {"run": run, "seed": i} for i, run in enumerate(names)]
-    if not pair.shards:
-        made_of[2]["lora"] = LoraConfig(kind="tiny", rank=2)
     alone = [TorchLearner(**options) for options in made_of]
     joint = JointUpdates(pair.host)
     together = [await joint.register(spec_of(options)) for options in made_of]
