@@ -62,7 +62,7 @@ MARKS = {
         "rollout/test_vllm_dies", "rollout/test_vllm_serves_the_policy", "rollout/test_vllm_mixes_adapters",
         "rollout/test_vllm_experts", "rollout/test_tensor_parallel", "rollout/test_policy_queue",
         "rollout/test_cancelled_calls", "rollout/test_adapter_cache", "rollout/test_cpu_lora", "rollout/test_cpu_ops",
-        "rollout/test_sampling_features",
+        "rollout/test_sampling_features", "rl/episodes/test_tool_calls",
     ),
     "browser": ("rl/monitoring/test_browser", "rl/monitoring/test_prometheus"),
     "slow": (
@@ -74,6 +74,7 @@ MARKS = {
         "rewards/test_attack_suites", "rl/run/test_directory_lock", "benchmarks/test_speed", "lora/test_architecture",
         "rl/learner/test_policies_together", "rl/learner/test_unmixed_policies", "rl/learner/test_learner",
         "rl/learner/test_compiled_blocks", "rl/learner/test_joined_rows", "rl/algorithm/test_prefetch", "test_bench_gpu",
+        "rl/episodes/test_verifiers_train", "rl/learner/test_families", "lora/test_tiny", "rl/algorithm/test_large_teacher",
     ),
 }  # fmt: skip
 """Files of tests by what they need."""
@@ -83,7 +84,7 @@ LONGEST = (
     "test_bench_gpu", "rl/cli/test_command", "rollout/test_cancelled_calls", "rl/cluster/test_components",
     "rl/cluster/test_watchdog", "rollout/test_vllm_serves_the_policy", "rl/cli/test_damage", "rl/sweep/test_sweep",
     "rollout/test_sampling_features", "rl/test_api", "rl/test_train", "rollout/test_tensor_parallel",
-    "rl/learner/test_data_parallel",
+    "rl/learner/test_data_parallel", "rl/episodes/test_verifiers_train", "rl/learner/test_families",
 )  # fmt: skip
 """Files that take longest, which begin first; the rest of the marked ones follow, and then all others."""
 MARKED = (path for paths in MARKS.values() for path in paths)
