@@ -3,11 +3,15 @@
 from collections.abc import Iterator
 
 from lora.config import LoraConfig, ModelConfig
+from lora.messages import shortened
 from rl.config.curriculum import CurriculumConfig
 from rl.config.data import PromptConfig, Verifiers
 from rl.config.episodes import EpisodesConfig
 from rl.config.learner import LearnerConfig
 from rollout.config import RolloutConfig, SamplingConfig
+
+MOST_SHOWN = 100
+"""Letters of a name in a message."""
 
 
 def misfits_of_weights(learner: LearnerConfig, lora: LoraConfig, rollout: RolloutConfig) -> Iterator[str]:
@@ -40,7 +44,7 @@ def misfits_of_verifiers(
     taskset = episodes.taskset
     own = data.taskset if isinstance(data, Verifiers) else None
     if own != taskset:
-        name = taskset or own
+        name = shortened(taskset or own or "", MOST_SHOWN)
         yield (
             "an environment of verifiers plays the tasks of its own taskset: set episodes.environment = "
             f'"verifiers:{name}", data.source = "verifiers" and data.taskset = "{name}"'

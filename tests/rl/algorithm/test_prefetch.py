@@ -156,8 +156,7 @@ async def test_one_step_ahead_the_learner_works_while_the_engine_samples(tmp_pat
     sampling: list[tuple[float, float]] = []
     updating: list[tuple[float, float]] = []
 
-    async def wait(into: list[tuple[float, float]]) -> None:
-        began = time.perf_counter()
+    async def wait(into: list[tuple[float, float]], began: float) -> None:
         await asyncio.sleep(0.1)
         into.append((began, time.perf_counter()))
 
@@ -165,14 +164,15 @@ async def test_one_step_ahead_the_learner_works_while_the_engine_samples(tmp_pat
         async def sample(
             self, prompts: Sequence[Sequence[int]], adapter: Adapter, config: SamplingConfig, *, seeds: Sequence[int]
         ) -> list[list[Completion]]:
+            began = time.perf_counter()  # a busy machine may take longer to sample than the learner waits
             sampled = await super().sample(prompts, adapter, config, seeds=seeds)
             if config.group_size > 1:
-                await wait(sampling)
+                await wait(sampling, began)
             return sampled
 
     class SlowLearner(TorchLearner):
         async def update(self, batch: TrainBatch, *, lr_scale: float = 1.0) -> dict[str, float]:
-            await wait(updating)
+            await wait(updating, time.perf_counter())
             return await super().update(batch, lr_scale=lr_scale)
 
     config = configuration(*SMALL, f"max_off_policy_steps={ahead}", "num_steps=9", "evaluate.every=9")
