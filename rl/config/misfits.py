@@ -91,6 +91,11 @@ def misfits_of_objective(
 ) -> Iterator[str]:
     """Yield a line for each."""
     yield from _misfits_of_advantages(learner, sampling, curriculum)
+    if learner.objective == "reinforce" and curriculum.replay_problems:
+        yield (
+            'learner.objective = "reinforce" is right on policy alone, and curriculum.replay_problems brings back what '
+            'older policies sampled: set the objective to "importance", or replay_problems to 0'
+        )
     if learner.objective_function is not None and learner.objective not in ("importance", "cross_entropy"):
         yield (
             f"learner.objective_function takes the place of learner.objective, which is {learner.objective}: leave one "

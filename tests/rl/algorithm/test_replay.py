@@ -137,6 +137,7 @@ async def test_a_run_that_replays_counts_only_what_it_sampled_and_resumes_bit_fo
     ("change", "message"),
     [
         ({"teacher": {"adapter": "a"}}, "leave one of the two out"),
+        ({"learner": {"objective": "reinforce"}}, "is right on policy alone"),
         ({"curriculum": {"replay_problems": 5000}}, "less than or equal to 4096"),
     ],
 )
