@@ -1,6 +1,6 @@
 """A server's speed, side by side in one run: its front, a client's loop against `rankone train`, eight tenants, a burst.
 
-    python bench/serve.py                    all three, on SmolLM2-135M
+    python bench/serve.py                    all four, on SmolLM2-135M
     python bench/serve.py front tenants      some of them
     python bench/serve.py --model tiny-random --steps 3
 
@@ -10,6 +10,7 @@ lengths (`ignore_eos`). The table goes to standard output.
 
 import argparse
 import asyncio
+import json
 import re
 import subprocess
 import sys
@@ -30,7 +31,8 @@ sys.path.insert(0, str(ROOT))
 TIMEOUT = 600.0
 PROBLEMS, SAMPLES, TOKENS = 16, 8, 24
 TENANTS = 8
-TENANT_PROBLEMS, TENANT_SAMPLES = 4, 4
+TENANT_SIZES = ((4, 4, 24), (4, 4, 96), (1, 8, 192))
+"""Problems, samples of each, and tokens of each sample."""
 
 
 @dataclass(frozen=True)
@@ -134,70 +136,83 @@ def model_of(http: requests.Session, url: str) -> str:
 
 
 def loop(url: str, key: str, options: argparse.Namespace) -> list[Row]:
-    """Time a client's loop, and `rankone train` on the same work beside no server."""
+    """Time a client's loop, and between two halves of it `rankone train` on the same work."""
     client = Loop(url, key, seed=0)
-    seconds = [client.step(step, PROBLEMS, SAMPLES) for step in range(options.steps)][1:]
+    client.step(0, PROBLEMS, SAMPLES, TOKENS)
+    seconds, own = [], []
+    for half in range(2):
+        first = 1 + half * options.steps
+        seconds += [client.step(step, PROBLEMS, SAMPLES, TOKENS) for step in range(first, first + options.steps)]
+        if half == 0:
+            own = train(options)
     client.close()
-    options.loop_seconds = median(seconds)
-    return [Row(f"loop: a step of {PROBLEMS} x {SAMPLES} samples through the SDK, median", f"{median(seconds):.2f} s")]
-
-
-def train(options: argparse.Namespace, out: Path) -> list[Row]:
-    """Time `rankone train`."""
-    import json
-
-    settings = [
-        f"model.name={options.model}", "model.dtype=float32", "model.max_length=256", "lora.rank=1",
-        f"num_steps={options.steps}", f"problems_per_step={PROBLEMS}", f"sampling.group_size={SAMPLES}",
-        f"sampling.max_tokens={TOKENS}", "sampling.ignore_eos=true", "evaluate.every=1000", "evaluate.num_problems=1",
-        "liveness.every=1000", "reward.truncated=grade", "learner.max_ratio=1e6", "prompt.chat_template=false",
-    ]  # fmt: skip
-    sets = [part for setting in settings for part in ("--set", setting)]
-    run = out / "run"
-    command = [sys.executable, "-m", "rl.cli", "train", str(ROOT / "examples/addition.toml"), "--out", str(run), *sets]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
-    steps = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    times = [
-        sum(value for name, value in step.items() if name.startswith("time/") and name != "time/evaluate_s")
-        for step in steps[1:-1]
-    ]
-    own = median(times)
-    ratio = options.loop_seconds / own
     return [
-        Row("loop: the same step of `rankone train`", f"{own:.2f} s"),
-        Row("loop: SDK / train", f"{ratio:.3f}", "<= 1.15"),
+        Row(f"loop: a step of {PROBLEMS} x {SAMPLES} samples through the SDK, median", f"{median(seconds):.2f} s"),
+        Row("loop: the same step of `rankone train`", f"{median(own):.2f} s"),
+        Row("loop: SDK / train", f"{median(seconds) / median(own):.3f}", "<= 1.15"),
     ]
+
+
+def train(options: argparse.Namespace) -> list[float]:
+    """Return the seconds of `rankone train`'s steps, in which it learns from every sample, as the client does."""
+    with tempfile.TemporaryDirectory(prefix="train-") as scratch:
+        reward, run = Path(scratch) / "reward.py", Path(scratch) / "run"
+        reward.write_text(REWARD)
+        settings = [
+            f"model.name={options.model}", "model.dtype=float32", "model.max_length=256", "lora.rank=1",
+            f"num_steps={options.steps + 2}", f"problems_per_step={PROBLEMS}", f"sampling.group_size={SAMPLES}",
+            f"sampling.max_tokens={TOKENS}", "sampling.ignore_eos=true", "evaluate.every=1000",
+            "evaluate.num_problems=1", "liveness.every=1000", "reward.truncated=grade", "learner.max_ratio=1e6",
+            f"reward.function={reward}:noisy", "prompt.chat_template=false",
+        ]  # fmt: skip
+        sets = [part for setting in settings for part in ("--set", setting)]
+        example = str(ROOT / "examples/addition.toml")
+        command = [sys.executable, "-m", "rl.cli", "train", example, "--out", str(run), *sets]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
+        steps = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [step["time/step_s"] for step in steps[1:-1]]  # the first and the last have evaluations in them
+
+
+REWARD = """
+def noisy(problems, completions):
+    return [float(problem.answer in text) + 0.01 * (index % 2) for index, (problem, text) in
+            enumerate(zip(problems, completions))]
+"""
 
 
 def tenants(url: str, key: str, options: argparse.Namespace) -> list[Row]:
-    """Time eight clients' loops, one after another and all at once."""
-    steps = max(2, options.steps // 2)
+    """Time eight clients' loops, one after another and all at once, with answers of several lengths."""
     loops = [Loop(url, key, seed=seed) for seed in range(TENANTS)]
-    for each in loops:
-        each.step(0, TENANT_PROBLEMS, TENANT_SAMPLES)
-    start = time.monotonic()
-    for each in loops:
-        for step in range(1, 1 + steps):
-            each.step(step, TENANT_PROBLEMS, TENANT_SAMPLES)
-    in_turn = time.monotonic() - start
-
-    async def all_at_once() -> None:
-        await asyncio.gather(*(asyncio.to_thread(run_steps, each, steps) for each in loops))
-
-    def run_steps(each: Loop, count: int) -> None:
-        for step in range(100, 100 + count):
-            each.step(step, TENANT_PROBLEMS, TENANT_SAMPLES)
-
-    start = time.monotonic()
-    asyncio.run(all_at_once())
-    together = time.monotonic() - start
+    rows: list[Row] = []
+    for problems, samples, tokens in TENANT_SIZES:
+        in_turn, together = _in_turn_and_together(loops, max(2, options.steps // 2), (problems, samples, tokens))
+        what = f"tenants: {TENANTS} loops of {problems} x {samples} samples of {tokens} tokens"
+        rows += [
+            Row(f"{what}, in turn", f"{in_turn:.1f} s"),
+            Row(f"{what}, together", f"{together:.1f} s"),
+            Row("tenants: together / in turn", f"{together / in_turn:.3f}", "<= 0.5"),
+        ]
     for each in loops:
         each.close()
-    return [
-        Row(f"tenants: {TENANTS} loops of {steps} steps in turn", f"{in_turn:.1f} s"),
-        Row(f"tenants: {TENANTS} loops of {steps} steps together", f"{together:.1f} s"),
-        Row("tenants: together / in turn", f"{together / in_turn:.3f}", "<= 0.5"),
-    ]
+    return rows
+
+
+def _in_turn_and_together(loops: Sequence["Loop"], steps: int, size: tuple[int, int, int]) -> tuple[float, float]:
+    def run_steps(each: Loop, first: int) -> None:
+        for step in range(first, first + steps):
+            each.step(step, *size)
+
+    async def all_at_once() -> None:
+        await asyncio.gather(*(asyncio.to_thread(run_steps, each, 100) for each in loops))
+
+    for each in loops:
+        each.step(0, *size)
+    start = time.monotonic()
+    for each in loops:
+        run_steps(each, 1)
+    between = time.monotonic()
+    asyncio.run(all_at_once())
+    return between - start, time.monotonic() - between
 
 
 class Loop:
@@ -213,14 +228,14 @@ class Loop:
         ).result(TIMEOUT)
         self._tokenizer = self._client.get_tokenizer()
 
-    def step(self, step: int, problems: int, samples: int) -> float:
+    def step(self, step: int, problems: int, samples: int, tokens: int) -> float:
         """Sample, grade and learn; return the seconds that it took."""
         from tinker import types
 
         start = time.monotonic()
         sampler = self._client.save_weights_and_get_sampling_client()
         sampler = sampler.result(TIMEOUT)
-        params = types.SamplingParams(max_tokens=TOKENS, stop=[], seed=step)
+        params = types.SamplingParams(max_tokens=tokens, stop=[], seed=step)
         asked = [
             (a, b) for a, b in (((step * 31 + i) % 90 + 10, (step * 17 + i * 7) % 90 + 10) for i in range(problems))
         ]
@@ -267,13 +282,12 @@ def main() -> None:
     options = parser.parse_args()
     parts = options.parts or ["front", "loop", "tenants", "burst"]
     rows: list[Row] = []
-    with tempfile.TemporaryDirectory(prefix="serve-") as scratch:
-        out = Path(scratch)
-        with server(options.model, out / "serve") as (url, key):
-            for name in parts:
-                rows += {"front": front, "loop": loop, "tenants": tenants, "burst": burst}[name](url, key, options)
-        if "loop" in parts:
-            rows += train(options, out)
+    with (
+        tempfile.TemporaryDirectory(prefix="serve-") as scratch,
+        server(options.model, Path(scratch) / "serve") as (url, key),
+    ):
+        for name in parts:
+            rows += {"front": front, "loop": loop, "tenants": tenants, "burst": burst}[name](url, key, options)
     print("| figure | value | target |\n|---|---|---|")
     for row in rows:
         print(f"| {row.what} | {row.value} | {row.target} |")

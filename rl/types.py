@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from lora.array_pickle import reduce_as_arrays
 from lora.types import Adapter
 from rewards.types import Problem, Reward
 from rollout.types import Completion
@@ -64,6 +65,9 @@ class Row:
     advantages: Float[Tensor, " targets"]
     in_ratio: Bool[Tensor, " targets"] | None = None
     """The targets that make a datum's ratio, in requests whose loss has one ratio a datum; None stands for all."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return reduce_as_arrays(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lora.array_pickle import reduce_as_arrays
 from rl.algorithm.custom_objective import load_objective
 from rl.algorithm.objective import OBJECTIVES, aggregated, clipped, divisor, shared
 from rl.algorithm.regularizers import kl_estimates, needs_base, penalties, regularizes
@@ -64,6 +66,9 @@ class ForwardBackward:
     metrics: dict[str, float]
     logprobs: list[Float[Tensor, " targets"]]
     """Of each row's targets under the policy, at its batch's temperature, in the rows' order."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return reduce_as_arrays(self)
 
     @property
     def skipped(self) -> bool:

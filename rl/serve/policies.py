@@ -21,6 +21,8 @@ class ServedPolicy:
     current: bool = True
     """The newest step is in what is kept or put away, so that the policy can be made anew."""
     steps: int = 0
+    trained_parameters: int = 0
+    """Known once it was on the learner."""
     gradients: bool = False
     """Gradients were added since the last step."""
     gradients_lost: bool = False

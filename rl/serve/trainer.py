@@ -59,7 +59,12 @@ class Trainer:
     async def create(self, spec: PolicySpec, state: bytes | None = None) -> ServedPolicy:
         """Begin a policy, from a state if there is one. Raises ValueError if the model cannot be adapted so."""
         policy = ServedPolicy(spec.run, spec, kept=state)
-        await self._errand(lambda: self._residents.bring_in(policy))
+
+        async def begin() -> None:
+            await self._residents.bring_in(policy)
+            policy.trained_parameters = (await self._host.facts(policy.name))["trained_parameters"]
+
+        await self._errand(begin)
         self._residents.add(policy)
         return policy
 
@@ -183,8 +188,7 @@ class Trainer:
 
     async def _note_step(self, policy: ServedPolicy) -> None:
         """Count a step, and fetch the state after it if it is small. If the learner dies here, the step never was."""
-        facts = await self._host.facts(policy.name)
-        small = 3 * 4 * facts["trained_parameters"] <= self._limits.kept_state_bytes  # float32, with Adam's two moments
+        small = 3 * 4 * policy.trained_parameters <= self._limits.kept_state_bytes  # float32, with Adam's two moments
         try:
             policy.kept = await self._host.state(policy.name) if small else None
         except LearnerDied:
