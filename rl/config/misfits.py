@@ -38,28 +38,47 @@ def misfits_of_weights(learner: LearnerConfig, lora: LoraConfig, rollout: Rollou
 
 
 def misfits_of_verifiers(
-    episodes: EpisodesConfig, data: object, prompt: PromptConfig, *, has_sets: bool
+    episodes: EpisodesConfig, data: object, prompt: PromptConfig, *, among: str | None, has_sets: bool
 ) -> Iterator[str]:
-    """Yield a line for each setting that episodes of verifiers do not go with: their tasks and messages are its own."""
+    """Yield a line for each setting that episodes of verifiers do not go with: their tasks and messages are its own.
+
+    `data` is a source of problems, and `among` its name if it is one of several; `has_sets` says that its episodes are
+    those of `evaluate.sets`, too.
+    """
     taskset = episodes.taskset
+    if has_sets and taskset is not None:
+        yield (
+            "evaluate.sets are questions, which an environment of verifiers does not play: leave them out"
+            f"{'' if among is None else ', or set its episodes under its source of [[data]] alone'}"
+        )
     own = data.taskset if isinstance(data, Verifiers) else None
     if own != taskset:
-        name = shortened(taskset or own or "", MOST_SHOWN)
-        yield (
-            "an environment of verifiers plays the tasks of its own taskset: set episodes.environment = "
-            f'"verifiers:{name}", data.source = "verifiers" and data.taskset = "{name}"'
-        )
+        yield _own_tasks(shortened(taskset or own or "", MOST_SHOWN), among, plays=taskset is not None)
     if taskset is None:
         return
-    if prompt.system is not None or prompt.shots or prompt.suffix:
+    if among is None and (prompt.system is not None or prompt.shots or prompt.suffix):
         yield (
             "prompt.system, prompt.shots and prompt.suffix are for questions, and an environment of verifiers brings "
             "its messages: leave them out"
         )
     if not prompt.chat_template:
         yield "an environment of verifiers plays a chat: set prompt.chat_template = true"
-    if has_sets:
-        yield "evaluate.sets are questions, which an environment of verifiers does not play: leave them out"
+
+
+def _own_tasks(name: str, among: str | None, *, plays: bool) -> str:
+    """Return what to set where an environment is not that of the tasks; `plays` if there is one of verifiers."""
+    if among is None:
+        return (
+            "an environment of verifiers plays the tasks of its own taskset: set episodes.environment = "
+            f'"verifiers:{name}", data.source = "verifiers" and data.taskset = "{name}"'
+        )
+    remedy = (
+        f'give the source of that taskset [data.episodes] with environment = "verifiers:{name}", and each other source '
+        "that [episodes] is not for an empty [data.episodes]"
+        if plays
+        else f'set its [data.episodes] to environment = "verifiers:{name}"'
+    )
+    return f"source {among!r} of [[data]]: an environment of verifiers plays the tasks of its own taskset: {remedy}"
 
 
 def misfits_of_quantization(

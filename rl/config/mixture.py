@@ -6,7 +6,7 @@ from typing import Annotated, Any, cast
 from pydantic import Discriminator, Field, Tag
 
 from rewards.config import RewardConfig
-from rl.config.data import Addition, DataConfig, Gsm8k, Hub, JsonLines, Math, ReasoningGym
+from rl.config.data import Addition, DataConfig, Gsm8k, Hub, JsonLines, Math, ReasoningGym, Verifiers
 from rl.config.episodes import EpisodesConfig
 from rl.config.strict import Strict
 
@@ -56,8 +56,12 @@ class MixedReasoningGym(Mixed, ReasoningGym):
     """A task of `reasoning-gym`, among other sources."""
 
 
+class MixedVerifiers(Mixed, Verifiers):
+    """The tasks of an environment of `verifiers`, among other sources."""
+
+
 MixedConfig = Annotated[
-    MixedAddition | MixedJsonLines | MixedGsm8k | MixedMath | MixedHub | MixedReasoningGym,
+    MixedAddition | MixedJsonLines | MixedGsm8k | MixedMath | MixedHub | MixedReasoningGym | MixedVerifiers,
     Field(discriminator="source"),
 ]
 Mixture = tuple[MixedConfig, ...]

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from lora.config import LoraConfig, ModelConfig
 from rewards.config import RewardConfig
 from rl.config.curriculum import CurriculumConfig
-from rl.config.data import Addition, PromptConfig
+from rl.config.data import Addition, PromptConfig, Verifiers
 from rl.config.episodes import EpisodesConfig
 from rl.config.evaluate import EvaluateConfig
 from rl.config.learner import LearnerConfig
@@ -183,8 +183,26 @@ class RunConfig(Strict):
         return self.episodes if own is None else own
 
     def for_source(self, source: str) -> "RunConfig":
-        """Return the settings as they are for problems of a source alone, whose key it is, or empty."""
-        return replaced(self, reward=self.reward_of(source), episodes=self.episodes_of(source))
+        """Return the settings as they are for problems of a source alone, whose key it is, or empty.
+
+        Other sources stay in it, because the longest completion of all bounds every prompt; a source of verifiers is
+        then the only one, without a prompt, as both are its own.
+        """
+        own = self.data_of(source)
+        changes: dict[str, Any] = {"reward": self.reward_of(source), "episodes": self.episodes_of(source)}
+        if self.sources and isinstance(own, Verifiers):
+            alone = Verifiers(**{name: getattr(own, name) for name in Verifiers.model_fields})
+            prompt = {"system": None, "shots": (), "suffix": ""}
+            return replaced(self, data=alone, prompt=prompt, evaluate={"sets": ()}, **changes)
+        explicit = [
+            replaced(each, episodes=self.episodes_of(each.key)) if isinstance(each, Verifiers) else each
+            for each in self.sources
+        ]
+        return replaced(self, data=tuple(explicit) if explicit else self.data, **changes)
+
+    def data_of(self, source: str) -> object:
+        """Return the source whose key it is; None for the empty key where there are several sources."""
+        return next((each for each in self.sources if each.key == source), None if self.sources else self.data)
 
     @property
     def source_keys(self) -> list[str]:
@@ -236,8 +254,10 @@ class RunConfig(Strict):
         yield from self._misfits_of_samples()
         for source in self.source_keys:
             yield from self.episodes_of(source).misfits(self.longest_turn, self.model.max_length)
-            has_sets = bool(self.evaluate.sets)
-            yield from misfits_of_verifiers(self.episodes_of(source), self.data, self.prompt, has_sets=has_sets)
+            yield from misfits_of_verifiers(
+                self.episodes_of(source), self.data_of(source), self.prompt, among=source if self.sources else None,
+                has_sets=bool(self.evaluate.sets) and not source,
+            )  # fmt: skip
         if self.learner.overlong_buffer and any(source.episodes is not None for source in self.sources):
             yield (
                 "learner.overlong_buffer counts from the longest completion of the run, and a source of [[data]] has "

@@ -44,11 +44,12 @@ def require_directory(path: str, base: Path, key: str) -> Path:
 
 def absolute_paths(config: ProblemsConfig, base: Path) -> ProblemsConfig:
     """Return the same configuration with absolute paths of its existing files, so that it can be written elsewhere."""
+    if isinstance(config, tuple):
+        return cast("ProblemsConfig", tuple(absolute_paths(source, base) for source in config))
     absolute = with_paths(config, lambda path: _absolute(path, base))
-    if isinstance(absolute, Verifiers) and absolute.python is not None:
+    if isinstance(absolute, Verifiers) and absolute.python and (python := locate(absolute.python, base)) is not None:
         # The link of a virtual environment is kept: what it leads to is a Python without its packages.
-        python = locate(absolute.python, base)
-        return absolute if python is None else replaced(absolute, python=os.path.abspath(python))  # noqa: PTH100
+        return replaced(absolute, python=os.path.abspath(python))  # noqa: PTH100
     return absolute
 
 

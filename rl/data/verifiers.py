@@ -10,10 +10,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from socket import gethostname
+from typing import Any, cast
 
 from rewards.types import Problem
-from rl.config import Verifiers
+from rl.config import ProblemsConfig, Verifiers, replaced
 from rl.data.files import locate
 from rl.data.split import Split, question_key, set_apart
 
@@ -56,12 +57,29 @@ def origin_of(config: Verifiers, base: Path) -> Origin:
     return Origin(find_python(config.python, base), {**config.env, "taskset": taskset}, path)
 
 
+def with_python(config: ProblemsConfig, base: Path) -> ProblemsConfig:
+    """Return the same configuration with absolute paths of the Pythons that have verifiers, as a job needs them.
+
+    It begins in another directory, where no `.venv-verifiers` lies. What `VERIFIERS_PYTHON` names stays unnamed:
+    another machine has its own.
+    """
+    if isinstance(config, tuple):
+        return cast("ProblemsConfig", tuple(with_python(source, base) for source in config))
+    if not isinstance(config, Verifiers):
+        return config
+    beside = Path.cwd() / OWN
+    if config.python is None and not os.environ.get(VARIABLE) and beside.exists():
+        return replaced(config, python=str(beside))
+    python = locate(config.python, base) if config.python else None
+    return config if python is None else replaced(config, python=os.path.abspath(python))  # noqa: PTH100
+
+
 def find_python(given: str | None, base: Path) -> str:
     """Return the Python that has verifiers. Raises ValueError, with what to do, if there is none."""
     if given is not None:
         place = (None if os.sep in given else shutil.which(given)) or locate(given, base)
         if place is None or not os.access(place, os.X_OK):
-            raise ValueError(f"data.python: there is no program {given!r}")
+            raise ValueError(f"data.python: there is no program {given!r} on {gethostname()}: {_remedy(given)}")
         # The link of a virtual environment is kept: what it leads to is a Python without its packages.
         return os.path.abspath(place)  # noqa: PTH100
     for own in (os.environ.get(VARIABLE), str(Path.cwd() / OWN)):
@@ -69,9 +87,15 @@ def find_python(given: str | None, base: Path) -> str:
             return own
     if importlib.util.find_spec("verifiers") is not None:
         return sys.executable
-    raise ValueError(
-        f"no Python with verifiers: make one by `python -m venv {Path(OWN).parents[1]}` and "
-        f"`{Path(OWN).parent}/pip install verifiers==0.4.0`, or name one by data.python or {VARIABLE}"
+    raise ValueError(f"there is no Python with verifiers on {gethostname()}: {_remedy(OWN)}")
+
+
+def _remedy(python: str) -> str:
+    """Return how to have a Python with verifiers at that place, or elsewhere."""
+    programs = Path(python if Path(python).parent.name == "bin" else OWN).parent
+    return (
+        f"make one by `python -m venv {programs.parent}` and `{programs}/pip install verifiers==0.4.0`, or name one by "
+        f"data.python, or by {VARIABLE} where machines have it in different places"
     )
 
 

@@ -16,8 +16,10 @@ from rewards.config import RewardConfig, RewardTerm
 from rewards.term import load_terms
 from rl.algorithm.custom_objective import split_name
 from rl.config import EpisodesConfig, LearnerConfig, ProblemsConfig, RunConfig, replaced
+from rl.config.episodes import VERIFIERS
 from rl.data.evaluation_sets import with_files
 from rl.data.files import locate, with_paths
+from rl.data.verifiers import with_python
 from rl.episodes.factory import load_environment
 from rl.episodes.open import absolute_episodes
 from rl.episodes.tools import load_tools
@@ -63,7 +65,7 @@ class JobPackage:
         Raises:
             ValueError: as `write_job`, or two different files would have one place.
         """
-        data = self._add_sources(with_paths(config.data, self._copied))
+        data = self._add_sources(with_paths(with_python(config.data, self._base), self._copied))
         reward = self._add_reward(config.reward)
         episodes = self._add_episodes(config.episodes)
         model = config.model
@@ -142,14 +144,12 @@ class JobPackage:
     def _add_episodes(self, episodes: EpisodesConfig) -> EpisodesConfig:
         """Copy the user's modules with an environment, and return the configuration with their new places.
 
-        Raises:
-            ValueError: it is one of verifiers, whose Python stays where it is.
+        Of one of verifiers the taskset's file goes with the data; the rest is in its Python, which is the driver's
+        node's own.
         """
         if episodes.taskset is not None:
-            raise ValueError(
-                f"episodes.environment = {episodes.environment!r} lives in a Python of this machine, which a job does "
-                "not carry: run `rankone train` on the head itself"
-            )
+            file = self._copied(episodes.taskset) if episodes.taskset.endswith(".py") else episodes.taskset
+            return replaced(episodes, environment=f"{VERIFIERS}{file}")
         places = absolute_episodes(episodes, self._base)
         if places.environment is not None:
             factory = load_environment(places.environment)

@@ -7,6 +7,7 @@ from pathlib import Path
 from lora.atomic_write import write_atomic
 from rl.config import replaced
 from rl.data import absolute_paths
+from rl.episodes.open import absolute_episodes, absolute_sources
 from rl.launch.recipe import Prepared
 from rl.run.changes import in_words
 from rl.run.directory import RunDirectory, holds_run
@@ -90,7 +91,8 @@ def _resolved(sweep: Sweep) -> str:
     """The sweep's file with its base in it, whose relative paths would lead elsewhere."""
     base = replaced(
         sweep.base,
-        data=absolute_paths(sweep.base.data, sweep.directory),
+        data=absolute_sources(absolute_paths(sweep.base.data, sweep.directory), sweep.directory),
+        episodes=absolute_episodes(sweep.base.episodes, sweep.directory),
         lora=absolute_init(sweep.base.lora, sweep.directory),
         **absolute_frozen(sweep.base, sweep.directory),
     )

@@ -1,7 +1,7 @@
 """Sources with episodes of their own beside others: prompts, turns, rewards, budgets, resuming, and what is refused."""
 
 import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -106,7 +106,7 @@ async def test_each_source_plays_its_own_turns_and_resumes_bit_for_bit(mixed: Ru
     seen: list[tuple[str, bool, int]] = []
 
     class Watching(Sinks):
-        def on_step(self, step: int, metrics: dict[str, float], groups: Any) -> None:
+        def on_step(self, step: int, metrics: Mapping[str, float], groups: Any) -> None:
             for group in groups:
                 assert len(group.completions) == len(group.rewards) == 4
                 seen.extend(
@@ -175,7 +175,17 @@ def test_a_job_takes_each_sources_environment_along(mixed: RunConfig, tmp_path: 
     [
         ("max_tokens = 24", "max_tokens = 2", "episodes.max_tokens = 2 is below the 3 tokens of a single turn"),
         ("max_tokens = 24", "max_tokens = 96", "episodes.max_tokens must be below model.max_length"),
-        ('"game.py:Game"', '"verifiers:wordle"', "plays the tasks of its own taskset"),
+        ('"game.py:Game"', '"verifiers:wordle"', "source 'game' .* its own taskset: give the source of that taskset"),
+        (
+            'jsonl"\nlabel = "game"\ntrain = "game.jsonl"',
+            'verifiers"\nlabel = "game"\ntaskset = "wordle"',
+            "source .game. .* set its .data.episodes. to environment = .verifiers:wordle",
+        ),
+        (
+            "[rollout]",
+            '[episodes]\nenvironment = "verifiers:wordle"\nmax_tokens = 24\n\n[rollout]',
+            "source 'sums' .* each other source that .episodes. is not for an empty",
+        ),
         ("[rollout]", "[learner]\noverlong_buffer = 2\n\n[rollout]", "learner.overlong_buffer counts from the longest"),
     ],
 )

@@ -5,7 +5,7 @@ verifiers lives in a Python of its own, whose start costs seconds, so one proces
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,15 @@ from rewards.types import Outcome, Problem, Reward
 from rl.algorithm.batch import build_batch
 from rl.algorithm.groups import Question, Sampler, sample_groups
 from rl.algorithm.liveness import PolicyChecker
-from rl.config import RunConfig, Verifiers, replaced
-from rl.data import Split
+from rl.config import EpisodesConfig, RunConfig, Verifiers, replaced
+from rl.data import Split, load_problems
 from rl.data.verifiers import find_python, load_verifiers
-from rl.episodes.open import Environments, encoder_of, open_environments, player_of
+from rl.episodes.open import Environments, encoder_of, open_environments, player_of, sampler_of
 from rl.episodes.verifiers_host import VerifiersHost
 from rl.run.directory import RunDirectory
 from rl.run.journal import FileJournal, sample_rows
 from rl.run.sinks import Sink, Sinks
+from rl.settings.toml import dump_config, load_config
 from rl.train import Components, train
 from rl.types import Episode, Group
 from rollout.config import SamplingConfig
@@ -198,6 +199,39 @@ async def test_a_run_killed_and_resumed_equals_one_never_stopped(
     assert whole.samples_file.read_text() == resumed.samples_file.read_text()
 
 
+async def test_it_is_one_source_of_several(
+    config: RunConfig, tasks: list[Problem], engine: TorchEngine, adapter: Adapter, environments: Environments,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    assert isinstance(config.data, Verifiers)
+    game = {**dict(config.data), "label": "game", "episodes": config.episodes}
+    sums = {"source": "addition", "label": "sums", "digits": 1, "num_train": 20, "num_held_out": 2}
+    changes: dict[str, Any] = {"episodes": EpisodesConfig(), "prompt": {"system": "add"}}
+    mixed = replaced(config, data=[sums, game], **changes)
+    split = load_problems(mixed.data, 0, Path())
+    asked = [next(p for p in split.train if p.source == source) for source in ("sums", "game")]
+    assert len([problem for problem in split.train if problem.source == "game"]) == 7
+    encode, opened = encoder_of(mixed, load_tokenizer(mixed.model)), list[RunConfig]()
+
+    def open_once(own: RunConfig) -> Environments:
+        opened.append(own)
+        return environments
+
+    sampler = sampler_of(mixed, engine, open_once)
+    asked[1] = replace(asked[1], id="game/1", metadata=tasks[1].metadata)
+    questions = [Question(i, problem, encode(problem), 100 + 2 * i) for i, problem in enumerate(asked)]
+    groups, _ = await sample_groups(questions, adapter, mixed.sampling, engine, SameTextGrader(), sampler)
+    tokenizer: Any = load_tokenizer(config.model)
+    texts = [tokenizer.decode(group.prompt) for group in groups]
+    assert texts == [chat("system\nadd", f"user\n{asked[0].question}"), chat("system\ncount", "user\n1?")]
+    assert not any(isinstance(completion, Episode) for completion in groups[0].completions)
+    alone = await play(config, tasks[:2], engine, adapter, environments)
+    assert groups[1].completions == alone[1].completions, "the same episode as in a run of its own"
+    assert [own.data for own in opened] == [config.data]
+    (tmp_path / "run.toml").write_text(dump_config(mixed))
+    assert load_config(tmp_path / "run.toml") == mixed
+
+
 @dataclass
 class Scripted:
     """An engine that writes what it is told to, one turn after the other."""
@@ -268,7 +302,10 @@ def test_what_verifiers_cannot_load_is_refused_in_one_line(config: RunConfig, tm
     (tmp_path / "not_verifiers").write_text("#!/bin/sh\nexit 3\n")
     (tmp_path / "not_verifiers").chmod(0o755)
     for changes, message in (
-        ({"python": "no/such/python"}, "data.python: there is no program 'no/such/python'"),
+        (
+            {"python": "no/such/python"},
+            "data.python: there is no program 'no/such/python' on .*pip install verifiers==0.4.0.*VERIFIERS_PYTHON",
+        ),
         ({"python": str(tmp_path / "not_verifiers")}, "cannot load .*: it exited with 3"),
         ({"taskset": "nowhere.py"}, "there is no file 'nowhere.py'"),
     ):

@@ -1,12 +1,15 @@
 """The package that is sent to a cluster: all that the run needs, and nothing else."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 from helpers.cluster import ROOT
 
+from rl.config import Verifiers
 from rl.data import load_problems
+from rl.data.verifiers import find_python
 from rl.episodes.open import absolute_episodes
 from rl.jobs.package import MAX_BYTES, check_size, write_job
 from rl.settings.toml import load_config
@@ -75,3 +78,37 @@ def test_an_environment_goes_along_and_is_found_beside_the_configuration(tmp_pat
     assert sent == ["config.toml", "data/guess.jsonl", "reward_files/guess.py"]
     there = absolute_episodes(load_config(tmp_path / "config.toml").episodes, tmp_path)
     assert there.environment == f"{tmp_path}/reward_files/guess.py:Guess"
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_taskset_of_verifiers_goes_along_and_its_python_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, several: bool
+) -> None:
+    python = tmp_path / ".venv-verifiers" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.symlink_to(sys.executable)
+    (tmp_path / "games.py").write_text("tasks = 1")
+    source, episodes = (
+        'source = "verifiers"\ntaskset = "games.py"',
+        'environment = "verifiers:games.py"\nmax_tokens = 512',
+    )
+    text = f"[data]\n{source}\n[episodes]\n{episodes}"
+    if several:
+        text = f'[[data]]\nsource = "addition"\n[[data]]\n{source}\n[data.episodes]\n{episodes}'
+    (tmp_path / "run.toml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    pythons: list[str | None] = []
+    for variable in ("", "/usr/bin/python3"):
+        monkeypatch.setenv("VERIFIERS_PYTHON", variable)
+        folder = tmp_path / f"job{variable != ''}"
+        folder.mkdir()
+        write_job(load_config(tmp_path / "run.toml"), tmp_path, folder)
+        assert (folder / "data" / "games.py").read_text() == "tasks = 1"
+        sent = load_config(folder / "config.toml")
+        of_verifiers = sent.data_of("verifiers" if several else "")
+        assert isinstance(of_verifiers, Verifiers)
+        assert (of_verifiers.taskset, sent.episodes_of("verifiers").taskset) == ("data/games.py", "data/games.py")
+        pythons.append(of_verifiers.python)
+    assert pythons == [str(python), None], "another machine may have its own where VERIFIERS_PYTHON says"
+    with pytest.raises(ValueError, match=r"no program '/no/bin/python' on .*: make one by `python -m venv /no`"):
+        find_python("/no/bin/python", tmp_path)
