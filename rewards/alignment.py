@@ -40,6 +40,8 @@ def aligned(reference: str, answer: str, question: str = "") -> tuple[str, str]:
             reference = _PAIR.sub(_pair, reference)
     if (digits := _in_asked_base(answer, question)) is not None and reference.isalnum():
         answer = digits
+    elif (digits := _in_asked_base(reference, question)) is not None and answer.isalnum():
+        reference = digits
     return _with_ordinals(reference, answer, question)
 
 

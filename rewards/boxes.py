@@ -11,14 +11,16 @@ MAX_BOXES = 100
 """Boxes looked at, from the end."""
 MAX_BOX = 8_000
 _BOX = re.compile(
-    r"\\(?:boxed|f(?:rame)?box)\s*(?=\{)|\\(?:boxed|fbox)\s*(?P<bare>[-+]?[\w./]{1,40})|<\|begin_of_box\|>"
+    r"(?:\\(?:boxed|f(?:rame)?box)|(?<![A-Za-z\\])(?:boxed|\x08oxed))\s*(?=\{)|\\(?:boxed|fbox)\s*(?P<bare>[-+]?[\w./]{1,40})|<\|begin_of_box\|>"
 )
+_REDEFINED = re.compile(r"\\(?:def|let|(?:re|provide)?(?:new)?command\*?)\s*\{?\s*\\(?:boxed|f(?:rame)?box)\b")
+"""A text in which a box is said to show something else."""
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 """A brace, or a command's first sign: ``\\{`` is no brace of a group, and may stand without the other."""
 _LABEL = re.compile(
     r"^\\text ?\{ ?(?:the |our )?(?:final |correct )?ans(?:wers?)?(?: is| are)? ?:? ?\} ?", re.IGNORECASE
 )
-_AFTER = re.compile(r"[\s$)]{0,4}(?:\\?%|percent\b|per cent\b)", re.IGNORECASE)
+_AFTER = re.compile(r"[\s$)]{0,4}(?:\\?%|percent\b|per cent\b|pct\b)", re.IGNORECASE)
 _TOKEN_END = "<|end_of_box|>"
 
 
@@ -28,6 +30,8 @@ def boxes(text: str, *, in_reference: bool = False) -> Iterator[Statement]:
     Boxes that are parts of an expression are none, but for a reference, whose author meant what he boxed.
     """
     end = 0
+    if _REDEFINED.search(text):
+        return
     for match in list(_BOX.finditer(text))[-MAX_BOXES:]:
         if match.start() < end:
             continue

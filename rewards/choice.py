@@ -3,6 +3,8 @@
 import re
 
 _LETTER = re.compile(r"\(? ?([A-J]) ?\)?")
+_LETTERS = re.compile(r"[A-J](?: ?, ?[A-J])+")
+_RUN = re.compile(r"[A-J]{2,10}")
 _OPTION = re.compile(
     r"^(?:\\text\{ ?)?(?i:(?:the )?(?:option|choice|answer)[ :]*)?"
     r"(?:\( ?([A-J]) ?\)|([A-J]) ?[).:])(?: ?\})?(?:[ .:]+(.*))?$",
@@ -22,6 +24,8 @@ def without_choice(reference: str, answer: str) -> tuple[str, str]:
 
     Example: ``("C", "(C) 42")`` becomes ``("C", "C")``, and ``("42", "(C) 42")`` becomes ``("42", "42")``.
     """
+    if _LETTERS.fullmatch(reference) and _RUN.fullmatch(answer):
+        return reference, ", ".join(answer)  # AC for A, C
     asked, given = _option(reference), _option(answer)
     if asked and _LABELLED.match(reference):
         return _LABEL.sub(r"\1=", reference), _LABEL.sub(r"\1=", answer)  # C: 12 is a value with its name

@@ -5,23 +5,28 @@ import re
 from rewards.brackets import closes, items
 from rewards.expression import Symbol, Unparsable, walk
 from rewards.lists import collect
-from rewards.shapes import Answer, Described, Items, Read, Relation, Union
+from rewards.shapes import Answer, Described, Items, Named, Read, Relation, Union
 
 _CONDITION = re.compile(r" ?([a-z])(?: ?∈ ?\\mathbb ?\{? ?R ?\}?)? ?[|:](.*)", re.DOTALL)
 _POINT = re.compile(
     r"^(?:(?:\\text\{ ?)?(?:the )?(?:point|vertex|cent(?:er|re)|focus|coordinates?|midpoint)(?: at|"
     r" is)? ?:? ?\}? ?(?=\()|"
-    r"[ABCDEMOPQ] ?(?=\( ?[-\d\\][^()]*,))"
+    r"(?P<letter>[ABCDEMOPQ]) ?(?=\( ?[-\d\\][^()]*,))"
 )
-"""The name of a point before its coordinates: the vertex (2, -3), P(2, -3)."""
+"""The name of a point before its coordinates: the vertex (2, -3), P(2, -3). A letter counts beside another."""
+_TRANSPOSED = re.compile(r"^(\([^()^]+,[^()^]+\)) ?\^ ?\{? ?(?:T|\\top|\\intercal) ?\}?$")
+"""A column that is written as a row: (1, 2)^T."""
 _BARE_SET = re.compile(r"^\{ ?([^{}]*,[^{}]*) ?\}$")
 
 
 def enclosed(text: str, read: Read) -> Answer | None:
     """The contents of the bracket around everything; None when there is none."""
-    text = _POINT.sub("", text)
+    if (point := _POINT.match(text)) is not None:
+        value = enclosed(text[point.end() :], read)
+        return value if value is None or point["letter"] is None else Named(point["letter"], value)
     if text in ("\\{\\}", "\\{ \\}", "∅"):
         return Items("{", "}", ())
+    text = _TRANSPOSED.sub(r"\1", text)
     if text.startswith("{{") and text.endswith("}}") and "," not in text:
         raise Unparsable("a template's braces")
     if (bare := _BARE_SET.match(text)) is not None:
@@ -43,7 +48,8 @@ def _bracket(text: str, read: Read) -> Answer | None:
     inner = text[1:-1].strip()
     pieces = items(inner)
     if len(pieces) > 1:
-        return collect(text[0], text[-1], pieces, read)
+        left, right = ("(", ")") if text[0] + text[-1] == "⟨⟩" else (text[0], text[-1])
+        return collect(left, right, pieces, read)
     return read(inner) if any(c in inner for c in "=<>≤≥≠∪") or "\\begin{" in inner else None
 
 

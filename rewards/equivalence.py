@@ -12,8 +12,9 @@ from dataclasses import replace
 from rewards.alignment import aligned
 from rewards.angle import in_radians
 from rewards.answer import parse_answer
+from rewards.components import as_point
 from rewards.exact import rational
-from rewards.expression import Negative, Node, Percent, Quotient, Symbol, Unparsable
+from rewards.expression import Negative, Node, Percent, Quotient, Symbol, Unparsable, walk
 from rewards.integral import with_constant
 from rewards.interval import as_interval
 from rewards.listing import grouped_assignments, same_items, same_union
@@ -40,6 +41,7 @@ from rewards.unit import units_agree
 from rewards.value import same_value
 
 _PLAIN_INTEGER = re.compile(r"[+-]?\d{1,18}")
+_OF_RATIOS = re.compile(r"\bratios?\b|\bproportion|\bscale\b|\d ?:|: ?\d|[a-z]:[a-z]", re.IGNORECASE)
 _ARTICLES = re.compile(r"^(?:the|a|an) ")
 
 
@@ -119,10 +121,13 @@ def _same_special(reference: Answer, answer: Answer, rules: Rules) -> bool:
             return named and (reference.residue, reference.modulus) == (answer.residue, answer.modulus)
         case Ratio(), Ratio():
             return _same_ratio(reference, answer)
+        case (Scalar(), Ratio()) if rules.question and not _OF_RATIOS.search(rules.question):
+            return False  # 1:6 is no probability
         case (Ratio((top, bottom), False), Scalar(node)) | (Scalar(node), Ratio((top, bottom), False)):
             return same_value(Quotient(top, bottom), node, rules.of_values)
         case _:
-            return False
+            left, right = as_point(reference, answer), as_point(answer, reference)
+            return left is not None and right is not None and same_items(left, right, lambda a, b: same(a, b, rules))
 
 
 def _unwrapped(answer: Answer) -> Answer:
@@ -137,6 +142,8 @@ def _same_scalar(reference: Scalar, answer: Scalar, rules: Rules) -> bool:
         return False
     if (radians := in_radians(reference, answer, rules.question)) is not None:
         return same_value(reference.node, radians, rules.of_values)
+    if "degree" in answer.unit and not reference.unit and Symbol("π") in walk(reference.node):
+        return False  # π/3 degrees are no π/3
     left, right = reference.node, with_constant(reference.node, answer.node)
     if rules.percent:
         left, right = _without_percent(left), _without_percent(right)

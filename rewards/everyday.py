@@ -5,6 +5,7 @@ from fractions import Fraction
 
 from rewards.expression import Number, Symbol, Unparsable
 from rewards.shapes import Answer, Items, Ratio, Read, Scalar, Words
+from rewards.unit import ALIASES
 
 _CLOCK = re.compile(r"^\d{1,2}: ?\d\d(?::\d\d)?(?: ?(?:[ap]\.?m\.?|\\text\{ ?[ap]\.?m\.? ?\}))?$", re.IGNORECASE)
 _MINUTES = re.compile(
@@ -32,14 +33,16 @@ def clock(text: str, read: Read) -> Answer | None:
     """A time of day."""
     if not _CLOCK.match(text):
         return None
-    digits = [Number(Fraction(int(d))) for d in re.findall(r"\d+", text)]
-    halves = [Symbol(f"{half}m") for half in re.findall(r"[ap](?=\.?m)", text.lower())]
-    return Ratio((*digits, *halves), clock=True)
+    hour, *rest = map(int, re.findall(r"\d+", text))
+    halves = re.findall(r"[ap](?=\.?m)", text.lower())
+    if halves == ["p"] and hour < 12:
+        hour, halves = hour + 12, []  # half past three is 15:30, which may be a ratio, too
+    return Ratio((*(Number(Fraction(n)) for n in (hour, *rest)), *(Symbol(f"{h}m") for h in halves)), clock=True)
 
 
 def date(text: str, read: Read) -> Answer | None:
     """A day of a month, perhaps of a year, whichever comes first."""
-    match = _DATE.match(text.replace("\\text{", "").replace("}", ""))
+    match = _DATE.match(" ".join(text.replace("\\text{", "").replace("}", "").split()))
     if match is None:
         return None
     month, day = match["month1"] or match["month2"], match["day1"] or match["day2"]
@@ -56,6 +59,32 @@ def minutes(text: str, read: Read) -> Answer | None:
         raise Unparsable("more than 60 minutes or seconds")
     value = int(match[2]) + sixtieths / 60 + seconds / 3600
     return Scalar(Number(-value if match[1] == "-" else value), frozenset(["degree"]))
+
+
+_SIZES = (
+    {"day": 24, "hour": 60, "minute": 60, "second": 1}, {"yard": 3, "foot": 12, "inch": 1}, {"pound": 16, "ounce": 1},
+    {"dollar": 100, "cent": 1}, {"kilometer": 1000, "meter": 100, "centimeter": 10, "millimeter": 1},
+    {"kilogram": 1000, "gram": 1}, {"year": 12, "month": 1}, {"week": 7, "day": 1},
+)  # fmt: skip
+"""Measures from the largest on, with how many of the next each is."""
+_AMOUNT = r"(\d{1,9}) ?([a-z]{1,12})\.?"
+_AMOUNTS = re.compile(rf"^{_AMOUNT},? ?{_AMOUNT}$", re.IGNORECASE)
+
+
+def amount(text: str, read: Read) -> Answer | None:
+    """``2 hours 30 minutes``, ``5 ft 8 in``: an amount of a measure and the rest in the next one."""
+    match = _AMOUNTS.match(" ".join(re.sub(r"\\text\{([^{}]*)\}", r" \1 ", text).split()))
+    if match is None:
+        return None
+    first, second = (
+        ALIASES.get(w, ALIASES.get(w.rstrip("s"), w.rstrip("s"))) for w in (match[2].lower(), match[4].lower())
+    )
+    for sizes in _SIZES:
+        names = list(sizes)
+        if first in names[:-1] and names[names.index(first) + 1] == second and int(match[3]) < sizes[first]:
+            pairs = ((match[1], first), (match[3], second))
+            return Items("", "", tuple(Scalar(Number(Fraction(int(n))), frozenset([unit])) for n, unit in pairs))
+    return None
 
 
 def sides(text: str, read: Read) -> Answer | None:

@@ -11,10 +11,11 @@ from math import gcd, isqrt
 
 from rewards.exact import rational, variables
 from rewards.expression import Call, Negative, Node, Number, Power, Product, Quotient, Sum, Symbol, parts, walk
-from rewards.nodes import nodes
+from rewards.factored import is_factored, is_prime_factorization
+from rewards.nodes import denominators, is_count, is_root, nodes
 from rewards.restatement import notation
-from rewards.shapes import Answer, Named, Relation, Scalar, Union
-from rewards.unevaluated import factors, terms
+from rewards.shapes import Answer, Named, Relation, Union
+from rewards.unevaluated import factors, letter_below, terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,9 @@ def _is_reduced(node: Node) -> bool:
 
 
 def _cancels(top: Node, bottom: Node) -> bool:
+    letters = [{letter_below(f) for f in factors(n)} - {None} for n in (top, bottom)]
+    if letters[0] & letters[1]:
+        return True
     upper, lower = _coefficient(top), _coefficient(bottom)
     return (upper is not None and lower is not None and gcd(upper, lower) > 1) or abs(rational(bottom) or 0) == 1
 
@@ -88,23 +92,8 @@ def _is_mixed(node: Node) -> bool:
     return not _is_improper(node) and _no("decimal", "percent")(node)
 
 
-def _is_root(node: Node) -> bool:
-    return (isinstance(node, Call) and node.name == "root") or (
-        isinstance(node, Power) and (value := rational(node.exponent)) is not None and value.denominator > 1
-    )
-
-
 def _has_rational_denominators(node: Node) -> bool:
-    return not any(map(_is_root, (part for bottom in _denominators(node) for part in walk(bottom))))
-
-
-def _denominators(node: Node) -> Iterator[Node]:
-    """What is divided by, also as a negative power."""
-    for each in walk(node):
-        if isinstance(each, Quotient):
-            yield each.bottom
-        elif isinstance(each, Power) and (rational(each.exponent) or 0) < 0:
-            yield each.base
+    return not any(map(is_root, (part for bottom in denominators(node) for part in walk(bottom))))
 
 
 def _has_real_denominators(node: Node) -> bool:
@@ -114,7 +103,7 @@ def _has_real_denominators(node: Node) -> bool:
 def _has_small_radicands(node: Node) -> bool:
     """No square root of a whole number with a square in it, and no two roots beside each other."""
     products = [factors(n) for n in walk(node) if isinstance(n, Product)]
-    if any(sum(_is_root(f) and rational(f) is None and not variables(f) for f in fs) > 1 for fs in products):
+    if any(sum(is_root(f) and rational(f) is None and not variables(f) for f in fs) > 1 for fs in products):
         return False  # two roots of numbers are one
     roots = [n.arguments for n in walk(node) if isinstance(n, Call) and n.name == "root"]
     return not any(_has_square(radicand) for radicand, degree in roots if rational(degree) == 2)
@@ -133,41 +122,13 @@ def _is_expanded(node: Node) -> bool:
     for each in walk(node):
         if isinstance(each, Product) and any(isinstance(f, Sum) and variables(f) for f in factors(each)):
             return False
-        if isinstance(each, Power) and isinstance(each.base, Sum) and variables(each.base) and _is_count(each.exponent):
+        if isinstance(each, Power) and isinstance(each.base, Sum) and variables(each.base) and is_count(each.exponent):
             return False
-        if isinstance(each, Power) and isinstance(each.base, Product) and _is_count(each.exponent):
+        if isinstance(each, Power) and isinstance(each.base, Product) and is_count(each.exponent):
             return False
         if isinstance(each, Negative) and isinstance(each.inner, Sum):
             return False
     return True
-
-
-def _is_count(node: Node) -> bool:
-    value = rational(node)
-    return value is not None and value.denominator == 1 and value > 1
-
-
-def _count_factors(answer: Answer) -> int:
-    expressions = nodes(answer)
-    return sum(_multiplicity(f) for node in expressions for f in factors(node))
-
-
-def _multiplicity(factor: Node) -> int:
-    if isinstance(factor, Power) and _is_count(factor.exponent):
-        return _multiplicity(factor.base) * min(int(rational(factor.exponent) or 1), 100)
-    if isinstance(factor, Quotient):
-        return sum(_multiplicity(f) for f in factors(factor.top))
-    return 1 if variables(factor) else 0
-
-
-def _is_factored(given: Answer, expected: Answer) -> bool:
-    """A product of as many factors as the reference has."""
-    if not isinstance(expected, Scalar) or not variables(expected.node):
-        return True
-    divided = any(variables(bottom) for bottom in _denominators(expected.node))
-    if not divided and any(variables(bottom) for node in nodes(given) for bottom in _denominators(node)):
-        return False
-    return _count_factors(given) >= _count_factors(expected) > 1
 
 
 def _has_each_letter_as_often(given: Answer, expected: Answer) -> bool:
@@ -207,7 +168,9 @@ def _mantissa(node: Node) -> Fraction:
 
 
 def _same_sides(given: Answer, expected: Answer) -> bool:
-    """An equation with a letter alone on one side exactly when the reference has one."""
+    """An equation with a letter alone on one side exactly when the reference has one; a value alone is no equation."""
+    if not (isinstance(given, Named | Relation) and isinstance(expected, Named | Relation)):
+        return True
     return _letters_alone(given) == _letters_alone(expected)
 
 
@@ -223,7 +186,7 @@ def _mentions_pi(given: Answer, _: Answer) -> bool:
 
 def _leaves_roots(given: Answer, expected: Answer) -> bool:
     """No decimal where the reference has a root: 8.485281 is not the simplified root of 72."""
-    if not any(_is_root(part) for node in nodes(expected) for part in walk(node)):
+    if not any(is_root(part) for node in nodes(expected) for part in walk(node)):
         return True
     return all(map(_no("decimal"), nodes(given)))
 
@@ -239,7 +202,10 @@ _FORMS = (
         _asked(r"\bsimplif\w+|\ba ?\+ ?bi\b|standard form|rectangular form|evaluate|compute"),
         _every(_has_real_denominators),
     ),
-    Form(_asked(rf"{_AS}fraction|common fraction|lowest terms"), _every(_no("decimal", "percent", "repeating"))),
+    Form(
+        _asked(rf"{_AS}fraction|common fraction|lowest terms"),
+        _every(_no("decimal", "percent", "repeating", "scientific")),
+    ),
     Form(
         _asked(rf"{_AS}decimal|\bin decimal|decimal (?:form|notation|expansion)"),
         _every(_no("fraction", "mixed", "percent", "scientific")),
@@ -255,7 +221,8 @@ _FORMS = (
     Form(
         _asked(r"\b(?:expand|multiply out|multiply\b[^.]*\bsimplify|write [^.]* as a polynomial)"), _every(_is_expanded)
     ),
-    Form(_asked(r"\bfactor(?:is|iz)?e?d?\b(?! of\b)"), _is_factored),
+    Form(_asked(r"\bfactor(?:is|iz)?e?d?\b(?! of\b)"), is_factored),
+    Form(_asked(r"\bprime (?:power )?factori[sz]|\b(?:into|as a product of) (?:its )?prime"), is_prime_factorization),
     Form(_asked(r"\bslope[- ]intercept"), _solves_for_y),
     Form(
         _asked(

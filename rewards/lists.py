@@ -8,10 +8,10 @@ from rewards.scalar import COMMA_NUMBER
 from rewards.shapes import Answer, Items, Named, Read, Union
 from rewards.special import MAX_ITEMS
 
-_MEMBER = re.compile(r"^(?:\\?[A-Za-z]+ ?(?:_ ?(?:\{ ?\w{1,8} ?\}|\w))? ?'?)$")
+_MEMBER = re.compile(r"^(?:\( ?[A-Za-z](?: ?, ?[A-Za-z]){1,4} ?\)|\\?[A-Za-z]+ ?(?:_ ?(?:\{ ?\w{1,8} ?\}|\w))? ?'?)$")
 _JOINERS = re.compile(r"\\text\{ ?(?:,? ?(and|or)) ?\}|,? (and|or) (?=[^ ])")
 _JOINER_IN_TEXT = re.compile(r"(\\text\{[^{}]*?\w),? (?:and|or) ?\}(?= ?[-\d\\({])")
-_LABEL = re.compile(r"^(?:\\text\{ ?)?([A-Za-z][A-Za-z ]{0,30}?)\}? ?:(?: (?=\S)|(?=[¤$\d])) ?(.+)$")
+_LABEL = re.compile(r"^(?:\\text\{ ?)?([A-Za-z][A-Za-z ]{0,30}?)\}? ?:(?: ?\} ?| (?=\S)|(?=[¤$\d])) ?(.+)$")
 _ORDER_SIGNS = "<>≤≥"
 
 
@@ -59,6 +59,13 @@ def _labelled(text: str, read: Read) -> Answer | None:
 
 
 def _list(text: str, read: Read) -> Answer | None:
+    if (
+        text.startswith("\\{")
+        and "|" in text
+        and any(c in text for c in _ORDER_SIGNS)
+        and text.find("\\}") == len(text) - 2
+    ):
+        return None  # the conditions of one set
     if not any(c in text for c in ",;") and " and" not in text and " or" not in text and "text{" not in text:
         return None
     text = _grouped(text)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from rewards.alignment import aligned
 from rewards.answer import parse_answer
+from rewards.components import as_point
 from rewards.equivalence import equivalent
 from rewards.expression import Unparsable
 from rewards.extract import as_list, extract_statements, reference_answer
@@ -18,7 +19,7 @@ from rewards.reference import undecorated_answer, with_unit_of
 from rewards.relation import found_value
 from rewards.restatement import is_restatement
 from rewards.rules import STRICT, Rules
-from rewards.shapes import Relation, Scalar
+from rewards.shapes import Items, Matrix, Relation, Scalar
 from rewards.statement import Statement
 from rewards.types import Outcome, Problem, Reward
 from rewards.unevaluated import is_evaluated
@@ -91,6 +92,8 @@ def _is_answer(question: str, reference: str, answer: str, rules: Rules) -> bool
     if expected_text == text:
         return True
     expected, given = parse_answer(expected_text), parse_answer(text)
+    if isinstance(given, Scalar) and isinstance(expected, Items | Matrix):
+        given = as_point(given, expected) or given  # i + 2j for (1, 2)
     if isinstance(given, Relation) and isinstance(expected, Scalar):
         given = found_value(given) or given  # x + y = 17 for 17
     return (rules.unevaluated == "accept" or is_evaluated(expected, given)) and (

@@ -28,6 +28,8 @@ _ALL = frozenset(word for words in _DIMENSIONS for word in words)
 _USUAL = frozenset({"dollar", "year"})
 """Units of money and age that go without saying: a question may speak of cents or months only."""
 _POWERS = frozenset({"square", "cubic"})
+_POWER_OF = {"square": "volume", "cubic": "area"}
+"""What the other power measures: a question about it wants none of these."""
 _OF_POWERS = re.compile(
     r"\b(?:square|cubic|cu|sq|area|volume|surface|capacity|land|floor|region)|\^ ?\{? ?[23]|[²³]", re.IGNORECASE
 )
@@ -45,6 +47,11 @@ _ASKED = re.compile(
 )
 _IN_SCALE = re.compile(r"\bin ((?:thousand|million|billion)s?)\b", re.IGNORECASE)
 _IN = re.compile(r"\bin ([a-z]+)", re.IGNORECASE)
+_RATE = re.compile(r"\b(?:in|how many) ([a-z]+) (?:per|an|a) [a-z]+", re.IGNORECASE)
+_CONVERTED = re.compile(
+    r"\b(?:convert|change|express|rewrite)\b[^?\n]*?\b(?:to|into|in) ([a-z]+)(?:/[a-z]+)?[ .?]*$", re.IGNORECASE
+)
+"""The unit that a quantity is to be converted to."""
 _WORD = re.compile(r"[a-z]+")
 
 
@@ -61,6 +68,8 @@ def fits_question(question: str, reference: str, answer: str) -> bool:
         expected = _units(parse_answer(normalize(reference)))
         if units & _POWERS and not units & expected and not _OF_POWERS.search(question):
             return False  # square meters are no length
+        if any(word in units and _POWER_OF[word] in question.lower() for word in _POWERS):
+            return False  # cubic centimeters are no area
         power = _ASKED_POWER.search(question)
         if units & _LENGTHS and not expected and power is not None and _measure(power[1]) not in units:
             return False  # and meters are no area
@@ -89,7 +98,16 @@ def _excludes(question: str, measure: str) -> bool:
         return True  # 75 pounds for "how many cents"
     if len(counted) == 1 and not counted & _ALL and _counts_things(question) and measure not in _mentioned(question):
         return True  # 12 pounds for "how many apples"
+    rates = {_measure(w) for w in _RATE.findall(question)} & _ALL
+    if rates and measure not in rates:
+        return True  # hours for miles per hour
     dimension = next(d for d in _DIMENSIONS if measure in d)
+    wanted = {_measure(w) for w in _IN.findall(question)} & _ALL
+    if len(wanted) == 1 and not wanted & dimension:
+        return True  # centimeters for "in degrees"
+    converted = {_measure(w) for w in _CONVERTED.findall(question)} & dimension
+    if converted:
+        return measure not in converted
     asked = counted & dimension
     if not asked and dimension is _TIME:
         asked = {_measure(w) for w in _IN.findall(question)} & dimension

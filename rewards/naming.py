@@ -14,6 +14,7 @@ Same = Callable[[Answer, Answer], bool]
 
 _APPLIED = re.compile(r"(\\?[A-Za-z]+(?:_\{?\w\}?)?'*)\(([a-z])\)|([A-Za-z])_\{?([i-n])\}?")
 """A function of a letter, or a sequence: ``f(x)``, ``a_n``."""
+_CALLED = re.compile(r"(?<=^[A-Za-z])\([a-z]\)$")
 _SMALL = frozenset(["a", "an", "the", "of", "is", "in", "its", "total", "final"])
 
 
@@ -82,7 +83,9 @@ def _names_agree(reference: Named, answer: Named) -> bool:
         return True
     letters = _is_variable(reference), _is_variable(answer)
     if all(letters):
-        return any(n == "y" for n in names) and any(re.fullmatch(r"[fghF]\([a-z]\)", n) for n in names)
+        if names[0] == _CALLED.sub("", names[1]) or names[1] == _CALLED.sub("", names[0]):
+            return True  # y and y(t)
+        return any(n == "y" for n in names) and any(re.fullmatch(r"[fghF](?:\^\{?-1\}?)?\([a-z]\)", n) for n in names)
     if any(letters):
         return True
     left, right = (_words(n.name) for n in (reference, answer))

@@ -2,6 +2,11 @@
 
 import re
 
+from rewards.exact import variables
+from rewards.expression import Call, Number, Unparsable, walk
+from rewards.nodes import COMPOUND
+from rewards.normalize import normalize
+from rewards.scalar import parse_value
 from rewards.sentence import inside
 
 _SEPARATOR = r"(?:,?\s*or\b|/|\||;|,?\s*(?:maybe|perhaps)\b)"
@@ -56,3 +61,15 @@ def is_spam(text: str) -> bool:
     """Return True if a text is nothing but several numbers: the last of many guesses is no answer."""
     numbers = text.split()
     return all(map(_GUESS.fullmatch, numbers)) and len(set(numbers)) > 1
+
+
+def is_left_to_solve(run: str) -> bool:
+    """Return True for an equation whose left side is more than a name: x + 1 = 42 does not say that x is 42."""
+    left = re.split(r"[=≈]", run)[-2:-1]
+    try:
+        node = parse_value(normalize(left[0])) if left else None
+    except (Unparsable, RecursionError):
+        return False
+    if node is None or not variables(node):
+        return False
+    return isinstance(node, COMPOUND) and any(isinstance(n, Number) for n in walk(node)) and not isinstance(node, Call)

@@ -1,6 +1,9 @@
-"""The expressions in an answer of any shape."""
+"""The expressions in an answer of any shape, and what their parts are."""
 
-from rewards.expression import Call, Node, Power, Product, Quotient, Sum
+from collections.abc import Iterator
+
+from rewards.exact import rational
+from rewards.expression import Call, Node, Power, Product, Quotient, Sum, walk
 from rewards.shapes import Answer, Items, Matrix, Named, Ratio, Relation, Scalar, Union
 
 COMPOUND = (Sum, Product, Quotient, Power, Call)
@@ -25,3 +28,25 @@ def nodes(answer: Answer) -> list[Node]:
             return [Quotient(*terms)] if len(terms) == 2 and not clock else list(terms)  # 10:2 for 5
         case _:
             return []
+
+
+def is_root(node: Node) -> bool:
+    """Return True for a root, also one that is written as a power."""
+    return (isinstance(node, Call) and node.name == "root") or (
+        isinstance(node, Power) and (value := rational(node.exponent)) is not None and value.denominator > 1
+    )
+
+
+def denominators(node: Node) -> Iterator[Node]:
+    """What is divided by, also as a negative power."""
+    for each in walk(node):
+        if isinstance(each, Quotient):
+            yield each.bottom
+        elif isinstance(each, Power) and (rational(each.exponent) or 0) < 0:
+            yield each.base
+
+
+def is_count(node: Node) -> bool:
+    """Return True for a whole number above 1."""
+    value = rational(node)
+    return value is not None and value.denominator == 1 and value > 1

@@ -31,7 +31,7 @@ COMMANDS = {
     "textstyle": "", "scriptstyle": "", "limits": "", "nolimits": "", "boldsymbol": "", "mathbf": "", "mathit": "",
     "rm": "", "bf": "", "it": "", "hfill": "", "thinspace": " ", "euro": "€", "pounds": "£", "imath": "i",
     "large": "", "Large": "", "LARGE": "", "huge": "", "small": "", "underline": "", "checkmark": "",
-    "percent": "%", "nicefrac": "\\frac", "sfrac": "\\frac", "langle": "⟨", "rangle": "⟩",
+    "overrightarrow": "\\vec", "percent": "%", "nicefrac": "\\frac", "sfrac": "\\frac", "langle": "⟨", "rangle": "⟩",
 }  # fmt: skip
 CHARACTERS = {
     "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "﹣": "-", "－": "-", "×": "*", "·": "*", "⋅": "*", "∙": "*",
@@ -42,7 +42,8 @@ CHARACTERS = {
     "⅙": " 1/6", "⅚": " 5/6", "⅛": " 1/8", "⅜": " 3/8", "⅝": " 5/8", "⅞": " 7/8", "\u00a0": " ", "\u202f": " ",
     "\u2009": " ", "\u200b": "", "\u2060": "", "\ufeff": "", "\u2061": "", "\u2062": "*", "∅": "∅", "…": "…", "⋯": "…",
     "ℝ": "\\mathbb {R}", "∨": " or ", "∧": " and ",
-    "〈": "⟨", "〉": "⟩", "α": "\\alpha ", "β": "\\beta ", "γ": "\\gamma ", "δ": "\\delta ",
+    "、": ",", "或": " or ", "＞": ">", "＜": "<", "〈": "⟨", "〉": "⟩",
+    "α": "\\alpha ", "β": "\\beta ", "γ": "\\gamma ", "δ": "\\delta ",
     "ε": "\\epsilon ", "θ": "\\theta ", "λ": "\\lambda ", "μ": "\\mu ", "ρ": "\\rho ",
     "σ": "\\sigma ", "τ": "\\tau ", "φ": "\\phi ", "ω": "\\omega ",
 }  # fmt: skip
@@ -62,16 +63,25 @@ _COMMAND = re.compile(r"\\([A-Za-z]+)\s*")
 _TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|textup|textnormal|textsf|texttt|mbox|hbox|emph)\s*\{([^{}]*)\}")
 _ROMAN = re.compile(r"\\(?:mathrm|mathsf|mathtt|mathit|mathbf|operatorname\*?)\s*\{\s*([^{}]*?)\s*\}")
 _BELOW = re.compile(r"\\(?:mathrm|text)\s*\{ ?[A-Za-z]{1,4} ?\} ?/ ?$")
-_COLOR = re.compile(r"\\(?:color\s*\{\s*\w{1,20}\s*\}|textcolor\s*\{\s*\w{1,20}\s*\}(?=\s*\{))")
+_COLOR = re.compile(r"\\(?:color\s*\{\s*(?!white)\w{1,20}\s*\}|textcolor\s*\{\s*(?!white)\w{1,20}\s*\}(?=\s*\{))")
+"""A colour, but for the one that cannot be seen."""
 _UPRIGHT_UNIT = re.compile(r"[A-Za-z]{1,4}\s*/\s*[A-Za-z]{1,4}")
 _NOT = re.compile(r"\\(?:not|cancel)\s*\{?\s*(=|\\in(?![A-Za-z]))\s*\}?")
 _TEXT_POWER = re.compile(r"(\\text\{[^{}]*[A-Za-z]) ?\^ ?(?:\{ ?([23]) ?\}|([23])) ?\}")
 _TEXT_SIGN = re.compile(r"\\text\{\s*(:|\d+)\s*\}(?=\s*[\d_])")
 _BOXED = re.compile(r"^\\(?:boxed|fbox)\s*\{(.*)\}$", re.DOTALL)
 _SPACING = re.compile(r"(?<!\\)\\[,;: >]|~")
-_SEPARATOR = re.compile(r"(?<=\d)(?:\{,\}|,\\!|\\,)\s*(?=\d{3}(?!\d))")
+_SEPARATOR = re.compile(r"(?<=\d)(?: ?\{ ?, ?\}|,\\!|\\,)\s*(?=\d{3}(?!\d))")
 _ADJACENT = re.compile(r"(\\text\{[^{}]*)\} ?/ ?\\text\{\s*")
 _METRES = re.compile(r"(?<=\d) ?(mm|cm|dm|km|m|ft)([²³])")
+_THEREFORE = re.compile(r"^\s*\\(?:therefore|implies|Rightarrow|Longrightarrow|iff)(?![A-Za-z])")
+_COLON = re.compile(r"(?<=\d)\{:\}(?=\d)")
+_UNIT_VECTOR = re.compile(
+    r"\\(?:hat|widehat|vec|bar|overrightarrow)\s*\{?\s*(?:\\([ijk])math(?![a-z])|([ijk])(?![A-Za-z]))\s*\}?"
+)
+_BETWEEN_CIRCLES = re.compile(r"[\s,;，、；]|\\text\s*\{\s*(?:and)?\s*\}|\band\b")
+_FACTORIAL = re.compile(r"(?<=\d)!=")
+"""5!=120, where 5 != 120 has a space."""
 _DEGREE = re.compile(r"\^\s*(?:\{\s*°\s*\}|°)")
 _WHOLE_TEXT = re.compile(r"^\\text\{([^{}]*)\}$")
 _SPACES = re.compile(r"\s+")
@@ -100,15 +110,25 @@ def _normalized(text: str) -> str:
         text = boxed[1].strip()
     text = _delimiters(_RUPEES.sub(r"\1 ", _ROUND_SUM.sub("", _SIGN_TEXT.sub(r"\1", text))))
     text = _SEPARATOR.sub("", text).replace("\\!", "").replace("{,}", ",")
-    text = _SPACING.sub(" ", text)
+    text = _UNIT_VECTOR.sub(r" \1\2", _SPACING.sub(" ", text))
+    text = _COLON.sub(":", text)
     text = _TEXT_POWER.sub(r"\1}^{\2\3}", _TEXT.sub(lambda m: f"\\text{{{m[1]}}}", text))
     text = _FUNCTION_TEXT.sub(r"\\\1 ", _EMPTY_TEXT.sub(" ", _TEXT_SIGN.sub(r"\1", text)))
     text = _ROMAN.sub(_roman, _NOT.sub(lambda m: "≠" if m[1] == "=" else "∉", text))
     text = _ADJACENT.sub(r"\1/", text)
     text = _PERCENT_TEXT.sub("%", text.replace("\\%", "%"))
-    text = _COMMAND.sub(_command, text)
+    text = _COMMAND.sub(_command, _THEREFORE.sub("", text))
+    if "≡" in text and "mod" not in text:
+        text = text.replace("≡", "=")  # f(x) ≡ 0
     text = _DEGREE.sub("°", text).replace("...", "…")
-    text = text.replace("<=", "≤").replace(">=", "≥").replace("!=", "≠").replace("==", "=").replace("**", "^")
+    text = (
+        _FACTORIAL.sub("! =", text)
+        .replace("<=", "≤")
+        .replace(">=", "≥")
+        .replace("!=", "≠")
+        .replace("==", "=")
+        .replace("**", "^")
+    )
     text = _trim(_UNION.sub("∪", _PERCENT_WORD.sub("%", text)))
     return _OUTWARD.sub(_inward, text) if text[:1] == "]" or text[-1:] == "[" else text
 
@@ -130,7 +150,7 @@ def _unicode(text: str) -> str:
     if any(
         unicodedata.category(c) in ("No", "So") and unicodedata.decomposition(c).startswith("<circle>") for c in text
     ):
-        return "?"  # a digit in a circle is no digit
+        return f"?{_BETWEEN_CIRCLES.sub('', text)}"  # a digit in a circle is no digit: it is only equal to itself
     text = unicodedata.normalize("NFKC", text.translate(_TRANSLATE)).translate(_TRANSLATE)
     # Joiners and marks of direction cannot be seen, and say nothing.
     return "".join(c for c in text if unicodedata.category(c) != "Cf")
@@ -176,6 +196,8 @@ def _trim(text: str) -> str:
         text = text[1:-1].strip()
     while text.startswith("=") or text.startswith("≈"):
         text = text[1:].lstrip()
+    if text.startswith("__") and text.endswith("__"):
+        text = text.strip("_")
     if (whole := _WHOLE_TEXT.match(text)) is not None:
         return whole[1].strip(" .,;:")
     return text

@@ -6,10 +6,18 @@ Nothing beside it may make another statement of it. A text may also be only one 
 import re
 
 from rewards.answer import parse_answer
-from rewards.equivalence import equivalent
 from rewards.exact import rational
 from rewards.expression import Unparsable
-from rewards.neighbours import follows_letters, is_followed, is_named_twice, is_option, is_spam, with_beside
+from rewards.lines import MAX_LINE, whole_line
+from rewards.neighbours import (
+    follows_letters,
+    is_followed,
+    is_left_to_solve,
+    is_named_twice,
+    is_option,
+    is_spam,
+    with_beside,
+)
 from rewards.normalize import normalize
 from rewards.number_words import number_in_words
 from rewards.phrases import is_heading_of_another_kind
@@ -21,7 +29,6 @@ from rewards.shapes import Scalar, Words
 from rewards.statement import belong_together
 from rewards.subject import is_of_another
 
-MAX_LINE = 200
 _JOIN_LEFT = re.compile(r"(?:(?<=[\s(=])|^)([^\s,;]{0,60}?[\w)}\]!%°.]\s*[-+*/^×÷·]\s*|(?:[-+$±∓]|\\pm|\\mp)\s*)$")
 _FRACTIONS = "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"
 _BEFORE = re.compile(
@@ -33,33 +40,30 @@ _BEFORE = re.compile(
 _RESULT = re.compile(r"\d\)? ?= ?\$?$")
 """What a step of the work comes to: 7+2=9."""
 _SCALE = re.compile(r"[ *$]*\b(hundred|thousand|million|billion|trillion)\b", re.IGNORECASE)
-_CONNECTIVE = re.compile(
-    r"^(?:(?:so|thus|hence|then|therefore|and|\\therefore|=>|∴|→)[ ,:]+"
-    r"|(?:综上(?:所述)?|所以|因此|故|即|则|于是|从而|解得|可得|得)[，,： ]*)",
-    re.IGNORECASE,
-)
-_ASSIGNMENT = re.compile(r"^[A-Za-z]\w* ?= ?[^=<>]*$|^[^=<>]*= ?[A-Za-z]$|^[-+]?\d+ [A-Za-z]$|^[-+±]\s*\d[^,;<>≤≥]*$")
-_BULLET = re.compile(r"^[-*•]\s+(?=(?:[^A-Za-z\\]|\\\w+)+$)")
-_NAMED_BULLET = re.compile(r"^[-*•]\s+(?=\$?[A-Za-z]\w* ?=)")
-_NAMED_LINE = re.compile(r"(\\?[A-Za-z]\w*) ?= ?([^=<>≈]+)")
 _ASKED = re.compile(r"[^\n.!?]{0,40}\?")
 _LONE = re.compile(
     r"(?:(?i:hence|thus|therefore|so|option|choice)[,:]? )?[\W_]*(\(?[A-Ja-j]\)|[A-Za-z]|[A-Za-z]{2,20})[.!*\s]*"
 )
 _UNIT_RIGHT = re.compile(
-    r"\s*(?:\\?%|percent\b|(?:hundred|thousand|million|billion|trillion|dozen)\b)|[\u4e00-\u9fff]{1,8}(?=[。，\s]|$)",
+    r"\s*(?:\\?%|percent\b|pct\b|(?:hundred|thousand|million|billion|trillion|dozen)\b)|[\u4e00-\u9fff]{1,8}(?=[。，\s]|$)",
     re.IGNORECASE,
 )
+_SHARE = re.compile(r"\s*(?:\\?%|percent\b|per cent\b|pct\b)", re.IGNORECASE)
 _LAST_WORD = re.compile(r"\w+(?=\W*$)")
 _TAG = re.compile(r"</?[A-Za-z_]{1,20}>")
-_OPTIONS = re.compile(r"\(?\b[A-Ea-e1-5]\)[^()]{1,60}\(?\b[A-Ea-e1-5]\)|\b[IVX]+:[^:]{1,60}\b[IVX]+:")
+_OPTIONS = re.compile(
+    r"\(?\b[A-Ea-e1-5]\)[^()]{1,60}\(?\b[A-Ea-e1-5]\)|\b[IVX]+:[^:]{1,60}\b[IVX]+:"
+    r"|\b(?P<kind>(?i:answer|option|choice|guess|possibility|candidate)) ?#?\d\b[^\n]{1,80}\b(?P=kind) ?#?\d\b"
+    r"|\b(?i:if (?:it|that|this)(?: is|['’]s) not)\b"
+)
+"""Several answers beside each other, of which none is chosen."""
 
 
 def plain_answer(text: str, question: str = "") -> str | None:
     """The answer of a text without a statement, or None."""
     return (
         _last_bold(text, question)
-        or _whole_line(text)
+        or whole_line(text)
         or _last_value(text, question)
         or _last_display(text, question)
         or _lone_word(text)
@@ -90,66 +94,6 @@ def _bold_list(text: str, last: re.Match[str]) -> str | None:
     return f"{core(numbers[-2][1].strip())}, {core(last[1].strip())}"
 
 
-def _whole_line(text: str) -> str | None:
-    """A last line of nothing but mathematics, with lines of the same shape above it: "x = 41" over "x = 42"."""
-    lines = [line.strip() for line in text.strip().splitlines()[-12:] if line.strip()]
-    bullets = [line for line in lines if _BULLET.match(line)]
-    if len(bullets) > 1 and bullets[-1] == lines[-1]:
-        return ", ".join(dict.fromkeys(_BULLET.sub("", line) for line in bullets))
-    lines = [_CONNECTIVE.sub("", _NAMED_BULLET.sub("", line)) for line in lines]
-    alternatives = len(lines) > 1 and _NAMED_LINE.fullmatch(lines[-1]) and _is_parallel(lines[-2], lines[-1])
-    if not lines or not (alternatives or _is_mathematics(lines[-1])):
-        return None
-    alike = [lines[-1]]
-    for line in reversed(lines[:-1]):
-        if not _is_parallel(line, lines[-1]):
-            break
-        alike.insert(0, line)
-    # A name and its value alone is left to `_last_value`.
-    return None if len(alike) == 1 and _ASSIGNMENT.match(alike[0]) else ", ".join(dict.fromkeys(alike))
-
-
-def _is_parallel(line: str, last: str) -> bool:
-    """Return True if two lines state answers in the same way. Of two values of one name, equal ones are the work."""
-    named = _NAMED_LINE.fullmatch(line), _NAMED_LINE.fullmatch(last)
-    if named[0] is not None and named[1] is not None and named[0][1] == named[1][1]:
-        try:
-            return not equivalent(named[0][2], named[1][2])
-        except (Unparsable, RecursionError):
-            return True
-    if _outline(line) == _outline(last) and len(re.findall(r"\d+", line)) < 2:
-        return True
-    return _is_bare_value(line) and _is_bare_value(last) and not _are_equal(line, last)
-
-
-def _is_bare_value(line: str) -> bool:
-    return not re.search(r"[=<>≤≥≈]|\\(?:le|ge|ne|lt|gt|approx|to)\b", line) and _is_mathematics(line)
-
-
-def _are_equal(line: str, last: str) -> bool:
-    try:
-        return equivalent(line, last)
-    except (Unparsable, RecursionError):
-        return True
-
-
-def _outline(line: str) -> str:
-    return re.sub(r"[-+]?\d+(?:[.,]\d+)*", "#", line)
-
-
-def _is_mathematics(line: str) -> bool:
-    if len(line) > MAX_LINE or not re.search(r"[\d=(\\]", line) or line[-1:] == "?" or is_spam(line):
-        return False
-    if "$" in line or "\\boxed" in line or re.search(r"(?<![\\A-Za-z{])(?!ln|pi|or|in\b)[A-Za-z]{2,}", line):
-        return False
-    if re.search(r"[-+*/]", line) and re.search(r"(?<![<>≤≥!])=", line):
-        return False  # a step of the work, whose last side `_last_value` takes
-    try:
-        return not isinstance(parse_answer(normalize(line)), Words)
-    except (Unparsable, RecursionError):
-        return False
-
-
 def _last_value(text: str, question: str) -> str | None:
     """The last formula if the last number is in it, else the last number with what is written against it; and what is
     listed with it. None when that is taken back: "not 5"."""
@@ -164,13 +108,14 @@ def _last_value(text: str, question: str) -> str | None:
         return None
     for match in reversed(list(MATH.finditer(text, max(0, at - 2_100)))):
         if match.start() <= at < match.end() and is_formula(match):
-            value = with_beside(text, match)
-            return _unless_changed(text, match.start(), match.end(), value, question)
+            share = _SHARE.match(text, match.end())
+            end, sign = (match.end(), "") if share is None else (share.end(), "\\%")
+            return _unless_changed(text, match.start(), end, with_beside(text, match) + sign, question)
     if is_option(text, at):
         return None
     start, end, value = _written_against(text, at)
-    if "\\boxed" in value:
-        return None  # a box that was taken back, or never closed
+    if "\\boxed" in value or is_left_to_solve(text[start:end]):
+        return None  # a box that was taken back, or never closed; an equation that is not solved
     point = _bracketed(text, start, end)
     if point is not None:
         return point

@@ -5,6 +5,7 @@ import re
 from rewards.expression import Unparsable
 from rewards.extremum import with_names
 from rewards.number_words import number_in_words
+from rewards.program import from_program
 from rewards.unit import split_unit
 
 _UNIT = re.compile(
@@ -43,6 +44,7 @@ def undecorated(text: str) -> str:
 
     Example: ``undecorated("9 (apples)")`` is ``"9 \\text{ apples}"``.
     """
+    text = from_program(text)
     if (said := _CHINESE.match(text)) is not None:
         return said[1].strip("$* ")
     if (match := _UNIT.match(text)) is not None:

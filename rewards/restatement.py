@@ -8,10 +8,11 @@ reference repeats of its question (order these; which of them) may be repeated.
 import re
 from collections import Counter
 from collections.abc import Iterator
+from math import gcd
 
 from rewards.answer import parse_answer
 from rewards.exact import rational, variables
-from rewards.expression import Call, Negative, Node, Number, Percent, Quotient, Symbol, Unparsable, walk
+from rewards.expression import Call, Negative, Node, Number, Percent, Product, Quotient, Symbol, Unparsable, walk
 from rewards.extract import formulas
 from rewards.nodes import COMPOUND, nodes
 from rewards.normalize import normalize
@@ -31,6 +32,7 @@ _CONVERT = re.compile(
     re.IGNORECASE,
 )
 """A question that asks for another notation of one of its numbers."""
+_WHOLE = re.compile(r"(?<![\d.,])\d{1,9}(?![\d.,]*\d)")
 _DIVIDED = re.compile(r" divided by | over ")
 _POINT = (0.7390851, 1.2020569, 0.5671432, 1.3247179, 2.6180339)
 
@@ -45,9 +47,40 @@ def is_restatement(question: str, expected: Answer, given: Answer) -> bool:
     candidates = [
         n for n in nodes(given) if isinstance(n, COMPOUND) or (converts and notation(n) not in ("whole", "name"))
     ]
+    if _is_plugged_in(question, expected, given):
+        return True
     if isinstance(given, Relation) and isinstance(expected, Relation) and len(given.sides) == 2:
         return _repeats_equation(question, expected, given)
     return any(_leaves(node) not in expected_leaves and _is_asked(node, asked, nodes(expected)) for node in candidates)
+
+
+def _is_plugged_in(question: str, expected: Answer, given: Answer) -> bool:
+    """Return True for a number of the question over one that divides it, as in 350/100 dollars and 45π/180, unless a
+    fraction of numbers is what was asked for."""
+    if any(notation(n) in ("fraction", "mixed", "repeating") for n in nodes(expected)):
+        return False
+    asked = {int(n) for n in _WHOLE.findall(question)}
+    for part in (p for node in nodes(given) for p in walk(node) if isinstance(p, Quotient)):
+        top, bottom = (_whole_factor(n) for n in (part.top, part.bottom))
+        if top > 1 and bottom > 1 and gcd(top, bottom) > 1 and asked & {top, bottom}:
+            return True
+    return any(
+        isinstance(p, Product) and _whole_factor(p) in asked and any(_divides(f, _whole_factor(p)) for f in p.factors)
+        for node in nodes(given)
+        for p in walk(node)
+    )
+
+
+def _whole_factor(node: Node) -> int:
+    """The whole number that a product has as its only one, or 1."""
+    values = [rational(f) for f in (node.factors if isinstance(node, Product) else (node,)) if isinstance(f, Number)]
+    value = values[0] if len(values) == 1 else None
+    return 1 if value is None or value.denominator != 1 else abs(int(value))
+
+
+def _divides(factor: Node, whole: int) -> bool:
+    """Return True for a quotient whose divisor has a factor in common with a whole number."""
+    return isinstance(factor, Quotient) and whole > 1 and gcd(whole, _whole_factor(factor.bottom)) > 1
 
 
 def _is_asked(node: Node, asked: list[Node], expected: list[Node]) -> bool:

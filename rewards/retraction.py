@@ -6,7 +6,7 @@ _DOUBT = (
     r"(?:wrong|incorrect|false|impossible|invalid|extraneous|rejected|discarded|excluded|ruled out|mistaken|nonsense|"
     r"untrue|erroneous|inadmissible|off by|too (?:big|large|small|low|high)|(?:only |"
     r"just )?an? (?:\w+ )?(?:mistake|error|lie|"
-    r"joke|trap|guess|trick))"
+    r"joke|trap|guess|trick|typo|misprint|placeholder)|typo\b|misprint\b)"
 )
 _NOT_RIGHT = (
     r"not\s+(?:right|correct|valid|possible|allowed|true|it\b|that\b|(?:the|an?|our|my)\s+(?:\w+\s+)?(?:answer|"
@@ -19,6 +19,8 @@ DENIED = re.compile(
     rf"\s+to)?\s+)?"
     r"|(?:n['’]t|\bnot|\bnever)\s+(?:think|believe|say|claim|agree)\b[^.,;\n]{0,40}|\b(?:wrong|incorrect|false|rejected)\s*:\s*"
     r"|\b(?:reject|discard|exclude|eliminate|rule out)(?:s|ed|ing)?\s+(?:the\s+)?(?:value|answer|solution|root)?\s*"
+    r"|\b(?:ignore|disregard|forget)\b[^.\n]{0,30}"
+    r"|(?:\bfor (?:example|instance)|\be\.g\.|\bsuch as|\bformat (?:is|was|would be|looks like))[\s,:]*"
     r"|\b(?:wrong|incorrect|false|mistaken|erroneous|invalid|bad)\s+(?:answer|result|value|solution|choice|option|"
     r"guess|one)s?\b"
     r"[^.,;\n]{0,20}|\b(?:wrongly|mistakenly|erroneously|falsely|incorrectly|mistake|error|trap)\b[^.,;\n]{0,30}"
@@ -29,14 +31,15 @@ DENIED = re.compile(
 )
 """Words before a box that is not the answer, or is only supposed."""
 _NO = re.compile(
-    r"(?:[\s$.)\]\\*]|\\text)*(?:\?|[✗✘❌☒]|(?:,\s*)?(?:[-–—←(\[]\s*)*(?:(?:which|that|but (?:it|that|this)|this|"
-    r"it)\s+)?"
+    r"(?:[\s$.)\]\\*\"'”’`]|\\text)*(?:\?|[✗✘❌☒]|(?:,\s*)?(?:[-–—←(\[]\s*)*"
+    r"(?:(?:which|that|but (?:it|that|this|they|he|she|all|everyone)|this|it)\s+)?"
     r"(?:(?:is|was|would be|are|seems|looks|must be|should be|tur(?:ns|ned) out to be)\s+"
     rf"(?:obviously |clearly |definitely |also )?(?:(?:an? |the )?{_DOUBT}|{_NOT_RIGHT})\b"
     r"|is what (?:an?|some|many|most|only) (?:\w+ ){1,3}(?:would|might|will) (?:say|think|answer|guess|write)\b"
+    r"|is what (?:i|you|we|one|they) (?:would|might)\b|(?:,\s*)?unless\b"
     rf"|(?:{_DOUBT}|not (?:right|correct|valid|possible))\b|n['’]t\b"
     r"|(?:is|was)n['’]t (?:right|correct|valid|possible|(?:the|an?|our|my) (?:\w+ )?(?:answer|solution|result))\b"
-    r"|(?:does|do|did|would|will|could|can)(?: not|n['’]t|not) "
+    r"|(?:(?:does|do|did|would|will|could|can)(?: not|n['’]t|not)|can['’]t) "
     r"(?:work|hold|fit|satisfy|match|check|make sense|be (?:right|correct|it|the))\b|can(?:not|['’]t) be[.\s]*$"
     r"|(?:fails|contradicts|violates)\b)|(?:是错|不对|错了|不正确|是不对))",
     re.IGNORECASE,
@@ -61,6 +64,8 @@ _RETRACTIONS = (
     rf"(?:sorry|actually|rather|hmm|wait|no)[,:]? (?:it(?:['’]s| is) )?{_NUMBER_AHEAD}",
     r"i (?:was|am|might be|may be) (?:wrong|mistaken|lying|joking|not sure)",
     r"i made (?:a|an) (?:\w+ )?(?:mistake|error)",
+    r"i (?:misread|misunderstood|miscounted|miscalculated|misinterpreted|mixed up|overlooked)\b",
+    r"i (?:do(?: not|n['’]t) (?:believe|(?:really )?know)|doubt|have no idea)\b",
     r"on second thought|no,? wait\b|wait,? no\b",
     rf"{_THAT}(?:{_DOUBT}|wrong answer|(?:mistake|lie|joke|guess)\b|not (?:right|correct|the answer|it|possible|"
     rf"valid|that)|right\?)",
@@ -86,7 +91,7 @@ DOUBTED = re.compile(
 """A clause that takes back the answer before it in the same sentence."""
 _SUPPOSED = re.compile(
     r"(?:\b(?:suppose|assume|imagine|let us say|let's say|say|hypothetically|pretend|guess(?:ing)?|conjecture)\b"
-    r"|\b(?:if|assuming|supposing)\b(?![^.\n]*,))(?![^.\n]*\bthen\b)[^.\n]*$",
+    r"|\b(?:if|assuming|supposing)\b(?![^.\n]*,))(?![^.\n]*\bthen\b)[^.;\n]*$",
     re.IGNORECASE,
 )
 

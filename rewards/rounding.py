@@ -3,9 +3,10 @@
 from fractions import Fraction
 
 from rewards.exact import approximate, rational
-from rewards.expression import Negative, Node, Number, Percent
+from rewards.expression import Negative, Node, Number, Percent, Power, Product
 from rewards.rules import Rules
 
+MAX_EXPONENT = 300
 Decimal = tuple[Fraction, int, int]
 """A literal's value, its significant digits, and its decimal places."""
 
@@ -14,7 +15,13 @@ def decimal(node: Node) -> Decimal | None:
     """A literal with a decimal point, or None."""
     match node:
         case Number(value, digits, places) if digits:
-            return value, digits, places
+            ends_in_zero = value.denominator > 1 and places > 0 and value * 10**places % 10 == 0
+            return value, digits + ends_in_zero, places  # the last of 0.301030 is a digit shown; of more zeros, one is
+        case Product((inner, Power(Number(value), exponent))) if (
+            value == 10 and (power := _whole(exponent)) is not None
+        ):
+            literal = decimal(inner)
+            return None if literal is None else (literal[0] * Fraction(10) ** power, literal[1], literal[2] - power)
         case Negative(inner):
             literal = decimal(inner)
             return None if literal is None else (-literal[0], literal[1], literal[2])
@@ -23,6 +30,11 @@ def decimal(node: Node) -> Decimal | None:
             return None if literal is None else (literal[0] / 100, literal[1], literal[2] + 2)
         case _:
             return None
+
+
+def _whole(exponent: Node) -> int | None:
+    value = rational(exponent)
+    return int(value) if value is not None and value.denominator == 1 and abs(value) <= MAX_EXPONENT else None
 
 
 def rounds_rational(literal: Node, exact: Fraction, rules: Rules) -> bool:

@@ -4,7 +4,7 @@ import re
 from fractions import Fraction
 
 from rewards.brackets import RELATIONS, items, marks, split
-from rewards.everyday import clock, date, minutes, sides
+from rewards.everyday import amount, clock, date, minutes, sides
 from rewards.exact import approximate, rational
 from rewards.expression import Negative, Number, Symbol, Unparsable
 from rewards.interval import without
@@ -18,7 +18,8 @@ MAX_ITEMS = 200
 
 _DIGITS = r"(?:\\text\{ ?)?([+-]?[0-9A-Fa-f]{1,200}(?:\.[0-9A-Fa-f]{1,50})?) ?\}?"
 _BASED = re.compile(
-    rf"^\(?{_DIGITS}\)? ?_ ?(?:\{{ ?\(?(?:\\text\{{)?([a-z0-9]{{1,7}})\}}?\)? ?\}}|([0-9])|\\text\{{([a-z]{{1,7}})\}})$"
+    rf"^\(?{_DIGITS}\)? ?_ ?(?:\{{ ?\(?(?:\\text\{{ ?)?(?:base ?\}}? ?)?"
+    rf"([a-z0-9]{{1,7}})\}}?\)? ?\}}|([0-9])|\\text\{{([a-z]{{1,7}})\}})$"
 )
 _BASE_WORDS = re.compile(rf"^{_DIGITS} ?(?:\\text\{{ ?)?\(?(?:in )?base(?:[ -]| ?\}} ?)([a-z0-9]{{1,7}})\)? ?\}}?$")
 _RELATION = re.compile(f"[{RELATIONS}]")
@@ -48,7 +49,7 @@ _CONGRUENCE = re.compile(
 
 def special(text: str, read: Read) -> Answer | None:
     """The first of these shapes that the whole text has."""
-    for shape in (_matrix, _cases, _based, clock, date, minutes, sides, _reals, _congruence, _ratio):
+    for shape in (_matrix, _cases, _based, clock, date, minutes, amount, sides, _reals, _congruence, _ratio):
         if (answer := shape(text, read)) is not None:
             return answer
     return None

@@ -32,7 +32,8 @@ _DRESS = re.compile(
 )
 _ENUMERATION = re.compile(
     r"\(\s*(?:[a-h]|[ivx]{1,4}|\d)\s*\)|(?:^|\s)(?:[a-h]|[ivx]{1,4}|\d)[.)](?=\s|$)|\bpart \w\b"
-    r"|\b(?:answer|option|solution|case|guess|candidate|possibility|choice|value|root)s? ?#? ?\d\b",
+    r"|\b(?:answer|option|solution|case|guess|candidate|possibility|choice|value|root)s? ?#? ?\d\b"
+    r"|\b(?:method|approach|way) ?#? ?(?:\d|[a-c]|one|two)\b(?: (?:gives|yields|says|leads to))?",
     re.IGNORECASE,
 )
 _NAME = re.compile(r"\\?[A-Za-z][a-z]?(?:_\{?\w+\}?)?(?:\([a-z\d]\))?\s*(?:=|∈|\\in\b)")
@@ -51,6 +52,10 @@ _SUPERSEDE = words(
 )
 
 
+_ALTERNATIVE = re.compile(r"\b(?:if not|or else|otherwise|alternatively|else|unless)\b", re.IGNORECASE)
+"""Words after which a second answer stands beside the first, whatever else is said."""
+
+
 def belong_together(between: str) -> bool:
     """Return True if two statements with this between them are one: "43, or perhaps 42" is no answer of 42.
 
@@ -60,6 +65,8 @@ def belong_together(between: str) -> bool:
         return False
     if _OPERATOR.fullmatch(between):
         return True  # \\boxed{17} + \\boxed{18}
+    if _ALTERNATIVE.search(between):
+        return True
     plain = _ENUMERATION.sub(" ", _DRESS.sub(lambda m: f" {m[1] or ''} ", _NAME.sub(" ", between)))
     if re.search(r"[\d=+]", plain):
         return False

@@ -13,7 +13,8 @@ _PART_BEFORE = re.compile(
     rf"{_FUNCTION}\s*)$"
 )
 _PART_AFTER = re.compile(
-    r"\d|\.\d|(?:\{,\}|,)\d{3}(?!\d)|\^\s*(?:\d|\{\s*[-\d])|[-+*/]\d| ?\\(?:cdot|times)\b ?\d|"
+    r"\d|\.\d|(?:\{,\}|,)\d{3}(?!\d)|\^\s*(?:\d|\{\s*[-\d])|[-+*/]\d|"
+    r"\$? [+*/×÷] ?\$?\d|\$? - \$?\d[\d.]*\$?\.?(?=\s*$)|-ish\b| ?\\(?:cdot|times)\b ?\d|"
     r"\}\s*\{[^{}\n]{1,40}\}|[xyzkni](?![A-Za-z])|\\(?:pi|sqrt|sin|cos|tan|log|ln|theta)\b"
 )
 """Signs written against a box that make it a part of an expression: ``2\\boxed{42}``, ``\\boxed{42}^2``."""
@@ -29,7 +30,7 @@ _OTHER_BEFORE = re.compile(
 )
 """What a box bounds or changes. The bound that is reached may be the answer: ``n \\ge \\boxed{42}``, at least 42."""
 _OTHER_AFTER = re.compile(
-    r"[\s*$)]*(?:\\neq?\b|≠|!=|\\[lg]t\b|[<>]\s+[a-z]\b|(?:doubled|tripled|halved|factorial|plus|minus|"
+    r"[\s*$)]*(?:\\neq?\b|≠|!=|\\[lg]t\b|[<>]\s*\$?(?:\s[a-z]\b|\\boxed)|(?:doubled|tripled|halved|factorial|plus|minus|"
     r"times (?:\d|two|three|ten|itself)|mod(?:ulo)?|divided by|multiplied by|or (?:more|less|so|fewer)|"
     r"and (?:more|change|counting|(?:a|one|two|three) (?:half|third|quarter|\w+ths?)))\b)",
     re.IGNORECASE,

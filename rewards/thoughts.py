@@ -30,6 +30,7 @@ _HIDDEN = tuple(
         ("</", r"<(del|s|strike)>.{0,4000}?</\1>|<(script|style|template|noscript)\b.*?(?:</\2>|\Z)"),
         ("<", r"<script\b.*|<(\w+)\b[^<>\n]{0,80}\b(?:hidden|display: ?none)[^<>\n]{0,80}>.*?(?:</\1>|\Z)"),
         ("~~", r"(?<![\w\\}~])~~(?=\S)[^~\n]{1,300}~~(?![\w~])"),
+        ("\\begin{verbatim}", r"\\begin\{verbatim\}.*?(?:\\end\{verbatim\}|\Z)"),
         ("\\verb", r"\\verb\*?([|!+])[^\n]{0,1000}?\1"),
         (
             "\\boxed",
@@ -41,8 +42,18 @@ _HIDDEN = tuple(
 """Comments, and what is struck out or not shown: each pattern with a text that it does not match without."""
 
 
+_STOP = re.compile(
+    r"<[|｜](?:im_end|endoftext|eot_id|end_of_text|end▁of▁sentence)[|｜]>|<[|｜]im_start[|｜]>(?=\s*(?:user|system)\b)"
+    r"|<[|｜]start_header_id[|｜]>(?=\s*(?:user|system)\b)|<end_of_turn>"
+)
+"""What ends a model's turn, where its text goes on."""
+
+
 def visible(text: str) -> str:
-    """The text after the last closed thought, without comments. A thought left open hides everything after its tag."""
+    """The text of the model's own turn after the last closed thought, without comments. A thought left open hides
+    everything after its tag."""
+    if "<" in text and (stop := _STOP.search(text)) is not None and text[: stop.start()].strip():
+        text = text[: stop.start()]
     text = text[max((m.end() for m in _CLOSE.finditer(text)), default=0) :]
     opened = _OPEN.search(text)
     text = text if opened is None else text[: opened.start()]

@@ -82,8 +82,12 @@ def is_power_of_ten(node: Node) -> bool:
 
 
 def _is_end(node: Node) -> bool:
-    """A numeral, or a bare symbol such as ∞ or the x of a condition."""
-    return is_numeral(node) or isinstance(_bare(node), Symbol)
+    """A numeral, or a bare symbol such as ∞ or the x of a condition; -1i is one, too."""
+    match _bare(node):
+        case Product((Number(value), Symbol())) if value == 1:
+            return True
+        case bare:
+            return is_numeral(node) or isinstance(bare, Symbol)
 
 
 def _bare(node: Node) -> Node:
@@ -130,19 +134,39 @@ def _left(part: Node) -> Iterator[str]:
             numbers = [value for f in factors(part) if (value := rational(f)) is not None]
             if len(numbers) > 1 or 0 in numbers or (_holds_sum(part) and {-1, 1}.intersection(numbers)):
                 yield "product"
+            letters = [letter_below(f) for f in factors(part)]
+            if len(letters) - letters.count(None) > len({*letters} - {None}):
+                yield "like factors"
         case Call(name, arguments):
             yield from _left_to_call(part, name, arguments)
         case Quotient(_, bottom) if rational(part) is not None or rational(bottom) in (-1, 1):
             yield "division"
-        case Power(_, exponent):
+        case Power(base, exponent):
             if rational(part) is not None or rational(exponent) in (0, 1):
                 yield "power"
+            if (
+                isinstance(base, Power)
+                and variables(base)
+                and None not in (rational(base.exponent), rational(exponent))
+            ):
+                yield "power of a power"
         case _:
             pass
     if _is_complex(part):
         yield "complex"
     if rational(part) is None and _is_disguised(part):
         yield "disguise"
+
+
+def letter_below(factor: Node) -> str | None:
+    """The letter that a factor is, or is a power of by a number: x * x^2 is left to do."""
+    match factor:
+        case Symbol(name):
+            return name
+        case Power(Symbol(name), exponent) if rational(exponent) is not None:
+            return name
+        case _:
+            return None
 
 
 def _holds_sum(product: Node) -> bool:
@@ -181,7 +205,7 @@ def _left_to_add(added: Sequence[Node]) -> Iterator[str]:
 def _left_to_call(call: Call, name: str, arguments: tuple[Node, ...]) -> Iterator[str]:
     """sqrt(16), sin(π/6) and log 8: functions of constants that have a value one could have given."""
     if name == "root":
-        if rational(call) is not None:
+        if rational(call) is not None or (rational(arguments[0]) or 0) < 0:
             yield "root"
     elif name in _EVALUATED:
         if rational(call) is not None:

@@ -36,7 +36,7 @@ SHORT_UNITS = words(
     "ft/s am pm hz "
     "kw mw kj ha sq cu pt qt gal lbs yds kgs usd eur gbp cad inr rad deg units yr yrs wk wks gm gms gb mb kb "
     "tb kwh kpa "
-    "mol cc mcg cds ohm rs"
+    "mol cc mcg cds ohm rs erg ergs km/s m/min"
 )
 ALIASES = {
     "¤": "dollar", "$": "dollar", "usd": "dollar", "€": "euro", "eur": "euro", "£": "pound", "gbp": "pound", "¥": "yen",
@@ -144,6 +144,8 @@ def _unit_words(text: str, *, is_text: bool, spaced: bool) -> list[str] | None:
 
 def _may_be_variables(tokens: list[str], *, is_text: bool, spaced: bool) -> bool:
     """Return True if a word is rather a product of variables: 5 x y, 5ab and 5xyz have no unit."""
+    if spaced and "".join(tokens) in SHORT_UNITS:
+        return False
     if len(tokens[0]) == 3 and tokens[0] not in SHORT_UNITS and not spaced:
         return True
     plain = [w for at, w in enumerate(tokens) if w != "/" and not _is_article(tokens, at)]

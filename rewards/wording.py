@@ -9,8 +9,16 @@ from rewards.shapes import Answer, Items, Scalar, Words
 
 _WORDS_ONLY = re.compile(r"^[^\W\d_][^\W\d_ '\".,()/-]*(?:[ '.,()/-]+[^\W\d_]+)*\.?$")
 _CHOICE = re.compile(r"^\(? ?([A-Ja-j]) ?\)?$")
-_NOTHING = words("no_solution empty_set the_empty_set null_set")
+_NOTHING = words("none no_solution empty_set the_empty_set null_set")
 _NO_SOLUTION = re.compile(r"^(?:there (?:is|are) |it has |has )?(no (?:real )?)(?:solution|root)s?(?: exists?)?$")
+_SUBJECT = re.compile(
+    r"^(?:the |this |its )?(?:limit|value|sum|integral|inverse|maximum|minimum|derivative) (?=does not exist$)"
+    r"|^quadrant (?=(?:i{1,3}|iv)$)"
+)
+_AGREED = re.compile(
+    r"^(yes|no) (?:it|they|he|she|this|that|there|you|we|i) (?:is|are|does|do|can|will|was|did|has)( not| n t)?$"
+)
+"""A yes or a no, said twice."""
 _SAME = {
     "dne": "does not exist", "infinite": "infinitely many",
     "infinite solutions": "infinitely many", "infinitely many solutions": "infinitely many",
@@ -27,7 +35,9 @@ def worded(text: str, nesting: int) -> Answer | None:
     if len(plain) < 2 or not is_text(plain) or plain in KNOWN_WORDS or plain.split(" ")[0] in KNOWN_WORDS:
         return None
     word = " ".join(re.findall(r"\w+", plain.lower()))
-    word = _NO_SOLUTION.sub(r"\1solution", word)
+    word = _SUBJECT.sub("", _NO_SOLUTION.sub(r"\1solution", word))
+    if (agreed := _AGREED.match(word)) is not None and (agreed[1] == "no") == bool(agreed[2]):
+        word = agreed[1]
     if word.replace(" ", "_") in _NOTHING:
         return Items("{", "}", ())
     if (number := signed_number_in_words(word)) is not None:
