@@ -62,7 +62,7 @@ MARKS = {
         "rollout/test_vllm_dies", "rollout/test_vllm_serves_the_policy", "rollout/test_vllm_mixes_adapters",
         "rollout/test_vllm_experts", "rollout/test_tensor_parallel", "rollout/test_policy_queue",
         "rollout/test_cancelled_calls", "rollout/test_adapter_cache", "rollout/test_cpu_lora", "rollout/test_cpu_ops",
-        "rollout/test_sampling_features", "rl/episodes/test_tool_calls",
+        "rollout/test_sampling_features", "rl/episodes/test_tool_calls", "rl/episodes/test_verifiers_vllm",
     ),
     "browser": ("rl/monitoring/test_browser", "rl/monitoring/test_prometheus"),
     "slow": (
