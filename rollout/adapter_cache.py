@@ -12,6 +12,7 @@ from typing import Any
 
 from lora.files import unpack, write_peft
 from lora.types import Adapter
+from rollout.served_names import as_served
 
 
 @dataclass(slots=True)
@@ -29,10 +30,14 @@ class _Loaded:
 class AdapterCache:
     """Writes adapters where vLLM reads them, and unloads those that nobody uses. Not for several threads at once."""
 
-    def __init__(self, unload: Callable[[int], object], directory: Path, *, keep: int) -> None:
-        """Adapters are written below `directory`; `unload` takes the id of one; at most `keep` idle ones stay."""
+    def __init__(self, unload: Callable[[int], object], directory: Path, *, model_type: str, keep: int) -> None:
+        """Adapters are written below `directory`; `unload` takes the id of one; at most `keep` idle ones stay.
+
+        `model_type` is the word of the base model's configuration for its family.
+        """
         self._unload = unload
         self._directory = directory
+        self._model_type = model_type
         self._keep = keep
         self._loaded: dict[str, _Loaded] = {}
         self._ids = itertools.count(1)
@@ -57,7 +62,7 @@ class AdapterCache:
     def _write(self, adapter: Adapter) -> _Loaded:
         from vllm.lora.request import LoRARequest
 
-        directory = write_peft(adapter, self._directory / adapter.name)
+        directory = write_peft(as_served(adapter, self._model_type), self._directory / adapter.name)
         experts = unpack(adapter.payload)[1].expert_rank is not None
         request = LoRARequest(adapter.name, next(self._ids), str(directory), is_3d_lora_weight=experts)
         return _Loaded(request, directory, adapter.run)

@@ -57,7 +57,10 @@ class VllmEngine(Engine):
         self._limits = Limits(model_config.max_length, self._engine.model_config.get_vocab_size())
         self._special: dict[str, int] = self._engine.get_tokenizer().get_added_vocab()
         self._home = SharedMemoryDir()
-        self._adapters = AdapterCache(self._engine.remove_lora, self._home.path, keep=config.adapters_in_flight)
+        self._adapters = AdapterCache(
+            self._engine.remove_lora, self._home.path,
+            model_type=self._engine.model_config.hf_text_config.model_type, keep=config.adapters_in_flight,
+        )  # fmt: skip
         self._adapts_head = lora.lm_head
         self._request_ids = itertools.count()
         self._inbox: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()

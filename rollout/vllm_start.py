@@ -63,7 +63,7 @@ def engine_args(model: str, model_config: ModelConfig, lora: LoraConfig, config:
     _install_operators(is_cpu, fuse_adapters=config.fuse_adapters)
     quantization, overrides = quantization_args(model_config.quantization)
     return EngineArgs(
-        **(_cpu_args(model_config, config) if is_cpu else {}),
+        **(_cpu_args(model_config, config) if is_cpu else {"enable_prefix_caching": True}),
         quantization=quantization,
         model=model,
         dtype=model_config.dtype,
@@ -76,7 +76,6 @@ def engine_args(model: str, model_config: ModelConfig, lora: LoraConfig, config:
         max_loras=config.adapters_in_flight,
         max_cpu_loras=config.adapters_in_flight + 1,
         max_num_seqs=config.max_concurrent,
-        enable_prefix_caching=True,
         logprobs_mode="processed_logprobs",  # the distribution that was sampled from, its temperature included
         max_logprobs=-1,  # as many of the likeliest tokens as a caller asks for
         tensor_parallel_size=config.tensor_parallel_size,
@@ -119,17 +118,20 @@ def quantization_args(quantization: Quantization | None) -> tuple[str | None, di
 
 
 def _cpu_args(model_config: ModelConfig, config: RolloutConfig) -> dict[str, Any]:
+    skeleton = load_skeleton(model_config)
     return {
+        # A recurrent layer's state is kept for a prompt's blocks only where prompts are read in chunks.
+        "enable_prefix_caching": attends_only(skeleton),
         # A group shares its prompt's whole blocks; the default of 128 tokens leaves a short prompt none.
         "block_size": BLOCK,
         # A prompt cut into chunks rewinds its request's random generator, which a CPU generator cannot do (vLLM 0.32).
         "enable_chunked_prefill": False,
         "max_num_batched_tokens": max(4096, model_config.max_length),
-        "kv_cache_memory_bytes": cache_bytes(model_config, config),
+        "kv_cache_memory_bytes": cache_bytes(skeleton, model_config, config),
     }
 
 
-def cache_bytes(model_config: ModelConfig, config: RolloutConfig) -> int:
+def cache_bytes(skeleton: Any, model_config: ModelConfig, config: RolloutConfig) -> int:
     """Return the size of a worker's key-value cache on a CPU: what is set, or what can be filled, up to a GiB.
 
     It is written when the worker starts, which takes a second or two a GiB. What a recurrent layer keeps is not counted
@@ -137,7 +139,6 @@ def cache_bytes(model_config: ModelConfig, config: RolloutConfig) -> int:
     """
     if config.kv_cache_gib != "auto":
         return round(config.kv_cache_gib * 2**30)
-    skeleton = load_skeleton(model_config)
     if not attends_only(skeleton):
         return LARGEST_CACHE
     tokens = 2 * config.max_concurrent * (model_config.max_length + BLOCK)  # twice: prompts of earlier batches stay

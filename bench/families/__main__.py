@@ -7,21 +7,18 @@ stays for what is not measured now.
 import argparse
 import asyncio
 import json
-import os
-import subprocess
-import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from bench.families.measure import measure
+from bench.families.serve import served
 from bench.families.shapes import FAMILIES, write_model
 from bench.families.table import put_into
 
 RESULTS = Path(__file__).with_name("results.json")
 PAGE = Path(__file__).parents[2] / "docs" / "models.md"
-START_S = 300
 
 
 def main() -> None:
@@ -67,20 +64,6 @@ def trained(directory: Path) -> dict[str, Any]:
         return asdict(asyncio.run(measure(directory)))
     except ValueError as error:
         return {"refused": str(error)}
-
-
-def served(directory: Path) -> dict[str, Any]:
-    """Return how vLLM served it, or why it did not."""
-    child = subprocess.run(
-        [sys.executable, "-m", "bench.families.serve", str(directory)],
-        capture_output=True, text=True, check=False, timeout=START_S,
-        env={**os.environ, "VLLM_ENABLE_V1_MULTIPROCESSING": "0"},
-    )  # fmt: skip
-    if child.returncode == 0:
-        return json.loads(child.stdout.splitlines()[-1])
-    errors = [line for line in child.stderr.splitlines() if "Error" in line or "EngineDied" in line]
-    last = (errors or [f"status {child.returncode}"])[-1]
-    return {"error": last.rpartition("vLLM failed: ")[2].rpartition("vLLM could not start: ")[2]}
 
 
 if __name__ == "__main__":

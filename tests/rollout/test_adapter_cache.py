@@ -15,7 +15,7 @@ class Cache(AdapterCache):
 
     def __init__(self, directory: Path, *, keep: int) -> None:
         self.unloaded: list[int] = []
-        super().__init__(self.unloaded.append, directory, keep=keep)
+        super().__init__(self.unloaded.append, directory, model_type="llama", keep=keep)
 
 
 @pytest.fixture
