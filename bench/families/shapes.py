@@ -21,6 +21,8 @@ DELTA: dict[str, Any] = {
 MAMBA: dict[str, Any] = {
     "mamba_n_heads": 4, "mamba_d_head": 32, "mamba_d_state": 16, "mamba_n_groups": 1, "mamba_chunk_size": 8
 }  # fmt: skip
+BLOCK: dict[str, Any] = {"block_dim": 64, "block_ff_dim": 64, "conv_dim": 64}
+"""Names that the files of LFM2 have for `SHAPE`'s sizes, and vLLM reads."""
 ACTIVE: dict[str, Any] = {"num_experts_per_tok": 2}
 EXPERTS: dict[str, Any] = {**ACTIVE, "num_experts": 4, "moe_intermediate_size": 32, "norm_topk_prob": True}
 SHARED: dict[str, Any] = {"shared_expert_intermediate_size": 32}
@@ -73,7 +75,7 @@ FAMILIES = (
     ),
     Family("Qwen3.5", "Qwen3_5TextConfig", lambda: HEAD | HYBRID | DELTA),
     Family("Qwen3-Next", "Qwen3NextConfig", lambda: HEAD | HYBRID | DELTA | EXPERTS | SHARED),
-    Family("LFM2", "Lfm2Config", lambda: {"layer_types": ["conv", "full_attention"], "block_multiple_of": 8}),
+    Family("LFM2", "Lfm2Config", lambda: {"layer_types": ["conv", "full_attention"], "block_multiple_of": 8} | BLOCK),
     Family("Bamba", "BambaConfig", lambda: MAMBA | {"attn_layer_indices": [1]}),
     Family(
         "Granite 4 (hybrid)", "GraniteMoeHybridConfig",
