@@ -22,8 +22,8 @@ def as_served(adapter: Adapter, model_type: str) -> Adapter:
         return adapter
     tensors, description = unpack(adapter.payload)
     if model_type in RENAMED:
-        ours, theirs = RENAMED[model_type]
-        tensors = {name.replace(ours, theirs): tensor for name, tensor in tensors.items()}
+        here, in_vllm = RENAMED[model_type]
+        tensors = {name.replace(here, in_vllm): tensor for name, tensor in tensors.items()}
     if model_type in DIVIDED:
         whole, parts = DIVIDED[model_type]
         tensors = dict(piece for name, tensor in tensors.items() for piece in _pieces(name, tensor, whole, parts))

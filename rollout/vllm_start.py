@@ -63,7 +63,7 @@ def engine_args(model: str, model_config: ModelConfig, lora: LoraConfig, config:
     _install_operators(is_cpu, fuse_adapters=config.fuse_adapters)
     quantization, overrides = quantization_args(model_config.quantization)
     return EngineArgs(
-        **(_cpu_args(model_config, config) if is_cpu else {"enable_prefix_caching": True}),
+        **(_cpu_args(model_config, config) if is_cpu else _GPU_ARGS),
         quantization=quantization,
         model=model,
         dtype=model_config.dtype,
@@ -115,6 +115,9 @@ def quantization_args(quantization: Quantization | None) -> tuple[str | None, di
     from torchao.core.config import config_to_dict
 
     return "torchao", {"quantization_config_dict_json": json.dumps(config_to_dict(config))}
+
+
+_GPU_ARGS: dict[str, Any] = {"enable_prefix_caching": True}
 
 
 def _cpu_args(model_config: ModelConfig, config: RolloutConfig) -> dict[str, Any]:
