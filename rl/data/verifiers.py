@@ -77,26 +77,35 @@ def with_python(config: ProblemsConfig, base: Path) -> ProblemsConfig:
 def find_python(given: str | None, base: Path) -> str:
     """Return the Python that has verifiers. Raises ValueError, with what to do, if there is none."""
     if given is not None:
-        place = (None if os.sep in given else shutil.which(given)) or locate(given, base)
-        if place is None or not os.access(place, os.X_OK):
-            raise ValueError(f"data.python: there is no program {given!r} on {gethostname()}: {_remedy(given)}")
-        # The link of a virtual environment is kept: what it leads to is a Python without its packages.
-        return os.path.abspath(place)  # noqa: PTH100
-    for own in (os.environ.get(VARIABLE), str(Path.cwd() / OWN)):
-        if own and Path(own).exists():
-            return own
+        return _program("data.python", given, base)
+    if named := os.environ.get(VARIABLE):
+        return _program(VARIABLE, named, Path.cwd())
+    if Path(OWN).exists():
+        return str(Path.cwd() / OWN)
     if importlib.util.find_spec("verifiers") is not None:
         return sys.executable
-    raise ValueError(f"there is no Python with verifiers on {gethostname()}: {_remedy(OWN)}")
-
-
-def _remedy(python: str) -> str:
-    """Return how to have a Python with verifiers at that place, or elsewhere."""
-    programs = Path(python if Path(python).parent.name == "bin" else OWN).parent
-    return (
-        f"make one by `python -m venv {programs.parent}` and `{programs}/pip install verifiers==0.4.0`, or name one by "
-        f"data.python, or by {VARIABLE} where machines have it in different places"
+    raise ValueError(
+        f"there is no Python with verifiers on {gethostname()}: {_making(OWN)}; from another directory, and in a job, "
+        f"name it by data.python, or by {VARIABLE} where machines have it in different places"
     )
+
+
+def _program(key: str, given: str, base: Path) -> str:
+    """Return the absolute path of a program that `key` names. Raises ValueError if there is none."""
+    place = (None if os.sep in given else shutil.which(given)) or locate(given, base)
+    if place is None or not os.access(place, os.X_OK):
+        raise ValueError(
+            f"{key}: there is no program {given!r} on {gethostname()}: {_making(given)}, or name another; where "
+            f"machines have it in different places, leave data.python out and set {VARIABLE} on each"
+        )
+    # The link of a virtual environment is kept: what it leads to is a Python without its packages.
+    return os.path.abspath(place)  # noqa: PTH100
+
+
+def _making(python: str) -> str:
+    """Return how to make a Python with verifiers, at that place if it looks like one."""
+    programs = Path(python if Path(python).parent.name == "bin" else OWN).parent
+    return f"make one by `python -m venv {programs.parent}` and `{programs}/pip install verifiers==0.4.0`"
 
 
 def load_verifiers(config: Verifiers, seed: int, base: Path) -> Split:

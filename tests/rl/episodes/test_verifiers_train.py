@@ -304,7 +304,7 @@ def test_what_verifiers_cannot_load_is_refused_in_one_line(config: RunConfig, tm
     for changes, message in (
         (
             {"python": "no/such/python"},
-            "data.python: there is no program 'no/such/python' on .*pip install verifiers==0.4.0.*VERIFIERS_PYTHON",
+            "data.python: there is no program 'no/such/python' on .*pip install verifiers==0.4.0.*, or name another; .*VERIFIERS_PYTHON",
         ),
         ({"python": str(tmp_path / "not_verifiers")}, "cannot load .*: it exited with 3"),
         ({"taskset": "nowhere.py"}, "there is no file 'nowhere.py'"),
