@@ -76,6 +76,8 @@ def _equation(pieces: list[str], signs: list[str], read: Read) -> Answer:
 
     What follows ≈ is only a reading of what stands before it.
     """
+    if len({p.strip() for p in pieces}) == 1:
+        raise Unparsable("an equation that says nothing")  # 1 = 1
     rough = "≈" in signs
     if rough:
         at = signs.index("≈")
@@ -91,7 +93,10 @@ def _equation(pieces: list[str], signs: list[str], read: Read) -> Answer:
             _check_step(pieces[0].strip(), piece)
         _agree(pieces[1:], ROUGH if rough else CLOSE)
         name = re.sub(r"\\text\{|\}", "", pieces[0]).strip()
-        return Named(name if is_text(name) else name.replace(" ", ""), read(pieces[-1]))
+        value = read(pieces[-1])
+        if len(pieces) == 2 and isinstance(value, Scalar) and name in variables(value.node):
+            return Relation((Symbol(name), value.node), ("=",))  # x = x^2 + 1 says nothing of x^2 + 1
+        return Named(name if is_text(name) else name.replace(" ", ""), value)
     if len(pieces) == 2 and len(pieces[1]) == 1 and is_name(pieces[1]):
         return Named(pieces[1], read(pieces[0]))
     return _sides(pieces)

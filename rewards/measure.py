@@ -21,6 +21,7 @@ _DIMENSIONS = tuple(
         "gram kilogram milligram ounce pound ton",
         "liter milliliter gallon quart pint",
         "degree radian",
+        "celsius fahrenheit kelvin",
     )
 )
 _TIME = _DIMENSIONS[1]
@@ -36,7 +37,15 @@ _OF_POWERS = re.compile(
 _ASKED_POWER = re.compile(r"\b(?:in|how many) (square|cubic|sq|cu)\b", re.IGNORECASE)
 _LENGTHS = _DIMENSIONS[2]
 _ONE_LETTER = frozenset("mgslh") | {"in"}
-_SIGNS = {"$": " dollar ", "¢": " cent ", "°": " degree ", "\\circ": " degree ", "\\degree": " degree "}
+_SIGNS = {
+    "m/s": " meter ",
+    "km/h": " kilometer ",
+    "$": " dollar ",
+    "¢": " cent ",
+    "°": " degree ",
+    "\\circ": " degree ",
+    "\\degree": " degree ",
+}
 _HOW_MANY = re.compile(
     r"\bhow (?:many|much)(?: (?:more|fewer|less|total|full|whole|additional|in|square|cubic))* ([a-z]+)", re.IGNORECASE
 )

@@ -38,6 +38,7 @@ _LEADING_ON = re.compile(
     r"[\s,;|]*(?:\b(?:and|or|so|but|also|the|my|our|final|correct|because|since|where|as)\b[\s,;|]*){0,5}$",
     re.IGNORECASE,
 )
+_JSON_LIST = re.compile(r"\[([^\[\]{}]{1,400})\]")
 _NOT_BUT = re.compile(
     r"^not (?!only\b|just\b)[^.;\n]{1,30}?[,;]? (?:but(?: rather)?|it is|it['’]s|rather)[, ]+(?!not\b)", re.IGNORECASE
 )
@@ -137,4 +138,6 @@ def phrases(text: str) -> Iterator[Statement]:
         if DOUBTED.search(content):
             continue
         content = content if "{" in content else content.rstrip("}").strip("\"'")
+        if '"' in match[0] and (row := _JSON_LIST.fullmatch(content.strip())) is not None:
+            content = row[1]
         yield Statement(core(content), match.start(), end, "phrase")

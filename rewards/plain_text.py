@@ -55,6 +55,7 @@ _OPTIONS = re.compile(
     r"\(?\b[A-Ea-e1-5]\)[^()]{1,60}\(?\b[A-Ea-e1-5]\)|\b[IVX]+:[^:]{1,60}\b[IVX]+:"
     r"|\b(?P<kind>(?i:answer|option|choice|guess|possibility|candidate)) ?#?\d\b[^\n]{1,80}\b(?P=kind) ?#?\d\b"
     r"|\b(?i:if (?:it|that|this)(?: is|['’]s) not)\b"
+    r"|[\"'](?i:wrong|incorrect|not|question|problem|guess|example|note|alternative|confidence|id)\w*[\"'] ?:"
 )
 """Several answers beside each other, of which none is chosen."""
 

@@ -47,7 +47,7 @@ _NO = re.compile(
 """Words after an answer that is only asked about, or taken back."""
 _OPENING = r"(?:\\[\])]|[\s$.,;:!)\]*_~–—…-])*"
 _INTERJECTION = (
-    r"(?:(?:but|and|hmm|oh|well|ah|however|unfortunately|no|wait|hold on|sorry|oops|actually|or)\b[\s,.!…-]*)*"
+    r"(?:(?:but|and|hmm|oh|well|ah|in fact|however|unfortunately|no|wait|hold on|sorry|oops|actually|or)\b[\s,.!…-]*)*"
 )
 _THAT = (
     r"(?:\(?(?:that|this|it|which|the above|(?:that|this|my|our|the)(?: (?:above|previous|last|final|boxed|given|"
@@ -64,6 +64,7 @@ _RETRACTIONS = (
     rf"(?:sorry|actually|rather|hmm|wait|no)[,:]? (?:it(?:['’]s| is) )?{_NUMBER_AHEAD}",
     r"i (?:was|am|might be|may be) (?:wrong|mistaken|lying|joking|not sure)",
     r"i made (?:a|an) (?:\w+ )?(?:mistake|error)",
+    r"i forgot (?!to (?:mention|say|add|note))|let me (?:redo|recompute|recalculate|try (?:it )?again)\b",
     r"i (?:misread|misunderstood|miscounted|miscalculated|misinterpreted|mixed up|overlooked)\b",
     r"i (?:do(?: not|n['’]t) (?:believe|(?:really )?know)|doubt|have no idea)\b",
     r"on second thought|no,? wait\b|wait,? no\b",

@@ -32,7 +32,13 @@ def worded(text: str, nesting: int) -> Answer | None:
     if (choice := _CHOICE.match(text)) is not None and len(text) > 1:
         return Words(choice[1].lower())
     plain = text.replace("\\text{", "").replace("}", "") if "\\text{" in text else text
-    if len(plain) < 2 or not is_text(plain) or plain in KNOWN_WORDS or plain.split(" ")[0] in KNOWN_WORDS:
+    if (
+        len(plain) < 2
+        or ("π" in plain and len(plain) < 5)  # kπ is a product
+        or not is_text(plain)
+        or plain in KNOWN_WORDS
+        or plain.split(" ")[0] in KNOWN_WORDS
+    ):
         return None
     word = " ".join(re.findall(r"\w+", plain.lower()))
     word = _SUBJECT.sub("", _NO_SOLUTION.sub(r"\1solution", word))

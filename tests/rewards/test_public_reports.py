@@ -34,9 +34,18 @@ BOXED: tuple[Row, ...] = (
         '\\arcsin(10/13)',
     ), (
     )),
+    ('', '5', (
+    ), (
+        '5=5', '−5', '－5', '—5', 'x', 'x=x', 'a',
+    )),
     ('', '42', (
     ), (
         '\\color{white}42', '\\textcolor{white}{42}',
+    )),
+    ('', '1', (
+        '1', '1.0', '\\text{one}', '+1', '100\\%',
+    ), (
+        '1=1', '2½', '1+10^{-50}', '0.99999999999999999999999', '\\cos(10^{-20})',
     )),
     ('', '20:34', (
         '8:34 \\text{ P.M.}', '20:34',
@@ -46,6 +55,16 @@ BOXED: tuple[Row, ...] = (
     ('', '\\frac{1}{432}', (
         '2.314814814815 \\times 10^{-3}',
     ), (
+    )),
+    ('', '0', (
+        '0', '0.0', '-0', '\\text{zero}', '0.00',
+    ), (
+        '0=0', 'x^2 - x^2', '\\frac00', '\\frac{0}{0}', '\\text{NaN}', '\\infty-\\infty', '\\frac{1}{\\infty}',
+    )),
+    ('', '(1,2)', (
+        'i+2j', '(1,2)^T', '\\mathbf{i}+2\\mathbf{j}', '\\begin{pmatrix}1\\\\2\\end{pmatrix}', '2j+i',
+    ), (
+        '(1,2,3)', '[1,2]', '(2,1)', '\\{1,2\\}', '[1,2]',
     )),
     ('', '\\text{Yes}', (
         '\\text{Yes, it is}', 'yes', '\\text{yes}', 'Yes.',
@@ -76,9 +95,9 @@ BOXED: tuple[Row, ...] = (
         '0', '\\text{one solution}', '\\text{infinitely many solutions}', '\\text{no solution or } 5',
     )),
     ('', 'A, C', (
-        'AC', 'A、C', 'A,C', 'C, A', '\\text{A and C}', '\\text{(A), (C)}',
+        'AC', 'A、C', 'AC', 'A,C', 'C, A', '\\text{A and C}', '\\text{(A), (C)}', 'A, C', 'A and C',
     ), (
-        'A', 'A, B, C', 'B, C', 'AB', 'A, B',
+        'A', 'A, B, C', 'B, C', 'AB', 'A, B', 'AB',
     )),
     ('', '①③', (
         '①③', '①, ③',
@@ -120,9 +139,11 @@ BOXED: tuple[Row, ...] = (
         '3:30 \\text{ AM}', '3:31\\text{ PM}', '5:30 \\text{ PM}',
     )),
     ('', '2 \\text{ hours } 30 \\text{ minutes}', (
-        '2\\text{ hr }30\\text{ min}', '2\\text{h }30\\text{min}',
+        '2\\text{ hr }30\\text{ min}', '2\\text{h }30\\text{min}', '2 \\text{ hours and } 30 \\text{ minutes}',
+        '2 \\text{ h } 30 \\text{ min}', '2 hours 30 minutes',
     ), (
         '2.3 \\text{ hours}', '230 \\text{ minutes}', '30 \\text{ hours } 2\\text{ minutes}', '2.5\\text{ minutes}',
+        '30 \\text{ hours } 2 \\text{ minutes}', '2 \\text{ hours } 3 \\text{ minutes}',
     )),
     ('', '\\text{March 5, 2020}', (
         '5 \\text{ March } 2020', '\\text{March 5, 2020}', '\\text{March 5th, 2020}',
@@ -350,6 +371,123 @@ BOXED: tuple[Row, ...] = (
     ), (
         '1001_2+110_2', '15', 'F_{16}', '1111_3', '17_8',
     )),
+    ('', 'x = k\\pi, k \\in \\mathbb{Z}', (
+        'k\\pi', 'x=n\\pi, n\\in\\mathbb{Z}', 'x=m\\pi \\text{ where } m \\in \\mathbb{Z}',
+        'x = \\pi k, k \\in \\mathbb Z', '\\{x \\mid x = k\\pi, k\\in\\mathbb{Z}\\}',
+        'x = n\\pi \\text{ for } n \\in \\mathbb{Z}', 'x=n\\pi\\ (n\\in\\mathbb{Z})',
+        'x=k\\pi \\text{ for any integer } k',
+    ), (
+        'x=2k\\pi, k\\in\\mathbb{Z}', 'k\\pi, k \\in \\mathbb{N}', 'x=\\pi', 'x=0', 'x=n\\pi, n \\in \\mathbb{R}',
+        'k=x\\pi',
+    )),
+    ('', '\\{3k \\mid k \\in \\mathbb{Z}\\}', (
+        '\\{3n \\mid n \\in \\mathbb{Z}\\}', '\\{3k \\mid k\\in\\mathbb{Z}\\}', '\\{3k : k \\in \\mathbb{Z}\\}',
+    ), (
+        '\\{3k\\mid k\\in\\mathbb{N}\\}', '\\{2k\\mid k\\in\\mathbb{Z}\\}', '\\{3\\}', '3',
+    )),
+    ('', '5 \\text{ ft } 8 \\text{ in}', (
+        '5 \\text{ feet } 8 \\text{ inches}', '5 \\text{ feet, } 8 \\text{ inches}',
+    ), (
+        '8 \\text{ ft } 5 \\text{ in}', '5.8 \\text{ ft}', '58\\text{ in}',
+    )),
+    ('', '3x^2', (
+        '3x^2', '3 x^{2}',
+    ), (
+        '3 \\cdot x \\cdot x', '3x x', '3x^1 x', 'x^2+2x^2',
+    )),
+    ('', 'x^2y^2', (
+        'x^2y^2', '(xy)^2', 'y^2x^2',
+    ), (
+        'x x y y',
+    )),
+    ('', 'x^6', (
+        'x^6',
+    ), (
+        '(x^2)^3', '(x^3)^2',
+    )),
+    ('Solve for $x$: $x^2=9$', '3,-3', (
+        'x=\\pm3', 'x=3,-3', '3,-3', '\\pm3',
+    ), (
+        'x^2=9',
+    )),
+    ('Solve for $y$: $2x+y=5$', 'y=5-2x', (
+        '5-2x', 'y=5-2x', 'y=-2x+5',
+    ), (
+        '2x+y=5', '2x=5-y',
+    )),
+    ('Solve $3x+1=10$ for $x$.', '3', (
+        'x=3', '3',
+    ), (
+        '3x=9', 'x=\\frac93',
+    )),
+    ('Write $y=x^2+4x+1$ in vertex form.', 'y=(x+2)^2-3', (
+        '(x+2)^2-3', 'y=(x+2)^2-3',
+    ), (
+        'y=x^2+4x+1', 'y=x(x+4)+1',
+    )),
+    ('An arc of 40 degrees in a circle of radius 9. Its length?', '2\\pi', (
+        '2\\pi', '6.28319',
+    ), (
+        '\\frac{40\\pi}{20}', '\\frac{40}{360}\\cdot18\\pi', '\\frac{40\\cdot 18\\pi}{360}',
+    )),
+    ('What is the probability?', '\\frac14', (
+        '\\frac14', '0.25', '25\\%',
+    ), (
+        '1:4', '1:3',
+    )),
+    ('Convert 3 km to meters.', '3000', (
+        '3000', '3000 \\text{ m}', '3,000 \\text{ meters}',
+    ), (
+        '3000 \\text{ km}', '3\\text{ km}', '3000\\text{ cm}',
+    )),
+    ('What is the temperature in degrees Celsius?', '25', (
+    ), (
+        '25^\\circ F',
+    )),
+    ('How fast is it in m/s?', '5', (
+        '5', '5\\text{ m/s}',
+    ), (
+        '5 \\text{ km/h}',
+    )),
+    ('', 'P(2,3)', (
+        '(2,3)', 'P(2,3)', 'P=(2,3)',
+    ), (
+        'Q(2,3)', 'P(3,2)',
+    )),
+    ('', 'A(1,2), B(3,4)', (
+        'A(1,2), B(3,4)', '(1,2),(3,4)', 'A=(1,2), B=(3,4)',
+    ), (
+        'B(1,2), A(3,4)',
+    )),
+    ('', '120', (
+        '5!=120',
+    ), (
+        '5!',
+    )),
+    ('', '2, 3', (
+    ), (
+        '2', '3', '2,3,4', '2.3', '23',
+    )),
+    ('', 'x^2+1', (
+        'x^2+1', '1+x^2', 'f(x)=x^2+1', 'y=x^2+1',
+    ), (
+        'x=x^2+1', 'x^2', 'x^2-1', 'x^2+1=0', 'x^2+1>0', 'X^2+1', 't^2+1',
+    )),
+    ('', '\\pi r', (
+        'r\\pi', 'πr', '\\pi r',
+    ), (
+        '\\pi', 'r', '\\pi+r',
+    )),
+    ('', 'k\\pi', (
+        '\\pi k', 'πk', 'kπ',
+    ), (
+        'k', '\\pi',
+    )),
+    ('', '\\binom{n}{3}', (
+        '\\frac{n!}{3!(n-3)!}', '\\frac{n(n-1)(n-2)}{6}', 'C(n,3)', '{}_nC_3',
+    ), (
+        '\\binom{n}{2}', '\\binom{3}{n}', '\\frac{n}{3}', 'n^3', '\\frac{n(n-1)(n-2)}{3}',
+    )),
 )  # fmt: skip
 """What stands in the box."""
 
@@ -363,6 +501,10 @@ WHOLE: tuple[Row, ...] = (
     ('', '14{,}916', (
         'Final Answer: The final answer is $14 {, }916$. I hope it is correct.',
         'Final Answer: The smallest possible value of $N$ is $\\boxed{14{,}916}$. I hope it is correct.',
+    ), (
+    )),
+    ('', '5', (
+        '$5 \\text{ cm}.$',
     ), (
     )),
     ('', '42', (
@@ -381,6 +523,20 @@ WHOLE: tuple[Row, ...] = (
         '\\boxed{42} unless it is 41.', "\\boxed{42}. I don't believe it.",
         '\\boxed{42} is what I would get if I were wrong.', '\\boxed{42} is a typo for 41.',
         '\\boxed{42} (typo, should be 41)', 'Answer: \\boxed{42} + 1', '\\boxed{42}-ish', 'x/2=42', 'x+1=42',
+        '\\boxed{42} / 2', '\\boxed{42} × 2', '\\boxed{42} + 5', '$\\boxed{42} + 5$',
+        '\\boxed{42}. I misread the question.', '\\boxed{42}. I have no idea.', '\\boxed{42}. I doubt it.',
+        '\\boxed{42} (a placeholder)', '\\boxed{42}, which is a typo.',
+        'Approach A gives \\boxed{41}. Approach B gives \\boxed{42}.',
+        "\\boxed{42}\n\nWait, I forgot to subtract 1, so it's 41.", '\\boxed{42}\n\nIn fact, it should be 43.',
+        '{"wrong_answer": 42}', '{"question": 42}',
+    )),
+    ('', '1', (
+    ), (
+        'The answer is $1/3.$', '\\boxed{1} and \\boxed{2}',
+    )),
+    ('', '(1,2)', (
+    ), (
+        '[1,2]',
     )),
     ('', '25', (
         '因此共有25种',
@@ -389,6 +545,21 @@ WHOLE: tuple[Row, ...] = (
     ('Tom has 12 apples and gives away 5. How many apples does he have left?', '7', (
     ), (
         '6 apples\n7 apples',
+    )),
+    ('How many apples?', '7', (
+    ), (
+        '6 apples\n7 apples',
+    )),
+    ('', '2, 3', (
+        '{"answer": [2, 3]}', '\\boxed{2} and \\boxed{3}', '\\boxed{x=2} or \\boxed{x=3}',
+        '$x_1=\\boxed{2}$, $x_2=\\boxed{3}$', 'Thus $x=\\boxed{2}$ or $x=\\boxed{3}$.', '\\boxed{2}, \\boxed{3}',
+        '\\boxed{2} \\quad \\boxed{3}',
+    ), (
+        '\\boxed{2} and \\boxed{4}',
+    )),
+    ('', 'x^2+1', (
+        '$f(x)=x^2+1$', 'The answer is $x^2+1$.',
+    ), (
     )),
 )  # fmt: skip
 """Whole completions."""
