@@ -25,6 +25,9 @@ from rl.run.directory import RunDirectory
 from rl.run.journal import FileJournal
 from rl.run.sinks import Sinks
 from rl.settings.toml import dump_config, load_config
+from rl.sweep.directory import open_directory
+from rl.sweep.points import load_sweep
+from rl.sweep.run import prepare_sweep
 from rl.train import train
 from rl.types import Episode
 from rollout.config import SamplingConfig
@@ -160,6 +163,15 @@ async def test_every_sources_environment_is_tried_once(mixed: RunConfig, tmp_pat
     (tmp_path / "game.py").write_text(GAME.replace("self.turns += 1", "raise KeyError('broken')"))
     with pytest.raises(ValueError, match="KeyError: 'broken'"):
         await try_environments(prepared.config, prepared.problems.train, set())
+
+
+def test_a_sweeps_directory_names_each_sources_environment_by_its_whole_path(mixed: RunConfig, tmp_path: Path) -> None:
+    (tmp_path / "sweep.toml").write_text('base = "run.toml"\n[axes]\n"learner.lr" = [1e-3, 2e-3]\n')
+    sweep = load_sweep(tmp_path / "sweep.toml")
+    (tmp_path / "out").mkdir()
+    open_directory(sweep, prepare_sweep(sweep), tmp_path / "out", resume=False)
+    kept = load_sweep(tmp_path / "out" / "sweep.toml").base
+    assert kept.episodes_of("game").environment == f"{(tmp_path / 'game.py').resolve()}:Game"
 
 
 def test_a_job_takes_each_sources_environment_along(mixed: RunConfig, tmp_path: Path) -> None:
