@@ -22,6 +22,7 @@ from rl.config.misfits import (
 from rl.config.mixture import Mixture, ProblemsConfig, misfits_of_sources
 from rl.config.preset import Preset, with_preset
 from rl.config.replaced import replaced
+from rl.config.step_misfits import misfits_of_places, misfits_of_samples, misfits_of_schedule
 from rl.config.strict import Strict
 from rl.config.teacher import TeacherConfig
 from rollout.config import RolloutConfig, SamplingConfig
@@ -243,15 +244,24 @@ class RunConfig(Strict):
     def _misfits(self) -> Iterator[str]:
         """Yield what does not fit together, and what to set instead."""
         yield from misfits_of_sources(self.data, [each.name for each in self.evaluate.sets])
-        yield from self._misfits_of_places()
+        yield from misfits_of_places(
+            self.runtime, self.learner, self.rollout, self.curriculum, self.steps_in_flight, self.max_off_policy_steps
+        )
         yield from misfits_of_weights(self.learner, self.lora, self.rollout)
         yield from misfits_of_quantization(self.model, self.learner, self.rollout, served=self.server is not None)
-        yield from self._misfits_of_schedule()
+        yield from misfits_of_schedule(self.learner, self.num_steps, self.problems_per_step)
         yield from misfits_of_objective(self.learner, self.sampling, self.curriculum)
         yield from self.teacher.misfits(
             self.model.name, self.learner, self.curriculum, as_sampled=samples_the_model(self.sampling)
         )
-        yield from self._misfits_of_samples()
+        yield from misfits_of_samples(self.sampling, self.evaluate, self.learner, self.model.max_length)
+        if self.num_completions > MAX_COMPLETIONS:
+            yield (
+                f"a run has at most {MAX_COMPLETIONS:,} random streams, one a completion, and num_steps x "
+                "(1 + curriculum.refill_rounds) x problems_per_step x sampling.group_size + ((1 + the number of "
+                "evaluate.sets) x evaluate.num_problems + evaluate.num_test) x evaluate.samples_per_problem is "
+                f"{self.num_completions:,}: lower num_steps, or another of these"
+            )
         for source in self.source_keys:
             yield from self.episodes_of(source).misfits(self.longest_turn, self.model.max_length)
             yield from misfits_of_verifiers(
@@ -262,61 +272,6 @@ class RunConfig(Strict):
             yield (
                 "learner.overlong_buffer counts from the longest completion of the run, and a source of [[data]] has "
                 "episodes of its own: set it to 0"
-            )
-
-    def _misfits_of_places(self) -> Iterator[str]:
-        learner, oldest = self.learner, self.max_off_policy_steps
-        if self.steps_in_flight is not None and oldest is not None and self.steps_in_flight > oldest + 1:
-            yield (
-                f"steps_in_flight = {self.steps_in_flight:g} makes some completions more than max_off_policy_steps = "
-                f"{oldest} steps old: set it to {oldest + 1} at most, or better {max(1, oldest)}, or raise "
-                "max_off_policy_steps"
-            )
-        if self.steps_in_flight is not None and self.curriculum.refill_rounds:
-            yield (
-                "curriculum.refill_rounds draws anew for a step of its own, and with steps_in_flight a step takes what "
-                "is finished: leave one of the two out"
-            )
-        if self.runtime == "local" and self.rollout.engine == "vllm":
-            yield 'runtime = "local" runs the torch engine; set rollout.engine = "torch" or runtime = "ray"'
-        if self.runtime == "local" and learner.learner_count > 1:
-            yield 'learner.num_learners above 1 needs runtime = "ray", or set it to 1'
-        if learner.shard and (learner.learner_count == 1 or learner.weights == "full"):
-            yield 'learner.shard needs learner.num_learners above 1 and learner.weights = "lora"'
-
-    def _misfits_of_schedule(self) -> Iterator[str]:
-        if self.learner.minibatches > self.problems_per_step:
-            yield f"learner.minibatches is above problems_per_step = {self.problems_per_step}, of which each has one"
-        warmup = self.learner.lr_warmup_steps
-        if 0 < self.num_steps <= warmup:
-            yield (
-                f"learner.lr_warmup_steps = {warmup} never ends in num_steps = {self.num_steps}: set it to "
-                f"{max(0, self.num_steps - 1)} at most"
-            )
-
-    def _misfits_of_samples(self) -> Iterator[str]:
-        sampling = self.sampling
-        if sampling.temperature == 0:
-            yield "sampling.temperature 0 makes a group's completions equal, so nothing is learned; use 1.0"
-        if sampling.top_k == 1:
-            yield "sampling.top_k 1 makes a group's completions equal, so nothing is learned; use 0"
-        if sampling.group_size < 2:
-            yield "sampling.group_size must be at least 2: a group's mean reward is the baseline"
-        if sampling.max_tokens >= self.model.max_length:
-            yield "sampling.max_tokens must be below model.max_length, which holds the prompt too"
-        if self.learner.overlong_buffer > sampling.max_tokens:
-            yield (
-                f"learner.overlong_buffer = {self.learner.overlong_buffer} is above sampling.max_tokens = "
-                f"{sampling.max_tokens}, whose last tokens it is: lower it"
-            )
-        if (self.evaluate.max_tokens or 0) >= self.model.max_length:
-            yield "evaluate.max_tokens must be below model.max_length, which holds the prompt too"
-        if self.num_completions > MAX_COMPLETIONS:
-            yield (
-                f"a run has at most {MAX_COMPLETIONS:,} random streams, one a completion, and num_steps x "
-                "(1 + curriculum.refill_rounds) x problems_per_step x sampling.group_size + ((1 + the number of "
-                "evaluate.sets) x evaluate.num_problems + evaluate.num_test) x evaluate.samples_per_problem is "
-                f"{self.num_completions:,}: lower num_steps, or another of these"
             )
 
     @property
