@@ -63,7 +63,7 @@ def engine_args(model: str, model_config: ModelConfig, lora: LoraConfig, config:
     _install_operators(is_cpu, fuse_adapters=config.fuse_adapters)
     quantization, overrides = quantization_args(model_config.quantization)
     return EngineArgs(
-        **(_cpu_args(model_config, config) if is_cpu else _GPU_ARGS),
+        **(cpu_args(model_config, config) if is_cpu else _GPU_ARGS),
         quantization=quantization,
         model=model,
         dtype=model_config.dtype,
@@ -120,7 +120,8 @@ def quantization_args(quantization: Quantization | None) -> tuple[str | None, di
 _GPU_ARGS: dict[str, Any] = {"enable_prefix_caching": True}
 
 
-def _cpu_args(model_config: ModelConfig, config: RolloutConfig) -> dict[str, Any]:
+def cpu_args(model_config: ModelConfig, config: RolloutConfig) -> dict[str, Any]:
+    """Return the arguments that vLLM has on a CPU alone."""
     skeleton = load_skeleton(model_config)
     return {
         # A recurrent layer's state is kept for a prompt's blocks only where prompts are read in chunks.

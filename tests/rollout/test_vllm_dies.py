@@ -17,7 +17,9 @@ import ray
 from helpers.torch_learner import TorchLearner
 from helpers.warm_processes import descendants
 
+from bench.families.shapes import FAMILIES, write_model
 from lora.config import LoraConfig, ModelConfig
+from lora.load import load_skeleton
 from lora.types import Adapter
 from rl.algorithm.liveness import PolicyChecker, Reference
 from rl.config import LearnerConfig
@@ -186,8 +188,18 @@ def test_a_cache_is_as_large_as_it_is_set_or_as_sequences_can_fill() -> None:
     from rollout.vllm_start import LARGEST_CACHE, SMALLEST_CACHE, cache_bytes
 
     tiny = ModelConfig(name="tiny-random", dtype="float32", max_length=480)
-    assert cache_bytes(tiny, RolloutConfig(kv_cache_gib=0.5)) == 2**29
-    assert cache_bytes(tiny, RolloutConfig(max_concurrent=1)) == SMALLEST_CACHE
+    skeleton = load_skeleton(tiny)
+    assert cache_bytes(skeleton, tiny, RolloutConfig(kv_cache_gib=0.5)) == 2**29
+    assert cache_bytes(skeleton, tiny, RolloutConfig(max_concurrent=1)) == SMALLEST_CACHE
     # Two batches of 256 sequences of 480 tokens and a block of 32, with 256 numbers of 4 bytes each.
-    assert cache_bytes(tiny, RolloutConfig()) == 2 * 256 * 512 * 256 * 4
-    assert cache_bytes(tiny, RolloutConfig(max_concurrent=4096)) == LARGEST_CACHE
+    assert cache_bytes(skeleton, tiny, RolloutConfig()) == 2 * 256 * 512 * 256 * 4
+    assert cache_bytes(skeleton, tiny, RolloutConfig(max_concurrent=4096)) == LARGEST_CACHE
+
+
+@pytest.mark.parametrize(("family", "cached"), [("Llama 2 and 3", True), ("Granite 4 (hybrid)", False)])
+def test_prompts_are_cached_on_a_cpu_where_no_layer_carries_a_state(family: str, cached: bool, tmp_path: Path) -> None:
+    from rollout.vllm_start import cpu_args
+
+    write_model(next(each for each in FAMILIES if each.name == family), tmp_path)
+    model = ModelConfig(name=str(tmp_path), dtype="float32", max_length=64)
+    assert cpu_args(model, RolloutConfig())["enable_prefix_caching"] is cached
