@@ -10,9 +10,7 @@ from lora.types import Adapter
 
 RENAMED: Mapping[str, tuple[str, str]] = {"mixtral": (".mlp.experts", ".block_sparse_moe.experts")}
 """By `model_type`: a part of modules' names in transformers, and in vLLM, which would leave such an adapter out."""
-DIVIDED: Mapping[str, tuple[str, tuple[str, ...]]] = dict.fromkeys(
-    ("glm", "glm4"), ("gate_up_proj", ("gate_proj", "up_proj"))
-)
+DIVIDED: Mapping[str, tuple[str, tuple[str, ...]]] = {"glm4": ("gate_up_proj", ("gate_proj", "up_proj"))}
 """By `model_type`: a layer that is one in transformers, and the parts of equal size that vLLM takes adapters of."""
 
 

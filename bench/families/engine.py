@@ -7,7 +7,6 @@ import asyncio
 import json
 import pickle
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +31,9 @@ async def run(directory: Path, lora: LoraConfig, adapter: Adapter) -> dict[str, 
         (group,) = await engine.sample(PROMPTS[:1], adapter, sampling, seeds=[1])
     finally:
         await engine.close()
-    return {"scores": scores, "completions": [asdict(one) for one in group]}
+    return {"scores": scores, "completions": [{"token_ids": one.token_ids, "logprobs": one.logprobs} for one in group]}
 
 
 if __name__ == "__main__":
     lora, adapter = pickle.loads(Path(sys.argv[2]).read_bytes())
-    print(json.dumps(asyncio.run(run(Path(sys.argv[1]), lora, adapter)), default=str), flush=True)
+    print(json.dumps(asyncio.run(run(Path(sys.argv[1]), lora, adapter))), flush=True)

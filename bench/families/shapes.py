@@ -56,6 +56,7 @@ FAMILIES = (
     Family("OLMo 3", "Olmo3Config", lambda: SLIDING),
     Family("Granite 3", "GraniteConfig", lambda: {"logits_scaling": 4.0, "residual_multiplier": 0.5}),
     Family("Cohere 2", "Cohere2Config", lambda: HEAD | SLIDING | {"logit_scale": 0.3}),
+    Family("GLM", "GlmConfig", lambda: HEAD),
     Family("GLM-4", "Glm4Config", lambda: HEAD),
     Family("SmolLM3", "SmolLM3Config"),
     Family("Qwen2-MoE", "Qwen2MoeConfig", lambda: EXPERTS | SHARED),

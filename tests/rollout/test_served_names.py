@@ -17,9 +17,10 @@ def _adapter(name, directory):
     return adapter, unpack(adapter.payload)[0]
 
 
-def test_an_adapter_goes_as_it_is_to_a_family_with_the_same_names(tmp_path):
-    adapter, _ = _adapter("Llama 2 and 3", tmp_path)
-    assert as_served(adapter, "llama") is adapter
+@pytest.mark.parametrize(("family", "model_type"), [("Llama 2 and 3", "llama"), ("GLM", "glm")])
+def test_an_adapter_goes_as_it_is_to_a_family_with_the_same_names(family, model_type, tmp_path):
+    adapter, _ = _adapter(family, tmp_path)
+    assert as_served(adapter, model_type) is adapter
 
 
 def test_mixtrals_experts_have_the_place_that_vllm_keeps_them_in(tmp_path):
@@ -32,10 +33,9 @@ def test_mixtrals_experts_have_the_place_that_vllm_keeps_them_in(tmp_path):
     assert all(torch.equal(served[name], tensors[ours]) for name, ours in names.items())
 
 
-@pytest.mark.parametrize("family", ["glm", "glm4"])
-def test_glms_fused_layer_is_divided_into_parts_that_add_the_same(family, tmp_path):
+def test_glm4s_fused_layer_is_divided_into_parts_that_add_the_same(tmp_path):
     adapter, tensors = _adapter("GLM-4", tmp_path)
-    sent = as_served(adapter, family)
+    sent = as_served(adapter, "glm4")
     served, description = unpack(sent.payload)
     assert {"gate_proj", "up_proj", "o_proj"} <= set(description.targets)
     assert "gate_up_proj" not in description.targets
