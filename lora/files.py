@@ -46,11 +46,12 @@ def unpack(payload: bytes) -> tuple[dict[str, Tensor], Description]:
 def write_peft(adapter: Adapter, directory: Path) -> Path:
     """Write a PEFT directory under its final name only when it is whole; one that is there already is replaced.
 
-    Where an adapter of the same shape is there, as in a run, the new one takes its place in one step: a kill leaves one
-    or the other.
+    Where an adapter of the same shape is there, or a policy of all weights in place of one, as in a run, the new one
+    takes its place in one step: a kill leaves one or the other.
     """
-    if _holds(directory, _config(adapter)):
-        write_atomic(directory / WEIGHTS, adapter.payload)
+    config = _config(adapter)
+    if _holds(directory, config):
+        write_atomic(directory / (WHOLE if config is None else WEIGHTS), adapter.payload)
         return directory
     directory.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}-"))
@@ -132,8 +133,11 @@ def _from_peft_names(peft: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _holds(directory: Path, config: bytes | None) -> bool:
-    """Return True for a PEFT directory with that description, so that only its weights need writing."""
+    """Return True for a PEFT directory with that description, or with None for one of a policy of all weights: only the
+    weights need writing there."""
     try:
+        if config is None or (directory / WHOLE).exists():
+            return config is None and (directory / WHOLE).is_file()
         return (directory / WEIGHTS).is_file() and read_file(directory / CONFIG) == config
     except OSError:
         return False

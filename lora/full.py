@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from lora.copied import copy_into
 from lora.gradients import add_gradients
 
 
@@ -43,14 +44,7 @@ class FullWeights:
 
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Copy `tensors` into the masters and the model. Raises ValueError if they are another model's."""
-        if missing := sorted(self._masters.keys() ^ tensors.keys()):
-            raise ValueError(f"the weights and the model do not have the same names: {missing[0]} is in one only")
-        with torch.no_grad():
-            for name, master in self._masters.items():
-                if master.shape != tensors[name].shape:
-                    have, want = list(tensors[name].shape), list(master.shape)
-                    raise ValueError(f"{name} of the weights has shape {have}, the model needs {want}")
-                master.copy_(tensors[name])
+        copy_into(self._masters, tensors, "weights")
         self.sync()
 
     def detach(self) -> None:

@@ -1,7 +1,7 @@
 """Put adapters on a base model: swap its linear layers for `LoraLinear`, and fail if a target matches nothing."""
 
 import json
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lora.architecture import KNOWN, UnsupportedModel, check_linears, is_linear, reads_text
 from lora.config import LoraConfig
+from lora.copied import copy_into
 from lora.experts import PROJECTIONS, ExpertsLowRank, ExpertsPair, LoraExperts, active_experts, expert_rank, is_experts
 from lora.gradients import add_gradients
 from lora.layer import LoraLinear, LowRank, NotCalled, fresh_A
@@ -90,22 +91,6 @@ class LoraLayers(dict[str, LowRank | ExpertsLowRank]):
             yield
 
 
-def copy_into(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
-    """Copy `tensors` into those of the same names.
-
-    Raises:
-        ValueError: they have other names or shapes.
-    """
-    if missing := sorted(own.keys() ^ tensors.keys()):
-        raise ValueError(f"the adapter and the model do not have the same layers: {missing[0]} is in one only")
-    with torch.no_grad():
-        for name, tensor in own.items():
-            if tensor.shape != tensors[name].shape:
-                have, want = list(tensors[name].shape), list(tensor.shape)
-                raise ValueError(f"{name} of the adapter has shape {have}, the model needs {want}")
-            tensor.copy_(tensors[name])
-
-
 @contextmanager
 def routed(parts: Sequence[tuple[LoraLayers, slice]], positions: int) -> Generator[None]:
     """Give each adapter its part of the `positions` that are computed, inside the block (see `lora.routing`)."""
@@ -118,7 +103,7 @@ def routed(parts: Sequence[tuple[LoraLayers, slice]], positions: int) -> Generat
 def inject(model: nn.Module, config: LoraConfig, *, seed: int = 0) -> LoraLayers:
     """Freeze `model` and adapt its target layers in place; called again, it puts another adapter beside those there.
 
-    The model computes with its only adapter until `alone`, `routed` or `disabled` says otherwise. Where there are
+    The model computes with its only adapter until `exclusively`, `routed` or `disabled` says otherwise. Where there are
     several, one of these must say which.
 
     Raises:

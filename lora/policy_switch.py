@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lora.config import LoraConfig
+from lora.copied import check_fit
 from lora.description import Description
 from lora.files import unpack
 from lora.inject import LoraLayers, check_adapted, inject
@@ -59,8 +60,9 @@ class PolicySwitcher:
         if shape not in self._slots:
             rank, alpha, targets = shape
             config = LoraConfig(rank=rank, alpha=alpha, targets=targets, allow_large_rank=True)
-            self._slots[shape] = inject(self._model, config)
-            check_adapted(self._model, self._slots[shape])
+            layers = inject(self._model, config)
+            check_adapted(self._model, layers)  # else it is off the model again, and the base would answer for it
+            self._slots[shape] = layers
         return self._slots[shape]
 
     @torch.no_grad()
@@ -68,8 +70,7 @@ class PolicySwitcher:
         """Put these weights into the model; those it came with have no name."""
         if name == self._shown:
             return
-        if strange := sorted(self._weights.keys() ^ tensors.keys()):
-            raise ValueError(f"the weights and the model do not have the same names: {strange[0]} is in one only")
+        check_fit(self._weights, tensors, "weights")
         if not self._own:
             self._own = {key: weight.detach().clone() for key, weight in self._weights.items()}
         for key, weight in self._weights.items():

@@ -1,7 +1,7 @@
 """The layers of a model that `model.quantization` means, replaced by their codes and counted."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -53,9 +53,9 @@ def quantize(model: nn.Module, quantization: Quantization, device: str) -> None:
         ValueError: as `check_quantization`.
     """
     check_quantization(model, quantization)
-    for name, linear in list(_text_linears(model)):
+    for name in [name for name, _ in _text_linears(model)]:  # names alone, which keep no weight alive
         parent, _, leaf = name.rpartition(".")
-        quantised = KINDS[quantization](linear).to(device)
+        quantised = KINDS[quantization](cast(nn.Linear, model.get_submodule(name))).to(device)
         setattr(model.get_submodule(parent), leaf, quantised)
 
 

@@ -14,8 +14,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lora.config import LoraConfig
+from lora.copied import copy_into
 from lora.gradients import add_gradients
-from lora.inject import LoraLayers, copy_into
+from lora.inject import LoraLayers
 
 VECTORS = "vectors"
 

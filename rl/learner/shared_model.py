@@ -119,7 +119,12 @@ class SharedModel:
         if lora.kind == "tiny":
             layers = TinyLayers(self.model, layers, lora, seed=spec.seed)
         policy = Policy(spec, layers, description)
-        policy.frozen = {name: self._frozen(adapter) for name, adapter in spec.frozen.items()}
+        try:
+            for name, adapter in spec.frozen.items():
+                policy.frozen[name] = self._frozen(adapter)
+        except ValueError:
+            self.remove(policy)
+            raise
         return policy
 
     def _frozen(self, adapter: Adapter) -> LoraLayers:
@@ -127,7 +132,11 @@ class SharedModel:
         tensors, description = unpack(adapter.payload)
         rank, alpha, targets = description.rank, description.alpha, tuple(description.targets)
         layers = inject(self.model, LoraConfig(rank=rank, alpha=alpha, targets=targets, allow_large_rank=True))
-        layers.load(tensors)
+        try:
+            layers.load(tensors)
+        except ValueError:
+            eject(self.model, layers)
+            raise
         return layers
 
     def remove(self, policy: Policy) -> None:
