@@ -47,7 +47,9 @@ class Routing:
         """Raises RuntimeError where several adapters are on the model, and nobody said which of them is meant."""
         route: Route | None = getattr(self._inside, "route", None) or self._outside
         if route is None:
-            raise RuntimeError("several adapters are on this model: compute inside `exclusively`, `routed` or `disabled`")
+            raise RuntimeError(
+                "several adapters are on this model: compute inside `exclusively`, `routed` or `disabled`"
+            )
         return route
 
     def reset(self, route: Route | None) -> None:

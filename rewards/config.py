@@ -25,7 +25,7 @@ class RewardTerm(BaseModel):
 
     function: str | None = None
     """`math_answer`, `file.py:name` or `package.module:name`."""
-    weight: float = 1.0
+    weight: float = Field(default=1.0, ge=-1e6, le=1e6)
     """The factor of its rewards in the sum."""
     judge: str | None = Field(default=None, pattern=r"^https?://\S+$")
     """URL of an OpenAI-compatible server, up to `/v1`, whose `model` gives each completion a score."""

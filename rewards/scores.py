@@ -6,7 +6,7 @@ from typing import Any, Protocol, cast
 
 from rewards.convention import Convention
 from rewards.term import Term, with_source
-from rewards.types import Outcome, Reward
+from rewards.types import MOST_REWARD, Outcome, Reward
 
 Score = float | Reward | None
 """A function's verdict on one completion; None when it does not apply (TRL)."""
@@ -53,6 +53,8 @@ def _number(term: Term, value: Any) -> float:
         raise _error(term, f"returned {type(value).__name__}, not a number", "type") from None
     if not math.isfinite(number):
         raise _error(term, f"returned {number}", "not finite")
+    if abs(number) > MOST_REWARD:
+        raise _error(term, f"returned {number:g}, and a reward is at most {MOST_REWARD:g}", "too large")
     return number
 
 

@@ -41,6 +41,10 @@ class Outcome(StrEnum):
     """Every reward function said (by None) that it does not judge this completion."""
 
 
+MOST_REWARD = 1e30
+"""Largest magnitude of a function's or an environment's reward: learners compute in float32, which ends at 3e38."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reward:
     """The grade of one completion.

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from statistics import fmean, pstdev
 
 from rewards.types import Reward
-from rl.algorithm.pass_at_k import best_of_k_advantages
+from rl.algorithm.pass_at_k import alike, best_of_k_advantages
 from rl.config import AdvantageKind
 
 
 def advantages(rewards: Sequence[Reward], kind: AdvantageKind = "mean", k: int = 1) -> list[float]:
     """Return the advantages of one group, in its order; but for `none`, they sum to 0.
 
-    A completion whose grader crashed gets 0, and moves no other's.
+    A completion whose grader crashed gets 0, and moves no other's. Rewards that differ by rounding alone are equal.
 
     `mean`: reward minus the group's mean (Dr. GRPO, Liu et al. 2025). `mean_std`: divided by the standard deviation
     too (GRPO, Shao et al. 2024, eq. 3). `leave_one_out`: against the mean of the others (RLOO, Ahmadian et al. 2024).
@@ -24,7 +24,7 @@ def advantages(rewards: Sequence[Reward], kind: AdvantageKind = "mean", k: int =
     counted = [reward.value for reward in rewards if reward.is_valid]
     if kind == "none":
         return [reward.value if reward.is_valid else 0.0 for reward in rewards]
-    if not counted or max(counted) == min(counted):
+    if not counted or alike(counted):
         return [0.0] * len(rewards)
     values = iter(_compared(counted, kind, k))
     return [next(values) if reward.is_valid else 0.0 for reward in rewards]

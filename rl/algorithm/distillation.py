@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rl.algorithm.batch import Advantage
+from rl.algorithm.group_scores import score_groups
 from rl.algorithm.metrics import Stopwatch
 from rl.algorithm.overlong import is_counted
 from rl.config import RunConfig
@@ -25,14 +26,13 @@ async def teacher_log_ratios(
     """Return how much likelier the teacher finds each token than the policy that sampled it; None without a teacher."""
     if not config.teacher.on:
         return None
-    pairs = [(group, completion) for group in groups for completion in group.completions]
     with watch.phase("teacher"):
-        sequences = [[*group.prompt, *completion.token_ids] for group, completion in pairs]
         is_base = config.teacher.adapter is None and config.teacher.own_model(config.model) is None
-        under = "base" if is_base else "teacher"
-        scores = await learner.score(sequences, under=under) if pairs else []
-    ratios = iter([_log_ratios(completion, score) for (_, completion), score in zip(pairs, scores, strict=True)])
-    return [[next(ratios) for _ in group.completions] for group in groups]
+        scores_P_G = await score_groups(groups, learner, "base" if is_base else "teacher")
+    return [
+        [_log_ratios(*pair) for pair in zip(group.completions, scores, strict=True)]
+        for group, scores in zip(groups, scores_P_G, strict=True)
+    ]
 
 
 def with_teacher(
@@ -61,8 +61,7 @@ def _of_group(
 
 
 def _log_ratios(completion: Completion, scores: Sequence[float]) -> list[float]:
-    teacher = np.array(scores[-len(completion.token_ids) :])
-    ratios = teacher - np.array(completion.logprobs)
+    ratios = np.array(scores) - np.array(completion.logprobs)
     return (ratios if completion.loss_mask is None else ratios * np.array(completion.loss_mask)).tolist()
 
 

@@ -1,7 +1,7 @@
 """Advantages for the best of k answers instead of for each one."""
 
 from collections.abc import Sequence
-from math import comb, sqrt
+from math import comb, isclose, sqrt
 
 
 def best_of_k_advantages(rewards: Sequence[float], k: int) -> list[float]:
@@ -17,10 +17,16 @@ def best_of_k_advantages(rewards: Sequence[float], k: int) -> list[float]:
     shares = [comb(i, k - 1) / sets for i in range(size)]  # of the sets whose best is the i-th from below
     mean = sum(share * reward for share, reward in zip(shares, ordered, strict=True))
     variance = sum(share * (reward - mean) ** 2 for share, reward in zip(shares, ordered, strict=True))
-    if ordered[k - 1] == ordered[-1]:  # the worst set is as good as the best one
+    # The worst set is as good as the best one, but for rounding; or of so many sets next to none is worse.
+    if alike([ordered[k - 1], ordered[-1]]) or not variance:
         return [0.0] * size
     values = {reward: (_mean_with(reward, ordered, k) - mean) / sqrt(variance) for reward in set(rewards)}
     return [values[reward] for reward in rewards]
+
+
+def alike(rewards: Sequence[float]) -> bool:
+    """Return True if rewards are the same but for rounding, as of sums that were added in another order."""
+    return isclose(min(rewards), max(rewards), rel_tol=1e-9, abs_tol=1e-12)
 
 
 def _mean_with(reward: float, ordered: Sequence[float], k: int) -> float:

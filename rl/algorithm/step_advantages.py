@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from rl.algorithm.batch import Advantage
+from rl.algorithm.group_scores import score_groups
 from rl.algorithm.metrics import Stopwatch
 from rl.algorithm.overlong import group_advantages, is_counted
 from rl.algorithm.regularizers import kl_estimates
@@ -38,13 +39,12 @@ async def kl_penalties(
     """
     if config.learner.kl_in != "reward" or not config.learner.kl_coef:
         return None
-    pairs = [(group, completion) for group in groups for completion in group.completions]
     with watch.phase("base"):
-        sequences = [[*group.prompt, *completion.token_ids] for group, completion in pairs]
-        under = "base" if config.learner.kl_reference is None else "reference"
-        scores = await learner.score(sequences, under=under) if pairs else []
-    costs = iter([_penalties(c, score, config) for (_, c), score in zip(pairs, scores, strict=True)])
-    return [[next(costs) for _ in group.completions] for group in groups]
+        scores_P_G = await score_groups(groups, learner, "base" if config.learner.kl_reference is None else "reference")
+    return [
+        [_penalties(*pair, config) for pair in zip(group.completions, scores, strict=True)]
+        for group, scores in zip(groups, scores_P_G, strict=True)
+    ]
 
 
 def kl_metrics(kl_P_G: Penalties | None) -> dict[str, float]:
@@ -54,7 +54,7 @@ def kl_metrics(kl_P_G: Penalties | None) -> dict[str, float]:
 
 
 def _penalties(completion: Completion, scores: Sequence[float], config: RunConfig) -> list[float]:
-    base = torch.tensor(scores[-len(completion.token_ids) :], dtype=torch.float64)
+    base = torch.tensor(scores, dtype=torch.float64)
     log_ratio = torch.tensor(completion.logprobs, dtype=torch.float64) - base
     costs = config.learner.kl_coef * kl_estimates(log_ratio, config.learner.kl_estimator)
     return costs.tolist() if completion.loss_mask is None else (costs * torch.tensor(completion.loss_mask)).tolist()

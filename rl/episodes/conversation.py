@@ -12,6 +12,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from lora.types import Adapter
+from rewards.types import MOST_REWARD
 from rl.algorithm.groups import Question
 from rl.algorithm.seeds import environment_seed, turn_seed
 from rl.config import EpisodesConfig, PromptConfig, replaced
@@ -205,7 +206,7 @@ class Conversation:
         if not report["rewards"] and ending == "done":
             return self._failed("it gives no reward")
         reward = float(sum(report["rewards"].values())) if report.get("ok") else 0.0
-        if not abs(reward) < float("inf"):
+        if not abs(reward) <= MOST_REWARD:
             return self._failed(f"it gives the reward {reward}")
         self._episode.add_observation(Observation(done=True, reward=reward))
         return self._episode.ended(ending), ""

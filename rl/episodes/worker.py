@@ -18,7 +18,7 @@ from typing import Any, Literal, cast
 import cloudpickle
 
 import rewards.worker
-from rewards.types import Problem
+from rewards.types import MOST_REWARD, Problem
 from rl.episodes.environment import Message, Observation
 from rl.episodes.factory import EnvironmentFactory
 
@@ -96,7 +96,7 @@ def checked(returned: Any) -> Observation:
     if any(not isinstance(m.get("content"), str) or not isinstance(m.get("role"), str) for m in messages):
         raise ValueError("a message of step's needs a role and a content, both texts")
     reward = None if returned.reward is None else float(returned.reward)
-    if reward is not None and not abs(reward) < float("inf"):
+    if reward is not None and not abs(reward) <= MOST_REWARD:
         raise ValueError(f"step returned the reward {reward}")
     return Observation(messages, bool(returned.done), reward)
 

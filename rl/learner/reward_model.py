@@ -6,6 +6,7 @@ nothing but the group, and so do the rewards' bits.
 """
 
 import asyncio
+import math
 import re
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -68,13 +69,19 @@ class RewardModel:
     def verdicts(self, question: str, texts: Sequence[str]) -> list[Verdict]:
         """Return the same, at once."""
         try:
-            return [*self._outputs(question, texts)]
+            return [self._verdict(output) for output in self._outputs(question, texts)]
         except Exception as error:
             message = f"{self._term.name}: {type(error).__name__}: {first_line(error)}"
             return [RewardFunctionError(message, f"{self._term.name}: {type(error).__name__}") for _ in texts]
 
     async def close(self) -> None:
         """Keep the model: the next pool may want it."""
+
+    def _verdict(self, output: float) -> Verdict:
+        """Return an output, or its failure: a NaN would spoil the advantages of its whole group."""
+        if math.isfinite(output):
+            return output
+        return RewardFunctionError(f"{self._term.name}: gave {output}", f"{self._term.name}: not finite")
 
     def _outputs(self, question: str, texts: Sequence[str]) -> list[float]:
         inputs = [self._ids(question, text) for text in texts]

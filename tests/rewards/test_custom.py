@@ -120,7 +120,7 @@ def test_what_cannot_travel_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("body", "says"),
     [
-        ("return float('nan')", "returned nan"), ("return float('inf')", "returned inf"), ("return 'good'", "returned str"),
+        ("return float('nan')", "returned nan"), ("return -1e31", "returned -1e\\+31, and a reward is at most 1e\\+30"), ("return float('inf')", "returned inf"), ("return 'good'", "returned str"),
         ("return [1, 2]", "returned list"), ("return {'points': 1}", "without 'score'"), ("return 1 / 0", "line 2.*\n.*ZeroDivisionError"),
         ("raise SystemExit", "SystemExit"),
         ("from rewards.types import Outcome, Reward; return Reward(float('nan'), Outcome.CORRECT)", "returned nan"),

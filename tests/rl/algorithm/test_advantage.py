@@ -3,12 +3,14 @@
 from statistics import fmean, pstdev
 from typing import Literal
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewards.types import Outcome, Reward
+from rewards.types import MOST_REWARD, Outcome, Reward
 from rl.algorithm.advantage import advantages
+from rl.config import AdvantageKind
 
 Kind = Literal["mean", "mean_std", "leave_one_out"]
 KINDS: tuple[Kind, ...] = ("mean", "mean_std", "leave_one_out")
@@ -37,6 +39,20 @@ def test_a_completion_that_does_not_count_moves_nobody(rewards: list[Reward], ki
 @given(values, st.integers(1, 16), kinds)
 def test_a_group_of_equals_carries_no_signal(value: float, size: int, kind: Kind) -> None:
     assert advantages([Reward(value, Outcome.WRONG)] * size, kind) == [0.0] * size
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "maxrl", "pass_at_k"])
+@pytest.mark.parametrize("values", [(0.3, 0.1 + 0.2), (0.0, 1e-200), (1.0, 1 + 1e-12)])
+def test_rounding_carries_no_signal_either(kind: AdvantageKind, values: tuple[float, float]) -> None:
+    """Divided by their deviation, rewards that differ in the last bit would be a whole right answer apart."""
+    assert advantages([Reward(value, Outcome.CORRECT) for value in values * 2], kind, 2) == [0.0] * 4
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "maxrl", "pass_at_k"])
+def test_advantages_of_the_largest_groups_and_rewards_are_numbers(kind: AdvantageKind) -> None:
+    for value, size in ((1.0, 600), (MOST_REWARD, 4)):
+        rewards = [Reward(value, Outcome.CORRECT), Reward(0.0, Outcome.WRONG)] * size
+        assert np.isfinite(np.asarray(advantages(rewards, kind, size), dtype=np.float32)).all()
 
 
 @given(st.lists(counted, min_size=2, max_size=16), kinds)

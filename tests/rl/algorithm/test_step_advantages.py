@@ -134,6 +134,17 @@ async def test_what_leaving_the_base_costs_is_taken_from_rewards_of_whole_comple
     assert kl_metrics(None) == {}
 
 
+async def test_an_episode_without_a_turn_costs_nothing_and_is_not_asked_about() -> None:
+    """Its environment failed before the policy wrote anything."""
+    first = GROUPS[0].completions[0]
+    empty = replace(first, token_ids=(), logprobs=())
+    group = Group(GROUPS[0].problem, [1, 2, 3], [empty, first], [CRASHED, RIGHT])
+    config = learning(kl_coef=0.5, kl_in="reward")
+    (costs,) = await kl_penalties([group], config, BASE, Stopwatch()) or ()
+    assert [len(tokens) for tokens in costs] == [0, len(first.token_ids)]
+    assert await kl_penalties([replace(group, completions=[empty] * 2)], config, BASE, Stopwatch()) == [[[], []]]
+
+
 async def test_without_a_comparison_each_token_pays_for_itself_and_all_after_it() -> None:
     """REINFORCE++, eq. 8; what the policy did not write costs nothing, and completions that do not count stay 0."""
     config = learning(advantage="none", kl_coef=0.5, kl_in="reward", kl_estimator="k3")

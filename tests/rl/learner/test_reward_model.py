@@ -15,6 +15,7 @@ from transformers import AutoModelForSequenceClassification, LlamaConfig, LlamaF
 
 from rewards.config import RewardConfig, RewardTerm
 from rewards.pool import GraderPool
+from rewards.scores import RewardFunctionError
 from rewards.types import Outcome, Problem, Reward
 from rl import grade
 from rl.cluster.reservation import reserve
@@ -101,6 +102,15 @@ def test_it_takes_groups_and_is_tried_sent_and_added(path: Path, tmp_path: Path)
     right, wrong = asyncio.run(run())
     assert (right.outcome, wrong.outcome) == (Outcome.CORRECT, Outcome.WRONG)
     assert right.value == pytest.approx(1 + 0.1 * expected(path, "\\boxed{18}"), rel=1e-4)
+
+
+def test_an_output_that_is_no_number_is_a_failure_and_no_reward(path: Path, tmp_path: Path) -> None:
+    model: Any = AutoModelForSequenceClassification.from_pretrained(path)
+    torch.nn.init.constant_(model.score.weight, float("nan"))
+    model.save_pretrained(tmp_path)
+    chat_tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(RewardFunctionError, match=r"failed on 3 of 3 completions.*\n.*gave nan"):
+        rewarded(tmp_path, TEXTS)
 
 
 def test_a_model_that_is_no_reward_model_is_refused(path: Path, tmp_path: Path) -> None:
