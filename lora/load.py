@@ -3,7 +3,7 @@
 import contextlib
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -111,6 +111,12 @@ def load_skeleton(model: ModelConfig) -> nn.Module:
         raise ValueError(f"could not read the configuration of model {model.name!r}: {first_line(error)}") from error
     skeleton.tie_weights()
     return skeleton
+
+
+def files_dtype(name: str) -> Literal["bfloat16", "float32"]:
+    """Return the type that holds the weights of a model's files. Raises ValueError if there is no such model."""
+    config = _read_config(ModelConfig(name=name, max_length=8))
+    return "float32" if config.get_text_config().dtype == torch.float32 else "bfloat16"
 
 
 def _read_config(model: ModelConfig) -> Any:

@@ -11,7 +11,7 @@ from lora.atomic_write import new_directory, require_new
 from lora.config import LoraConfig, ModelConfig
 from lora.experts import ExpertsLowRank, LoraExperts
 from lora.files import check_finite, pack, read_peft, unpack, write_files
-from lora.load import AdaptedModel, adapt, load_adapted, load_base, load_tokenizer
+from lora.load import AdaptedModel, adapt, files_dtype, load_adapted, load_base, load_tokenizer
 from lora.quantize import dequantize
 from lora.types import Adapter
 from rl.config import replaced
@@ -35,11 +35,14 @@ def find_adapter(source: Path, which: Literal["best", "last"] = "best") -> Adapt
 
 
 def base_of(source: Path, name: str) -> ModelConfig:
-    """Return the base model of that name as a run's directory was trained on it; as its files have it, elsewhere."""
-    if not holds_run(source):
-        return ModelConfig(name=name)
-    model = load_config(source / "config.toml").model
-    return ModelConfig(name=name) if model.quantization is None else replaced(model, name=name)
+    """Return the base model of that name as a run's directory was trained on it; as its files have it, elsewhere.
+
+    Raises:
+        ValueError: there is no such model.
+    """
+    if holds_run(source):
+        return replaced(load_config(source / "config.toml").model, name=name)
+    return replaced(ModelConfig(name=name), dtype=files_dtype(name))
 
 
 def untrained_adapter(model: ModelConfig, lora: LoraConfig) -> Adapter:

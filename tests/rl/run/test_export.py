@@ -1,7 +1,7 @@
 """Adapters out of a run: as PEFT directories, or merged into models that answer the same."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import safetensors.torch
@@ -15,7 +15,9 @@ from lora.files import pack, read_peft, unpack, write_peft
 from lora.load import load_adapted
 from lora.tiny_model import tiny_tokenizer
 from lora.types import Adapter
-from rl.run.export import export_adapter, export_merged, find_adapter, lora_config
+from rl.config import RunConfig
+from rl.run.directory import RunDirectory
+from rl.run.export import base_of, export_adapter, export_merged, find_adapter, lora_config
 
 IDS = torch.arange(3, 15)[None]
 
@@ -160,3 +162,11 @@ def test_a_source_without_an_adapter_is_refused(tmp_path: Path, name: str) -> No
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=name):
         find_adapter(tmp_path / name)
+
+
+def test_a_merged_model_is_of_the_type_that_its_run_or_its_own_files_had(tmp_path: Path, model: ModelConfig) -> None:
+    assert base_of(tmp_path, model.name).dtype == "float32"  # no run: the files of `save_tiny` are
+    dtypes: tuple[Literal["float32", "bfloat16"], ...] = ("float32", "bfloat16")
+    for dtype in dtypes:
+        RunDirectory.create(tmp_path / dtype, RunConfig(model=ModelConfig(name=model.name, dtype=dtype)))
+        assert base_of(tmp_path / dtype, model.name).dtype == dtype
