@@ -15,6 +15,8 @@ from rl.config import GuardConfig
 NO_SIGNAL = "group/no_signal_fraction"
 LR_SCALE = "guard/lr_scale"
 ROLLED_BACK = "guard/rolled_back"
+TAUGHT = "teacher/reverse_kl"
+"""A metric of steps that have a teacher, which teaches by every group, whatever its rewards are."""
 
 
 class Collapse(RuntimeError):
@@ -82,6 +84,8 @@ class CollapseDetector:
 
     def _has_no_signal(self, metrics: Mapping[str, Any]) -> bool:
         """Return True if no group has a signal, and the mean reward says that this is not because all is solved."""
+        if TAUGHT in metrics:
+            return False
         usual = self._median("reward/mean")
         return metrics.get(NO_SIGNAL) == 1.0 and usual is not None and metrics.get("reward/mean", math.inf) < usual
 

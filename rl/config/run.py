@@ -245,8 +245,9 @@ class RunConfig(Strict):
         """Yield what does not fit together, and what to set instead."""
         yield from misfits_of_sources(self.data, [each.name for each in self.evaluate.sets])
         yield from misfits_of_places(
-            self.runtime, self.learner, self.rollout, self.curriculum, self.steps_in_flight, self.max_off_policy_steps
-        )
+            self.runtime, self.learner, self.rollout, self.curriculum, self.steps_in_flight, self.max_off_policy_steps,
+            served=self.server is not None,
+        )  # fmt: skip
         yield from misfits_of_weights(self.learner, self.lora, self.rollout)
         yield from misfits_of_quantization(self.model, self.learner, self.rollout, served=self.server is not None)
         yield from misfits_of_schedule(self.learner, self.num_steps, self.problems_per_step)

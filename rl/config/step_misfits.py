@@ -15,11 +15,15 @@ def misfits_of_places(
     curriculum: CurriculumConfig,
     steps_in_flight: float | None,
     oldest: int | None,
+    *,
+    served: bool,
 ) -> Iterator[str]:
     """Yield a line for each setting of where steps run, and how many at once, that does not fit the others.
 
-    `oldest` is `max_off_policy_steps`.
+    `oldest` is `max_off_policy_steps`; `served` runs have a server's learner and engines.
     """
+    if served and (learner.learner_count > 1 or learner.shard):
+        yield "a server has learners of its own: leave learner.num_learners and learner.shard out with --server"
     if steps_in_flight is not None and oldest is not None and steps_in_flight > oldest + 1:
         yield (
             f"steps_in_flight = {steps_in_flight:g} makes some completions more than max_off_policy_steps = {oldest} "
@@ -30,7 +34,7 @@ def misfits_of_places(
             "curriculum.refill_rounds draws anew for a step of its own, and with steps_in_flight a step takes what "
             "is finished: leave one of the two out"
         )
-    if runtime == "local" and rollout.engine == "vllm":
+    if runtime == "local" and rollout.engine == "vllm" and not served:
         yield 'runtime = "local" runs the torch engine; set rollout.engine = "torch" or runtime = "ray"'
     if runtime == "local" and learner.learner_count > 1:
         yield 'learner.num_learners above 1 needs runtime = "ray", or set it to 1'

@@ -114,8 +114,9 @@ TRAIN = TrainRecipe()
 
 
 def prepare_evaluation(config: RunConfig, base: Path) -> PreparedTrain:
-    """Load the same for a policy that is only to be evaluated, however it was trained. Raises as `prepare` does."""
-    return _load(_resolved(config, base), base)
+    """Load the same for a policy that is only to be evaluated, wherever it was trained. Raises as `prepare` does."""
+    here = replaced(config, server=None)  # which samples what a run on it has published, and no files
+    return _load(_resolved(here, base), base)
 
 
 def _resolved(config: RunConfig, base: Path) -> RunConfig:
@@ -124,7 +125,7 @@ def _resolved(config: RunConfig, base: Path) -> RunConfig:
     check_base(config.model)
     return replaced(
         config,
-        runtime="ray" if config.on_ray else "local",
+        runtime=config.runtime if config.server is not None else "ray" if config.on_ray else "local",
         data=absolute_sources(absolute_paths(config.data, base), base),
         evaluate=absolute_files(config.evaluate, base),
         lora=resolve_lora(config.model, absolute_init(config.lora, base)),

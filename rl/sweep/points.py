@@ -67,6 +67,11 @@ def sweep_of(config: SweepConfig, path: Path, overrides: Sequence[str] = ()) -> 
     base = config_of(table, file, overrides)
     name = config.name or f"{base.name}-sweep"
     points = list(_points(config, table, path, name))
+    if any(point.config.server is not None for point in points):
+        raise ValueError(
+            f"{path}: the runs of a sweep share a base model here, and server names another machine: leave it out, or "
+            "train each by `rankone train --server`"
+        )
     same: dict[str, Point] = {}
     for point in points:
         first = same.setdefault(repr(point.config.model_dump(exclude={"name"})), point)

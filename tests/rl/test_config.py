@@ -127,6 +127,24 @@ PLACES = [
 ]
 
 
+def test_a_run_on_a_server_needs_no_setting_of_an_engine_or_a_learner_here(tmp_path: Path) -> None:
+    config = load_config(EXAMPLES / "tiny.toml", ["runtime=auto", "rollout.engine=vllm", "server=http://127.0.0.1:1"])
+    begun = TRAIN.prepare(config, EXAMPLES).config
+    assert (begun.on_ray, begun.rollout.engine) == (False, "vllm")
+    directory = RunDirectory.create(tmp_path / "run", begun)
+    measured = prepare_evaluation(load_config(directory.path / "config.toml"), directory.path).config
+    assert (measured.server, measured.on_ray, measured.rollout.engine) == (None, True, "vllm")
+    for own in ({"num_learners": 2}, {"shard": True}):
+        with pytest.raises(ValueError, match="a server has learners of its own"):
+            replaced(config, learner=own)
+
+
+def test_a_sweep_has_no_server_whose_learner_it_would_not_use(tmp_path: Path) -> None:
+    (tmp_path / "sweep.toml").write_text(f'base = "{EXAMPLES / "tiny.toml"}"\n[axes]\nseed = [1, 2]\n')
+    with pytest.raises(ValueError, match="train each by `rankone train --server`"):
+        load_sweep(tmp_path / "sweep.toml", ["server=http://127.0.0.1:1"])
+
+
 @pytest.mark.parametrize(("verb", "overrides", "runtime"), PLACES)
 def test_a_run_is_resumed_where_it_was(tmp_path: Path, verb: str, overrides: list[str], runtime: str) -> None:
     """The directory's configuration names every key, also what the user's left open; and in a job as well."""

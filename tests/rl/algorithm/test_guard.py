@@ -107,6 +107,13 @@ def test_a_policy_that_solves_everything_and_one_that_never_solved_anything_are_
     assert not any(new.observe({"reward/mean": 0.0, "group/no_signal_fraction": 1.0}) for _ in range(50))
 
 
+def test_a_teacher_teaches_by_groups_that_fail_alike() -> None:
+    guard = warmed(action="stop", patience=1)
+    failing = CALM | {"reward/mean": 0.0, "group/no_signal_fraction": 1.0}
+    assert not any(guard.observe(failing | {"teacher/reverse_kl": 0.1}) for _ in range(5))
+    assert guard.observe(failing)
+
+
 def test_one_bad_step_is_no_collapse_but_several_in_a_row_are() -> None:
     guard = warmed(action="stop", patience=3)
     for metrics in (CALM | {"update/grad_norm": 9.0}, CALM, *[CALM | {"update/grad_norm": 9.0}] * 2):
