@@ -2,7 +2,7 @@
 
 import itertools
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,9 +26,11 @@ from rl.types import Learner, LearnerDied, Row, TrainBatch, Under
 from rl.wire import tinker_pb2 as pb
 from rl.wire.gradients import write_request
 
+Datum = Mapping[str, Tensor]
+"""A sequence's tokens and what its loss takes of each, by the protocol's names."""
 MONTH_S = 30 * 24 * 3600
-BATCH = 256
-"""Datums of one request."""
+MOST_DATUMS, MOST_TOKENS = 256, 2**20
+"""Of one request, at up to 24 bytes a token: less than half of what a server reads by default (`limits.body_bytes`)."""
 SERVED = ("importance", "reinforce", "ppo", "cispo", "gspo")
 """Objectives whose gradient a loss of the protocol has."""
 NAMES = {"kl_sampler_learner:mean": "update/kl_sampler_learner", "entropy:mean": "update/entropy",
@@ -82,9 +84,7 @@ class RemoteLearner(Learner):
         rows = unpack_rows(batch.rows)
         loss, settings = summed(self._config.learner)
         data = [_inputs(row, loss, row_divisor(row, batch, self._config.learner)) for row in rows]
-        outputs = [
-            await self._forward_backward(data[i : i + BATCH], loss, settings) for i in range(0, len(data), BATCH)
-        ]
+        outputs = [await self._forward_backward(part, loss, settings) for part in parts_of(data)]
         stepped = await self._connection.result(
             "optim_step", model_id=self._model, seq_id=next(self._numbers), adam_params=self._adam(lr_scale)
         )
@@ -139,7 +139,7 @@ class RemoteLearner(Learner):
 
     async def _forward_backward(
         self,
-        data: Sequence[Mapping[str, Tensor]],
+        data: Sequence[Datum],
         loss: str,
         config: Mapping[str, float],
         *,
@@ -229,7 +229,20 @@ def row_divisor(row: Row, batch: TrainBatch, learner: LearnerConfig) -> int:
     return divisor(batch, learner) * length
 
 
-def _inputs(row: Row, loss: str, scale: int) -> dict[str, Tensor]:
+def parts_of(data: Sequence[Datum]) -> Iterator[list[Datum]]:
+    """Yield a step's datums, in their order, as requests that a server reads."""
+    part, tokens = list[Datum](), 0
+    for datum in data:
+        length = len(datum["token_ids"])
+        if part and (len(part) == MOST_DATUMS or tokens + length > MOST_TOKENS):
+            yield part
+            part, tokens = [], 0
+        part.append(datum)
+        tokens += length
+    yield part
+
+
+def _inputs(row: Row, loss: str, scale: int) -> Datum:
     """Return a row of one completion as the protocol has it: targets at all positions, the prompt's without weight."""
     length = len(row.token_ids)
 
@@ -244,7 +257,7 @@ def _inputs(row: Row, loss: str, scale: int) -> dict[str, Tensor]:
     return inputs | ({"sequence_ratio_mask": spread(torch.ones(len(row.targets)))} if loss == "gspo" else {})
 
 
-def _plain(sequence: Sequence[int]) -> dict[str, Tensor]:
+def _plain(sequence: Sequence[int]) -> Datum:
     ids = torch.tensor(list(sequence))
     return {"token_ids": ids[:-1], "target_tokens": ids[1:], "weights": torch.zeros(len(ids) - 1)}
 

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from helpers.serving import Served, serving
 
 from lora.types import Adapter
 from rl import train
 from rl.config import RunConfig, replaced
 from rl.remote.engine import RemoteEngine
-from rl.remote.learner import check_config, summed
+from rl.remote.learner import check_config, parts_of, summed
 from rl.run.directory import RunDirectory
 from rl.run.jsonl import read_samples
 from rl.settings.toml import load_config
@@ -123,6 +124,14 @@ def test_it_learns_from_the_groups_that_a_server_finishes_first(
 def test_every_objective_has_a_loss_of_the_protocols() -> None:
     for objective, loss in LOSSES.items():
         assert summed(replaced(RunConfig(), learner={"objective": objective}).learner)[0] == loss
+
+
+def test_a_steps_long_completions_go_in_requests_that_a_server_reads() -> None:
+    lengths = [700_000, 300_000, 100_000, *[1] * 300, 2**21, 5]
+    data = [{"token_ids": torch.zeros(length, dtype=torch.long)} for length in lengths]
+    parts = [[len(datum["token_ids"]) for datum in part] for part in parts_of(data)]
+    assert [length for part in parts for length in part] == lengths
+    assert [len(part) for part in parts] == [2, 256, 45, 1, 1]
 
 
 @pytest.mark.parametrize(
