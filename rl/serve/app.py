@@ -7,10 +7,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from prometheus_client import generate_latest
 from sqlalchemy.exc import OperationalError
+from starlette.exceptions import HTTPException
 
 from lora.messages import single_line
 from rl.serve.bounded import BoundedBodies
-from rl.serve.errors import Rejected, ServerFault
+from rl.serve.errors import Rejected, ServerFault, error_body, explain_details, is_tinker
 from rl.serve.routes import futures, runs, sampling, start, training
 from rl.serve.service import Service
 from rl.serve.timed import Timed
@@ -27,11 +28,14 @@ def make_app(service: Service) -> FastAPI:
     app.state.users = {}
     for router in ROUTERS:
         app.include_router(router)
-    app.include_router(_openai_router())
+    router, refusal = _openai()
+    app.include_router(router)
     app.add_api_route("/metrics", _metrics, methods=["GET"], include_in_schema=False)
     app.add_exception_handler(Rejected, _on_rejected)
     app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(ServerFault, _on_final)
+    app.add_exception_handler(refusal, _on_refusal)
     app.add_exception_handler(OperationalError, _on_database)
     app.add_exception_handler(Exception, _on_final)  # which also writes it into the log
     latency = service.meter.latency
@@ -40,11 +44,14 @@ def make_app(service: Service) -> FastAPI:
     return app
 
 
-def _openai_router() -> APIRouter:
-    """Return OpenAI's endpoints, whose types are vLLM's: loading them takes seconds."""
-    from rl.serve.openai.routes import router
+def _openai() -> tuple[APIRouter, type[Exception]]:
+    """Return OpenAI's endpoints, whose types are vLLM's, and what those raise where fields do not fit each other.
 
-    return router
+    Loading them takes seconds.
+    """
+    from rl.serve.openai.routes import VLLMValidationError, router
+
+    return router, VLLMValidationError
 
 
 async def _metrics(request: Request) -> Response:
@@ -55,28 +62,40 @@ async def _metrics(request: Request) -> Response:
 
 async def _on_rejected(request: Request, error: Exception) -> Response:
     assert isinstance(error, Rejected)
-    return JSONResponse(_body(request, error.status, error.detail), error.status, headers=error.headers)
+    return _answer(request, error.status, error.detail, **error.headers)
 
 
 async def _on_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    lines = [f"{'.'.join(map(str, detail['loc'][1:]))}: {detail['msg']}" for detail in error.errors()]
-    return JSONResponse(_body(request, 422, "; ".join(lines[:5])), 422)
+    # OpenAI's clients know 400 as the status of a request that is none.
+    return _answer(request, 422 if is_tinker(request.url.path) else 400, explain_details(error.errors(), skip=1))
+
+
+async def _on_refusal(request: Request, error: Exception) -> Response:
+    return _answer(request, 400, single_line(error, 300))
+
+
+async def _on_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    detail = str(error.detail)
+    if error.status_code in (404, 405):
+        detail = f"this server has no {request.method} {request.url.path[:200]}: /docs lists what it has"
+    return _answer(request, error.status_code, detail, **(error.headers or {}))
 
 
 async def _on_final(request: Request, error: Exception) -> Response:
     """Answer what no future can tell. It is final, and a 5xx would be asked again and again."""
-    detail = str(error) if isinstance(error, ServerFault) else f"the server cannot do this: {single_line(error, 200)}"
-    return JSONResponse(_body(request, 400, detail), 400)
+    if isinstance(error, ServerFault):
+        return _answer(request, 400, str(error))
+    # uvicorn closes the connection after an error of ours: a client that is not told uses it once more, in vain.
+    return _answer(request, 400, f"the server cannot do this: {single_line(error, 200)}", connection="close")
 
 
 async def _on_database(request: Request, _: Exception) -> Response:
     """Answer what may go well soon; clients ask again by themselves."""
-    return JSONResponse(_body(request, 503, "the server's database does not answer"), 503, {"retry-after": "1"})
+    return _answer(request, 503, "the server's database does not answer", **{"retry-after": "1"})
 
 
-def _body(request: Request, status: int, detail: str) -> dict[str, object]:
+def _answer(request: Request, status: int, detail: str, **headers: str) -> Response:
     """Return an error as the clients of this endpoint read it."""
-    if request.url.path.startswith("/api/"):
-        return {"detail": detail}
-    return {"error": {"message": detail, "type": "invalid_request_error", "param": None, "code": status}}
+    return JSONResponse(error_body(request.url.path, status, detail), status, headers)

@@ -1,7 +1,13 @@
 """Bodies of bounded size, whichever endpoint reads them."""
 
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from rl.serve.errors import TooLarge, error_body
+
+READ_ELSEWHERE = {"/api/v1/forward_backward"}
+"""Endpoints that bound what they read themselves, because they have more to say of a body that is too large."""
 
 
 class BoundedBodies:
@@ -13,10 +19,12 @@ class BoundedBodies:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] != "http":
+        if scope["type"] != "http" or scope["path"] in READ_ELSEWHERE:
             return await self._app(scope, receive, send)
         if _length(scope) > self._most_bytes:
-            return await JSONResponse({"detail": self._too_large()}, 413)(scope, receive, send)
+            content = error_body(scope["path"], 413, TooLarge(self._most_bytes).detail)
+            refusal = JSONResponse(content, 413, {"connection": "close"})
+            return await refusal(scope, receive, send)
         size = 0
 
         async def bounded() -> Message:
@@ -24,13 +32,10 @@ class BoundedBodies:
             message = await receive()
             size += len(message.get("body", b""))
             if size > self._most_bytes:
-                raise ValueError(self._too_large())
+                raise HTTPException(413, TooLarge(self._most_bytes).detail)
             return message
 
         return await self._app(scope, bounded, send)
-
-    def _too_large(self) -> str:
-        return f"the body is larger than {self._most_bytes} bytes (limits.body_bytes): send less at a time"
 
 
 def _length(scope: Scope) -> int:

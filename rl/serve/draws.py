@@ -30,6 +30,8 @@ class Ask:
     """None if any will do."""
     top_logprobs: int = 0
     query: PromptQuery | None = None
+    writes: bool = True
+    """False where the prompt alone is asked about: completions are empty then, and the prompt may fill the context."""
 
     def may_share(self, ask: "Ask") -> bool:
         """Return True if one call can serve both, and nobody could tell.
@@ -43,6 +45,7 @@ class Ask:
             and self.adapter.name == ask.adapter.name
             and self.sampling == ask.sampling
             and self.top_logprobs == ask.top_logprobs
+            and self.writes == ask.writes
             and len(self.prompt) == len(ask.prompt)
         )
 
@@ -152,24 +155,29 @@ class Draws:
                 waiting.answer.set_exception(error)
 
     async def _sampled(self, asks: Sequence[Ask]) -> list[Sampled]:
-        first = asks[0]
-        drawn = self._engine.sample(
-            [ask.prompt for ask in asks], first.adapter, first.sampling,
-            seeds=[secrets.randbits(63) if ask.seed is None else ask.seed for ask in asks],
-            top_logprobs=first.top_logprobs,
-        )  # fmt: skip
         queries = [(ask.prompt, ask.query) for ask in asks if ask.query is not None]
         if not queries:
-            return [Sampled(completions, None) for completions in await drawn]
+            return [Sampled(completions, None) for completions in await self._written(asks)]
         scored = self._engine.score_prompts(
-            [prompt for prompt, _ in queries], first.adapter, [query for _, query in queries]
+            [prompt for prompt, _ in queries], asks[0].adapter, [query for _, query in queries]
         )
-        groups, scores = await asyncio.gather(drawn, scored)
+        groups, scores = await asyncio.gather(self._written(asks), scored)
         answers = iter(scores)
         return [
             Sampled(group, None if ask.query is None else next(answers))
             for ask, group in zip(asks, groups, strict=True)
         ]
+
+    async def _written(self, asks: Sequence[Ask]) -> list[list[Completion]]:
+        first = asks[0]
+        if not first.writes:
+            nothing = Completion((), (), "", "length", first.adapter.version)
+            return [[nothing] * first.sampling.group_size for _ in asks]
+        return await self._engine.sample(
+            [ask.prompt for ask in asks], first.adapter, first.sampling,
+            seeds=[secrets.randbits(63) if ask.seed is None else ask.seed for ask in asks],
+            top_logprobs=first.top_logprobs,
+        )  # fmt: skip
 
 
 def watch_cancellations(batch: Sequence[_Waiting], task: "asyncio.Task[None]") -> None:

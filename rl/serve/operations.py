@@ -75,6 +75,14 @@ class Operations:
 
         return await self._models.in_turn(user, _place(message.model_id, message.seq_id), work)
 
+    async def refuse(self, user: str, message: pb.ForwardBackwardRequest, detail: str) -> Answer:
+        """Fail a pass whose data could not be read, when its turn comes."""
+
+        async def work(_: Model) -> Answer:
+            raise ValueError(detail)
+
+        return await self._models.in_turn(user, _place(message.model_id, message.seq_id), work)
+
     async def optim_step(self, user: str, body: Json) -> Answer:
         """Move a model by its gradients."""
 
@@ -134,17 +142,19 @@ class Operations:
         self._liveness.require_sound()
         prompt_tokens = len(body.prompt.token_ids())
         try:
-            sampled = await self._samplers.sample(user, body)
+            sampled, others = await self._samplers.sample(user, body)
         except asyncio.CancelledError:  # its client gave up; how far the engine came, nobody knows
             self._meter.count(user, "sampled", prompt_tokens)
             raise
         drawn = sum(len(completion.token_ids) for completion in sampled.completions)
-        await self._meter.take(user, "sampled", drawn + prompt_tokens)
+        alternatives = None if others is None else (others.tokens, others.logprobs)
+        extra = 0 if others is None else sum(map(len, others.tokens))
+        await self._meter.take(user, "sampled", drawn + extra + prompt_tokens)
         write = partial(
             write_samples, sampled.completions, sampled.prompt, top_sampled=body.topk_sample_logprobs,
-            top_prompt=body.topk_prompt_logprobs,
+            top_prompt=body.topk_prompt_logprobs, alternatives=alternatives,
         )  # fmt: skip
-        cells = drawn * (1 + body.topk_sample_logprobs) + prompt_tokens * (1 + body.topk_prompt_logprobs)
+        cells = extra + drawn * (1 + body.topk_sample_logprobs) + prompt_tokens * (1 + body.topk_prompt_logprobs)
         # On a thread where it takes long: heartbeats are answered meanwhile.
         return Answer(await asyncio.to_thread(write) if cells > MANY_CELLS else write(), PROTOBUF)
 

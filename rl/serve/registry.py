@@ -202,7 +202,8 @@ class Registry:
 
 def taken(path: TinkerPath) -> ValueError:
     """Return the refusal of a name that is taken."""
-    return ValueError(f"{path} is there already: choose another name, or overwrite=True")
+    remedy = "overwrite=True" if path.kind == "weights" else "delete that one"
+    return ValueError(f"{path} is there already: choose another name, or {remedy}")
 
 
 def now() -> datetime:

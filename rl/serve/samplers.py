@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from lora.types import Adapter
 from rl.serve.adapters import AdapterCache, AdapterSource, Snapshots
+from rl.serve.alternatives import Alternatives, draw_alternatives
 from rl.serve.checkpoints import Checkpoints
 from rl.serve.database import Sampler
 from rl.serve.draws import Ask, Draws, Sampled
@@ -54,6 +55,11 @@ class Samplers:
             base_model=self._facts.name,
             model_path=model_path,
         )
+        known = self._rows.get(row.id) or await asyncio.to_thread(self._registry.sampler, user, row.id)
+        if known is not None and known.model_path != model_path:
+            raise ValueError(
+                f"sampler {row.id} is there already, of other weights: give another sampling_session_seq_id"
+            )
         if model_path is not None:
             self._sources[row.id] = await self._saved(user, model_path)
         await self._remember(row)
@@ -95,7 +101,7 @@ class Samplers:
             self._rows[row.id] = row
         return await self.read(self._sources[row.id])
 
-    async def sample(self, user: str, body: Sample) -> Sampled:
+    async def sample(self, user: str, body: Sample) -> tuple[Sampled, Alternatives | None]:
         """Return completions, and of the prompt what was asked.
 
         Raises:
@@ -103,13 +109,19 @@ class Samplers:
         """
         prompt = body.prompt.token_ids()
         self._facts.check_prompt(prompt)
-        if body.prompt_alt_tokens_k:
-            raise ValueError("prompt_alt_tokens_k is not served: draw them as samples of one token")
-        sampling = sampling_config(body.sampling_params, body.num_samples, self._facts, prompt)
+        params = body.sampling_params
         query = _prompt_query(body, prompt)
+        # How clients ask about a prompt alone. One that fills the context has logprobs, and no room for the token.
+        about_prompt = (query is not None or body.prompt_alt_tokens_k > 0) and params.max_tokens == 1
+        writes = not about_prompt or len(prompt) != self._facts.max_length
+        room = prompt if writes else prompt[:-1]
+        sampling = sampling_config(params, body.num_samples, self._facts.max_tokens(room, params.max_tokens))
         adapter = await self.adapter(user, body)
-        ask = Ask(prompt, adapter, sampling, body.sampling_params.seed, body.topk_sample_logprobs, query)
-        return await self._draws.draw(user, ask)
+        ask = Ask(prompt, adapter, sampling, params.seed, body.topk_sample_logprobs, query, writes)
+        if not body.prompt_alt_tokens_k:
+            return await self._draws.draw(user, ask), None
+        alternatives = draw_alternatives(self._draws, user, ask, body.prompt_alt_tokens_k)
+        return await asyncio.gather(self._draws.draw(user, ask), alternatives)
 
     def snapshot(self, user: str, run: str, version: str) -> AdapterSource | None:
         """Return where the weights are that a run saved for sampling after so many steps, without a name."""
@@ -152,7 +164,7 @@ def sampler_id(session_id: str, seq_id: int) -> str:
     return f"{session_id}:sample:{seq_id}"
 
 
-def sampling_config(params: SamplingParams, count: int, facts: ModelFacts, prompt: list[int]) -> SamplingConfig:
+def sampling_config(params: SamplingParams, count: int, max_tokens: int) -> SamplingConfig:
     """Return the way in which completions are drawn. Raises ValueError if they cannot be drawn so."""
     stop: Sequence[str | int] = (params.stop,) if isinstance(params.stop, str) else params.stop or ()
     texts = tuple(part for part in stop if isinstance(part, str))
@@ -160,7 +172,7 @@ def sampling_config(params: SamplingParams, count: int, facts: ModelFacts, promp
         raise ValueError("stop holds an empty text, at which everything would end: leave it out")
     return SamplingConfig(
         group_size=count,
-        max_tokens=facts.max_tokens(prompt, params.max_tokens),
+        max_tokens=max_tokens,
         temperature=params.temperature,
         top_k=max(0, params.top_k),
         top_p=params.top_p,
@@ -179,5 +191,9 @@ def _prompt_query(body: Sample, prompt: list[int]) -> PromptQuery | None:
     if not body.prompt_logprobs and not body.topk_prompt_logprobs and body.target_prompt_logprobs is None:
         return None
     targets = body.target_prompt_logprobs
+    if targets is not None and len(prompt) < 2:
+        raise ValueError(
+            "target_prompt_logprobs needs a prompt of at least two tokens: nothing is before the first one"
+        )
     rows = () if targets is None else targets.rows(len(prompt) - 1, "target_prompt_logprobs")
     return PromptQuery(top_k=body.topk_prompt_logprobs, last_n=last, targets=rows)

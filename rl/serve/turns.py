@@ -54,7 +54,7 @@ class Turns:
     async def _enter(self, number: int | None) -> int:
         async with self._moved:
             if number is None:
-                number = max([self._next - 1 + self._running, *self._waiting]) + 1
+                number = max([self._next - 1, *self._waiting]) + 1
             if number < self._next or number in self._waiting:
                 raise ValueError(f"request {number} of this model came too late or twice: its turn is over")
             if self.idle:

@@ -197,7 +197,7 @@ class Sample(Body):
     topk_prompt_logprobs: int = Field(default=0, ge=0, le=MOST_TOP)
     topk_sample_logprobs: int = Field(default=0, ge=0, le=MOST_TOP)
     target_prompt_logprobs: TensorData | None = None
-    prompt_alt_tokens_k: int = 0
+    prompt_alt_tokens_k: int = Field(default=0, ge=0, le=MOST_SAMPLES)
     prompt_logprobs_last_n: int | None = Field(default=None, ge=1)
     record_stability_info: bool | None = None
 

@@ -1,6 +1,7 @@
 """Forward and backward passes on the wire: a request's data, and what is answered."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -15,6 +16,8 @@ from rl.wire.tensors import dense, from_proto
 MOST_DATUMS = 65_536
 MOST_CELLS = 2**25
 """Most numbers of one request, after sparse tensors are filled: a few bytes could else stand for all memory."""
+MODEL_ID, SEQ_ID = 0x0A, re.compile(rb"\x10[\x80-\xff]{0,9}[\x00-\x7f]")
+"""The first two fields of a request, in the order in which protobuf writes them: a text's tag, and a whole number."""
 PER_TOKEN_BOUNDS = ("clip_low_threshold", "clip_high_threshold")
 
 
@@ -26,6 +29,14 @@ def read_request(body: bytes) -> pb.ForwardBackwardRequest:
     except (DecodeError, RecursionError):
         raise ValueError("the body is no ForwardBackwardRequest in protobuf: use tinker 0.25 or newer") from None
     return message
+
+
+def read_place(beginning: bytes) -> pb.ForwardBackwardRequest | None:
+    """Return the model and the number of a request of which only the first bytes are there; None if they do not say."""
+    if len(beginning) < 2 or beginning[0] != MODEL_ID or beginning[1] > 127:
+        return None
+    number = SEQ_ID.match(beginning, 2 + beginning[1])
+    return None if number is None else read_request(beginning[: number.end()])
 
 
 def loss_config(message: pb.ForwardBackwardRequest) -> dict[str, float | str]:

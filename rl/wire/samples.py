@@ -15,9 +15,13 @@ EMPTY_LOGPROB = -99999.0
 
 
 def write_samples(
-    completions: Sequence[Completion], prompt: PromptLogprobs | None, *, top_sampled: int = 0, top_prompt: int = 0
-) -> bytes:
-    """Write the answer to a request for samples; `prompt` is what was asked of its prompt, if anything was."""
+    completions: Sequence[Completion], prompt: PromptLogprobs | None, *, top_sampled: int = 0, top_prompt: int = 0,
+    alternatives: tuple[Sequence[Sequence[int]], Sequence[Sequence[float]]] | None = None,
+) -> bytes:  # fmt: skip
+    """Write the answer to a request for samples; `prompt` is what was asked of its prompt, if anything was.
+
+    `alternatives` are draws for each position of the prompt but the first, and their logprobs.
+    """
     response = pb.SampleResponse()
     for completion in completions:
         sequence = response.sequences.add()
@@ -32,6 +36,10 @@ def write_samples(
             response.topk_prompt_logprobs.CopyFrom(_table(prompt.top_logprobs, top_prompt))
         if prompt.target_logprobs:
             response.target_prompt_logprobs.CopyFrom(to_proto(np.asarray(prompt.target_logprobs, np.float32)))
+    if alternatives is not None:
+        tokens, logprobs = alternatives
+        response.prompt_alt_tokens.tokens.CopyFrom(to_proto(np.asarray(tokens, np.int64)))
+        response.prompt_alt_tokens.logprobs.CopyFrom(to_proto(np.asarray(logprobs, np.float32)))
     return response.SerializeToString()
 
 

@@ -75,9 +75,11 @@ def dense(tensor: RawTensor, name: str, *, rows: int, fill: int = 0) -> Tensor:
 
 
 def to_proto(values: np.ndarray[Any, Any]) -> pb.Tensor:
-    """Write a float32 array."""
-    array = np.ascontiguousarray(values, np.float32)
-    return pb.Tensor(dense=array.tobytes(), dtype=pb.DTYPE_FLOAT32, shape=list(array.shape))
+    """Write an array: whole numbers as int64, others as float32."""
+    whole = np.issubdtype(values.dtype, np.integer)
+    array = np.ascontiguousarray(values, np.int64 if whole else np.float32)
+    dtype = pb.DTYPE_INT64 if whole else pb.DTYPE_FLOAT32
+    return pb.Tensor(dense=array.tobytes(), dtype=dtype, shape=list(array.shape))
 
 
 def _values(data: bytes, dtype: Any, name: str) -> np.ndarray[Any, Any]:

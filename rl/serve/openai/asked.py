@@ -46,6 +46,6 @@ def sampling_of(request: Any, facts: ModelFacts, prompt: Sequence[int], *, max_t
             ignore_eos=request.ignore_eos,
         )
     except ValidationError as error:
-        raise Rejected(400, explain(error)) from None
+        raise Rejected(400, explain(error).replace("group_size", "n")) from None
     except ValueError as error:
         raise Rejected(400, str(error)) from None

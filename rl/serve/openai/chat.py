@@ -115,10 +115,11 @@ def chat_prompt(tokenizer: Any, request: ChatCompletionRequest) -> list[int]:
     """Return the tokens of a chat. Raises Rejected if the template refuses it."""
     if request.chat_template is not None:  # a program, which could keep the whole server busy
         raise Rejected(400, "chat_template is not served: leave it out, and send messages as the model's own has them")
+    messages = _messages(request)
     tools = None if request.tools is None else [tool.model_dump(exclude_none=True) for tool in request.tools]
     try:
         prompt = tokenizer.apply_chat_template(
-            _messages(request),
+            messages,
             tools=tools,
             add_generation_prompt=request.add_generation_prompt,
             continue_final_message=request.continue_final_message,

@@ -1,14 +1,12 @@
 """Completions of plain text or of tokens."""
 
 import asyncio
-import itertools
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any, cast
 
 from vllm.entrypoints.openai.completion.protocol import (
-    CompletionLogProbs,
     CompletionRequest,
     CompletionResponse,
     CompletionResponseChoice,
@@ -20,9 +18,10 @@ from rl.serve.errors import Rejected
 from rl.serve.openai.asked import sampling_of
 from rl.serve.openai.chat import usage_of
 from rl.serve.openai.draw import Drawn, Stream, draw, open_stream
+from rl.serve.openai.text_logprobs import behind_prompt, text_logprobs
 from rl.serve.service import Service
 from rollout.parts import merged
-from rollout.types import Completion, CompletionPart
+from rollout.types import Completion, PromptQuery
 
 MOST_PROMPTS = 1024
 
@@ -43,6 +42,8 @@ async def complete(service: Service, user: str, request: CompletionRequest) -> d
 
 async def stream_completions(service: Service, user: str, request: CompletionRequest) -> AsyncGenerator[dict[str, Any]]:
     """Return the answer in chunks, as JSON has them; a refusal comes before the first one."""
+    if request.echo:
+        raise Rejected(400, "echo is not served with stream: leave one of them out")
     prompts = _prompts(service.tokenizer, request)
     opened = [_open_stream(service, user, request, prompt) for prompt in prompts]
     return _chunks(service, request, await asyncio.gather(*opened))
@@ -58,7 +59,8 @@ async def _chunks(
     async with aclosing(merged([stream.parts for stream in streams])) as parts:
         async for place, part in parts:
             index = place * (request.n or 1) + part.index
-            logprobs = _logprobs(service.tokenizer, part, begin=lengths[index])
+            rows = part.token_ids, part.logprobs, part.top_logprobs
+            logprobs = text_logprobs(service.tokenizer, *rows, begin=lengths[index])
             choice = CompletionResponseStreamChoice(
                 index=index,
                 text=part.text,
@@ -85,49 +87,45 @@ async def _open_stream(service: Service, user: str, request: CompletionRequest, 
 
 
 async def _draw(service: Service, user: str, request: CompletionRequest, prompt: list[int]) -> Drawn:
-    sampling = sampling_of(request, service.facts, prompt, max_tokens=request.max_tokens)
+    writes = not (request.echo and request.max_tokens == 0)  # the prompt alone is to be scored
+    room, most = (prompt, request.max_tokens) if writes else (prompt[:-1], 1)
+    sampling = sampling_of(request, service.facts, room, max_tokens=most)
+    query = PromptQuery(top_k=request.logprobs) if request.echo and request.logprobs is not None else None
     return await draw(
-        service, user, request.model, prompt, sampling, seed=request.seed, top_logprobs=request.logprobs or 0
-    )
+        service, user, request.model, prompt, sampling, seed=request.seed, top_logprobs=request.logprobs or 0,
+        query=query, writes=writes,
+    )  # fmt: skip
 
 
 def _prompts(tokenizer: Any, request: CompletionRequest) -> list[list[int]]:
-    """Return the prompts' tokens. Raises Rejected if there are none, or too many, or they are to be echoed."""
-    if request.echo:
-        raise Rejected(400, "echo is not served: leave it out, and ask for return_token_ids")
+    """Return the prompts' tokens. Raises Rejected if there are none, or too many, or one is no text."""
     prompt: Any = request.prompt
     if not prompt:
         raise Rejected(400, "prompt is missing: send a text, a list of texts, or tokens")
     parts: list[Any] = [prompt] if isinstance(prompt, str) or isinstance(prompt[0], int) else list(prompt)
     if len(parts) > MOST_PROMPTS:
         raise Rejected(400, f"{len(parts)} prompts are too many: send at most {MOST_PROMPTS} at a time")
-    return [
-        cast("list[int]", tokenizer.encode(part, add_special_tokens=request.add_special_tokens))
-        if isinstance(part, str)
-        else list(part)
-        for part in parts
-    ]
+    return [_tokens(tokenizer, request, part) if isinstance(part, str) else list(part) for part in parts]
+
+
+def _tokens(tokenizer: Any, request: CompletionRequest, text: str) -> list[int]:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise Rejected(400, "prompt has half of a surrogate pair, which is no character: leave it out") from None
+    return cast("list[int]", tokenizer.encode(text, add_special_tokens=request.add_special_tokens))
 
 
 def _choice(
     tokenizer: Any, request: CompletionRequest, index: int, drawn: Drawn, completion: Completion
 ) -> CompletionResponseChoice:
     ids = request.return_token_ids
+    rows = behind_prompt(drawn.prompt, drawn.scored, completion)
     return CompletionResponseChoice(
         index=index,
-        text=completion.text,
+        text=tokenizer.decode(drawn.prompt) + completion.text if request.echo else completion.text,
         finish_reason=completion.finish_reason,
-        logprobs=None if request.logprobs is None else _logprobs(tokenizer, completion),
+        logprobs=None if request.logprobs is None else text_logprobs(tokenizer, *rows),
         token_ids=list(completion.token_ids) if ids else None,
         prompt_token_ids=drawn.prompt if ids else None,
-    )
-
-
-def _logprobs(tokenizer: Any, completion: Completion | CompletionPart, *, begin: int = 0) -> CompletionLogProbs:
-    """Return the logprobs of tokens, the first of which stands behind `begin` letters."""
-    texts = [tokenizer.decode([token]) for token in completion.token_ids]
-    offsets = list(itertools.accumulate(map(len, texts[:-1]), initial=begin))[: len(texts)]
-    tops = [{tokenizer.decode([token]): value for token, value in row} for row in completion.top_logprobs]
-    return CompletionLogProbs(
-        text_offset=offsets, token_logprobs=list(completion.logprobs), tokens=texts, top_logprobs=list(tops)
     )

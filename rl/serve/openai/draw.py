@@ -12,7 +12,7 @@ from rl.serve.errors import Rejected
 from rl.serve.openai.names import find_adapter
 from rl.serve.service import Service
 from rollout.config import SamplingConfig
-from rollout.types import Completion, CompletionPart, EngineDied
+from rollout.types import Completion, CompletionPart, EngineDied, PromptLogprobs, PromptQuery
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,8 @@ class Drawn:
     prompt: list[int]
     completions: list[Completion]
     policy_version: int
+    scored: PromptLogprobs | None = None
+    """Logprobs of the prompt, where they were asked for."""
 
     @property
     def sampled(self) -> int:
@@ -40,17 +42,21 @@ class Stream:
 
 async def draw(
     service: Service, user: str, model: str | None, prompt: list[int], sampling: SamplingConfig, *,
-    seed: int | None, top_logprobs: int = 0,
+    seed: int | None, top_logprobs: int = 0, query: PromptQuery | None = None, writes: bool = True,
 ) -> Drawn:  # fmt: skip
-    """Return completions of a prompt under the policy of that name."""
+    """Return completions of a prompt under the policy of that name, and what is asked of the prompt itself.
+
+    Completions are empty where nothing is to be written.
+    """
     with _refusals():
         adapter = await _policy(service, user, model, prompt, top_logprobs)
         try:
-            sampled = await service.draws.draw(user, Ask(prompt, adapter, sampling, seed, top_logprobs))
+            ask = Ask(prompt, adapter, sampling, seed, top_logprobs, query, writes)
+            sampled = await service.draws.draw(user, ask)
         except asyncio.CancelledError:  # its client went away; how far the engine came, nobody knows
             service.meter.count(user, "sampled", len(prompt))
             raise
-    drawn = Drawn(prompt, sampled.completions, adapter.version)
+    drawn = Drawn(prompt, sampled.completions, adapter.version, sampled.prompt)
     await service.meter.take(user, "sampled", drawn.sampled + len(prompt))
     return drawn
 

@@ -11,14 +11,18 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 from vllm.entrypoints.serve.utils.api_utils import with_cancellation
+from vllm.exceptions import VLLMValidationError
 
+from rl.serve.errors import Rejected, ServerFault
 from rl.serve.openai.chat import complete_chat, stream_chat
 from rl.serve.openai.completions import complete, stream_completions
-from rl.serve.openai.names import BASE
+from rl.serve.openai.names import BASE, find_adapter
 from rl.serve.openai.tokens import GenerateRequest, generate, stream_tokens
 from rl.serve.routes.common import ServiceOf, User
+from rl.serve.service import Service
 from rollout.types import EngineDied
 
+__all__ = ["VLLMValidationError", "router"]
 router = APIRouter(tags=["openai"])
 Json = dict[str, Any]
 
@@ -27,11 +31,23 @@ Json = dict[str, Any]
 async def models(service: ServiceOf, user: User) -> Json:
     """The base model, and the user's models as they are now."""
     own = [f"{model.id}@latest" for model in service.models.all() if model.user == user]
-    about = {"object": "model", "created": int(time.time()), "owned_by": "rankone", "root": service.facts.name}
-    rows = [
-        {"id": name, **about, "max_model_len": service.facts.max_length} for name in (BASE, service.facts.name, *own)
-    ]
+    rows = [_model(service, name) for name in (BASE, service.facts.name, *own)]
     return {"object": "list", "data": rows}
+
+
+@router.get("/v1/models/{name:path}")
+async def model(name: str, service: ServiceOf, user: User) -> Json:
+    """A model, by any name that completions can be asked of."""
+    try:
+        await find_adapter(service, user, name)
+    except (ValueError, ServerFault) as error:
+        raise Rejected(404, str(error)) from None
+    return _model(service, name)
+
+
+def _model(service: Service, name: str) -> Json:
+    about = {"object": "model", "created": int(time.time()), "owned_by": "rankone", "root": service.facts.name}
+    return {"id": name, **about, "max_model_len": service.facts.max_length}
 
 
 @router.post("/v1/chat/completions")

@@ -6,9 +6,14 @@ from typing import Annotated, Any
 import zstandard
 from fastapi import Depends, Request, Response
 
-from rl.serve.errors import Rejected
+from rl.serve.errors import Rejected, TooLarge
 from rl.serve.futures import Answer
 from rl.serve.service import Service
+
+MOST_READ = 4
+"""Times the allowed size that is read of a body which is too large, and thrown away."""
+BEGINNING = 1024
+"""Bytes of it that are looked at."""
 
 
 async def service_of(request: Request) -> Service:
@@ -18,7 +23,8 @@ async def service_of(request: Request) -> Service:
 
 async def user_of(request: Request) -> str:
     """Return whose key the request has. Raises Rejected if it has none that is known."""
-    key = request.headers.get("x-api-key") or request.headers.get("authorization", "").removeprefix("Bearer ")
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    key = request.headers.get("x-api-key") or (token.strip() if scheme.lower() == "bearer" else "")
     user = await known_user(request, key) if key else None
     if user is None:
         raise Rejected(401, "the key is not known here: send the server's tml-... key as X-API-Key or as Bearer token")
@@ -45,16 +51,17 @@ async def read_body(request: Request, most_bytes: int) -> bytes:
     size = 0
     async for part in request.stream():
         size += len(part)
-        if size > most_bytes:
-            raise Rejected(413, f"the body is larger than {most_bytes} bytes (limits.body_bytes): send less at a time")
-        parts.append(part)
-    body = b"".join(parts)
-    encoding = request.headers.get("content-encoding", "identity")
-    if encoding == "identity":
-        return body
-    if encoding != "zstd":
+        if size <= most_bytes:
+            parts.append(part)
+        elif size > MOST_READ * most_bytes:  # a client hears an answer when all that it sends was read
+            raise TooLarge(most_bytes)
+    body, encoding = b"".join(parts), request.headers.get("content-encoding", "identity")
+    if encoding not in ("identity", "zstd"):
         raise Rejected(415, f"content-encoding {encoding!r} is not read here: send zstd or none")
-    return _unpacked(body, most_bytes)
+    unpacked = body if encoding == "identity" else _unpacked(body, most_bytes)
+    if max(size, len(unpacked)) > most_bytes:
+        raise TooLarge(most_bytes, unpacked[:BEGINNING])
+    return unpacked
 
 
 def require_room(service: Service, user: str, size: int) -> None:
@@ -82,11 +89,9 @@ def sent(request_id: str, model_id: str | None = None, **more: Any) -> dict[str,
 
 
 def _unpacked(body: bytes, most_bytes: int) -> bytes:
+    """Return what a body was before it was packed, cut off behind `most_bytes` and a byte."""
     try:
         with zstandard.ZstdDecompressor().stream_reader(body) as reader:
-            unpacked = reader.read(most_bytes + 1)
+            return reader.read(most_bytes + 1)
     except zstandard.ZstdError:
         raise Rejected(400, "the body is no zstd, as its content-encoding says") from None
-    if len(unpacked) > most_bytes:
-        raise Rejected(413, f"the body is larger than {most_bytes} bytes (limits.body_bytes): send less at a time")
-    return unpacked

@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from rl.serve.config import ServeConfig
 from rl.serve.database import ClientSession
 from rl.serve.errors import Rejected
 from rl.serve.registry import now
@@ -14,6 +15,8 @@ from rl.serve.routes.common import ServiceOf, User
 from rl.wire.bodies import CreateSession, FinishSession, SessionHeartbeat
 
 router = APIRouter(prefix="/api/v1", tags=["sessions"])
+SDK_CHUNK_BYTES = 5_000_000
+"""Most of one request's data that the SDK sends at a time, unless it is told otherwise."""
 OLDEST_SDK = (0, 25)
 """The first that speaks protobuf both ways."""
 
@@ -21,7 +24,7 @@ OLDEST_SDK = (0, 25)
 @router.post("/client/config")
 async def client_config(service: ServiceOf, _: User) -> dict[str, Any]:
     """Flags that decide how the SDK talks to this server."""
-    return dict(service.config.client_flags)
+    return flags_of(service.config)
 
 
 @router.post("/client/dynamic_config")
@@ -106,6 +109,12 @@ async def session(session_id: str, service: ServiceOf, user: User) -> dict[str, 
 async def telemetry(_: User) -> dict[str, str]:
     """Take the SDK's telemetry, and keep none of it."""
     return {"status": "accepted"}
+
+
+def flags_of(config: ServeConfig) -> dict[str, Any]:
+    """Return the SDK's flags: those that are set, and one that keeps what it sends within `limits.body_bytes`."""
+    fits = config.limits.body_bytes // 4  # it counts tensors alone, and short ones have names as long as themselves
+    return ({"fwdbwd_max_chunk_bytes_count": fits} if fits < SDK_CHUNK_BYTES else {}) | config.client_flags
 
 
 def _version(text: str) -> tuple[int, ...]:

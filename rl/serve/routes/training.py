@@ -8,12 +8,13 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 
-from rl.serve.errors import Rejected
+from rl.serve.errors import Rejected, TooLarge
 from rl.serve.futures import Answer
 from rl.serve.routes.common import ServiceOf, User, read_body, require_room, require_session, sent
 from rl.serve.service import Service
+from rl.wire import tinker_pb2 as pb
 from rl.wire.bodies import CreateModel, LoadWeights, ModelRequest
-from rl.wire.gradients import read_request
+from rl.wire.gradients import read_place, read_request
 
 router = APIRouter(prefix="/api/v1", tags=["training"])
 Json = dict[str, Any]
@@ -57,17 +58,34 @@ async def get_info(body: ModelRequest, service: ServiceOf, user: User) -> Json:
 @router.post("/forward_backward")
 async def forward_backward(request: Request, service: ServiceOf, user: User) -> Json:
     """Compute logprobs of data, and add the gradients of its loss."""
-    body = await read_body(request, service.config.limits.body_bytes)
+    try:
+        body = await read_body(request, service.config.limits.body_bytes)
+    except TooLarge as error:
+        return _refused(service, user, error)
     try:
         message = await run_in_threadpool(read_request, body)
     except ValueError as error:
         raise Rejected(400, str(error)) from None
-    key = "request", message.model_id, message.seq_id
-    if service.futures.known((user, *key)) is None:
+    key = _key(message)
+    if key is None or service.futures.known((user, *key)) is None:
         require_room(service, user, len(body))
     work = partial(service.operations.forward_backward, user, message)
     request_id = _once(service, user, key, work, request_bytes=len(body))
     return sent(request_id, message.model_id)
+
+
+def _refused(service: Service, user: str, error: TooLarge) -> Json:
+    """Refuse a request in its turn, which is then used up: its number is never sent again, and the next one is."""
+    message = read_place(error.beginning)
+    if message is None:
+        raise error
+    work = partial(service.operations.refuse, user, message, error.detail)
+    return sent(_once(service, user, _key(message), work), message.model_id)
+
+
+def _key(message: pb.ForwardBackwardRequest) -> tuple[str, str, int] | None:
+    """Return what a request and its repetitions have in common; one without a number is another each time."""
+    return ("request", message.model_id, message.seq_id) if message.seq_id else None
 
 
 @router.post("/optim_step")

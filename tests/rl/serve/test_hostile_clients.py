@@ -89,6 +89,9 @@ def test_a_sampler_is_made_in_an_own_session_only(alice: User, mallory: User) ->
     sampler = alice.post("create_sampling_session", **own)["sampling_session_id"]
     assert mallory.send("POST", "/api/v1/create_sampling_session", json=own).status_code == 404
     assert alice.send("GET", f"/api/v1/samplers/{sampler}").json()["base_model"] == MODEL
+    assert alice.send("POST", "/api/v1/create_sampling_session", json=own).ok, "sent again"
+    other = {**own, "base_model": None, "model_path": "tinker://a/weights/b"}
+    assert "other weights" in alice.send("POST", "/api/v1/create_sampling_session", json=other).json()["detail"]
     nowhere = {**own, "session_id": "nowhere"}
     assert alice.send("POST", "/api/v1/create_sampling_session", json=nowhere).status_code == 404
 
@@ -145,7 +148,7 @@ def test_numbers_of_a_list_may_be_any(alice: User) -> None:
 def test_bodies_in_json_are_bounded_too(alice: User) -> None:
     body = b'{"display_name":"' + b"a" * (65 * 2**20)
     assert alice.send("POST", "/api/v1/create_session", data=body, headers=JSON).status_code == 413
-    assert alice.send("POST", "/api/v1/create_session", data=iter([body]), headers=JSON).status_code == 400
+    assert alice.send("POST", "/api/v1/create_session", data=iter([body]), headers=JSON).status_code == 413
 
 
 def test_a_few_bytes_do_not_stand_for_all_memory(alice: User) -> None:

@@ -30,6 +30,14 @@ def test_the_models_are_listed(client: openai.OpenAI, service: tinker.ServiceCli
     assert {model.max_model_len for model in models} == {128}  # type: ignore[attr-defined]
 
 
+def test_a_model_is_told_by_any_of_its_names(client: openai.OpenAI, service: tinker.ServiceClient) -> None:
+    run = trainer(service, rank=1).get_info().model_id
+    for name in ("base", MODEL, f"{run}@latest"):
+        assert client.models.retrieve(name).id == name
+    with pytest.raises(openai.NotFoundError, match="no model"):
+        client.models.retrieve("gpt-4")
+
+
 def test_a_chat_is_answered_with_logprobs_and_tokens(client: openai.OpenAI) -> None:
     asked: dict[str, Any] = {
         "model": "base",
@@ -78,6 +86,29 @@ def test_texts_are_completed_and_stop(client: openai.OpenAI) -> None:
     assert stopped.choices[0].finish_reason == "stop"
 
 
+def test_a_prompt_is_echoed_with_its_logprobs(client: openai.OpenAI) -> None:
+    """As programs that score texts ask for it: without a completion, too."""
+    asked: dict[str, Any] = {"model": "base", "prompt": "1+1=", "logprobs": 2, "temperature": 0.0}
+    for count in (0, 2):
+        choice = client.completions.create(**asked, max_tokens=count, echo=True).choices[0]
+        assert choice.text.startswith("1+1=")
+        logprobs = choice.logprobs
+        assert logprobs is not None
+        assert "".join(logprobs.tokens or ()) == choice.text
+        assert logprobs.text_offset == list(range(4 + count))
+        assert logprobs.token_logprobs is not None
+        assert logprobs.token_logprobs[0] is None
+        for token, logprob, top in zip(*(rows[1:] for rows in (
+            logprobs.tokens or (), logprobs.token_logprobs, logprobs.top_logprobs or (),
+        )), strict=True):  # fmt: skip
+            assert top[token] == pytest.approx(logprob, abs=1e-5)
+    behind = client.completions.create(model="base", prompt="1+1", max_tokens=1, temperature=0.0, logprobs=49)
+    tops = behind.choices[0].logprobs
+    assert tops is not None
+    assert tops.top_logprobs is not None
+    assert tops.top_logprobs[0]["="] == pytest.approx(logprobs.token_logprobs[3], abs=1e-4)
+
+
 def test_a_run_is_sampled_as_it_is_now_and_as_it_was(client: openai.OpenAI, service: tinker.ServiceClient) -> None:
     trained = trainer(service, rank=4, seed=1)
     run = trained.get_info().model_id
@@ -113,6 +144,30 @@ def test_what_is_not_served_is_refused_by_its_name(client: openai.OpenAI, more: 
     with pytest.raises((openai.BadRequestError, openai.NotFoundError)) as refused:
         client.chat.completions.create(**asked)
     assert any(word in str(refused.value) for word in ("not served", "context", "no model"))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"n": "x"}, {"n": 0}, {"top_logprobs": 3}, {"stream_options": {"include_usage": True}}, {"messages": "hi"}],
+)
+def test_what_is_no_request_is_a_bad_request_and_the_connection_stays(
+    client: openai.OpenAI, wrong: dict[str, Any]
+) -> None:
+    asked: dict[str, Any] = {"model": "base", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
+    for _ in range(5):
+        with pytest.raises(openai.BadRequestError, match=next(iter(wrong))):
+            client.chat.completions.create(**{**asked, **wrong})
+        client.chat.completions.create(**asked)
+
+
+def test_errors_have_openais_shape_wherever_they_come_from(client: openai.OpenAI) -> None:
+    for call in (
+        lambda: client.embeddings.create(model="base", input="x"),
+        lambda: client.get("/nope", cast_to=object),
+    ):
+        with pytest.raises(openai.NotFoundError) as refused:
+            call()
+        assert "this server has no" in str(refused.value.body)
 
 
 def test_a_key_that_is_not_known_is_refused(served: Served) -> None:

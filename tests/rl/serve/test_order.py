@@ -130,6 +130,28 @@ def test_a_number_that_is_refused_is_used_up(wire: Wire) -> None:
     assert "error" not in wire.result(wire.step(model, 3)).json()
 
 
+def test_a_pass_that_is_too_large_is_refused_in_its_turn(wire: Wire) -> None:
+    """Its number is never sent again, and the next one would wait for it."""
+    model = wire.model(9)
+    headers = {**wire.headers, "Content-Encoding": "zstd"}
+    body = zstandard.compress(message(model, 1, forward_only=False) + bytes(65 * 2**20))
+    sent = [requests.post(f"{wire.url}/forward_backward", data=body, headers=headers, timeout=60) for _ in range(2)]
+    assert sent[0].json() == sent[1].json()
+    outcome = wire.result(sent[0].json()["request_id"]).json()
+    assert (outcome["category"], "limits.body_bytes" in outcome["error"]) == ("user", True)
+    assert "error" not in wire.result(wire.step(model, 2)).json()
+
+
+def test_requests_without_a_number_are_each_carried_out(wire: Wire) -> None:
+    models = wire.model(10), wire.model(11)
+    sent = [wire.forward_backward(models[0], 0) for _ in range(2)]
+    assert sent[0] != sent[1]
+    for number in (1, 2):
+        wire.result(wire.forward_backward(models[1], number))
+    norms = [wire.result(wire.step(model, 3)).json()["metrics"]["unclipped_grad_l2:mean"] for model in models]
+    assert norms[0] == norms[1] > 0
+
+
 def test_a_request_of_another_model_does_not_wait_for_a_missing_number(wire: Wire) -> None:
     stuck, free = wire.model(6), wire.model(7)
     wire.step(stuck, 9)

@@ -23,11 +23,13 @@ from rl.learner.policy_host import LearnerSpec, LocalHost, PolicyUpdate
 from rl.learner.policy_loss import ForwardBackward
 from rl.serve.adapters import AdapterCache, AdapterSource
 from rl.serve.checkpoints import Checkpoints, SaveOptions
+from rl.serve.config import LimitsConfig, ServeConfig
 from rl.serve.database import ClientSession, TrainingRun, open_database
 from rl.serve.errors import ServerFault
 from rl.serve.futures import Answer, Failure, Futures
 from rl.serve.policies import ServedPolicy, Shelf
 from rl.serve.registry import Registry, now
+from rl.serve.routes.start import flags_of
 from rl.serve.service import background
 from rl.serve.trainer import Trainer, TrainerLimits
 from rl.serve.weights import Files, LocalStore
@@ -258,3 +260,11 @@ def test_files_of_saves_and_deletions_that_were_killed_are_deleted_later(tmp_pat
     left = {path.name.partition("-")[0] for path in (tmp_path / "weights/r/weights").iterdir()}
     assert left == {"kept", "n" * 100}
     assert checkpoints.state(checkpoints.find("ann", TinkerPath("r", "weights", "kept"))) == b"state"
+
+
+def test_clients_are_told_to_send_what_fits() -> None:
+    assert flags_of(ServeConfig()) == {}
+    small = LimitsConfig(body_bytes=2**20)
+    assert flags_of(ServeConfig(limits=small)) == {"fwdbwd_max_chunk_bytes_count": 2**18}
+    own = {"fwdbwd_max_chunk_bytes_count": 1000}
+    assert flags_of(ServeConfig(limits=small, client_flags=own)) == own

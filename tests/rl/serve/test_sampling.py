@@ -107,3 +107,46 @@ def test_an_answer_of_many_logprobs_is_written_whole(sampler: tinker.SamplingCli
         assert all(len(row) == 40 for row in sequence.topk_logprobs)
         for token, logprob, row in zip(sequence.tokens, sequence.logprobs, sequence.topk_logprobs, strict=True):
             assert dict(row).get(token, logprob) == pytest.approx(logprob, abs=1e-5)
+
+
+def test_a_prompt_that_fills_the_context_is_scored(sampler: tinker.SamplingClient, ids: list[int]) -> None:
+    """A completion that ended with the context is such a prompt, and a learner reads one more token."""
+    full = types.ModelInput.from_ints((ids * 8)[:128])
+    scored = sampler.compute_logprobs(full).result(TIMEOUT)
+    shorter = sampler.compute_logprobs(types.ModelInput.from_ints(full.to_ints()[:-1])).result(TIMEOUT)
+    assert len(scored) == 128
+    assert scored[1:-1] == pytest.approx(shorter[1:], abs=1e-4)
+    assert scored[-1] is not None
+    with pytest.raises(tinker.RequestFailedError, match="128"):
+        sampler.sample(full, 1, types.SamplingParams(max_tokens=1)).result(TIMEOUT)
+
+
+def test_alternatives_to_a_prompts_tokens_are_drawn(sampler: tinker.SamplingClient, ids: list[int]) -> None:
+    def drawn(count: int, **params: Any) -> types.PromptAltTokens:
+        found = draw(sampler, ids, more={"prompt_alt_tokens_k": count}, max_tokens=1, **params).prompt_alt_tokens
+        assert found is not None
+        return found
+
+    few, again, cold = drawn(3, seed=1), drawn(3, seed=1), drawn(1, temperature=0.0)
+    tokens, logprobs = few.tokens.to_numpy(), few.logprobs.to_numpy()
+    assert (tokens == again.tokens.to_numpy()).all()
+    targets = {"target_prompt_logprobs": few.tokens}
+    scored = draw(sampler, ids, more=targets, max_tokens=1).target_prompt_logprobs
+    assert scored is not None
+    assert np.abs(logprobs - scored.to_numpy()).max() < 1e-4
+    top = draw(sampler, ids, more={"topk_prompt_logprobs": 49}, max_tokens=1).topk_prompt_logprobs
+    assert top is not None
+    assert cold.tokens.to_numpy()[:, 0].tolist() == [row[0][0] for row in top[1:] if row]
+    shares = np.bincount(drawn(800, seed=2).tokens.to_numpy()[0], minlength=49) / 800
+    expected = [np.exp(dict(top[1] or [])[token]) for token in range(49)]
+    assert np.abs(shares - expected).max() < 0.06  # four standard deviations of the likeliest token's
+
+
+@pytest.mark.parametrize("more", [
+    {"prompt_alt_tokens_k": 2},
+    {"target_prompt_logprobs": types.TensorData.from_numpy(np.zeros((0, 1), np.int64))},
+])  # fmt: skip
+def test_a_prompt_of_one_token_has_nothing_to_score(sampler: tinker.SamplingClient, more: dict[str, Any]) -> None:
+    with pytest.raises(tinker.RequestFailedError, match="at least two") as refused:
+        draw(sampler, [5], more=more, max_tokens=1)
+    assert refused.value.category == types.RequestErrorCategory.User

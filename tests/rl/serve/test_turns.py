@@ -21,6 +21,18 @@ async def test_numbers_come_in_their_order_whatever_came_first() -> None:
     assert (done, list(results)) == ([1, 2, 3, 4, 5], numbers)
 
 
+async def test_requests_without_a_number_come_one_behind_the_other() -> None:
+    turns, done = Turns(patience_s=0.5), list[int]()
+
+    async def work(number: int) -> None:
+        await asyncio.sleep(0.001)
+        done.append(number)
+
+    await asyncio.gather(*(turns.take(None, lambda number=number: work(number)) for number in range(4)))
+    await turns.take(5, lambda: work(4))
+    assert done == [0, 1, 2, 3, 4]
+
+
 async def test_a_failure_is_its_own_and_the_next_is_served() -> None:
     turns = Turns()
 
