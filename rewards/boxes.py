@@ -20,7 +20,7 @@ _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _LABEL = re.compile(
     r"^\\text ?\{ ?(?:the |our )?(?:final |correct )?ans(?:wers?)?(?: is| are)? ?:? ?\} ?", re.IGNORECASE
 )
-_AFTER = re.compile(r"[\s$)]{0,4}(?:\\?%|percent\b|per cent\b|pct\b)", re.IGNORECASE)
+_AFTER = re.compile(r"(?:[\s$)~}]|\\[,;: !)\]]|\\text\s*\{){0,6}(?:\\?%|percent\b|per cent\b|pct\b)", re.IGNORECASE)
 _TOKEN_END = "<|end_of_box|>"
 
 

@@ -17,9 +17,11 @@ APPLIED = re.compile(
     r"(?P<name>[fgFG]|\\(?:phi|varphi|psi|sigma|tau|Gamma|Phi|Psi|Lambda|zeta|mu) |[A-Za-z](?='))"
     r"(?P<prime>'{1,3}| ?\^ ?\{ ?(?:\\prime ?){1,3}\})?(?P<inverse> ?\^ ?\{ ?-1 ?\})? ?(?=\()"
     r"|(?P<letter>[hpqPQHNTVRCSAEL])(?= ?\( ?(?:[xyzntuv]|-?\d{1,3}) ?\))"
+    r"|(?P<chance>[EP]) ?(?=\( ?[A-Z]|\[[^\[\]]*[A-Z])"
 )
 """A function of the problem's own applied to something: f(0) is not f times 0. Other letters before a bracket are
-factors, and of those that are both (the height h, the polynomial P) the argument decides."""
+factors, and of those that are both (the height h, the polynomial P) the argument decides: a random variable makes an
+expectation or a probability of E and P."""
 ANGLE_FUNCTIONS = words("sin cos tan cot sec csc")
 UNARY_FUNCTIONS = FUNCTIONS - {"sqrt", "gcd", "lcm", "det", "max", "min", "lim", "deg", "arg", "dim", "ker", "mod"}
 
@@ -56,14 +58,15 @@ class FunctionReader(Scanner, ABC):
         match = self.take(APPLIED)
         if match is None:
             return None
-        name = (match["name"] or match["letter"]).strip("\\ ")
+        name = (match["name"] or match["letter"] or match["chance"]).strip("\\ ")
         primes = (match["prime"] or "").count("'") + (match["prime"] or "").count("prime")
-        self.expect("(")
+        closing = "]" if self.peek() == "[" else ")"
+        self.at += 1
         arguments = [self.nested(self.sum)]
         while self.peek() == "," and len(arguments) < 4:
             self.at += 1
             arguments.append(self.nested(self.sum))
-        self.expect(")")
+        self.expect(closing)
         return Call(name + "'" * primes + ("^-1" if match["inverse"] else ""), tuple(arguments))
 
     def function(self, name: str) -> Node:

@@ -30,6 +30,7 @@ _PERCENT = re.compile(
     re.IGNORECASE,
 )
 """A question that asks for a percentage, not one that only gives some."""
+_OF_PERCENT = re.compile(r"per ?cent|%|\bpct\b|\brate\b", re.IGNORECASE)
 _POSITIVE = re.compile(r"\b(?:positive|non-?negative)\b|(?:>|≥|\\gt|\\geq?|\\geqslant)\s*0\b", re.IGNORECASE)
 """A question that says its variables are positive."""
 _NUMERAL = re.compile(r"[-+$\s]*[\d,]+[\s.]*")
@@ -60,9 +61,13 @@ def _states_answer(problem: Problem, stated: Sequence[Statement], rules: Rules) 
 
 
 def _is_stated(problem: Problem, statement: Statement, rules: Rules) -> bool:
-    """A percent sign behind a box belongs to it or not, whichever the reference has; so does a word of the question."""
-    if statement.after and is_right(problem, statement.text + statement.after, rules):
-        return True
+    """A percent sign behind a box belongs to it or not, whichever the reference has, if the question is of percentages
+    or the reference has the sign; so does a word of the question."""
+    if statement.after:
+        if is_right(problem, statement.text + statement.after, rules):
+            return True
+        if not _OF_PERCENT.search(problem.question):
+            return False
     word = statement.text.removeprefix(statement.bare).removeprefix(" \\text{ ").rstrip("s}")
     if statement.bare and word in problem.question.lower() and is_right(problem, statement.bare, rules):
         return True

@@ -26,7 +26,7 @@ DENIED = re.compile(
     r"[^.,;\n]{0,20}|\b(?:wrongly|mistakenly|erroneously|falsely|incorrectly|mistake|error|trap)\b[^.,;\n]{0,30}"
     r"|\b(?:suppose|assum(?:e|ing)|imagine|pretend|if|let us guess|conjecture|(?<!i )say)\b(?:\s+(?:that|the|final|"
     r"answer|"
-    r"result|it|this|is|was|were|be|equals|us|a|as|to))*\s*)(?:\$|\\\(|\\\[|[*(])*$",
+    r"result|it|this|is|was|were|be|equals|us|a|as|to))*\s*)(?:\$|\\\(|\\\[|[*(}\s])*$",
     re.IGNORECASE,
 )
 """Words before a box that is not the answer, or is only supposed."""

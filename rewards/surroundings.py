@@ -6,14 +6,16 @@ Words that are units elsewhere go with the number, so that the rules for units j
 
 import re
 
+from rewards.wrapping import is_wrapped
+
 _FUNCTION = r"\\(?:sin|cos|tan|cot|sec|csc|log|ln|lg|exp|pi|theta|alpha|phi|sigma|tau|Gamma)(?:_\{?\w{1,3}\}?)?"
 _PART_BEFORE = re.compile(
-    r"(?:\d\.?|(?<![\w)\]}])\.|[=$(\[{] ?[-−]|\\[dt]?frac\s*\{|\\frac\s*\{(?:[^{}\n]|\\boxed\{[^{}\n]*\}){1,40}\}\s*\{|"
+    r"(?:\d\.?|(?<![\w)\]}])\.|[-−+±∓]|[\d)}$=(\[{] *[-−+±∓] *|(?<![A-Za-z])[A-Za-z] +[-−+] +|\\[dt]?frac\s*\{|\\frac\s*\{(?:[^{}\n]|\\boxed\{[^{}\n]*\}){1,40}\}\s*\{|"
     r"\\sqrt\s*(?:\[[^\]\n]{1,5}\])?\{|[*^/]|[_^]\s*\{|(?<![A-Za-z\\])[A-Za-z]|(?<![A-Za-z])(?:[A-Za-z]|\\[a-z]+)\(|"
     rf"{_FUNCTION}\s*)$"
 )
 _PART_AFTER = re.compile(
-    r"\d|\.\d|(?:\{,\}|,)\d{3}(?!\d)|\^\s*(?:\d|\{\s*[-\d])|[-+*/]\d|"
+    r"[}\s]*\^|e[-+]?\d|[+*][A-Za-z(\\]|[-/][a-z](?![A-Za-z])|\d|\.\d|(?:\{,\}|,)\d{3}(?!\d)|\^\s*(?:\d|\{\s*[-\d])|[-+*/]\d|"
     r"\$? [+*/×÷] ?\$?\d|\$? - \$?\d[\d.]*\$?\.?(?=\s*$)|-ish\b| ?\\(?:cdot|times)\b ?\d|"
     r"\}\s*\{[^{}\n]{1,40}\}|[xyzkni](?![A-Za-z])|\\(?:pi|sqrt|sin|cos|tan|log|ln|theta)\b"
 )
@@ -25,7 +27,7 @@ _OTHER_BEFORE = re.compile(
     r"thrice|negative|minus|between [^.\n]{1,30} and|not quite|nearly|almost|divisible by|coprime to|times|"
     r"(?:square|cube|root|reciprocal|negative|opposite|inverse|multiple|factor|divisor|half|third|quarter|tenth|"
     r"factorial|"
-    r"logarithm) of))\s*(?:(?:the|a|an|about|number)\s+)*(?:\$|\\\(|\\\[|\*|\()*\s*$",
+    r"logarithm|negation|complement|successor|predecessor|negatives?|digits) of))\s*(?:(?:the|a|an|about|number)\s+)*(?:\$|\\\(|\\\[|\*|\(|\}|\s)*$",
     re.IGNORECASE,
 )
 """What a box bounds or changes. The bound that is reached may be the answer: ``n \\ge \\boxed{42}``, at least 42."""
@@ -49,8 +51,10 @@ _CHANGING = re.compile(
 def is_part(text: str, start: int, end: int) -> bool:
     """Return True if what stands from ``start`` to ``end`` is a part of an expression, or of another statement."""
     before = text[max(0, start - 80) : start]
-    if _PART_BEFORE.search(before) or _PART_AFTER.match(text, end):
+    if _PART_BEFORE.search(before) or _PART_AFTER.match(text, end) or is_wrapped(text, start):
         return True
+    if before.endswith("|") and text.startswith("|", end):
+        return True  # a modulus; the cells of a table have spaces
     if _BRACKET_BEFORE.search(before) and _BRACKET_AFTER.match(text, end):
         return True  # the point (x, 42)
     return (_OTHER_BEFORE.search(before) and not _TAG.search(before)) or _OTHER_AFTER.match(text, end) is not None

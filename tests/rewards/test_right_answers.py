@@ -35,7 +35,7 @@ RIGHT = [
     ('305', 'Therefore, the final answer is $\\boxed{\\text{three hundred five}}$.'),
     ('\\text{no real solutions}', 'Therefore, the final answer is $\\boxed{\\text{There are no real solutions}}$.'),
     ('\\text{No solution}', 'Therefore, the final answer is $\\boxed{\\emptyset}$.'),
-    ('42', '1. \\boxed{42}'), ('42', '- \\boxed{42}'), ('42', '-\\boxed{42}'), ('42', '$40 + 2 = \\boxed{42}$'), ('42', '$\\boxed{42}$, 2 more.'),
+    ('42', '1. \\boxed{42}'), ('42', '- \\boxed{42}'), ('42', '$40 + 2 = \\boxed{42}$'), ('42', '$\\boxed{42}$, 2 more.'),
     ('42', '$\\boxed{42}^\\circ$'), ('42', '\\boxed{42}!'), ('42', '\\boxed{42}\n\n- 2 checks'), ('42', '$n \\ge \\boxed{42}$'), ('so 2\\boxed{42}', '\\boxed{42}'),
     ('11', '\\boxed{11 (eleven)}'), ('11', '\\boxed{eleven (11)}'), ('1,250', '\\boxed{1,250 (one thousand two hundred fifty)}'),
     ('24 (cubes)', '\\boxed{24 (cubes)}'), ('24 (cubes)', '\\boxed{24}'), ('9', '\\boxed{9 (apples)}'),
