@@ -17,8 +17,14 @@ _CHOOSE = re.compile(
 """``{}_nC_k`` and ``C_n^k``."""
 _PAIR = re.compile(r"(?<![A-Za-z\\])C ?\( ?([^(),]{1,20}?) ?, ?([^(),]{1,20}?) ?\)|\b(\d{1,3}|[n-r])C(\d{1,3}|[i-r])\b")
 """``C(n, k)`` and ``nCk``."""
+_SHAPES = {"varphi": "phi", "varepsilon": "epsilon", "vartheta": "theta", "varrho": "rho"}
+_LOG_TEN = re.compile(r"\\(?:lg(?![a-z])|log _ ?\{? ?10(?!\d))")
+_LOG = re.compile(r"\\log (?! ?[_^])")
+_OTHER_LOG = re.compile(r"\\(?:ln|log (?! ?_ ?\{? ?10))")
+_LOG_BASED = re.compile(r"\\(?:ln|lg|log ?_)")
 _BASED = re.compile(r"([0-9A-Fa-f]{1,60}) ?_ ?\{? ?(\d{1,2}) ?\}?")
 _BASE = re.compile(r"\bbase[- ]?\$?(\d{1,2})\b")
+_NAMED_BASES = {"hexadecimal": "16", "binary": "2", "octal": "8", "ternary": "3"}
 _POINT = re.compile(r"C ?\([-\d., ]+\)")
 _PART = re.compile(
     r"\b(?:fractions?|parts?|portions?|shares?|proportions?|probability|chance|likelihood)\b", re.IGNORECASE
@@ -31,7 +37,7 @@ def aligned(reference: str, answer: str, question: str = "") -> tuple[str, str]:
 
     Example: ``aligned("\\\\binom{n}{2}", "C(n,2)")`` has ``\\\\binom{n}{2}`` twice.
     """
-    reference, answer = without_choice(reference, answer)
+    reference, answer = without_choice(*_with_one_spelling(reference, answer))
     if "C" in reference or "C" in answer:
         reference, answer = _CHOOSE.sub(_binomial, reference), _CHOOSE.sub(_binomial, answer)
         if "\\binom" in reference:
@@ -45,10 +51,28 @@ def aligned(reference: str, answer: str, question: str = "") -> tuple[str, str]:
     return _with_ordinals(reference, answer, question)
 
 
+def _with_one_spelling(reference: str, answer: str) -> tuple[str, str]:
+    """The two with one shape for a Greek letter that has two, unless one text has both; and with a base for the
+    answer's logarithms if the reference only has those of base ten."""
+    for shape, letter in _SHAPES.items():
+        if f"\\{shape}" in reference + answer and not any(
+            f"\\{shape}" in text and f"\\{letter}" in text for text in (reference, answer)
+        ):
+            reference, answer = (text.replace(f"\\{shape}", f"\\{letter}") for text in (reference, answer))
+    if _LOG_TEN.search(reference) and not _OTHER_LOG.search(reference) and not _LOG_BASED.search(answer):
+        answer = _LOG.sub(r"\\lg ", answer)
+    return reference, answer
+
+
 def _in_asked_base(answer: str, question: str) -> str | None:
     """The digits of ``132_5`` if 5 is the only base of which the question speaks."""
     match = _BASED.fullmatch(answer)
-    return match[1] if match is not None and {m[1] for m in _BASE.finditer(question)} == {match[2]} else None
+    return match[1] if match is not None and _bases(question) == {match[2]} else None
+
+
+def _bases(question: str) -> set[str]:
+    named = {base for word, base in _NAMED_BASES.items() if word in question.lower()}
+    return {m[1] for m in _BASE.finditer(question)} | named
 
 
 def _binomial(match: re.Match[str]) -> str:

@@ -11,7 +11,8 @@ MAX_BOXES = 100
 """Boxes looked at, from the end."""
 MAX_BOX = 8_000
 _BOX = re.compile(
-    r"(?:\\(?:boxed|f(?:rame)?box)|(?<![A-Za-z\\])(?:boxed|\x08oxed))\s*(?=\{)|\\(?:boxed|fbox)\s*(?P<bare>[-+]?[\w./]{1,40})|<\|begin_of_box\|>"
+    r"(?:\\(?:boxed|f(?:rame)?box)|(?<![A-Za-z\\])(?:boxed|\x08oxed))\s*(?=\{)|\\(?:boxed|"
+    r"fbox)\s*(?P<bare>[-+]?[\w./]{1,40})|<\|begin_of_box\|>"
 )
 _REDEFINED = re.compile(r"\\(?:def|let|(?:re|provide)?(?:new)?command\*?)\s*\{?\s*\\(?:boxed|f(?:rame)?box)\b")
 """A text in which a box is said to show something else."""

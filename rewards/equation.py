@@ -35,7 +35,8 @@ _NAMES = (
 )
 _CHANGED = re.compile(
     r"\b(?:minus|plus|half|halves|twice|thrice|doubled?|tripled?|negative|opposite|negated|dozens?|tens|hundreds?|"
-    r"thousands?|millions?|squared|cubed|reciprocal|factorial|not|wrong|incorrect|false|never|except|without|neither|nor)\b",
+    r"thousands?|millions?|squared|cubed|reciprocal|factorial|not|wrong|incorrect|false|never|except|without|"
+    r"neither|nor)\b",
     re.IGNORECASE,
 )
 """Words of a name that make another number of its value: "answer minus one = 42", "dozens = 42"."""

@@ -7,13 +7,16 @@ significant digits (`rewards.rounding`).
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 from rewards.alignment import aligned
 from rewards.angle import in_radians
 from rewards.answer import parse_answer
 from rewards.components import as_point
-from rewards.exact import rational
+from rewards.congruence import as_congruence
+from rewards.conversion import converted
+from rewards.exact import rational, variables
 from rewards.expression import Negative, Node, Percent, Quotient, Symbol, Unparsable, walk
 from rewards.integral import with_constant
 from rewards.interval import as_interval
@@ -63,6 +66,18 @@ def equivalent(reference: str, answer: str, *, percent: bool = False, rules: Rul
     return any(same(parse_answer(a), parse_answer(b), rules) for a, b in readings(expected, given, rules.question))
 
 
+def _exclude(conditions: Sequence[Answer], value: Scalar) -> bool:
+    """Return True for numbers that a letter must not be: x + 1, x ≠ 1."""
+    return all(
+        isinstance(c, Relation)
+        and c.signs == ("≠",)
+        and isinstance(c.sides[0], Symbol)
+        and c.sides[0].name in variables(value.node)
+        and rational(c.sides[1]) is not None
+        for c in conditions
+    )
+
+
 def _integer(text: str) -> int | None:
     text = text.strip()
     return int(text) if _PLAIN_INTEGER.fullmatch(text) else None
@@ -75,6 +90,8 @@ def same(reference: Answer, answer: Answer, rules: Rules = STRICT) -> bool:
         return same(left, right, rules)
 
     reference, answer = _unwrapped(reference), _unwrapped(answer)
+    if isinstance(reference, Congruence):
+        answer = as_congruence(answer) or answer
     if isinstance(reference, Named) or isinstance(answer, Named):
         return same_named(reference, answer, rules, again)
     match reference, answer:
@@ -88,6 +105,8 @@ def same(reference: Answer, answer: Answer, rules: Rules = STRICT) -> bool:
             return same_union(reference, Union(pieces), again)  # (0, 1) or (2, 3)
         case Relation(), Relation():
             return same_relation(reference, answer, rules)
+        case Scalar(), Items("", "", (Scalar() as value, *conditions)) if _exclude(conditions, value):
+            return again(reference, value)
         case Scalar(), Relation():
             value = found_value(answer)  # m + n = 293 for 293
             return value is not None and _same_scalar(reference, value, rules)
@@ -139,7 +158,8 @@ def _unwrapped(answer: Answer) -> Answer:
 
 def _same_scalar(reference: Scalar, answer: Scalar, rules: Rules) -> bool:
     if not units_agree(reference.unit, answer.unit, rules.question):
-        return False
+        value = converted(reference, answer, rules.question)
+        return value is not None and same_value(reference.node, value, Rules(decimals="exact"))
     if (radians := in_radians(reference, answer, rules.question)) is not None:
         return same_value(reference.node, radians, rules.of_values)
     if "degree" in answer.unit and not reference.unit and Symbol("π") in walk(reference.node):

@@ -18,7 +18,8 @@ _BY = re.compile(r"\\text\{ ?([a-z]{1,12}) (?:by|x) ?\} ?")
 _SIDES = re.compile(rf"^{_SIDE} ?(?:\*|x|by|\\text\{{ ?(?:by|x) ?\}}) ?{_SIDE}$")
 """The sides of a rectangle, each with its unit: 10 ft by 18 ft."""
 _MONTH = (
-    r"(?P<month{}>jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|"
+    r"(?P<month{}>jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|"
+    r"oct(?:ober)?|"
     r"nov(?:ember)?|dec(?:ember)?)\.?"
 )
 _DAY = r"(?P<day{}>\d{{1,2}})(?:st|nd|rd|th)?"

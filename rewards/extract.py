@@ -24,6 +24,8 @@ MAX_TAIL = 30_000
 """Characters from the end in which a statement is looked for. A final answer stands at the end."""
 _FINAL = re.compile(r"\bfinal\s*$", re.IGNORECASE)
 _NUMERAL = re.compile(r"[-+$\d.,/% ]*\d[\d.,/% ]*")
+_NOT = re.compile(r"\W*not\b", re.IGNORECASE)
+"""What the answer is said not to be."""
 _LEAD = re.compile(r"(?<![\w.,+*/^=-])(\d[\d.,]*)(?<![,.])[\s$]*(?:[,;/]|\bor\b|\band\b|\s)[\s$]*$")
 _CALCULATOR = re.compile(r"<<[^<>\n]{0,200}>>")
 """GSM8K's marks for its calculator: ``9 * 2 = $<<9*2=18>>18``."""
@@ -101,7 +103,11 @@ def _together(text: str, stated: list[Statement]) -> list[Statement]:
         between = text[before.end : group[0].start]
         if before.kind == group[0].kind == "phrase" and _FINAL.search(text, max(0, before.start - 20), before.start):
             between = _FINAL.sub("", between)  # final twice: none replaces the other
-        if _are_apart(before, group[0], between) or not belong_together(between):
+        if (
+            (before.kind == "phrase" and _NOT.match(before.text))
+            or _are_apart(before, group[0], between)
+            or not belong_together(between)
+        ):
             break
         group.insert(0, before)
     return group

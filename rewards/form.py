@@ -96,6 +96,10 @@ def _has_rational_denominators(node: Node) -> bool:
     return not any(map(is_root, (part for bottom in denominators(node) for part in walk(bottom))))
 
 
+def _has_positive_exponents(node: Node) -> bool:
+    return not any(isinstance(n, Power) and isinstance(n.exponent, Negative) for n in walk(node))
+
+
 def _has_real_denominators(node: Node) -> bool:
     return not any(isinstance(n, Quotient) and Symbol("i") in walk(n.bottom) for n in walk(node))
 
@@ -217,6 +221,7 @@ _FORMS = (
         _asked(r"\b(?:standard|ordinary|decimal|expanded) (?:form|notation)|without exponents"),
         _every(_no("scientific")),
     ),
+    Form(_asked(r"\bpositive exponents?\b|\b(?:without|no) negative exponents?\b"), _every(_has_positive_exponents)),
     Form(_asked(r"\bvertex form|\bcomplet\w+ the square"), _has_each_letter_as_often),
     Form(
         _asked(r"\b(?:expand|multiply out|multiply\b[^.]*\bsimplify|write [^.]* as a polynomial)"), _every(_is_expanded)

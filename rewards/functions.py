@@ -17,7 +17,7 @@ APPLIED = re.compile(
     r"(?P<name>[fgFG]|\\(?:phi|varphi|psi|sigma|tau|Gamma|Phi|Psi|Lambda|zeta|mu) |[A-Za-z](?='))"
     r"(?P<prime>'{1,3}| ?\^ ?\{ ?(?:\\prime ?){1,3}\})?(?P<inverse> ?\^ ?\{ ?-1 ?\})? ?(?=\()"
     r"|(?P<letter>[hpqPQHNTVRCSAEL])(?= ?\( ?(?:[xyzntuv]|-?\d{1,3}) ?\))"
-    r"|(?P<chance>[EP]) ?(?=\( ?[A-Z]|\[[^\[\]]*[A-Z])"
+    r"|(?P<chance>(?:[EP]|Var|Cov|Pr) ?(?=\( ?[A-Z]|\[[^\[\]]*[A-Z])|[fgFG] ?(?=\[))"
 )
 """A function of the problem's own applied to something: f(0) is not f times 0. Other letters before a bracket are
 factors, and of those that are both (the height h, the polynomial P) the argument decides: a random variable makes an

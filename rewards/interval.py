@@ -1,9 +1,10 @@
 """Conditions on one variable as intervals of it, so that ``-2 ≤ x < 7`` and ``[-2, 7)`` compare."""
 
 from itertools import pairwise
+from math import inf
 
-from rewards.exact import variables
-from rewards.expression import Negative, Node, Symbol
+from rewards.exact import approximate, variables
+from rewards.expression import Negative, Node, Symbol, Unparsable
 from rewards.shapes import Answer, Items, Named, Relation, Scalar, Union
 
 _INFINITY = Symbol("∞")
@@ -51,6 +52,24 @@ def without(points: tuple[Scalar, ...]) -> Union:
     """The real line without some points, which come in ascending order."""
     ends = [Scalar(Negative(_INFINITY)), *points, Scalar(_INFINITY)]
     return Union(tuple(Items("(", ")", pair) for pair in pairwise(ends)))
+
+
+def between(interval: Items, ends: list[Scalar], points: tuple[Scalar, ...]) -> Union:
+    """An interval without points that lie within it. Raises `Unparsable` for points that do not."""
+    places = [_place(p) for p in (ends[0], *sorted(points, key=_place), ends[-1])]
+    if len(ends) != 2 or any(a >= b for a, b in pairwise(places)):
+        raise Unparsable("points that are not within the interval")
+    marks = [interval.left, *[")", "("] * len(points), interval.right]
+    pairs = pairwise([ends[0], *sorted(points, key=_place), ends[1]])
+    return Union(tuple(Items(marks[2 * i], marks[2 * i + 1], pair) for i, pair in enumerate(pairs)))
+
+
+def _place(point: Scalar) -> float:
+    if variables(point.node) - {"∞"}:
+        raise Unparsable("a point that is no number")
+    if point.node in (_INFINITY, Negative(_INFINITY)):
+        return inf if point.node == _INFINITY else -inf
+    return approximate(point.node, {})[0].real
 
 
 def intervals(union: Union) -> tuple[Answer, ...] | None:

@@ -80,9 +80,11 @@ _UNIT_VECTOR = re.compile(
     r"\\(?:hat|widehat|vec|bar|overrightarrow)\s*\{?\s*(?:\\([ijk])math(?![a-z])|([ijk])(?![A-Za-z]))\s*\}?"
 )
 _BETWEEN_CIRCLES = re.compile(r"[\s,;，、；]|\\text\s*\{\s*(?:and)?\s*\}|\band\b")
+_ENDLESS = re.compile(r"(?<![\d.,])(\d{0,9}\.\d{0,9}?)(?:(\d)\2\2+|(\d{2,9}?)\3+)…(?!\d)")
+"""0.1666… says which digit goes on."""
 _FACTORIAL = re.compile(r"(?<=\d)!=")
 """5!=120, where 5 != 120 has a space."""
-_DEGREE = re.compile(r"\^\s*(?:\{\s*°\s*\}|°)")
+_DEGREE = re.compile(r"\^\s*(?:\{\s*°\s*\}|°)|(?<=[\d}])\s?\^\s*(?:\{\s*o\s*\}|o(?![A-Za-z]))")
 _WHOLE_TEXT = re.compile(r"^\\text\{([^{}]*)\}$")
 _SPACES = re.compile(r"\s+")
 _PERCENT_WORD = re.compile(r"(?<=[\d})])\s*(?:per\s?cent(?:age points?|age)?|pct)\b(?!\s*points?)", re.IGNORECASE)
@@ -121,6 +123,8 @@ def _normalized(text: str) -> str:
     if "≡" in text and "mod" not in text:
         text = text.replace("≡", "=")  # f(x) ≡ 0
     text = _DEGREE.sub("°", text).replace("...", "…")
+    if "…" in text:
+        text = _ENDLESS.sub(lambda m: f"{m[1]}\\overline {{{m[2] or m[3]}}}", text)
     text = (
         _FACTORIAL.sub("! =", text)
         .replace("<=", "≤")

@@ -24,12 +24,15 @@ _PHRASE = re.compile(
 _CHOSEN = re.compile(
     r"\b(?i:option|choice|answer)\s+\(?([A-Ja-j])\)?\s+is\s+(?:the\s+)?(?:correct|right|best|answer)\b"
     r"|\b([A-J])\)?\*{0,2}\s+is\s+(?:the\s+)?(?:correct|right|best)\b"
-    r"|\b(?:choose|pick|select)\s+(?:(?i:option|choice|answer)\s+)?\(?([A-J])\)?(?=[.!\s]*$)"
+    r"|\b(?:choose|pick|select|chose|go with|chosen)\s+(?:(?i:option|choice|"
+    r"answer)\s+\(?([A-J])\)?(?=[.,;!\s]*(?:$|\n|\b(?:because|since|as)\b))"
+    r"|\(?([A-J])\)?(?=[.!\s]*$))"
     r"|(?<![不没别勿非否])选择?\s*[:：]?\s*[(（]?([A-J])[)）]?(?=[。.\s]*$)"
 )
 """An option that is said to be the right one: "option B is correct", "I choose B"."""
 _BEFORE_CHOSEN = re.compile(
-    r"(?:^|[.。!\n,]|\b(?:hence|thus|therefore|so|then|i|we|must|should|option|choice|answer)\b)[\s*(]*$", re.IGNORECASE
+    r"(?:^|[.。!\n,]|\b(?:hence|thus|therefore|so|then|i|we|must|should|would|will|option|choice|answer)\b)[\s*(]*$",
+    re.IGNORECASE,
 )
 """What may stand before a letter that no "option" announces: it opens the sentence."""
 _OTHER_ANSWER = re.compile(r"\b(?:(?:check|verify) (?:our|the|this)|wrong|incorrect|false|bad) $", re.IGNORECASE)
@@ -39,6 +42,11 @@ _LEADING_ON = re.compile(
     re.IGNORECASE,
 )
 _JSON_LIST = re.compile(r"\[([^\[\]{}]{1,400})\]")
+_JSON_REST = re.compile(
+    r"(?P<value>[^\"{}\[\],]{1,100})\"?\s*,\s*\"(?:confidence|explanation|reason(?:ing)?|units?|steps|rationale|"
+    r"justification|method|thoughts?)\"\s*:"
+)
+"""A value in JSON with remarks about it behind."""
 _NOT_BUT = re.compile(
     r"^not (?!only\b|just\b)[^.;\n]{1,30}?[,;]? (?:but(?: rather)?|it is|it['’]s|rather)[, ]+(?!not\b)", re.IGNORECASE
 )
@@ -121,7 +129,7 @@ def tags(text: str) -> Iterator[Statement]:
 def phrases(text: str) -> Iterator[Statement]:
     """Yield what follows "the answer is", to the end of the sentence; questions and suppositions state nothing."""
     for match in _CHOSEN.finditer(text):
-        if match.lastindex in (2, 3) and not _BEFORE_CHOSEN.search(text, max(0, match.start() - 30), match.start()):
+        if match.lastindex in (2, 3, 4) and not _BEFORE_CHOSEN.search(text, max(0, match.start() - 30), match.start()):
             continue
         yield Statement(match[match.lastindex or 0].upper(), match.start(), match.end(), "phrase")
     matches = list(_PHRASE.finditer(text))[-MAX_PHRASES:]
@@ -138,6 +146,8 @@ def phrases(text: str) -> Iterator[Statement]:
         if DOUBTED.search(content):
             continue
         content = content if "{" in content else content.rstrip("}").strip("\"'")
+        if '"' in match[0] and (other := _JSON_REST.match(content)) is not None:
+            content = other["value"].strip()
         if '"' in match[0] and (row := _JSON_LIST.fullmatch(content.strip())) is not None:
             content = row[1]
         yield Statement(core(content), match.start(), end, "phrase")

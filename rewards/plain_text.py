@@ -26,6 +26,7 @@ from rewards.reference import undecorated_answer
 from rewards.retraction import DENIED, is_supposed, is_taken_back
 from rewards.sentence import BOLD, MATH, core, is_formula
 from rewards.shapes import Scalar, Words
+from rewards.spelled import with_figures
 from rewards.statement import belong_together
 from rewards.subject import is_of_another
 
@@ -34,7 +35,8 @@ _FRACTIONS = "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"
 _BEFORE = re.compile(
     r"(?:(?<![A-Za-z])(?P<name>[A-Za-z]) ?= ?)?"
     r"(?P<item>\*\*[^*\n]{1,100}\*\*|\$[^$\n]{1,200}\$|\\\([^\n]{1,200}?\\\)|(?<![\w.,/])[-+$]{0,2}\d[\d.,/]{0,40}%?)"
-    r"\s*(?:,\s*(?:or|and)\s|[,;]\s|\s(?:[&|/∨]|\|\|)\s|或者?|、|\bor\s|\band\s)\s*(?:(?:maybe|perhaps|possibly|else|even)\s+)?"
+    r"\s*(?:,\s*(?:or|and)\s|[,;]\s|\s(?:[&|/∨]|\|\|)\s|或者?|、|\bor\s|\band\s)\s*(?:(?:maybe|perhaps|possibly|else|"
+    r"even)\s+)?"
     r"(?:(?P<other>[A-Za-z]) ?= ?)?$"
 )
 _RESULT = re.compile(r"\d\)? ?= ?\$?$")
@@ -45,7 +47,8 @@ _LONE = re.compile(
     r"(?:(?i:hence|thus|therefore|so|option|choice)[,:]? )?[\W_]*(\(?[A-Ja-j]\)|[A-Za-z]|[A-Za-z]{2,20})[.!*\s]*"
 )
 _UNIT_RIGHT = re.compile(
-    r"\s*(?:\\?%|percent\b|pct\b|(?:hundred|thousand|million|billion|trillion|dozen)\b)|[\u4e00-\u9fff]{1,8}(?=[。，\s]|$)",
+    r"\s*(?:\\?%|percent\b|pct\b|(?:hundred|thousand|million|billion|trillion|dozen)\b)|"
+    r"[\u4e00-\u9fff]{1,8}(?=[。，\s]|$)",
     re.IGNORECASE,
 )
 _SHARE = re.compile(r"\s*(?:\\?%|percent\b|per cent\b|pct\b)", re.IGNORECASE)
@@ -55,13 +58,24 @@ _OPTIONS = re.compile(
     r"\(?\b[A-Ea-e1-5]\)[^()]{1,60}\(?\b[A-Ea-e1-5]\)|\b[IVX]+:[^:]{1,60}\b[IVX]+:"
     r"|\b(?P<kind>(?i:answer|option|choice|guess|possibility|candidate)) ?#?\d\b[^\n]{1,80}\b(?P=kind) ?#?\d\b"
     r"|\b(?i:if (?:it|that|this)(?: is|['’]s) not)\b"
-    r"|[\"'](?i:wrong|incorrect|not|question|problem|guess|example|note|alternative|confidence|id)\w*[\"'] ?:"
+    r"|[\"'](?i:wrong|incorrect|not|question|problem|guess|example|note|alternative|confidence|id|"
+    r"(?:final_)?answer)\w*[\"'] ?:"
 )
 """Several answers beside each other, of which none is chosen."""
 
 
+_UNKNOWN = re.compile(
+    r"\bI (?:do(?: not|n['’]t) (?:really )?know|have no idea|give up|can(?:not|['’]t) (?:solve|answer|determine))\b",
+    re.IGNORECASE,
+)
+"""A writer who has no answer, whatever numbers he writes."""
+
+
 def plain_answer(text: str, question: str = "") -> str | None:
     """The answer of a text without a statement, or None."""
+    if _UNKNOWN.search(text):
+        return None
+    text = with_figures(text) if question else text
     return (
         _last_bold(text, question)
         or whole_line(text)
@@ -83,7 +97,7 @@ def _last_bold(text: str, question: str) -> str | None:
             if follows_letters(text, match.start()):
                 return None
             content = core(content) if scale is None else f"{core(content)} {scale[1]}"
-            return _bold_list(text, match) or _listed(text, match.start(), content)
+            return _bold_list(text, match) or _listed(text, match.start(), content, question)
     return None
 
 
@@ -145,7 +159,7 @@ def _unless_changed(text: str, start: int, end: int, value: str, question: str) 
         return None
     if is_disputed(text, start, end) or is_of_another(text, start, end, question):
         return None
-    return _listed(text, start, value)
+    return _listed(text, start, value, question)
 
 
 def _bracketed(text: str, start: int, end: int) -> str | None:
@@ -161,7 +175,7 @@ def _bracketed(text: str, start: int, end: int) -> str | None:
     return None if closing is None else text[opening : closing.end()]
 
 
-def _listed(text: str, start: int, value: str) -> str | None:
+def _listed(text: str, start: int, value: str, question: str) -> str | None:
     """The value that begins at ``start`` with those before it: "17 or 18" is no answer of 18."""
     items = [value]
     while len(items) < 12:
@@ -173,7 +187,7 @@ def _listed(text: str, start: int, value: str) -> str | None:
         items.insert(0, before["item"].strip("$*"))
         start = before.start()
     denied = DENIED.search(text, max(0, start - 30), start) is not None
-    return None if denied or changes_before(text, start) else ", ".join(items)
+    return None if denied or changes_before(text, start, question) else ", ".join(items)
 
 
 def _written_against(text: str, at: int) -> tuple[int, int, str]:

@@ -28,9 +28,19 @@ _BEFORE = (
 )
 _OTHER_LEFT = re.compile(
     rf"(?:{_BEFORE})\s+(?:be\s+|equal(?:s|\s+to)?\s+|(?:the|a|an|number|about|first|last)\s+)*(?:\$|\\\(|[*(\[])*$"
-    r"|(?:[<>≤≥≠]=?|不是|并非|不等于|小于|大于|少于|多于|超过|\.\.\.,?|…,?|\\l?dots,?)\s*$",
+    r"|(?:[<>≤≥≠]=?|不是|并非|不等于|小于|大于|少于|多于|超过|至少|至多|不到|不足|不超过|将近|不止|不会是|除了|\.\.\.,?|…,?|\\l?dots,?)\s*$",
     re.IGNORECASE,
 )
+_BY = re.compile(
+    r"\b(?:increas|decreas|chang|reduc|ris|grow|fall|drop|declin|shr[iu]nk|rose|grew|fell|improv)\w* by[\s$*(]*$",
+    re.IGNORECASE,
+)
+_ASKED_BY = re.compile(
+    r"\bby (?:how|what)\b|\b(?:percent(?:age)?|%) (?:of )?(?:increase|decrease|change|growth|drop|rise|decline|"
+    r"reduction)\b",
+    re.IGNORECASE,
+)
+"""A question about a change, whose answer is by how much."""
 _NO_RESULT = "".join(
     rf"(?<!\b{verb} )" for verb in ["comes", "amounts", "up", "equal", "sums", "simplifies", "reduces", "evaluates"]
 )
@@ -70,7 +80,8 @@ _VERBS = (
     r"is|am|are|was|were|be|been|has|have|had|will|would|can|could|must|should|get|got|give|gave|make|made|need|take|"
     r"took|pay|"
     r"paid|sell|sold|spend|spent|cost|leave|left|equals?|buy|bought|eat|ate|find|found|went|go|came|won|lost|ran|read|"
-    r"wrote|kept|put|saw|see|say|said|do|did|earn|save|use|remain|means?|drove|sent|drank|slept|brought|threw|caught|taught|"
+    r"wrote|kept|put|saw|see|say|said|do|did|earn|save|use|remain|means?|drove|sent|drank|slept|brought|threw|"
+    r"caught|taught|"
     r"grew|flew|wore|shot|built|held|fed|met|led|cut|hit|set|let|beat|swam|sang|rode|spoke|told|thought|knew|drew|fell|"
     r"rose|chose|dug|hung|stole|stuck|swept|woke|raise|weigh|fail|survive|work|travel|walk|want|live|play|total"
 )
@@ -82,9 +93,11 @@ _PLAIN_VERB = re.compile(rf"\b(?:{_VERBS})\b", re.IGNORECASE)
 _CONNECTIVE = re.compile(r"^(?:so|thus|hence|then|therefore|and|in total|altogether)[ ,:]+", re.IGNORECASE)
 
 
-def changes_before(text: str, start: int) -> bool:
+def changes_before(text: str, start: int, question: str = "") -> bool:
     """Return True if the words before a number, or what it stands beside, make another statement of it."""
     context = max(0, start - 30), start
+    if _BY.search(text, *context) and _ASKED_BY.search(question):
+        return False
     return any(pattern.search(text, *context) is not None for pattern in (_OTHER_LEFT, _COMPANION))
 
 

@@ -38,8 +38,17 @@ def _family(text: str) -> str:
     return alone.sub("k", main)
 
 
+_EXCLUDED = re.compile(
+    r"(?: ?\\text\{ ?,? ?(?:for|where|with|provided(?: that)?) ?\}| (?:for|where|"
+    r"with))? ?(?P<open>\(?) ?(?P<condition>[a-z] ?≠ ?-?\d[\d./]*) ?\)?$"
+)
+"""A number that a letter must not be, in words or brackets: it is listed, as behind a comma."""
+
+
 def without_qualifiers(text: str) -> str:
     """A normalised answer without its "for all x"."""
+    if "≠" in text and (excluded := _EXCLUDED.search(text)) is not None and text[: excluded.start()].strip(" ,"):
+        text = f"{text[: excluded.start()].strip(' ,')}, {excluded['condition']}"
     if "∈" in text:
         text = _family(text)
     if "∈" in text and (argument := _ARGUMENT.match(text)) is not None:

@@ -1,13 +1,16 @@
 """Compares equations, and inequalities."""
 
+import re
 from fractions import Fraction
 
 from rewards.exact import variables
-from rewards.expression import Negative, Node, Number, Product, Sum, Symbol, walk
+from rewards.expression import Call, Negative, Node, Number, Product, Sum, Symbol, walk
 from rewards.interval import spanned
 from rewards.rules import STRICT, Rules
 from rewards.shapes import Answer, Named, Relation, Scalar
 from rewards.value import same_value, substitute, vanishes
+
+_APPLIED = re.compile(r"([fgFG])\(([a-z])\)")
 
 
 def same_relation(reference: Relation, answer: Relation, rules: Rules = STRICT) -> bool:
@@ -58,6 +61,11 @@ def as_equation(answer: Answer) -> Relation | None:
     """An equation, also one that reads like a name with its value; None for the solution x = 5."""
     if isinstance(answer, Relation):
         return answer
+    if isinstance(answer, Named) and isinstance(answer.value, Scalar) and (applied := _APPLIED.fullmatch(answer.name)):
+        name, letter = applied.groups()
+        if not any(isinstance(n, Call) and n.name == name for n in walk(answer.value.node)):
+            return None  # f(x) = 2x is a solution
+        return Relation((Call(name, (Symbol(letter),)), answer.value.node), ("=",))  # f(x) = f(-x)
     if isinstance(answer, Named) and isinstance(answer.value, Scalar) and len(answer.name) == 1:
         if not variables(answer.value.node):
             return None  # x = 5 is a solution; 2x = 10 only repeats the question

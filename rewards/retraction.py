@@ -15,11 +15,16 @@ _NOT_RIGHT = (
 )
 _OTHER_THAN = r"other than|rather than|instead of|different from|unequal to|(?:all|everything|anything|nothing|any) but"
 DENIED = re.compile(
-    rf"(?:(?:\bnot|n['’]t|\bnever|\bcannot|\bexcept(?: for)?|\bno|\b(?:{_OTHER_THAN}))\s+(?:be\s+|equal(?:s|"
+    rf"(?:(?:\bnot|\bneither|\bnor|n['’]t|\bnever|\bcannot|\bexcept(?: for)?|\bno|\b(?:{_OTHER_THAN}))\s+(?:be\s+|"
+    rf"equal(?:s|"
     rf"\s+to)?\s+)?"
-    r"|(?:n['’]t|\bnot|\bnever)\s+(?:think|believe|say|claim|agree)\b[^.,;\n]{0,40}|\b(?:wrong|incorrect|false|rejected)\s*:\s*"
+    r"|(?:n['’]t|\bnot|\bnever)\s+(?:think|believe|say|claim|agree)\b[^.,;\n]{0,40}|\b(?:wrong|incorrect|false|"
+    r"rejected)\s*:\s*"
     r"|\b(?:reject|discard|exclude|eliminate|rule out)(?:s|ed|ing)?\s+(?:the\s+)?(?:value|answer|solution|root)?\s*"
-    r"|\b(?:ignore|disregard|forget)\b[^.\n]{0,30}"
+    r"|\b(?:ignore|disregard|forget|nobody|no one|refuse to)\b[^.\n]{0,30}"
+    r"|\b(?:one|you|we|they|some|many|people|students?|somebody|someone) (?:might|may|could|would) (?:first |"
+    r"well |be tempted to |"
+    r"initially )?(?:think|say|guess|believe|expect|suspect|answer)\b[^.,;\n]{0,40}"
     r"|(?:\bfor (?:example|instance)|\be\.g\.|\bsuch as|\bformat (?:is|was|would be|looks like))[\s,:]*"
     r"|\b(?:wrong|incorrect|false|mistaken|erroneous|invalid|bad)\s+(?:answer|result|value|solution|choice|option|"
     r"guess|one)s?\b"
@@ -36,7 +41,11 @@ _NO = re.compile(
     r"(?:(?:is|was|would be|are|seems|looks|must be|should be|tur(?:ns|ned) out to be)\s+"
     rf"(?:obviously |clearly |definitely |also )?(?:(?:an? |the )?{_DOUBT}|{_NOT_RIGHT})\b"
     r"|is what (?:an?|some|many|most|only) (?:\w+ ){1,3}(?:would|might|will) (?:say|think|answer|guess|write)\b"
-    r"|is what (?:i|you|we|one|they) (?:would|might)\b|(?:,\s*)?unless\b"
+    r"|is what (?:i|you|we|one|they) (?:would|might)\b|(?:,\s*)?unless\b|(?:,\s*)?said (?:no ?one|nobody)"
+    r"|is (?:only|just|merely) (?:an?|the|my|a) (?:\w+ )?(?:example|template|format|illustration|sample|test|"
+    r"dummy|default)\b"
+    r"|(?:,\s*)?if (?:(?:i|we|you)(?: am|['’]m| are|['’]re)? )?(?:lucky|right|correct|not mistaken)\b"
+    r"|(?:,\s*)?but i (?:refuse|decline|give up)\b"
     rf"|(?:{_DOUBT}|not (?:right|correct|valid|possible))\b|n['’]t\b"
     r"|(?:is|was)n['’]t (?:right|correct|valid|possible|(?:the|an?|our|my) (?:\w+ )?(?:answer|solution|result))\b"
     r"|(?:(?:does|do|did|would|will|could|can)(?: not|n['’]t|not)|can['’]t) "
@@ -62,6 +71,9 @@ _RETRACTIONS = (
     r"(?:we|i) (?:must |should |have to )?(?:reject|discard|exclude) (?:this|that|it)\b",
     r"(?:oops|whoops|edit\s*:|false[.!]|wrong[.!])|no\s*[.!](?=\s|$)|make (?:that|it) |let me correct|do not trust",
     rf"(?:sorry|actually|rather|hmm|wait|no)[,:]? (?:it(?:['’]s| is) )?{_NUMBER_AHEAD}",
+    r"i (?:give up|refuse|can(?:not|['’]t) (?:solve|answer|determine|find))\b|no answer\b",
+    r"the (?:above|boxed \w+|box) (?:above )?is (?:only |just |merely )?an? (?:\w+ )?(?:example|template|format|"
+    r"placeholder|illustration)",
     r"i (?:was|am|might be|may be) (?:wrong|mistaken|lying|joking|not sure)",
     r"i made (?:a|an) (?:\w+ )?(?:mistake|error)",
     r"i forgot (?!to (?:mention|say|add|note))|let me (?:redo|recompute|recalculate|try (?:it )?again)\b",

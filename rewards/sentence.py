@@ -19,6 +19,12 @@ _CLAUSE = re.compile(
     r"|,\s*(?:in total|altogether|overall|all together|approximately|as required|respectively)\b.*$",
     re.IGNORECASE | re.DOTALL,
 )
+_LUCK = re.compile(
+    r"[,\s]*if\b[^.\n]*\b(?:luck\w*|I(?: am|['’]m)?|right|correct|mistaken|wrong|guess\w*|true|rains?|please\w*|"
+    r"like)\b",
+    re.IGNORECASE,
+)
+"""A condition that is none of mathematics: what it is about is no answer."""
 _CASES = re.compile(r"\b(?:if|when|where|after)\b.*\b(?:otherwise|else|or|and|but)\b", re.IGNORECASE | re.DOTALL)
 """A clause that goes on to another case: "42 if x > 0, else 43" states no 42."""
 _SUBJECT = re.compile(
@@ -45,7 +51,7 @@ def inside(match: re.Match[str]) -> str:
 def sentence(text: str, start: int) -> tuple[str, int, bool]:
     """The rest of the sentence, with a formula that opens it kept whole; on the next line if this one is empty. And
     where it ends, and whether it ends in a question mark."""
-    while start < len(text) and text[start] in " \t\n*:：":
+    while start < len(text) and text[start] in " \t\n*:：✅✔☑✓➡→👉\ufe0f":
         start += 1
     at = start
     formula = MATH.match(text, start)
@@ -82,7 +88,7 @@ def core(text: str) -> str:
     if (formula := only_formula(text)) is not None:
         return formula
     clause = _CLAUSE.search(text)
-    if clause is None or (_CASES.search(clause[0]) and re.search(r"\d|\b[A-J]\b", clause[0])):
+    if clause is None or _LUCK.match(clause[0]) or (_CASES.search(clause[0]) and re.search(r"\d|\b[A-J]\b", clause[0])):
         return text.strip(" \t*`")
     return text[: clause.start()].strip(" \t*`")
 

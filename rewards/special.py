@@ -7,7 +7,7 @@ from rewards.brackets import RELATIONS, items, marks, split
 from rewards.everyday import amount, clock, date, minutes, sides
 from rewards.exact import approximate, rational
 from rewards.expression import Negative, Number, Symbol, Unparsable
-from rewards.interval import without
+from rewards.interval import between, without
 from rewards.number_words import NUMBER_WORDS
 from rewards.parser import parse_expression
 from rewards.scalar import parse_value
@@ -41,6 +41,8 @@ _BUT = re.compile(
     r"|(?:\\text\{ ?)?except (?:for )?\}? ?(?:[a-z] ?= ?)?(.{1,60})$)"
     r"|^[a-z] ?∈ ?(?:\\mathbb ?\{? ?R ?\}?) ?, ?[a-z] ?≠ ?(.{1,60})$"
 )
+_PUNCTURED = re.compile(r"([(\[][^()\[\]]{1,60},[^()\[\]]{1,60}[)\]]) ?(?:∖|-) ?\\\{ ?(.{1,100}?) ?\\\}")
+"""An interval without some points within it: ``(1, 5) \\setminus \\{3\\}``."""
 _CONGRUENCE = re.compile(
     r"^(?:(.{1,20}?) ?[≡=] ?)?(.{1,200}?),? ?(?:\\pmod|"
     r"\(? ?(?:\\text\{ ?)?\\?b?mod)(?:ulo)? ?[{}]? ?(\d{1,18}) ?\}? ?\)?$"
@@ -49,7 +51,20 @@ _CONGRUENCE = re.compile(
 
 def special(text: str, read: Read) -> Answer | None:
     """The first of these shapes that the whole text has."""
-    for shape in (_matrix, _cases, _based, clock, date, minutes, amount, sides, _reals, _congruence, _ratio):
+    for shape in (
+        _matrix,
+        _cases,
+        _based,
+        clock,
+        date,
+        minutes,
+        amount,
+        sides,
+        _reals,
+        _punctured,
+        _congruence,
+        _ratio,
+    ):
         if (answer := shape(text, read)) is not None:
             return answer
     return None
@@ -119,6 +134,18 @@ def _reals(text: str, read: Read) -> Answer | None:
         if p
     ]
     return without(tuple(Scalar(p) for p in sorted(points, key=lambda p: approximate(p, {})[0].real)))
+
+
+def _punctured(text: str, read: Read) -> Answer | None:
+    match = _PUNCTURED.fullmatch(text)
+    if match is None:
+        return None
+    interval = read(match[1])
+    if not isinstance(interval, Items) or len(interval.items) != 2:
+        raise Unparsable("no interval")
+    ends = [e for e in interval.items if isinstance(e, Scalar)]
+    points = tuple(Scalar(parse_value(p)) for p in items(match[2]))
+    return between(interval, ends, points)
 
 
 def _congruence(text: str, read: Read) -> Answer | None:

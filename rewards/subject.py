@@ -15,7 +15,8 @@ from rewards.unit import is_measure
 MAX_SENTENCE = 400
 _END = re.compile(r"[.!?;。](?=\s|$)|\n")
 _COUNTED = re.compile(
-    r"[\s*$)\\]*(?:(?:more|other|different|possible|distinct|such|total|whole|full|additional|extra|real|positive|wrong|"
+    r"[\s*$)\\]*(?:(?:more|other|different|possible|distinct|such|total|whole|full|additional|extra|real|positive|"
+    r"wrong|"
     r"ordered|new) )*(?P<things>(?P<work>reasons?|mistakes?|errors?|attempts?|tr(?:y|ies)|trials?|guess(?:es)?|hints?|"
     r"steps?|cases?|candidates?|tokens?|words?|lines?|pages?|problems?|questions?|methods?|approach(?:es)?|examples?|"
     r"theorems?|proofs?|formulas?|equations?|calculations?|thoughts?|ideas?|doubts?|options?|answers?)\b"

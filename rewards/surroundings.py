@@ -10,12 +10,15 @@ from rewards.wrapping import is_wrapped
 
 _FUNCTION = r"\\(?:sin|cos|tan|cot|sec|csc|log|ln|lg|exp|pi|theta|alpha|phi|sigma|tau|Gamma)(?:_\{?\w{1,3}\}?)?"
 _PART_BEFORE = re.compile(
-    r"(?:\d\.?|(?<![\w)\]}])\.|[-−+±∓]|[\d)}$=(\[{] *[-−+±∓] *|(?<![A-Za-z])[A-Za-z] +[-−+] +|\\[dt]?frac\s*\{|\\frac\s*\{(?:[^{}\n]|\\boxed\{[^{}\n]*\}){1,40}\}\s*\{|"
+    r"(?:\d\.?|(?<![\w)\]}])\.|[-−+±∓]|[\d)}$=(\[{] *[-−+±∓] *|(?<![A-Za-z])[A-Za-z] +[-−+] +|\\[dt]?frac\s*\{|"
+    r"\\frac\s*\{(?:[^{}\n]|\\boxed\{[^{}\n]*\}){1,40}\}\s*\{|"
     r"\\sqrt\s*(?:\[[^\]\n]{1,5}\])?\{|[*^/]|[_^]\s*\{|(?<![A-Za-z\\])[A-Za-z]|(?<![A-Za-z])(?:[A-Za-z]|\\[a-z]+)\(|"
     rf"{_FUNCTION}\s*)$"
 )
 _PART_AFTER = re.compile(
-    r"[}\s]*\^|e[-+]?\d|[+*][A-Za-z(\\]|[-/][a-z](?![A-Za-z])|\d|\.\d|(?:\{,\}|,)\d{3}(?!\d)|\^\s*(?:\d|\{\s*[-\d])|[-+*/]\d|"
+    r"(?:[}\s)\]]|\\right)*\^\s*\{?\s*(?:[-\d]|(?!o\b)[A-Za-z](?![A-Za-z]))|[eE][-+]?\d|[+*][A-Za-z(\\]|"
+    r"[-/][a-z](?![A-Za-z])|\d|"
+    r"\.\d|(?:\{,\}|,)\d{3}(?!\d)|\^\s*(?:\d|\{\s*[-\d])|[-+*/]\d|"
     r"\$? [+*/×÷] ?\$?\d|\$? - \$?\d[\d.]*\$?\.?(?=\s*$)|-ish\b| ?\\(?:cdot|times)\b ?\d|"
     r"\}\s*\{[^{}\n]{1,40}\}|[xyzkni](?![A-Za-z])|\\(?:pi|sqrt|sin|cos|tan|log|ln|theta)\b"
 )
@@ -27,12 +30,14 @@ _OTHER_BEFORE = re.compile(
     r"thrice|negative|minus|between [^.\n]{1,30} and|not quite|nearly|almost|divisible by|coprime to|times|"
     r"(?:square|cube|root|reciprocal|negative|opposite|inverse|multiple|factor|divisor|half|third|quarter|tenth|"
     r"factorial|"
-    r"logarithm|negation|complement|successor|predecessor|negatives?|digits) of))\s*(?:(?:the|a|an|about|number)\s+)*(?:\$|\\\(|\\\[|\*|\(|\}|\s)*$",
+    r"logarithm|negation|complement|successor|predecessor|negatives?|digits) of))\s*(?:(?:the|a|an|about|"
+    r"number)\s+)*(?:\$|\\\(|\\\[|\*|\(|\}|\s)*$",
     re.IGNORECASE,
 )
 """What a box bounds or changes. The bound that is reached may be the answer: ``n \\ge \\boxed{42}``, at least 42."""
 _OTHER_AFTER = re.compile(
-    r"[\s*$)]*(?:\\neq?\b|≠|!=|\\[lg]t\b|[<>]\s*\$?(?:\s[a-z]\b|\\boxed)|(?:doubled|tripled|halved|factorial|plus|minus|"
+    r"[\s*$)]*(?:\\neq?\b|≠|!=|\\[lg]t\b|[<>]\s*\$?(?:\s[a-z]\b|\\boxed)|(?:doubled|tripled|halved|factorial|plus|"
+    r"minus|"
     r"times (?:\d|two|three|ten|itself)|mod(?:ulo)?|divided by|multiplied by|or (?:more|less|so|fewer)|"
     r"and (?:more|change|counting|(?:a|one|two|three) (?:half|third|quarter|\w+ths?)))\b)",
     re.IGNORECASE,

@@ -6,9 +6,13 @@ from rewards.expression import Number
 from rewards.normalize import KNOWN_WORDS, words
 from rewards.number_words import signed_number_in_words
 from rewards.shapes import Answer, Items, Scalar, Words
+from rewards.unit import SHORT_UNITS
 
 _WORDS_ONLY = re.compile(r"^[^\W\d_][^\W\d_ '\".,()/-]*(?:[ '.,()/-]+[^\W\d_]+)*\.?$")
 _CHOICE = re.compile(r"^\(? ?([A-Ja-j]) ?\)?$")
+_PRODUCT = re.compile(r"[a-z]{2}|[a-c]{3}|[x-z]{3}|[b-df-hj-np-tv-xz]{3}")
+_SHORT_WORDS = SHORT_UNITS | words("no up ii iv vi ix xi be by do go he if it me my of on or so to us we")
+"""Letters side by side that are a product of variables, unless they are a word."""
 _NOTHING = words("none no_solution empty_set the_empty_set null_set")
 _NO_SOLUTION = re.compile(r"^(?:there (?:is|are) |it has |has )?(no (?:real )?)(?:solution|root)s?(?: exists?)?$")
 _SUBJECT = re.compile(
@@ -31,6 +35,8 @@ def worded(text: str, nesting: int) -> Answer | None:
     """A choice's letter in brackets, a spelt-out number, or text. One bare letter may be a variable."""
     if (choice := _CHOICE.match(text)) is not None and len(text) > 1:
         return Words(choice[1].lower())
+    if _PRODUCT.fullmatch(text) and text not in _SHORT_WORDS:
+        return None
     plain = text.replace("\\text{", "").replace("}", "") if "\\text{" in text else text
     if (
         len(plain) < 2

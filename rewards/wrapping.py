@@ -1,4 +1,4 @@
-"""The groups and commands in which a box stands: ``\\textbf{\\boxed{42}}`` shows 42, ``\\footnote{\\boxed{42}}`` does not.
+"""The groups and commands around a box: ``\\textbf{\\boxed{42}}`` shows 42, ``\\footnote{\\boxed{42}}`` does not.
 
 What a command does with its group is known of few, so that only these leave a box what it is.
 """
@@ -32,7 +32,10 @@ _LEADS_TO = words(
 )
 """Commands that may stand before a box and leave it what it is; others apply to it: ``\\neg\\boxed{42}``."""
 _BRACE = re.compile(r"\\(?:[A-Za-z]+|.)|[{}]", re.DOTALL)
-_HEAD = re.compile(r"(?:\\(?P<command>[A-Za-z]+\*?)\s*(?:\[[^\[\]]{0,40}\]\s*)?(?P<groups>(?:\{[^{}]{0,80}\}\s*)*)|(?P<script>[_^])\s*)$")
+_HEAD = re.compile(
+    r"(?:\\(?P<command>[A-Za-z]+\*?)\s*(?:\[[^\[\]]{0,40}\]\s*)?(?P<groups>(?:\{[^{}]{0,80}\}\s*)*)|"
+    r"(?P<script>[_^])\s*)$"
+)
 _COMMAND = re.compile(r"\\([A-Za-z]+)\s*$")
 
 

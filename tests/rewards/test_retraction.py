@@ -37,6 +37,12 @@ RETRACTED = [
     ('17', 'x = 17 fails'), ('17', '$17$ does not work.'), ('17', 'Reject 17.'), ('17', 'Exclude 17.'), ('17', 'except for 17'),
     ('17', 'I reject 17'), ('17', '不是17'), ('17', '答案不等于17'), ('17', '\\boxed{17}不对'), ('17', '\\boxed{17}是错的'),
     ('17', '\\boxed{17} is what a fool would say.'), ('17', '\\boxed{17} is what most people would answer.'),
+    ('17', 'One might think the answer is \\boxed{17}, but that ignores the boundary.'), ('17', 'Students may first guess \\boxed{17}.'),
+    ('17', '\\boxed{17} is only a format example.'), ('17', '\\boxed{17}\nThe above is a template; I have no answer.'),
+    ('17', '\\boxed{17}. I give up.'), ('17', '\\boxed{17}, said no one.'), ('17', 'Nobody believes \\boxed{17}.'),
+    ('17', 'The answer is 17 if lucky.'), ('17', 'The answer is 17 if I am right.'), ('17', '\\boxed{17} if lucky.'),
+    ('17', 'I refuse to say \\boxed{17}.'), ('17', '\\boxed{17}, but I refuse.'), ('17', 'I do not know the answer. 17 students'),
+    ('17', '\\boxed{17}. The answer is not 17.'), ('25', '至少25个'), ('25', '不到25'),
 ]  # fmt: skip
 KEPT = [
     ('17', '\\boxed{17} or, equivalently, $\\boxed{17}$.'), ('17', '\\boxed{17}\n\nNote that the case n=0 is impossible.'),
@@ -51,6 +57,10 @@ KEPT = [
     ('17', '\\boxed{17}\n\nCorrectness: we verified that it fits.'), ('42', '\\boxed{42}\n\nThe answer is exact.'),
     ('42', '\\boxed{42}\n\nThe answer is positive.'), ('42', '\\boxed{42}\n\nThe answer is the sum of 40 and 2.'),
     ('42', '\\boxed{42}\n\nNot only that, it is the only solution.'),
+    ('17', '\\boxed{17} is an example of a prime.'), ('17', 'One might think that 0 counts, so the answer is \\boxed{17}.'),
+    ('17', 'The answer is 17 if we count both ends.'), ('17', 'The answer is not 16. The answer is 17.'), ('25', '一共需要25个'),
+    ('73', 'Final Answer: ✅ **73**'), ('D', 'I would choose option D because it satisfies both.'),
+    ('42', '{"answer": 42, "confidence": 0.9}'), ('42', '{"answer": "42", "explanation": "6*7"}'),
 ]  # fmt: skip
 
 
