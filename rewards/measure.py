@@ -105,7 +105,7 @@ def _excludes(question: str, measure: str) -> bool:
     counted = {_measure(w) for w in _HOW_MANY.findall(question) if w.lower() != "in"}
     if counted & _ALL and measure not in counted and len(counted) == 1:
         return True  # 75 pounds for "how many cents"
-    if len(counted) == 1 and not counted & _ALL and _counts_things(question) and measure not in _mentioned(question):
+    if len(counted) == 1 and not counted & _ALL and _counts_things(question) and measure not in mentioned(question):
         return True  # 12 pounds for "how many apples"
     rates = {_measure(w) for w in _RATE.findall(question)} & _ALL
     if rates and measure not in rates:
@@ -122,8 +122,8 @@ def _excludes(question: str, measure: str) -> bool:
         asked = {_measure(w) for w in _IN.findall(question)} & dimension
     if asked:
         return measure not in asked
-    mentioned = _mentioned(question) & dimension
-    return bool(mentioned) and dimension is not _TIME and measure not in mentioned | _USUAL
+    named = mentioned(question) & dimension
+    return bool(named) and dimension is not _TIME and measure not in named | _USUAL
 
 
 def _counts_things(question: str) -> bool:
@@ -131,7 +131,8 @@ def _counts_things(question: str) -> bool:
     return "how many" in question.lower() and "how much" not in question.lower()
 
 
-def _mentioned(question: str) -> set[str]:
+def mentioned(question: str) -> set[str]:
+    """The words of a question, measures in full and in the singular."""
     question = question.lower()
     for sign, name in _SIGNS.items():
         question = question.replace(sign, name)

@@ -35,7 +35,8 @@ _FRACTIONS = "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"
 _BEFORE = re.compile(
     r"(?:(?<![A-Za-z])(?P<name>[A-Za-z]) ?= ?)?"
     r"(?P<item>\*\*[^*\n]{1,100}\*\*|\$[^$\n]{1,200}\$|\\\([^\n]{1,200}?\\\)|(?<![\w.,/])[-+$]{0,2}\d[\d.,/]{0,40}%?)"
-    r"\s*(?:,\s*(?:or|and)\s|[,;]\s|\s(?:[&|/∨]|\|\|)\s|或者?|、|\bor\s|\band\s)\s*(?:(?:maybe|perhaps|possibly|else|"
+    r"\s*(?:,\s*(?:or|and)\s|[,;]\s|\s(?:[&|/∨]|\|\|)\s|或者?|、|または|又は|또는|أو|או|"
+    r"\b(?:or|and|oder|ou|или|либо|lub|veya|atau|hoặc|eller|vel|vagy|nebo|tai|albo)\s)\s*(?:(?:maybe|perhaps|possibly|else|"
     r"even)\s+)?"
     r"(?:(?P<other>[A-Za-z]) ?= ?)?$"
 )
