@@ -4,7 +4,7 @@ import contextlib
 import re
 
 from rewards.brackets import RELATIONS, marks, split
-from rewards.exact import approximate, variables
+from rewards.exact import approximate, is_known, variables
 from rewards.expression import Call, Node, Number, Symbol, Unparsable, rebuild, walk
 from rewards.interval import without
 from rewards.normalize import KNOWN_WORDS
@@ -133,11 +133,16 @@ def _agree(pieces: list[str], tolerance: float, *, every: bool = False) -> None:
     for piece in pieces:
         with contextlib.nullcontext() if every else contextlib.suppress(Unparsable):
             scalar = parse_scalar(piece)
-            if isinstance(scalar, Scalar) and not variables(scalar.node):
+            if isinstance(scalar, Scalar) and not variables(scalar.node) and not _is_applied(scalar.node):
                 values.append(approximate(scalar.node, {})[0])
     whole = all(v == round(v.real) for v in values)  # nothing about 42 is approximately 43
     if any(abs(v - values[0]) > (0 if whole else tolerance * max(abs(v), abs(values[0]))) for v in values[1:]):
         raise Unparsable("sides that are not equal")
+
+
+def _is_applied(node: Node) -> bool:
+    """Return True if the value is one of a function that only the problem knows: f(3)."""
+    return any(isinstance(n, Call) and not is_known(n.name) for n in walk(node))
 
 
 def _coordinates(pieces: list[str], read: Read) -> Answer:

@@ -8,7 +8,7 @@ import re
 
 from rewards.answer import parse_answer
 from rewards.expression import Unparsable
-from rewards.normalize import normalize
+from rewards.normalize import normalize, words
 from rewards.shapes import Answer, Items, Named, Scalar, Union
 from rewards.unit import ALIASES
 
@@ -55,6 +55,30 @@ _ASKED = re.compile(
     re.IGNORECASE,
 )
 _IN_SCALE = re.compile(r"\bin ((?:thousand|million|billion)s?)\b", re.IGNORECASE)
+_THINGS = re.compile(r"\bhow many ((?:[a-z'-]+ ){0,5}[a-z'-]+)|\bin ([a-z]+)", re.IGNORECASE)
+_NO_THING = words(
+    "are is was were does did do will would can could has have had should must may might of in total more left"
+)
+"""What follows "how many" where the things are not said, or were said before."""
+_KINDS_OF_THINGS = words(
+    "people person thing item object animal piece kid child children student member vehicle fruit flower toy coin pet "
+    "vegetable worker employee guest friend unit time way"
+)
+"""What a question may ask for whose kinds it counts: 5 cows are animals."""
+_QUANTITIES = (
+    (
+        re.compile(
+            r"\bhow much (?:(?:more |total |extra )?money\b|(?:does|did|do|will|would|has|have|should|is|was|must|can) "
+            r"(?:[a-z']+ ){1,4}(?:earn|pay|paid|spend|spent|cost|charge|owe|profit|donate|worth)\w*\b)",
+            re.IGNORECASE,
+        ),
+        _DIMENSIONS[0],
+    ),
+    (re.compile(r"\bhow old\b", re.IGNORECASE), _TIME),
+    (re.compile(r"\bwhat per ?cent(?:age)?\b", re.IGNORECASE), frozenset[str]()),
+)
+"""Questions whose words say which measures an answer can have."""
+_ORDINAL = re.compile(r"\d ?(?:\^ ?\{? ?)?(?:\\text ?\{ ?)?(?:st|nd|rd|th)\b")
 _IN = re.compile(r"\bin ([a-z]+)", re.IGNORECASE)
 _RATE = re.compile(r"\b(?:in|how many) ([a-z]+) (?:per|an|a) [a-z]+", re.IGNORECASE)
 _CONVERTED = re.compile(
@@ -71,6 +95,8 @@ def fits_question(question: str, reference: str, answer: str) -> bool:
     """
     if not question or not re.search(r"[A-Za-z°¢$€£¥]", answer):
         return True
+    if _counts_things(question) and _ORDINAL.search(answer) and not _ORDINAL.search(reference):
+        return False  # the 5th for how many
     try:
         units = _units(parse_answer(normalize(answer)))
         given = {m for m in units if any(m in d for d in _DIMENSIONS)}
@@ -79,6 +105,8 @@ def fits_question(question: str, reference: str, answer: str) -> bool:
             return False  # square meters are no length
         if any(word in units and _POWER_OF[word] in question.lower() for word in _POWERS):
             return False  # cubic centimeters are no area
+        if _are_other_things(question, units - expected):
+            return False
         power = _ASKED_POWER.search(question)
         if units & _LENGTHS and not expected and power is not None and _measure(power[1]) not in units:
             return False  # and meters are no area
@@ -105,8 +133,10 @@ def _excludes(question: str, measure: str) -> bool:
     counted = {_measure(w) for w in _HOW_MANY.findall(question) if w.lower() != "in"}
     if counted & _ALL and measure not in counted and len(counted) == 1:
         return True  # 75 pounds for "how many cents"
-    if len(counted) == 1 and not counted & _ALL and _counts_things(question) and measure not in mentioned(question):
+    if len(counted) == 1 and not counted & _ALL and _counts_things(question) and measure not in _counted(question):
         return True  # 12 pounds for "how many apples"
+    if any(pattern.search(question) and measure not in allowed for pattern, allowed in _QUANTITIES):
+        return True  # 10 minutes for "how much does she earn"
     rates = {_measure(w) for w in _RATE.findall(question)} & _ALL
     if rates and measure not in rates:
         return True  # hours for miles per hour
@@ -129,6 +159,20 @@ def _excludes(question: str, measure: str) -> bool:
 def _counts_things(question: str) -> bool:
     """Return True for how many, and False for how much, which is asked of measures."""
     return "how many" in question.lower() and "how much" not in question.lower()
+
+
+def _counted(question: str) -> set[str]:
+    """The words behind each "how many", and the measures that a result is to be in."""
+    return {_measure(w) for found in _THINGS.findall(question) for w in f"{found[0]} {found[1]}".split()}
+
+
+def _are_other_things(question: str, units: set[str]) -> bool:
+    """Return True for things of the question that are not those of which it asks how many: books for pages."""
+    asked = [found[0].lower().split() for found in _THINGS.findall(question) if found[0]]
+    if not asked or any(things[0] in _NO_THING or _measure(things[0]) in _ALL | _KINDS_OF_THINGS for things in asked):
+        return False
+    named = {w.removeprefix("?") for w in units} - _ALL - _KINDS_OF_THINGS
+    return bool(named) and not named & _counted(question) and bool(named & mentioned(question))
 
 
 def mentioned(question: str) -> set[str]:

@@ -9,6 +9,7 @@ from rewards.answer import parse_answer
 from rewards.exact import rational
 from rewards.expression import Unparsable
 from rewards.lines import MAX_LINE, whole_line
+from rewards.measure import fits_question
 from rewards.neighbours import (
     follows_letters,
     is_followed,
@@ -52,6 +53,8 @@ _UNIT_RIGHT = re.compile(
     r"[\u4e00-\u9fff]{1,8}(?=[。，\s]|$)",
     re.IGNORECASE,
 )
+_NEXT_WORD = re.compile(r"[ *$]*(?!in\b)([A-Za-z]{2,20})\b")
+"""What a number counts."""
 _SHARE = re.compile(r"\s*(?:\\?%|percent\b|per cent\b|pct\b)", re.IGNORECASE)
 _LAST_WORD = re.compile(r"\w+(?=\W*$)")
 _TAG = re.compile(r"</?[A-Za-z_]{1,20}>")
@@ -159,6 +162,9 @@ def _unless_changed(text: str, start: int, end: int, value: str, question: str) 
     if is_taken_back(text, end) or changes_after(text, end) or is_supposed(text, start) or is_followed(text, end):
         return None
     if is_disputed(text, start, end) or is_of_another(text, start, end, question):
+        return None
+    word = _NEXT_WORD.match(text, end)
+    if question and word is not None and not fits_question(question, value, f"{value} \\text{{ {word[1]}}}"):
         return None
     return _listed(text, start, value, question)
 

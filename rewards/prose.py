@@ -72,10 +72,15 @@ _OTHER_RIGHT = re.compile(
 )
 _DISPUTED = re.compile(
     r"\b(?:doubt|unlikely|hardly|scarcely|mistaken(?:ly)?|wrong(?:ly)?|incorrect(?:ly)?|false(?:ly)?|"
-    r"(?:might|may|would|could) (?:think|say|guess|believe))\b[^.\n]{0,80}$",
+    r"(?:might|may|would|could) (?:think|say|guess|believe))\b[^.\n]{0,80}$"
+    r"|\b(?:did|does|do|should|would|will|could|can|is|are|was|were|has|have|had|must)(?: not| never|n['’]t|not) "
+    r"(?:\w+ ){1,4}(?:\$|\*\*|\\\()?$",
     re.IGNORECASE,
 )
 _DISPUTE = re.compile(r"[^.\n]{0,40}\bbut\b[^.\n]{0,40}(?:\bnot\b|n['’]t\b|\b(?:wrong|incorrect|false|mistaken)\b)")
+_COUNTERFACTUAL = re.compile(r"\bwould have (?:been|\w{2,}(?:ed|[dt]|en|n))\b[^.\n]{0,60}$", re.IGNORECASE)
+_CONDITION = re.compile(r"[^.\n]{0,40}\bif\b[^.\n]{0,40}\b(?:had|were)\b", re.IGNORECASE)
+"""What would have been, if something had been otherwise."""
 _VERBS = (
     r"is|am|are|was|were|be|been|has|have|had|will|would|can|could|must|should|get|got|give|gave|make|made|need|take|"
     r"took|pay|"
@@ -108,6 +113,8 @@ def changes_after(text: str, end: int) -> bool:
 
 def is_disputed(text: str, start: int, end: int) -> bool:
     """Return True if its sentence says that a number is not the answer: "you might think it is 42, but ..."."""
+    if _CONDITION.match(text, end) and _COUNTERFACTUAL.search(text, max(0, start - 100), start):
+        return True
     before, after = _DISPUTED.search(text, max(0, start - 100), start), _DISPUTE.match(text, end)
     return before is not None or after is not None
 

@@ -10,6 +10,7 @@ import re
 from functools import lru_cache
 
 from rewards.normalize import words
+from rewards.quantity import is_another_quantity
 from rewards.unit import is_measure
 
 MAX_SENTENCE = 400
@@ -134,6 +135,8 @@ def is_of_another(text: str, start: int, end: int, question: str) -> bool:
     closing = _END.search(text, end, end + MAX_SENTENCE)
     before, after = text[opening:start], text[end : end + MAX_SENTENCE if closing is None else closing.start()]
     sentence, asked = f"{before} {after}", question.lower()
+    if is_another_quantity(before, question):
+        return True
     computed = "=" in text[start:end] or before.rstrip(" $*")[-1:] in ("=", "≈")
     if (
         _TEXT.search(sentence)
