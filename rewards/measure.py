@@ -10,7 +10,8 @@ from rewards.answer import parse_answer
 from rewards.expression import Unparsable
 from rewards.normalize import normalize, words
 from rewards.shapes import Answer, Items, Named, Scalar, Union
-from rewards.unit import ALIASES
+from rewards.subject import stem
+from rewards.unit import ALIASES, singular
 
 _DIMENSIONS = tuple(
     frozenset(words.split())
@@ -62,7 +63,7 @@ _NO_THING = words(
 """What follows "how many" where the things are not said, or were said before."""
 _KINDS_OF_THINGS = words(
     "people person thing item object animal piece kid child children student member vehicle fruit flower toy coin pet "
-    "vegetable worker employee guest friend unit time way"
+    "vegetable worker employee guest friend unit"
 )
 """What a question may ask for whose kinds it counts: 5 cows are animals."""
 _QUANTITIES = (
@@ -171,8 +172,9 @@ def _are_other_things(question: str, units: set[str]) -> bool:
     asked = [found[0].lower().split() for found in _THINGS.findall(question) if found[0]]
     if not asked or any(things[0] in _NO_THING or _measure(things[0]) in _ALL | _KINDS_OF_THINGS for things in asked):
         return False
-    named = {w.removeprefix("?") for w in units} - _ALL - _KINDS_OF_THINGS
-    return bool(named) and not named & _counted(question) and bool(named & mentioned(question))
+    named = {stem(w) for w in {w.removeprefix("?") for w in units} - _ALL - _KINDS_OF_THINGS}
+    counted, said = ({stem(w) for w in found} for found in (_counted(question), mentioned(question)))
+    return bool(named) and not named & counted and bool(named & said)
 
 
 def mentioned(question: str) -> set[str]:
@@ -187,7 +189,7 @@ def _measure(word: str) -> str:
     """The word in the singular and in full."""
     word = word.lower()
     word = ALIASES.get(word, word)
-    word = word[:-1] if len(word) > 3 and word.endswith("s") else word
+    word = singular(word)
     return {"penny": "cent", "pennie": "cent", "pence": "cent"}.get(word, ALIASES.get(word, word))
 
 

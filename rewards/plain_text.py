@@ -53,7 +53,11 @@ _UNIT_RIGHT = re.compile(
     r"[\u4e00-\u9fff]{1,8}(?=[。，\s]|$)",
     re.IGNORECASE,
 )
-_NEXT_WORD = re.compile(r"[ *$]*(?!in\b)([A-Za-z]{2,20})\b")
+_NEXT_WORDS = re.compile(
+    r"[ *$]*(?P<words>(?:(?!(?:in|of|for|to|and|or|on|at|from|with|that|because|since|so|per|an?|the|is|are|was|were|"
+    r"has|have|had|by|as|if|when|each|will|more|left|after|before|during|over|under|which|who)\b)"
+    r"[A-Za-z][A-Za-z'-]*(?: (?=\S)|\b)){1,4})"
+)
 """What a number counts."""
 _SHARE = re.compile(r"\s*(?:\\?%|percent\b|per cent\b|pct\b)", re.IGNORECASE)
 _LAST_WORD = re.compile(r"\w+(?=\W*$)")
@@ -163,8 +167,12 @@ def _unless_changed(text: str, start: int, end: int, value: str, question: str) 
         return None
     if is_disputed(text, start, end) or is_of_another(text, start, end, question):
         return None
-    word = _NEXT_WORD.match(text, end)
-    if question and word is not None and not fits_question(question, value, f"{value} \\text{{ {word[1]}}}"):
+    counted = _NEXT_WORDS.match(text, end)
+    if (
+        question
+        and counted is not None
+        and not fits_question(question, value, f"{value} \\text{{ {counted['words']}}}")
+    ):
         return None
     return _listed(text, start, value, question)
 

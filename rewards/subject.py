@@ -163,7 +163,7 @@ def _only_exists(before: str, after: str, question: str) -> bool:
         return False
     things = _NAME.search(after)
     measured = (
-        things is not None and is_measure(things[0].lower()) and _stem(things[0].lower()) not in _all_stems(question)
+        things is not None and is_measure(things[0].lower()) and stem(things[0].lower()) not in _all_stems(question)
     )
     return measured or not _COUNTS.search(question)
 
@@ -171,7 +171,7 @@ def _only_exists(before: str, after: str, question: str) -> bool:
 def _counts_others(after: str, question: str) -> bool:
     """Return True if the things behind a number are not the question's, no measure, and not what is often counted."""
     match = _COUNTED.match(after)
-    if match is None or _stem(match["things"].lower()) in _all_stems(question):
+    if match is None or stem(match["things"].lower()) in _all_stems(question):
         return False
     things = match["things"].lower()
     return match["work"] is not None or (bool(question) and things not in _COUNTABLE and not is_measure(things))
@@ -190,14 +190,15 @@ def _names(text: str) -> set[str]:
 def _stems(text: str) -> set[str]:
     """The words of a text that say what it is about."""
     all_words = (w.lower() for w in _NAME.findall(_COMMAND.sub(" ", text)))
-    return {_stem(w) for w in all_words if len(w) > 2 and not {w, w.removesuffix("s")} & _COMMON}
+    return {stem(w) for w in all_words if len(w) > 2 and not {w, w.removesuffix("s")} & _COMMON}
 
 
 @lru_cache(512)
 def _all_stems(question: str) -> frozenset[str]:
-    return frozenset(_stem(w.lower()) for w in _NAME.findall(question))
+    return frozenset(stem(w.lower()) for w in _NAME.findall(question))
 
 
-def _stem(word: str) -> str:
+def stem(word: str) -> str:
+    """The beginning that a word shares with its other forms: ``box`` and ``boxes``."""
     word = _PRESENT.get(word, word)
     return _ENDING.sub("", word)[:5] if len(word) > 3 else word

@@ -182,12 +182,12 @@ def _unknown_head(tokens: list[str]) -> list[str]:
     unknown = [] if _is_unit(head[-1]) else [head[-1]]
     if is_measure(head[-1]):
         unknown += [w for w in head[:-1] if not (is_measure(w) or w in _BEFORE_MEASURE or w in SCALES)]
-    return [f"?{_singular(w)}" for w in unknown]
+    return [f"?{singular(w)}" for w in unknown]
 
 
 def is_measure(word: str) -> bool:
     """Return True for a measure, in the singular or plural, in full or short."""
-    return bool(_MEASURES.intersection(_alias(_singular(word)).split())) or word in SHORT_UNITS
+    return bool(_MEASURES.intersection(_alias(singular(word)).split())) or word in SHORT_UNITS
 
 
 def _is_unit(word: str) -> bool:
@@ -206,7 +206,7 @@ def _counted(tokens: list[str]) -> list[str]:
     for word in tokens:
         below = below or word in ("/", "per", "a", "an", "each")
         if word not in ("of", "the", "a", "an", "per", "each", "in", "total", "long", "/"):
-            kept += [f"/{w}" if below and w in _MEASURES else w for w in _alias(_singular(word)).split()]
+            kept += [f"/{w}" if below and w in _MEASURES else w for w in _alias(singular(word)).split()]
     return kept
 
 
@@ -223,7 +223,10 @@ def _may_be_unit(word: str, is_text: bool) -> bool:
     return len(word) > 3 or word in SHORT_UNITS or re.search("[aeiou]", word) is not None
 
 
-def _singular(word: str) -> str:
+def singular(word: str) -> str:
+    """The word without the ending of a plural, if it seems to have one."""
+    if len(word) > 4 and word.endswith(("xes", "ches", "shes", "sses")):
+        return word[:-2]
     return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")) else word
 
 
@@ -244,4 +247,4 @@ def units_agree(reference: frozenset[str], answer: frozenset[str], question: str
 
 @lru_cache(512)
 def _question_units(question: str) -> frozenset[str]:
-    return frozenset(f"?{_singular(w)}" for w in re.findall(r"[^\W\d_]+(?:-[^\W\d_]+)*", question.lower()))
+    return frozenset(f"?{singular(w)}" for w in re.findall(r"[^\W\d_]+(?:-[^\W\d_]+)*", question.lower()))

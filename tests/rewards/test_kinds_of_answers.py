@@ -242,6 +242,16 @@ WHOLE = [  # the same with whole completions
      'Forty-two is my lucky number.', 'I like forty-two apples.', 'She has forty-two dozen apples left.', 'There are forty-two ways to lose apples.']),
     ('How many apples does she have left?', '1', [], ['No one has apples left.', 'One of them has apples left.']),
     ('', '42', [], ['{"answer": "unknown", "page": 42}', '{"answer": 42, "alternative": 41}', '{"answer": 41, "confidence": 42}']),
+    ('Weng earns $12 an hour. Yesterday she did 50 minutes of babysitting. How much did she earn?', '10',
+     ['She earned $10.', 'She earned ten dollars.', 'Weng earned 12 * 50/60 = $10.', 'Thus, Weng earned **$10** yesterday.'],
+     ['She did not earn $10.', 'She has never earned $10.', 'She earned 10 cents.', '10 minutes', 'There are 10 minutes left.', 'Weng is 10 years old.',
+      'She would have earned $10 if it had been an hour.', 'She earned $10 or $12.']),
+    ('Julie read 12 pages of her book. How many pages should she read tomorrow?', '42', ['She should read 42 pages.', '42 pages'],
+     ['She should read 42 books.', 'She should not read 42 pages.', '42 books']),
+    ('', '9', ['$f(g(2))=f(3)=9$', '\\boxed{f(g(2))=f(3)=9}'], ['$f(g(2))=8=9$']), ('', '42', [], ['Ответ: 41 или 42', '答案可能是41，也可能是42']),
+    ('', 'x=1,y=2', ['\\boxed{x=1\\text{ and }y=2}'], ['\\boxed{x=1\\text{ or }y=2}']), ('', 'x_1=1,x_2=2', ['\\boxed{x_1=1\\text{ or }x_2=2}'], []),
+    ('What is five kilometers, expressed in meters?', '5000 \\text{ m}', ['\\boxed{5000}'], ['\\boxed{5\\text{ km}}']),
+    ('How far does she run in all?', '5000 \\text{ m}', ['\\boxed{5\\text{ km}}'], ['\\boxed{5\\text{ miles}}']),
 ]  # fmt: skip
 
 
