@@ -48,8 +48,11 @@ READ_BY_RAY = {
 }
 """Variables that Ray reads when it loads."""
 OF_RAY = (
-    "ray", "ray.dashboard.agent", "ray._private.runtime_env.agent.main", "ray._private.log_monitor",
-    "ray.autoscaler._private.monitor",
+    "ray", "ray.dashboard.agent", "ray.dashboard.dashboard", "ray._private.runtime_env.agent.main",
+    "ray._private.log_monitor", "ray.autoscaler._private.monitor",
+    "ray.dashboard.modules.aggregator.aggregator_agent", "ray.dashboard.modules.job.job_agent",
+    "ray.dashboard.modules.reporter.reporter_agent", "ray.dashboard.modules.log.log_agent",
+    "ray.dashboard.modules.platform_events.platform_event_head",
 )  # fmt: skip
 OF_WORKERS = (
     "torch", "transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto",

@@ -11,8 +11,8 @@ import sys
 
 SCRIPTS = (
     "/ray/_private/workers/setup_worker.py", "/ray/_private/workers/default_worker.py", "/ray/dashboard/agent.py",
-    "/ray/_private/runtime_env/agent/main.py", "/ray/_private/log_monitor.py", "/ray/autoscaler/_private/monitor.py",
-    "/bin/rankone",
+    "/ray/dashboard/dashboard.py", "/ray/_private/runtime_env/agent/main.py", "/ray/_private/log_monitor.py",
+    "/ray/autoscaler/_private/monitor.py", "/bin/rankone",
 )  # fmt: skip
 GRADER = "from rewards.worker import main"
 """A line of the program that a grading process is started with."""
