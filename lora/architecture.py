@@ -109,17 +109,21 @@ def check_linears(model: nn.Module, targets: Collection[str]) -> None:
 def attends_only(model: nn.Module) -> bool:
     """True if attention over visible pairs is all that passes between positions, in every layer.
 
-    Recurrent layers, linear attention and convolutions carry what no mask sees, chunks and compressed keys count
-    positions by their place in the row, and attention sinks are not in torch's own attention. What is not known counts
-    as one of these.
+    Recurrent layers, linear attention and convolutions carry what no mask sees, and chunks and compressed keys count
+    positions by their place in the row. What is not known counts as one of these.
     """
     whole: Any = model
     part: Any = language_model(model)
     kinds: set[str] = set(getattr(whole.config.get_text_config(), "layer_types", None) or ())
     return (
         kinds <= PAIRWISE
-        and bool(part._supports_attention_backend and part._supports_sdpa)
+        and bool(part._supports_attention_backend and (part._supports_sdpa or _has_sinks(part)))
         and not (part._is_stateful or whole._is_stateful)
         and not any(isinstance(module, nn.Conv1d) for module in part.modules())
         and "position_ids" in inspect.signature(part.forward).parameters
     )
+
+
+def _has_sinks(part: Any) -> bool:
+    """True if attention has a sink a head, which torch's own attention lacks, and the learner's has."""
+    return bool(part._supports_flex_attn) and any(name.endswith(".sinks") for name, _ in part.named_parameters())

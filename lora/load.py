@@ -16,6 +16,7 @@ from lora.description import Description
 from lora.inject import LoraLayers, inject
 from lora.messages import first_line
 from lora.quantize import check_quantization, quantize
+from lora.quantized_files import cast_dequantised, check_stored, dequantizing
 from lora.wide_head import widen_head
 
 UNLOADABLE = (OSError, ValueError, SafetensorError)
@@ -68,6 +69,7 @@ def load_base(model: ModelConfig, device: str = "cpu") -> nn.Module:
             resolve_model(model.name),
             dtype=getattr(torch, model.dtype),
             attn_implementation="eager" if capped else None,
+            **dequantizing(config),
             device_map=None if device == "cpu" or model.quantization else {"": device},
             output_loading_info=True,
         )
@@ -78,6 +80,7 @@ def load_base(model: ModelConfig, device: str = "cpu") -> nn.Module:
         raise ValueError(
             f"the files of model {model.name!r} lack {len(missing)} of its weights, such as {missing[0]}; get them anew"
         )
+    cast_dequantised(whole, config, getattr(torch, model.dtype))
     if model.head_dtype == "float32":
         widen_head(whole)
     if model.quantization is not None:
@@ -134,6 +137,7 @@ def _read_config(model: ModelConfig) -> Any:
             f"transformers {__version__}; {KNOWN}"
         )
     check_positions(config, model.max_length)
+    check_stored(model.name, config)
     return config
 
 

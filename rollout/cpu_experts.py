@@ -61,18 +61,23 @@ class LoraExpertsCPU(LoRAExpertsMixin, CPUUnquantizedExperts):
     ) -> None:
         """Fill `output` [tokens, hidden] from `w1` [experts, 2 width, hidden] and `w2` [experts, hidden, width]."""
         assert expert_map is None, "one process holds all experts"
-        assert self.w1_bias is None, "experts with biases are not known"
         slots = self._slots(len(hidden_states), hidden_states.device)
         output.zero_()  # vLLM hands over memory as it is, and below each expert adds its part
         for expert in topk_ids.unique().tolist():
             tokens, choice = torch.where(topk_ids == expert)
             chosen_slots, x = slots[tokens], hidden_states[tokens]
-            gate, up = nn.functional.linear(x, w1[expert]).chunk(2, dim=-1)
-            # Gate and up are one weight of the base, and have adapters of their own: parts 0 and 1 of "w13".
-            gate = self._adapted(gate, x, chosen_slots, expert, "w13", 0)
-            up = self._adapted(up, x, chosen_slots, expert, "w13", 1)
-            inner = ACTIVATIONS[activation](gate) * up
-            y = self._adapted(nn.functional.linear(inner, w2[expert]), inner, chosen_slots, expert, "w2", 0)
+            gate_up = nn.functional.linear(x, w1[expert], _of(self.w1_bias, expert))
+            if activation is MoEActivation.SWIGLUOAI:  # the learner adapts no experts that compute so
+                inner = _gpt_oss(gate_up)
+                y = nn.functional.linear(inner, w2[expert], _of(self.w2_bias, expert))
+            else:
+                gate, up = gate_up.chunk(2, dim=-1)
+                # Gate and up are one weight of the base, and have adapters of their own: parts 0 and 1 of "w13".
+                gate = self._adapted(gate, x, chosen_slots, expert, "w13", 0)
+                up = self._adapted(up, x, chosen_slots, expert, "w13", 1)
+                inner = ACTIVATIONS[activation](gate) * up
+                y = nn.functional.linear(inner, w2[expert], _of(self.w2_bias, expert))
+                y = self._adapted(y, inner, chosen_slots, expert, "w2", 0)
             if not apply_router_weight_on_input:  # else vLLM has multiplied the input with it already
                 y = y * topk_weights[tokens, choice, None].to(y.dtype)
             output.index_add_(0, tokens, y.to(output.dtype))
@@ -103,3 +108,13 @@ class LoraExpertsCPU(LoRAExpertsMixin, CPUUnquantizedExperts):
             rows = torch.where(slots == slot)[0]
             y = y.index_add(0, rows, nn.functional.linear(nn.functional.linear(x[rows], A), B))
         return y
+
+
+def _of(biases: Float[Tensor, "experts d_out"] | None, expert: int) -> Float[Tensor, " d_out"] | None:
+    return None if biases is None else biases[expert]
+
+
+def _gpt_oss(gate_up: Float[Tensor, "tokens twice_width"]) -> Float[Tensor, "tokens width"]:
+    """Return GPT-OSS's own SwiGLU, with the constants that vLLM has for it; gate and up take turns in a row."""
+    gate, up = gate_up[:, ::2].clamp(max=7.0), gate_up[:, 1::2].clamp(-7.0, 7.0)
+    return (up + 1) * gate * torch.sigmoid(1.702 * gate)

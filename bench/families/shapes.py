@@ -66,6 +66,7 @@ FAMILIES = (
     Family("Granite-MoE", "GraniteMoeConfig", lambda: ACTIVE | {"num_local_experts": 4}),
     Family("DeepSeek-V2", "DeepseekV2Config", lambda: LATENT | {"n_group": 1, "topk_group": 1}),
     Family("DeepSeek-V3", "DeepseekV3Config", lambda: LATENT | {"n_group": 2, "topk_group": 1, "topk_method": "noaux_tc"}),
+    Family("Granite SWA", "GraniteSWAConfig", lambda: HEAD | SLIDING),
     Family("GPT-OSS", "GptOssConfig", lambda: HEAD | SLIDING | ACTIVE | {"num_local_experts": 4}),
     Family(
         "Llama 4 (text)", "Llama4TextConfig",

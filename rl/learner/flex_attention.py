@@ -22,13 +22,23 @@ def flex_attention(
     mask: BlockMask,
     scale: float | None = None,
     softcap: float | None = None,
+    sinks: Float[Tensor, " heads"] | None = None,
 ) -> Float[Tensor, "1 inputs heads width"]:
-    """Return softmax(cap tanh(q k^T scale / cap), where seen) v; `scale` is 1 / sqrt(width) if it is not given."""
+    """Return softmax(cap tanh(q k^T scale / cap), where seen) v; `scale` is 1 / sqrt(width) if it is not given.
+
+    A head's sink is the score of one more key, without a value: it leaves the others the share sigmoid(lse - sink), of
+    the logarithm lse of the sum of their exponentials.
+    """
     joins_graph = query.device.type != "cuda" or torch.compiler.is_compiling()
     attend = flex.flex_attention if joins_graph else _compiled()
     bend = None if softcap is None else _capped(softcap, query.device)
-    out = attend(query, key, value, score_mod=bend, block_mask=mask, scale=scale, enable_gqa=True)
-    return out.transpose(1, 2)
+    arguments: dict[str, Any] = {"score_mod": bend, "block_mask": mask, "scale": scale, "enable_gqa": True}
+    if sinks is None:
+        return attend(query, key, value, **arguments).transpose(1, 2)
+    out, aux = attend(query, key, value, **arguments, return_aux=flex.AuxRequest(lse=True))
+    assert aux.lse is not None, "it was asked for"
+    share = torch.sigmoid(aux.lse - sinks.float()[:, None])[..., None]
+    return (out * share).to(out.dtype).transpose(1, 2)
 
 
 @lru_cache(1)

@@ -45,15 +45,16 @@ def packed_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     softcap: float | None = None,
+    s_aux: Float[Tensor, " heads"] | None = None,
     **more: Any,
 ) -> tuple[Float[Tensor, "rows inputs heads value_width"], None]:
     """Attend as transformers asks it of an attention; `attention_mask` is bool, [rows, 1, inputs, inputs], or by blocks
-    where rows are joined."""
+    where rows are joined, and `s_aux` the score of each head's sink."""
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     if isinstance(attention_mask, BlockMask):
-        return flex_attention(query, key, value, attention_mask, scaling, softcap), None
-    if softcap is None and (attention_mask is None or query.device.type != "cpu"):
+        return flex_attention(query, key, value, attention_mask, scaling, softcap, s_aux), None
+    if softcap is None and s_aux is None and (attention_mask is None or query.device.type != "cpu"):
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **more
         )
@@ -62,7 +63,7 @@ def packed_attention(
         attention_mask = torch.ones(1, 1, inputs, inputs, dtype=torch.bool, device=query.device).tril()
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     mask = attention_mask.expand(len(query), -1, -1, -1)
-    out: Tensor = _PackedAttention.apply(query, key, value, mask, scale, softcap)  # pyright: ignore[reportAssignmentType]
+    out: Tensor = _PackedAttention.apply(query, key, value, s_aux, mask, scale, softcap)  # pyright: ignore[reportAssignmentType]
     return out.transpose(1, 2), None
 
 
@@ -102,58 +103,77 @@ def _blocks(mask: Bool[Tensor, "rows 1 inputs inputs"], heads: int) -> Iterator[
 class _PackedAttention(torch.autograd.Function):
     """softmax(cap tanh(q k^T scale / cap), where seen) v, several query heads to a key head.
 
+    A head's sink (gpt-oss) is one more score, of a key without a value: it takes a share of every query's attention.
     Scores and their gradient are float32; probabilities are rounded to the inputs' type where they multiply, as in the
     usual GPU kernels.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float, softcap: float | None
-    ) -> Tensor:
-        ctx.save_for_backward(query, key, value)
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, sinks: Tensor | None, mask: Tensor, scale: float,
+        softcap: float | None,
+    ) -> Tensor:  # fmt: skip
+        ctx.save_for_backward(query, key, value, sinks)
         ctx.blocks, ctx.scale, ctx.softcap = list(_blocks(mask, query.shape[1])), scale, softcap
         out = query.new_empty(*query.shape[:-1], value.shape[-1])  # values may have another width than keys
         for block in ctx.blocks:
             q, k, v = block.of_queries(query), block.of_keys(key), block.of_keys(value)
-            probabilities, _ = _probabilities(q, k, block.hidden, scale, softcap)
-            part = probabilities.to(v.dtype) @ _by_key_head(v, k)
+            shares = _shares(q, k, sinks, block.hidden, scale, softcap)
+            part = shares.keys.to(v.dtype) @ _by_key_head(v, k)
             out[block.rows, :, block.queries] = part.view(*q.shape[:-1], -1)
         return out
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None, None]:
-        query, key, value = ctx.saved_tensors
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, sinks = ctx.saved_tensors
         grad_query = torch.empty_like(query)
         # Blocks share keys: their parts add up in float32.
         grad_key, grad_value = (torch.zeros(t.shape, dtype=torch.float32, device=t.device) for t in (key, value))
+        grad_sinks = torch.zeros(query.shape[1], dtype=torch.float32, device=query.device)
         for block in ctx.blocks:
             q, k, v = block.of_queries(query), block.of_keys(key), block.of_keys(value)
-            grad = block.of_queries(grad_outputs[0])
-            of_query, of_key, of_value = _gradients(q, k, v, block.hidden, grad, ctx.scale, ctx.softcap)
+            shares = _shares(q, k, sinks, block.hidden, ctx.scale, ctx.softcap)
+            of_query, of_key, of_value, of_sink = _gradients(
+                q, k, v, shares, block.of_queries(grad_outputs[0]), ctx.scale
+            )
             grad_query[block.rows, :, block.queries] = of_query.view(q.shape)
             block.add(grad_key, of_key.view(k.shape))
             block.add(grad_value, of_value.view(v.shape))
-        return grad_query, grad_key.to(key.dtype), grad_value.to(value.dtype), None, None, None
+            if of_sink is not None:
+                grad_sinks += of_sink.view(q.shape[:-1]).sum((0, 2))
+        of_sinks = None if sinks is None else grad_sinks.to(sinks.dtype)
+        return grad_query, grad_key.to(key.dtype), grad_value.to(value.dtype), of_sinks, None, None, None
+
+
+@dataclass(frozen=True, slots=True)
+class _Shares:
+    """The probabilities of a block's queries, and what their gradients need."""
+
+    keys: Float[Tensor, "rows_kv_heads group_queries keys"]
+    sink: Float[Tensor, "rows_kv_heads group_queries"] | None
+    slope: Tensor | None
+    """The soft cap's derivative at each score."""
 
 
 def _gradients(
-    query: Tensor, key: Tensor, value: Tensor, hidden: Tensor, grad: Tensor, scale: float, softcap: float | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients of query, key and value, each as its key heads see it."""
-    probabilities, slope = _probabilities(query, key, hidden, scale, softcap)
+    query: Tensor, key: Tensor, value: Tensor, shares: _Shares, grad: Tensor, scale: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Return the gradients of query, key and value, each as its key heads see it, and of every query's sink."""
     grad = _by_key_head(grad, key)
-    grad_value = probabilities.to(grad.dtype).transpose(1, 2) @ grad
+    grad_value = shares.keys.to(grad.dtype).transpose(1, 2) @ grad
     grad_scores = grad.float() @ _by_key_head(value, key).float().transpose(1, 2)
-    grad_scores -= torch.linalg.vecdot(grad_scores, probabilities)[..., None]
-    grad_scores.mul_(probabilities).mul_(scale if slope is None else slope * scale)
+    mean = torch.linalg.vecdot(grad_scores, shares.keys)
+    grad_sink = None if shares.sink is None else -shares.sink * mean
+    grad_scores -= mean[..., None]
+    grad_scores.mul_(shares.keys).mul_(scale if shares.slope is None else shares.slope * scale)
     rounded = grad_scores.to(query.dtype)
-    return rounded @ _by_key_head(key, key), rounded.transpose(1, 2) @ _by_key_head(query, key), grad_value
+    grad_key = rounded.transpose(1, 2) @ _by_key_head(query, key)
+    return rounded @ _by_key_head(key, key), grad_key, grad_value, grad_sink
 
 
-def _probabilities(
-    query: Tensor, key: Tensor, hidden: Tensor, scale: float, softcap: float | None
-) -> tuple[Float[Tensor, "rows_kv_heads group_queries keys"], Tensor | None]:
-    """And, with a soft cap, its derivative."""
+def _shares(
+    query: Tensor, key: Tensor, sinks: Tensor | None, hidden: Tensor, scale: float, softcap: float | None
+) -> _Shares:
     scores = (_by_key_head(query, key).float() @ _by_key_head(key, key).float().transpose(1, 2)).mul_(scale)
     slope = None
     if softcap is not None:
@@ -161,7 +181,11 @@ def _probabilities(
         scores, slope = bent * softcap, 1 - bent.square()
     rows, heads, queries, _ = query.shape
     scores.view(rows, heads, queries, -1).masked_fill_(hidden, -torch.inf)
-    return scores.softmax(-1), slope
+    if sinks is None:
+        return _Shares(scores.softmax(-1), None, slope)
+    sink = sinks.float()[None, :, None].expand(rows, heads, queries).reshape(*scores.shape[:2], 1)
+    together = torch.cat([scores, sink], -1).softmax(-1)
+    return _Shares(together[..., :-1], together[..., -1], slope)
 
 
 def _by_key_head(tensor: Tensor, key: Tensor) -> Float[Tensor, "rows_kv_heads group_inputs width"]:

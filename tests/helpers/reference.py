@@ -12,6 +12,7 @@ from transformers import (
     Gemma3nTextConfig,
     Gemma3TextConfig,
     GraniteConfig,
+    GraniteSWAConfig,
     LlamaConfig,
     MistralConfig,
     MixtralConfig,
@@ -48,6 +49,7 @@ FAMILIES: dict[str, Any] = {
     "granite-scaled-logits": lambda: GraniteConfig(
         **{name: value for name, value in SHAPE.items() if name != "head_dim"}, logits_scaling=4.0
     ),
+    "granite-sliding-sinks": lambda: GraniteSWAConfig(**SHAPE, sliding_window=4, layer_types=KINDS),
     "gemma3-sliding": lambda: Gemma3TextConfig(**SHAPE, sliding_window=4, layer_types=KINDS),
     "gemma3n-zero-padding": lambda: Gemma3nTextConfig(  # its padding token's embedding is 0, where norms have no slope
         **SHAPE,
@@ -73,7 +75,12 @@ MIXTURES: dict[str, Any] = {
 def save_tiny(family: str, directory: Path) -> None:
     """A tiny random model of a family, as a directory."""
     torch.manual_seed(0)
-    AutoModelForCausalLM.from_config((FAMILIES | MIXTURES)[family]()).save_pretrained(str(directory))
+    model = AutoModelForCausalLM.from_config((FAMILIES | MIXTURES)[family]())
+    with torch.no_grad():
+        for name, tensor in model.named_parameters():
+            if name.endswith(".sinks"):  # all zero at first
+                tensor.normal_()
+    model.save_pretrained(str(directory))
 
 
 def logprobs(model: Any, prompt: list[int], completion: tuple[int, ...], temperature: float = 1.0) -> Tensor:

@@ -33,7 +33,7 @@ from rollout.torch_engine import TorchEngine
 
 Hybrid = tuple[ModelConfig, LoraConfig]
 GROUPS = made_groups(3, groups=3, size=4, length=(2, 7))
-LEAKING = [family for family in HYBRIDS if family not in ("mamba2", "falcon-mamba", "rwkv")]
+LEAKING = [family for family in HYBRIDS if family not in ("mamba2", "falcon-mamba", "rwkv", "gpt-oss-sinks")]
 """Those that take a mask for every pair of positions, and do not keep to it."""
 
 

@@ -12,6 +12,7 @@ from helpers.fakes import made_groups
 from helpers.reference import FAMILIES, save_tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 from transformers import AutoModelForCausalLM
 
 from lora.config import LoraConfig
@@ -19,9 +20,8 @@ from lora.inject import inject
 from rl.algorithm.advantage import advantages
 from rl.algorithm.batch import attention_mask, build_batch
 from rl.learner.block_mask import BLOCK, Runs, block_mask
-from rl.learner.flex_attention import flex_attention
 from rl.learner.forward import microbatches, target_logprobs
-from rl.learner.packed_attention import use_packed_attention
+from rl.learner.packed_attention import packed_attention, use_packed_attention
 from rl.types import Row
 
 pytestmark = pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
@@ -84,24 +84,35 @@ def test_blocks_of_other_rows_and_of_other_completions_are_left_out() -> None:
     assert int(mask.kv_num_blocks.max() + mask.full_kv_num_blocks.max()) <= 3  # pyright: ignore[reportOptionalMemberAccess]
 
 
+@pytest.mark.parametrize("sunk", [False, True], ids=["no sinks", "sinks"])
 @pytest.mark.parametrize("softcap", [None, 5.0], ids=["plain", "capped"])
 @pytest.mark.parametrize("window", [None, 50], ids=["full", "sliding"])
-def test_attention_and_its_gradients_are_those_of_the_whole_mask(window: int | None, softcap: float | None) -> None:
+def test_attention_and_its_gradients_are_those_of_the_whole_mask(
+    window: int | None, softcap: float | None, sunk: bool
+) -> None:
+    """In one line, by blocks; and in a row of its own, as on a CPU."""
     ids = line([(90, [70, 130]), (30, [200]), (1, [])])
     generator = torch.Generator().manual_seed(0)
     inputs = [torch.randn(1, heads, len(ids[0]), 16, generator=generator).requires_grad_() for heads in (4, 2, 2)]
     query, key, value = inputs
-    got = flex_attention(query, key, value, block_mask(Runs.of(*ids), window), 0.3, softcap)
+    sinks = torch.randn(4, generator=generator).requires_grad_()
+    inputs += [sinks] * sunk
     scores = query @ key.repeat_interleave(2, 1).transpose(2, 3) * 0.3
     scores = scores if softcap is None else softcap * torch.tanh(scores / softcap)
-    probabilities = scores.masked_fill(~dense(*ids, window), -torch.inf).softmax(-1)
+    scores = scores.masked_fill(~dense(*ids, window), -torch.inf)
+    if sunk:  # a key without a value
+        scores = torch.cat([scores, sinks[None, :, None, None].expand(*scores.shape[:3], 1)], -1)
+    probabilities = scores.softmax(-1)[..., : len(ids[0])]
     expected = (probabilities @ value.repeat_interleave(2, 1)).transpose(1, 2)
-    torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6)
-    above = torch.randn(got.shape, generator=generator)
-    for mine, theirs in zip(
-        torch.autograd.grad(got, inputs, above), torch.autograd.grad(expected, inputs, above), strict=True
-    ):
-        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+    above = torch.randn(expected.shape, generator=generator)
+    gradients = torch.autograd.grad(expected, inputs, above, retain_graph=True)
+    for mask in (block_mask(Runs.of(*ids), window), dense(*ids, window)[None, None]):
+        got, _ = packed_attention(
+            nn.Identity(), query, key, value, mask, 0.3, softcap=softcap, s_aux=sinks if sunk else None
+        )
+        torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6)
+        for mine, theirs in zip(torch.autograd.grad(got, inputs, above), gradients, strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
 
 
 def rows_of(seed: int, groups: int, tokens_per_row: int) -> list[Row]:
