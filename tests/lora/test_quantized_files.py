@@ -16,7 +16,7 @@ from lora.tiny_model import tiny_tokenizer
 from rl.run.export import export_merged, untrained_adapter
 
 E2M1 = torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0])
-"""What the sixteen codes of four bits stand for (OCP Microscaling Formats, 2023)."""
+"""The numbers that the sixteen codes of four bits stand for (OCP Microscaling Formats, 2023)."""
 IDS = torch.tensor([[3, 9, 27, 40, 5, 11, 60]])
 
 
