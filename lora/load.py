@@ -149,7 +149,7 @@ def load_tokenizer(model: ModelConfig) -> Any:
     path = resolve_model(model.name)
     try:
         return AutoTokenizer.from_pretrained(path)
-    except UNLOADABLE as error:
+    except Exception as error:  # as above: a file may lack any key
         raise ValueError(f"could not load the tokenizer of model {model.name!r}: {first_line(error)}") from error
 
 

@@ -165,7 +165,9 @@ class RayEngine(Engine):
                 yield part
 
     async def score(self, sequences: Sequence[Sequence[int]], adapter: Adapter) -> list[list[float]]:
-        return await self._call(self._handle.score, _lists(sequences), self._store.reference(adapter))
+        # Not by a call of its own, which could not tell of the engine's progress with what is before it.
+        answers = await self.score_prompts(sequences, adapter, [PromptQuery()] * len(sequences))
+        return [[logprob for logprob in answer.logprobs[1:] if logprob is not None] for answer in answers]
 
     async def score_prompts(
         self, prompts: Sequence[Sequence[int]], adapter: Adapter, queries: Sequence[PromptQuery]

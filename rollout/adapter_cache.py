@@ -62,9 +62,11 @@ class AdapterCache:
     def _write(self, adapter: Adapter) -> _Loaded:
         from vllm.lora.request import LoRARequest
 
-        directory = write_peft(as_served(adapter, self._model_type), self._directory / adapter.name)
+        number = next(self._ids)
+        # By its number: a name may be longer than a file's may be, as it begins with the name of the run's directory.
+        directory = write_peft(as_served(adapter, self._model_type), self._directory / str(number))
         experts = unpack(adapter.payload)[1].expert_rank is not None
-        request = LoRARequest(adapter.name, next(self._ids), str(directory), is_3d_lora_weight=experts)
+        request = LoRARequest(adapter.name, number, str(directory), is_3d_lora_weight=experts)
         return _Loaded(request, directory, adapter.run)
 
     def _unload_idle(self) -> None:

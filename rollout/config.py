@@ -1,11 +1,15 @@
 """Settings of sampling."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 MOST_OF_A_PROBLEM = 4096
 """Most completions of a problem, each of which has a seed of its own among those of the step."""
+
+
+SERVED_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""Ranks as which vLLM serves adapters; others are padded to the next one."""
 
 
 def _warm_enough(temperature: float) -> float:
@@ -80,6 +84,15 @@ class RolloutConfig(BaseModel):
     """Seconds a worker may take to load its model and be ready."""
     stall_timeout: float = Field(default=600.0, gt=0, le=7 * 24 * 3600)
     """Seconds without an answer, nor a step of its engine towards one, after which a worker counts as dead."""
+
+    @model_validator(mode="after")
+    def _adapters_are_fused_where_they_are(self) -> Self:
+        if self.fuse_adapters and self.tensor_parallel_size > 1:
+            raise ValueError(
+                "rollout.fuse_adapters changes vLLM in a worker's own process, and rollout.tensor_parallel_size = "
+                f"{self.tensor_parallel_size} divides its model among others: set fuse_adapters = false"
+            )
+        return self
 
     @property
     def worker_count(self) -> int:

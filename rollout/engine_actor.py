@@ -91,9 +91,6 @@ class EngineActor:
                             return
                         yield part
 
-    async def score(self, sequences: list[list[int]], adapter: Adapter) -> list[list[float]]:
-        return await self._engine.score(sequences, adapter)
-
     async def score_prompts(
         self, prompts: list[list[int]], adapter: Adapter, queries: list[PromptQuery], beat: float
     ) -> AsyncGenerator[list[PromptLogprobs] | None]:

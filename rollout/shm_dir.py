@@ -22,12 +22,18 @@ OPENMP = "__KMP_REGISTERED_LIB_"
 """libiomp5 registers a process by a file of this name, its id and its user's: `__KMP_REGISTERED_LIB_4711_1000`."""
 
 
+LEAST_FREE = 2**29
+"""Bytes of shared memory below which the disk is taken: a container has 64 MB unless it is told otherwise, which a few
+adapters of a large model fill."""
+
+
 class SharedMemoryDir:
-    """A directory that this user alone can enter; in memory where there is shared memory, else on the disk."""
+    """A directory that this user alone can enter; in memory where there is enough shared memory, else on the disk."""
 
     def __init__(self, home: Path = SHARED_MEMORY) -> None:
-        home = home if os.access(home, os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
-        remove_leftovers(home)
+        if not _has_room(home):
+            home = Path(tempfile.gettempdir())
+            remove_leftovers(home)
         self.path = Path(tempfile.mkdtemp(prefix=f"{_prefix()}{os.getpid()}-", dir=home))
         self._lock = (self.path / "locking").open("w")
         fcntl.flock(self._lock, fcntl.LOCK_EX)
@@ -37,6 +43,14 @@ class SharedMemoryDir:
         """Remove it with all that is in it."""
         shutil.rmtree(self.path, ignore_errors=True)
         self._lock.close()
+
+
+def _has_room(home: Path) -> bool:
+    """Return True if there is room for adapters, once those of killed workers are gone."""
+    if not os.access(home, os.W_OK | os.X_OK):
+        return False
+    remove_leftovers(home)
+    return shutil.disk_usage(home).free >= LEAST_FREE
 
 
 def remove_leftovers(home: Path) -> None:

@@ -62,6 +62,8 @@ class VllmEngine(Engine):
             model_type=self._engine.model_config.hf_text_config.model_type, keep=config.adapters_in_flight,
         )  # fmt: skip
         self._adapts_head = lora.lm_head
+        # What mends them on a CPU (`rollout.cpu_prompts`) is in this process alone.
+        self._scores_heads = on_cpu() and config.tensor_parallel_size == 1
         self._request_ids = itertools.count()
         self._inbox: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._older_first: OldestPolicyQueue[_Call] | None = OldestPolicyQueue() if on_cpu() else None
@@ -165,7 +167,7 @@ class VllmEngine(Engine):
         self, prompts: Sequence[Sequence[int]], adapter: Adapter, queries: Sequence[PromptQuery]
     ) -> list[PromptLogprobs]:
         self._limits.check_queries(prompts, queries)
-        one_by_one = not on_cpu() and (self._adapts_head or "lm_head" in unpack(adapter.payload)[1].targets)
+        one_by_one = not self._scores_heads and (self._adapts_head or "lm_head" in unpack(adapter.payload)[1].targets)
         scores = Scores.plan(prompts, queries, max_length=self._limits.max_length, one_by_one=one_by_one)
         outputs = await self._submit(_Call(scores.beginnings(), scores.parameters(), adapter))
         return scores.answers(outputs)

@@ -11,7 +11,7 @@ from lora.config import LoraConfig, ModelConfig, Quantization
 from lora.load import load_skeleton
 from lora.messages import single_line
 from lora.quantized import torchao_config
-from rollout.config import RolloutConfig
+from rollout.config import SERVED_RANKS, RolloutConfig
 
 MEMORY_HINT = (
     " (its memory is set by rollout.gpu_memory_fraction on a GPU, by rollout.kv_cache_gib on a CPU; model.max_length "
@@ -151,5 +151,8 @@ def cache_bytes(skeleton: Any, model_config: ModelConfig, config: RolloutConfig)
 
 
 def served_rank(rank: int) -> Any:
-    """Return the rank that vLLM serves a rank as: 1 as it is, others padded to 8, 16, 32, ..."""
-    return next(served for served in (1, 8, 16, 32, 64, 128, 256, 320, 512) if served >= rank)
+    """Return the rank that vLLM serves a rank as. Raises ValueError if it serves none so high."""
+    for served in SERVED_RANKS:
+        if served >= rank:
+            return served
+    raise ValueError(f"vLLM serves adapters of rank {SERVED_RANKS[-1]} at most, and this one has rank {rank}")

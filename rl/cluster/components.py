@@ -1,7 +1,7 @@
 """Everything that a run is made of, ready to work; several runs may share a base model, its engines and a learner."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -159,7 +159,8 @@ async def open_shared_components(
             engines = open_workers(
                 with_room([first, *configs[1:]], at_once, disjoint_devices), reservation, adapter, admit
             )
-            host, engine = await both(stack.enter_async_context(learner_host), stack.enter_async_context(engines))
+            in_turn = reservation is not None and reservation.request.shares.crowded
+            host, engine = await open_both(stack, learner_host, engines, in_turn=in_turn)
         else:
             host, engine = await stack.enter_async_context(learner_host), None
         joint_updates = JointUpdates(host)
@@ -244,9 +245,23 @@ def with_room(configs: Sequence[RunConfig], at_once: int, disjoint_devices: bool
     return replaced(configs[0], rollout={"adapters_in_flight": room})
 
 
-async def both(host: Awaitable[LearnerHost], engine: Awaitable[Engine]) -> tuple[LearnerHost, Engine]:
-    """Start both at once, and wait for both, so that a failure of one does not leave the other half started."""
-    results = await asyncio.gather(host, engine, return_exceptions=True)
+async def open_both(
+    stack: AsyncExitStack,
+    host: AbstractAsyncContextManager[LearnerHost],
+    engine: AbstractAsyncContextManager[Engine],
+    *,
+    in_turn: bool,
+) -> tuple[LearnerHost, Engine]:
+    """Open both at once, and wait for both, so that a failure of one does not leave the other half started.
+
+    They are opened `in_turn` where they share a GPU: while vLLM starts, it takes whatever another process allocates
+    there for its own, and has less left for keys and values, or nothing.
+    """
+    if in_turn:
+        opened = await stack.enter_async_context(host)
+        return opened, await stack.enter_async_context(engine)
+    opening = stack.enter_async_context(host), stack.enter_async_context(engine)
+    results = await asyncio.gather(*opening, return_exceptions=True)
     for result in results:
         if isinstance(result, BaseException):
             raise result

@@ -10,6 +10,7 @@ import ray
 
 from rl.cluster.ray_directory import known_head, session_directory
 from rl.cluster.token import make_token, settle_token, token_wanted
+from rl.cluster.watchdog import call_off
 from rl.monitoring.dashboard.host import find_host
 from rl.shadowing import raise_if_shadowed
 from rollout import ray_private
@@ -47,6 +48,7 @@ def disconnect() -> None:
     """Leave the cluster; one that `connect` started ends with it."""
     if ray.is_initialized():
         ray.shutdown()
+    call_off()
 
 
 class ClusterStartError(RuntimeError):
@@ -143,10 +145,16 @@ def require_head(address: str) -> None:
     """See that a head answers at HOST:PORT, and let this process use the token that it wants.
 
     Raises:
-        ValueError: nothing answers, what answers is no head, or it wants a token that is not here.
+        ValueError: nothing answers, what answers is no head, or it wants a token that is not here; or it is the URL of
+            something else.
     """
+    if "://" in address:
+        raise ValueError(
+            f"{address} is not where nodes join a cluster, as HOST:6379 is: set RAY_ADDRESS to that on one of its nodes "
+            "(Ray Client, at ray://, cannot follow a run's workers), or send the run there with `rankone submit`"
+        )
     if not _is_host_and_port(address):
-        return  # Ray's own words: local, ray://...
+        return  # Ray's own words, such as local
     if not _listens(address):
         raise ValueError(no_cluster(address))
     settle_token(address)

@@ -34,6 +34,11 @@ class GpuShares:
         """True if learner and workers each have whole GPUs, so that none waits for another."""
         return self.learner >= 1 and self.worker >= 1
 
+    @property
+    def crowded(self) -> bool:
+        """True if others are on a rollout worker's GPU."""
+        return 0 < self.worker < 1
+
 
 @dataclass(frozen=True, slots=True)
 class Request:

@@ -10,6 +10,7 @@ from typing import Any, Self, TypeVar
 
 import ray
 
+from lora.messages import first_line
 from lora.types import Adapter
 from rl.algorithm.batch import split_indices
 from rl.learner.collectives import init_process_group
@@ -51,7 +52,10 @@ class LearnerActor(PolicyHost):
         group = None
         if rendezvous is not None:
             place = rendezvous.address, rendezvous.rank, rendezvous.world_size
-            group = init_process_group(spec.device, *place, lockstep=spec.learner.shard)
+            # One that waits for another, which loads its model more slowly, is to have the patience of who asks them.
+            group = init_process_group(
+                spec.device, *place, lockstep=spec.learner.shard, timeout_s=spec.learner.stall_timeout
+            )
         PolicyHost.__init__(self, spec, group)
 
     def address(self) -> str:
@@ -235,11 +239,20 @@ class RayHost(LearnerHost):
         deaths = [error for error in errors if is_death(error)]
         if late or deaths:
             await self.close()
-            reason = describe_death(deaths[0]) if deaths else f"it said nothing for {self._stall_timeout:g} s"
-            raise LearnerDied(f"the learner died: {reason}") from (deaths[0] if deaths else None)
+            first = (deaths or errors or [None])[0]
+            raise LearnerDied(f"the learner died: {self._reason(first)}") from first
         for error in errors:
             raise cause(error) from error
         return [answer.result() for answer in answers]
+
+    def _reason(self, error: BaseException | None) -> str:
+        """Say what ended them: a death, or what one of them failed with while the others waited for it."""
+        if error is None:
+            return f"it said nothing for {self._stall_timeout:g} s"
+        if is_death(error):
+            return describe_death(error)
+        failure = cause(error)
+        return f"one of {self._spec.learner.learner_count} failed with {type(failure).__name__}: {first_line(failure)}"
 
 
 def _create(place: ActorPlacement) -> Any:

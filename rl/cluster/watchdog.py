@@ -41,6 +41,10 @@ class Endpoint:
         return False
 
 
+_endings: list[threading.Timer] = []
+"""Of processes that still have to leave a cluster which is gone."""
+
+
 class ClusterLost(RuntimeError):
     """The Ray cluster that a run lived on is gone. What was written down is whole, so the run can be resumed."""
 
@@ -55,7 +59,8 @@ class ClusterLost(RuntimeError):
 async def cancel_when_gone(anchors: Sequence[Endpoint]) -> AsyncGenerator[None]:
     """Cancel the block, which must run in the task that entered it, once one of these is gone.
 
-    If it then hangs in a call of Ray's, the process is ended, with the same words.
+    If it or leaving the cluster then hangs in a call of Ray's, the process is ended, with the same words; `call_off`
+    says that neither did.
 
     Raises:
         ClusterLost: one was gone.
@@ -73,6 +78,7 @@ async def cancel_when_gone(anchors: Sequence[Endpoint]) -> AsyncGenerator[None]:
         ending = threading.Timer(GRACE_S, _end, lost)
         ending.daemon = True
         ending.start()
+        _endings.append(ending)
         task.cancel()
 
     watching = [asyncio.ensure_future(watch(anchor)) for anchor in anchors]
@@ -86,6 +92,12 @@ async def cancel_when_gone(anchors: Sequence[Endpoint]) -> AsyncGenerator[None]:
     finally:
         for watcher in watching:
             watcher.cancel()
+
+
+def call_off() -> None:
+    """Let this process live on: it has left the cluster that is gone, and may be somebody's notebook, or a server."""
+    while _endings:
+        _endings.pop().cancel()
 
 
 def _end(lost: ClusterLost) -> None:

@@ -63,5 +63,9 @@ async def _pool(config: RunConfig, reservation: Reservation, lora: LoraConfig, a
         place = reservation.worker(index)
         return await RayEngine.start(config.model, lora, rollout, store, seed=config.seed, place=place, index=index)
 
-    engines = await asyncio.gather(*(start(index) for index in range(config.rollout.worker_count)))
+    indices = range(config.rollout.worker_count)
+    if reservation.request.shares.crowded:  # while vLLM starts, nobody else may allocate on its GPU
+        engines = [await start(index) for index in indices]
+    else:
+        engines = await asyncio.gather(*map(start, indices))
     return EnginePool(engines, start, admit, rollout.max_restarts, max_concurrent=rollout.max_concurrent)

@@ -8,7 +8,7 @@ from rl.config.curriculum import CurriculumConfig
 from rl.config.data import PromptConfig, Verifiers
 from rl.config.episodes import EpisodesConfig
 from rl.config.learner import LearnerConfig
-from rollout.config import RolloutConfig, SamplingConfig
+from rollout.config import SERVED_RANKS, RolloutConfig, SamplingConfig
 
 MOST_SHOWN = 100
 """Letters of a name in a message."""
@@ -22,6 +22,11 @@ def misfits_of_weights(learner: LearnerConfig, lora: LoraConfig, rollout: Rollou
             "false"
         )
     if learner.weights != "full":
+        if rollout.engine == "vllm" and lora.rank > SERVED_RANKS[-1]:
+            yield (
+                f"vLLM serves adapters of rank {SERVED_RANKS[-1]} at most, and lora.rank is {lora.rank}: lower it, or "
+                'set rollout.engine = "torch"'
+            )
         return
     if lora.kind == "tiny":
         yield 'learner.weights = "full" trains every weight, and lora.kind = "tiny" a few numbers: leave one out'

@@ -4,6 +4,7 @@ A rank-1 adapter's gradient is a few hundred thousand numbers, so the sum costs 
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any, Protocol
 
 import torch
@@ -72,9 +73,20 @@ class TorchProcessGroup(ProcessGroup):
         return int(largest)
 
 
-def init_process_group(device: str, address: str, rank: int, world_size: int, *, lockstep: bool) -> TorchProcessGroup:
-    """Meet the other learners at HOST:PORT, which rank 0 opens; returns when all are there."""
+def init_process_group(
+    device: str, address: str, rank: int, world_size: int, *, lockstep: bool, timeout_s: float
+) -> TorchProcessGroup:
+    """Meet the other learners at HOST:PORT, which rank 0 opens; returns when all are there.
+
+    Whoever waits for another longer than `timeout_s` fails: with NCCL its process ends, by default after 10 minutes.
+    """
     distributed: Any = torch.distributed
     backend = "nccl" if device.startswith("cuda") else "gloo"
-    distributed.init_process_group(backend, init_method=f"tcp://{address}", rank=rank, world_size=world_size)
+    distributed.init_process_group(
+        backend,
+        init_method=f"tcp://{address}",
+        rank=rank,
+        world_size=world_size,
+        timeout=timedelta(seconds=timeout_s),
+    )
     return TorchProcessGroup(device, lockstep=lockstep)

@@ -10,7 +10,7 @@ from rl.settings import paths
 Changes = Mapping[str, tuple[str, str]]
 """Settings by their dotted names: what each was, and what it is, as JSON."""
 
-FIXED = ("model.name", "model.quantization", "lora.")
+FIXED = ("model.name", "model.quantization", "lora.", "learner.weights")
 """Settings that say which policy a checkpoint is."""
 
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from rl.cluster.components import both
+from rl.cluster.components import open_both
 from rl.cluster.connect import connect
 from rl.cluster.device import local_device
 from rl.cluster.interrupts import in_daemon
@@ -55,9 +55,10 @@ async def _open_on_ray(config: ServeConfig, admit: Admit) -> AsyncGenerator[Back
         reservation = await stack.enter_async_context(reserve(run, learner=True))
         run = reservation.config
         budget = Budget(None, memory_share(reservation), config.resident_policies)
-        host = stack.enter_async_context(open_learner_host(run, adapter, reservation, budget, mix_policies=False))
-        engine = stack.enter_async_context(open_workers(run, reservation, adapter, admit))
-        yield Backend(*await both(host, engine), reservation.request.workers, run.rollout.engine == "vllm")
+        host = open_learner_host(run, adapter, reservation, budget, mix_policies=False)
+        engine = open_workers(run, reservation, adapter, admit)
+        opened = await open_both(stack, host, engine, in_turn=reservation.request.shares.crowded)
+        yield Backend(*opened, reservation.request.workers, run.rollout.engine == "vllm")
 
 
 @asynccontextmanager

@@ -111,6 +111,12 @@ def test_a_model_with_damaged_weights_is_refused(tmp_path: Path) -> None:
     assert str(tmp_path) in complaint(lambda: load_base(ModelConfig(name=str(tmp_path))))
 
 
+def test_a_model_with_a_damaged_tokenizer_is_refused(tmp_path: Path) -> None:
+    tiny_model.build(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{}")
+    assert "could not load the tokenizer" in complaint(lambda: load_tokenizer(ModelConfig(name=str(tmp_path))))
+
+
 def offer_wheel(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make pip find nothing but what is in `directory`."""
     for name, value in {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(directory), "PIP_NO_CACHE_DIR": "1"}.items():

@@ -32,6 +32,8 @@ def test_a_replaced_key_is_checked_also_inside_a_table() -> None:
         ({"rollout": {"num_workers": 0}}, "num_workers: Input should be greater than or equal to 1"),
         ({"num_stepps": 1}, "num_stepps: Extra inputs are not permitted"),
         ({"runtime": "local"}, 'set rollout.engine = "torch"'),
+        ({"lora": {"rank": 513, "allow_large_rank": True}}, "vLLM serves adapters of rank 512 at most"),
+        ({"rollout": {"fuse_adapters": True, "tensor_parallel_size": 2}}, "set fuse_adapters = false"),
     ):
         with pytest.raises(ValueError, match=said) as refused:
             replaced(RunConfig(), **wrong)

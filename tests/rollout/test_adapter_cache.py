@@ -34,6 +34,12 @@ def test_every_version_has_a_name_and_an_id_of_its_own_also_when_it_comes_back(
     assert cache.unloaded == [first.lora_int_id, second.lora_int_id]
 
 
+def test_a_run_may_have_as_long_a_name_as_a_directory(tmp_path: Path, adapter: Callable[[str, int], Adapter]) -> None:
+    request = Cache(tmp_path, keep=1).load(adapter("n" * 255, 1))
+    assert request.lora_name.startswith("n" * 255)
+    assert Path(request.lora_path).is_dir()
+
+
 def test_an_adapter_in_use_stays_until_its_last_request_is_done(
     tmp_path: Path, adapter: Callable[[str, int], Adapter]
 ) -> None:

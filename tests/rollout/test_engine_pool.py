@@ -23,6 +23,7 @@ from rl.algorithm.liveness import PolicyChecker, Reference, StalePolicyError
 from rl.config import LearnerConfig, LivenessConfig
 from rollout.actor import AdapterStore, RayEngine
 from rollout.config import RolloutConfig, SamplingConfig
+from rollout.engine_actor import EngineActor
 from rollout.placement import ActorPlacement
 from rollout.pool import EnginePool
 from rollout.ray_errors import describe_death
@@ -501,6 +502,23 @@ async def test_workers_that_are_killed_or_silent_cost_no_prompt_and_change_no_co
         assert (len(workers.started), set(let_in)) == (5, set(workers.started[2:]))
     finally:
         await pool.close()
+
+
+async def test_a_score_that_waits_for_completions_is_no_silence(
+    tiny_model: ModelConfig, make_adapter: Callable[..., Adapter]
+) -> None:
+    """The torch engine does one thing after another, and rollouts of coming steps may be long. So a worker is asked for
+    scores as it is for completions: it says meanwhile that it is at work."""
+    adapter, engine, worker = make_adapter(tiny_model, LORA, version=4), TorchEngine(tiny_model, LORA), EngineActor()
+    worker._engine = engine
+    prompts, sampling = PROMPTS[:2], SamplingConfig(group_size=2, max_tokens=60)
+    writing = asyncio.ensure_future(engine.sample(prompts, adapter, sampling, seeds=SEEDS[:2]))
+    await asyncio.sleep(0)
+    said = [each async for each in worker.score_prompts(prompts, adapter, [PromptQuery()] * 2, 0.01)]
+    assert writing.done()
+    assert said[0] is None
+    assert [list(answer.logprobs[1:]) for answer in said[-1] or ()] == await engine.score(prompts, adapter)
+    assert not hasattr(worker, "score"), "which would say nothing until its answer is there"
 
 
 async def gone(pids: Sequence[int]) -> bool:

@@ -5,10 +5,12 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from rollout import shm_dir
 from rollout.shm_dir import OPENMP, SharedMemoryDir, remove_leftovers
 
 HOLD = """
@@ -47,6 +49,19 @@ def test_only_the_directories_of_the_dead_are_removed(tmp_path: Path) -> None:
     mine.close()
     assert not mine.path.exists()
     living.communicate()
+
+
+def test_where_shared_memory_is_small_the_disk_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that nobody told otherwise."""
+    (tmp_path / "disk").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "disk"))
+    directory = SharedMemoryDir(tmp_path)
+    assert directory.path.parent == tmp_path
+    directory.close()
+    monkeypatch.setattr(shm_dir, "LEAST_FREE", 2**60)
+    directory = SharedMemoryDir(tmp_path)
+    assert directory.path.parent == tmp_path / "disk"
+    directory.close()
 
 
 def test_openmps_files_of_dead_processes_are_removed(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ async def test_vllm_divides_a_model_inside_one_bundle_and_leaves_no_process(
     tiny_model: ModelConfig, make_adapter: Callable[..., Adapter]
 ) -> None:
     """In a run's kind of placement group, where vLLM left to itself would have Ray place a process a bundle."""
-    lora, config = LoraConfig(rank=1), RolloutConfig(tensor_parallel_size=2)
+    lora, config = LoraConfig(rank=1, lm_head=True), RolloutConfig(tensor_parallel_size=2)
     adapter = make_adapter(tiny_model, lora)
     group = placement_group([{"CPU": 0.1}])
     bundle = PlacementGroupSchedulingStrategy(group, 0, placement_group_capture_child_tasks=False)
@@ -41,6 +41,8 @@ async def test_vllm_divides_a_model_inside_one_bundle_and_leaves_no_process(
             for completion in completions:
                 (expected,) = await reference.score([[*prompt, *completion.token_ids]], adapter)
                 assert completion.logprobs == pytest.approx(expected[len(prompt) - 1 :], abs=2e-3)
+        scored, expected = [await each.score(PROMPTS, adapter) for each in (engine, reference)]
+        assert scored == [pytest.approx(row, abs=2e-3) for row in expected], "adapters of the head have their part"
         os.kill(actor.pid, signal.SIGKILL)
         _, left = psutil.wait_procs(family, timeout=60)
         assert left == [], "they keep no GPU when the worker is gone"

@@ -3,14 +3,16 @@
 import asyncio
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from lora.files import read_peft, unpack
-from rl.cluster.components import open_shared_components
+from rl.cluster.components import open_both, open_shared_components
 from rl.cluster.ray_host import RayHost
 from rl.launch.recipe import Prepared
 from rl.launch.restarts import loop_with_restarts
@@ -47,6 +49,24 @@ class Reaper(Sink):
 
 def weights(out: Path) -> dict[str, torch.Tensor]:
     return unpack(read_peft(out / "adapters" / "last").payload)[0]
+
+
+@pytest.mark.parametrize("in_turn", [False, True])
+async def test_on_a_shared_gpu_the_learner_is_there_before_an_engine_looks_for_memory(in_turn: bool) -> None:
+    events = list[str]()
+
+    @asynccontextmanager
+    async def opened(name: str) -> AsyncGenerator[Any]:
+        events.append(f"{name} begins")
+        await asyncio.sleep(0)
+        events.append(f"{name} is there")
+        yield name
+
+    async with AsyncExitStack() as stack:
+        both: Any = await open_both(stack, opened("learner"), opened("engine"), in_turn=in_turn)
+    assert both == ("learner", "engine")
+    learner, engine = [[f"{name} begins", f"{name} is there"] for name in both]
+    assert events == ([*learner, *engine] if in_turn else [learner[0], engine[0], learner[1], engine[1]])
 
 
 async def run_both(prepared: list[Prepared], home: Path, kill_after: int | None) -> list[list[int]]:

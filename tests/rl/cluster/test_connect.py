@@ -34,6 +34,13 @@ def test_where_nothing_listens_it_is_said_at_once() -> None:
     assert time.monotonic() - started < 12
 
 
+@pytest.mark.parametrize("address", ["ray://127.0.0.1:10001", "http://127.0.0.1:8265"])
+def test_an_address_that_is_not_for_nodes_is_refused(address: str) -> None:
+    """Others of Ray's commands take it from the same variable."""
+    with pytest.raises(ValueError, match=r"is not where nodes join a cluster, as HOST:6379 is: set RAY_ADDRESS"):
+        join(address)
+
+
 def test_where_ray_cannot_start_it_is_said_in_one_line(tmp_path: Path) -> None:
     """Its files would lie below another file, which nothing can make a directory."""
     (tmp_path / "file").write_text("")

@@ -17,6 +17,7 @@ from helpers.cluster import RANKONE, ROOT, SMALL, free_port, rankone
 
 from lora.files import read_peft
 from rl.cluster import watchdog
+from rl.cluster.connect import disconnect
 from rl.cluster.watchdog import ClusterLost, Endpoint, cancel_when_gone
 
 
@@ -73,6 +74,20 @@ async def test_a_block_that_ends_or_is_cancelled_by_somebody_else_is_left_alone(
             async with asyncio.timeout(0.1), cancel_when_gone([anchor(port)]):
                 await asyncio.sleep(20)
     await asyncio.sleep(0.5)  # nobody watches any more
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_process_that_has_left_the_lost_cluster_lives_on() -> None:
+    """It may be a notebook, whose user goes on with --resume in it."""
+    with pytest.raises(ClusterLost):
+        async with cancel_when_gone([anchor(free_port())]):
+            await asyncio.sleep(20)
+    endings = [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
+    assert endings, "until then the process would be ended, because Ray's calls may hang"
+    disconnect()
+    for ending in endings:
+        ending.join(5)
+    assert not any(ending.is_alive() for ending in endings)
 
 
 HANGING = """

@@ -15,7 +15,7 @@ from lora.config import LoraConfig, ModelConfig
 from lora.files import read_peft, unpack
 from lora.types import Adapter
 from rl.algorithm.evaluate import Evaluation
-from rl.config import RunConfig
+from rl.config import LearnerConfig, RunConfig
 from rl.run import checkpoint
 from rl.run.checkpoint import Checkpoint
 from rl.run.directory import RunDirectory, check_kinds
@@ -23,6 +23,7 @@ from rl.run.journal import FileJournal
 from rl.run.sinks import Sinks
 from rl.settings.toml import load_config
 from rl.types import Group, Learner
+from rollout.config import RolloutConfig
 from rollout.types import Completion
 
 
@@ -205,10 +206,15 @@ def test_a_run_that_is_resumed_with_other_settings_says_which_and_keeps_them(dir
 
 @pytest.mark.parametrize(
     "other",
-    [{"lora": LoraConfig(rank=4)}, {"lora": LoraConfig(alpha=16)}, {"model": ModelConfig(name="tiny-random")}],
+    [
+        {"lora": LoraConfig(rank=4)},
+        {"lora": LoraConfig(alpha=16)},
+        {"model": ModelConfig(name="tiny-random")},
+        {"learner": LearnerConfig(weights="full"), "rollout": RolloutConfig(engine="torch")},
+    ],
 )
 def test_a_run_is_not_resumed_as_another_policy(directory: RunDirectory, other: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=r"cannot go on as another policy: (lora|model)\..* was "):
+    with pytest.raises(ValueError, match=r"cannot go on as another policy: (lora|model|learner)\..* was "):
         directory.reconfigure(RunConfig(name="kept", num_steps=7).model_copy(update=other))
     assert load_config(directory.path / "config.toml", []) == RunConfig(name="kept", num_steps=7)
 
