@@ -150,8 +150,8 @@ def require_head(address: str) -> None:
     """
     if "://" in address:
         raise ValueError(
-            f"{address} is not where nodes join a cluster, as HOST:6379 is: set RAY_ADDRESS to that on one of its nodes "
-            "(Ray Client, at ray://, cannot follow a run's workers), or send the run there with `rankone submit`"
+            f"{address} is not where nodes join a cluster, as HOST:6379 is: set RAY_ADDRESS to that on one of its nodes"
+            " (Ray Client, at ray://, cannot follow a run's workers), or send the run there with `rankone submit`"
         )
     if not _is_host_and_port(address):
         return  # Ray's own words, such as local

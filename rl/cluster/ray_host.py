@@ -3,7 +3,6 @@
 import asyncio
 import itertools
 import os
-import socket
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self, TypeVar
@@ -13,7 +12,7 @@ import ray
 from lora.messages import first_line
 from lora.types import Adapter
 from rl.algorithm.batch import split_indices
-from rl.learner.collectives import init_process_group
+from rl.learner.collectives import init_process_group, open_store
 from rl.learner.policy import AdamConfig, PolicySpec
 from rl.learner.policy_host import LearnerHost, LearnerSpec, Metrics, PolicyHost, PolicyUpdate
 from rl.learner.policy_loss import ForwardBackward
@@ -42,6 +41,7 @@ class LearnerActor(PolicyHost):
 
     def __init__(self) -> None:
         """Begin without a model."""
+        self._store: Any = None
 
     def start(self, threads: int, spec: LearnerSpec, rendezvous: Rendezvous | None) -> None:
         """Load the model, and meet the other learners if there are any."""
@@ -54,15 +54,22 @@ class LearnerActor(PolicyHost):
             place = rendezvous.address, rendezvous.rank, rendezvous.world_size
             # One that waits for another, which loads its model more slowly, is to have the patience of who asks them.
             group = init_process_group(
-                spec.device, *place, lockstep=spec.learner.shard, timeout_s=spec.learner.stall_timeout
+                spec.device,
+                *place,
+                lockstep=spec.learner.shard,
+                timeout_s=spec.learner.stall_timeout,
+                store=self._store,
             )
         PolicyHost.__init__(self, spec, group)
 
-    def address(self) -> str:
-        """Return a free port of this node, for the others to meet at."""
-        with socket.socket() as probe:
-            probe.bind(("", 0))
-            return f"{ray.util.get_node_ip_address()}:{probe.getsockname()[1]}"
+    def address(self, timeout_s: float) -> str:
+        """Open a store for all to meet in, and return its HOST:PORT.
+
+        The port is taken from now on: one that was only found to be free may be another process's by then.
+        """
+        host = ray.util.get_node_ip_address()
+        self._store = open_store(host, timeout_s)
+        return f"{host}:{self._store.port}"
 
     def pid(self) -> int:
         return os.getpid()
@@ -189,7 +196,7 @@ class RayHost(LearnerHost):
         world_size = len(self._actors)
         if world_size == 1:
             return [None]
-        address: str = await self._first(lambda actor: actor.address.remote())
+        address: str = await self._first(lambda actor: actor.address.remote(self._stall_timeout))
         return [Rendezvous(address, rank, world_size) for rank in range(world_size)]
 
     def _started(self) -> list[Any]:

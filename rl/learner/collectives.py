@@ -73,20 +73,22 @@ class TorchProcessGroup(ProcessGroup):
         return int(largest)
 
 
+def open_store(host: str, timeout_s: float) -> Any:
+    """Open the store at which learners meet, on a port of this host that nobody has; its `port` says which."""
+    distributed: Any = torch.distributed
+    return distributed.TCPStore(host, 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=timeout_s))
+
+
 def init_process_group(
-    device: str, address: str, rank: int, world_size: int, *, lockstep: bool, timeout_s: float
+    device: str, address: str, rank: int, world_size: int, *, lockstep: bool, timeout_s: float, store: Any = None
 ) -> TorchProcessGroup:
-    """Meet the other learners at HOST:PORT, which rank 0 opens; returns when all are there.
+    """Meet the other learners in the store at HOST:PORT, which its opener has as `store`; returns when all are there.
 
     Whoever waits for another longer than `timeout_s` fails: with NCCL its process ends, by default after 10 minutes.
     """
     distributed: Any = torch.distributed
-    backend = "nccl" if device.startswith("cuda") else "gloo"
-    distributed.init_process_group(
-        backend,
-        init_method=f"tcp://{address}",
-        rank=rank,
-        world_size=world_size,
-        timeout=timedelta(seconds=timeout_s),
-    )
+    backend, timeout = "nccl" if device.startswith("cuda") else "gloo", timedelta(seconds=timeout_s)
+    host, _, port = address.rpartition(":")
+    store = store or distributed.TCPStore(host, int(port), is_master=False, timeout=timeout)
+    distributed.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
     return TorchProcessGroup(device, lockstep=lockstep)

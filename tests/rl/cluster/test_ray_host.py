@@ -6,13 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.cluster import free_port
 
 from lora.config import ModelConfig
 from rl.cluster import ray_host
 from rl.cluster.ray_host import RayHost
 from rl.config import LearnerConfig
-from rl.learner.collectives import init_process_group
+from rl.learner.collectives import init_process_group, open_store
 from rl.learner.policy_host import LearnerSpec
 from rl.types import LearnerDied
 from rollout.placement import ActorPlacement
@@ -35,7 +34,8 @@ async def test_what_one_learner_fails_with_while_the_others_wait_for_it_is_said(
 def test_learners_wait_for_each_other_as_long_as_they_are_waited_for() -> None:
     """NCCL by itself ends a process after ten minutes, in which another may still load a large model."""
     distributed: Any = torch.distributed
-    init_process_group("cpu", f"127.0.0.1:{free_port()}", 0, 1, lockstep=False, timeout_s=4321)
+    store = open_store("127.0.0.1", 4321)
+    init_process_group("cpu", f"127.0.0.1:{store.port}", 0, 1, lockstep=False, timeout_s=4321, store=store)
     try:
         backend = distributed.distributed_c10d._get_default_group()._get_backend(torch.device("cpu"))
         assert backend.options._timeout == timedelta(seconds=4321)
