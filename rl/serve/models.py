@@ -129,6 +129,11 @@ class Models:
             raise Rejected(404, f"there is no model {model_id[:200]!r}")
         raise ServerFault(await asyncio.to_thread(self._gone, row))
 
+    def awaits(self, user: str, model_id: str, number: int) -> bool:
+        """Return True if other requests to a user's model wait for the one of this number."""
+        model = self._models.get(model_id)
+        return model is not None and model.user == user and model.turns.awaits(number)
+
     async def in_turn(self, user: str, request: ModelRequest, work: Callable[[Model], Awaitable[Any]]) -> Any:
         """Return what the work returns, done when the request's turn comes."""
         model = await self.get(user, request.model_id)

@@ -38,6 +38,10 @@ class Turns:
         """Number of requests that wait for their turn."""
         return len(self._waiting)
 
+    def awaits(self, number: int) -> bool:
+        """Return True if this number's turn is the next, and others wait behind it."""
+        return number == self._next and bool(self._waiting)
+
     async def take(self, number: int | None, work: Callable[[], Awaitable[T]]) -> T:
         """Return the result of the work, done in the turn of that number; None is the next free one.
 

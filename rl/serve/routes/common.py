@@ -14,6 +14,8 @@ MOST_READ = 4
 """Times the allowed size that is read of a body which is too large, and thrown away."""
 BEGINNING = 1024
 """Bytes of it that are looked at."""
+PACKED_BLOCK = 2**18
+"""More bytes than the first block of a packed body has (128 KiB), without which none of it can be unpacked."""
 
 
 async def service_of(request: Request) -> Service:
@@ -50,11 +52,11 @@ async def read_body(request: Request, most_bytes: int) -> bytes:
     parts: list[bytes] = []
     size = 0
     async for part in request.stream():
-        size += len(part)
-        if size <= most_bytes:
+        if size <= max(most_bytes, PACKED_BLOCK):
             parts.append(part)
-        elif size > MOST_READ * most_bytes:  # a client hears an answer when all that it sends was read
-            raise TooLarge(most_bytes)
+        size += len(part)
+        if size > MOST_READ * most_bytes:  # a client hears an answer when all that it sends was read
+            break
     body, encoding = b"".join(parts), request.headers.get("content-encoding", "identity")
     if encoding not in ("identity", "zstd"):
         raise Rejected(415, f"content-encoding {encoding!r} is not read here: send zstd or none")

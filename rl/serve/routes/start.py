@@ -112,9 +112,16 @@ async def telemetry(_: User) -> dict[str, str]:
 
 
 def flags_of(config: ServeConfig) -> dict[str, Any]:
-    """Return the SDK's flags: those that are set, and one that keeps what it sends within `limits.body_bytes`."""
+    """Return the SDK's flags: those that are set, and those that keep what it sends within the limits.
+
+    Of its own, it sends the first part of a batch when all later ones were taken. Where those fill the queue, they
+    would wait for it, and it for them.
+    """
+    flags: dict[str, Any] = {"parallel_fwdbwd_chunks": False}
     fits = config.limits.body_bytes // 4  # it counts tensors alone, and short ones have names as long as themselves
-    return ({"fwdbwd_max_chunk_bytes_count": fits} if fits < SDK_CHUNK_BYTES else {}) | config.client_flags
+    if fits < SDK_CHUNK_BYTES:
+        flags["fwdbwd_max_chunk_bytes_count"] = fits
+    return flags | config.client_flags
 
 
 def _version(text: str) -> tuple[int, ...]:

@@ -67,7 +67,9 @@ async def forward_backward(request: Request, service: ServiceOf, user: User) -> 
     except ValueError as error:
         raise Rejected(400, str(error)) from None
     key = _key(message)
-    if key is None or service.futures.known((user, *key)) is None:
+    begun = key is not None and service.futures.known((user, *key)) is not None
+    # Those that fill the queue may wait for this one: clients send a batch's first part last.
+    if not begun and not service.models.awaits(user, message.model_id, message.seq_id):
         require_room(service, user, len(body))
     work = partial(service.operations.forward_backward, user, message)
     request_id = _once(service, user, key, work, request_bytes=len(body))

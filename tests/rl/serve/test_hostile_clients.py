@@ -7,14 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 import requests
+import tinker
 from helpers.serving import LOCAL, Served, start, stop
-from helpers.tinker_client import MODEL
+from helpers.tinker_client import MODEL, TIMEOUT, lessons, trainer
 
 from rl.serve.config import ServeConfig
 from rl.serve.server import make_key
 from rl.wire import tinker_pb2 as pb
 
 JSON = {"Content-Type": "application/json"}
+FLAGS = "client_flags={fwdbwd_max_chunk_len=2}"
 
 
 class User:
@@ -67,7 +69,7 @@ def request_of(model: str, number: int, *, forward_only: bool = False) -> pb.For
 @pytest.fixture(scope="module")
 def users(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[User, User]]:
     out = tmp_path_factory.mktemp("attacked")
-    served = start(out, *LOCAL, "resident_policies=2", "limits.models=8")
+    served = start(out, *LOCAL, "resident_policies=2", "limits.models=8", "limits.queued_requests=5", FLAGS)
     try:
         yield User(served, served.key), User(served, make_key(ServeConfig(), out, "mallory"))
     finally:
@@ -169,6 +171,29 @@ def test_a_few_bytes_do_not_stand_for_all_memory(alice: User) -> None:
         assert outcome["category"] == "user"
         assert says in outcome["error"]
         assert time.monotonic() - begin < 5
+
+
+def test_a_full_queue_lets_in_what_it_waits_for(alice: User) -> None:
+    """Clients send the first part of a batch last."""
+    model = alice.model(3)
+
+    def send(number: int) -> requests.Response:
+        return alice.send("POST", "/api/v1/forward_backward", data=request_of(model, number).SerializeToString())
+
+    waiting = [send(number) for number in range(2, 7)]
+    assert all(answer.ok for answer in waiting)
+    assert send(7).status_code == 429
+    for answer in (send(1), *waiting):
+        assert alice.outcome(answer.json()["request_id"]).headers["content-type"] == "application/x-protobuf"
+
+
+def test_a_batch_of_more_parts_than_the_queue_holds_goes_through(alice: User) -> None:
+    service = tinker.ServiceClient(base_url=alice.url, api_key=alice.headers["X-API-Key"])
+    client = trainer(service, rank=1)
+    batch = lessons(client) * 6
+    passed = client.forward_backward(batch, "cross_entropy").result(TIMEOUT)
+    assert len(passed.loss_fn_outputs) == len(batch)
+    service.close("success").result(30)
 
 
 ADD = {"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {}}}}

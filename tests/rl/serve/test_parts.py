@@ -263,8 +263,8 @@ def test_files_of_saves_and_deletions_that_were_killed_are_deleted_later(tmp_pat
 
 
 def test_clients_are_told_to_send_what_fits() -> None:
-    assert flags_of(ServeConfig()) == {}
+    assert flags_of(ServeConfig()) == {"parallel_fwdbwd_chunks": False}
     small = LimitsConfig(body_bytes=2**20)
-    assert flags_of(ServeConfig(limits=small)) == {"fwdbwd_max_chunk_bytes_count": 2**18}
-    own = {"fwdbwd_max_chunk_bytes_count": 1000}
+    assert flags_of(ServeConfig(limits=small))["fwdbwd_max_chunk_bytes_count"] == 2**18
+    own = {"fwdbwd_max_chunk_bytes_count": 1000, "parallel_fwdbwd_chunks": True}
     assert flags_of(ServeConfig(limits=small, client_flags=own)) == own
