@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from lora.grouped_experts import apply_grouped, multiplies_groups
 from lora.layer import fresh_A
 from lora.routing import Routing
 
@@ -121,6 +122,8 @@ class LoraExperts(nn.Module):
         top_k_weights: Float[Tensor, "tokens active"],
     ) -> Float[Tensor, "tokens hidden"]:
         used = self.routing.used(self.slots, len(hidden_states))
+        if multiplies_groups(self.base_layer.gate_up_proj):
+            return apply_grouped(self.base_layer, hidden_states, top_k_index, top_k_weights, used)
         if not used:
             return self.base_layer(hidden_states, top_k_index, top_k_weights)
         adapters = [_Adapter(pair, part, hidden_states) for pair, part in used]
