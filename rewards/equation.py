@@ -5,7 +5,7 @@ import re
 
 from rewards.brackets import RELATIONS, marks, split
 from rewards.exact import approximate, is_known, variables
-from rewards.expression import Call, Node, Number, Symbol, Unparsable, rebuild, walk
+from rewards.expression import Call, Node, Number, Product, Quotient, Sum, Symbol, Unparsable, parts, rebuild, walk
 from rewards.interval import without
 from rewards.normalize import KNOWN_WORDS
 from rewards.scalar import parse_scalar, parse_value
@@ -116,6 +116,9 @@ def _check_step(name: str, piece: str) -> None:
 
 def _sides(pieces: list[str]) -> Answer:
     first = parse_value(pieces[0])
+    if not variables(first) and _is_of_values(first):
+        _agree(pieces[1:], CLOSE)
+        return Named(pieces[0].replace(" ", ""), parse_scalar(pieces[-1]))
     if not variables(first):
         return _arithmetic([first, *map(parse_value, pieces[1:-1])], parse_scalar(pieces[-1]))
     if len(pieces) == 2:
@@ -143,6 +146,13 @@ def _agree(pieces: list[str], tolerance: float, *, every: bool = False) -> None:
 def _is_applied(node: Node) -> bool:
     """Return True if the value is one of a function that only the problem knows: f(3)."""
     return any(isinstance(n, Call) and not is_known(n.name) for n in walk(node))
+
+
+def _is_of_values(node: Node) -> bool:
+    """Return True for values of unknown functions, and sums and products of them: f(-2) + f(0)."""
+    if isinstance(node, Call):
+        return not is_known(node.name)
+    return isinstance(node, Sum | Product | Quotient) and all(map(_is_of_values, parts(node)))
 
 
 def _coordinates(pieces: list[str], read: Read) -> Answer:

@@ -108,7 +108,7 @@ def same(reference: Answer, answer: Answer, rules: Rules = STRICT) -> bool:
         case Scalar(), Items("", "", (Scalar() as value, *conditions)) if _exclude(conditions, value):
             return again(reference, value)
         case Scalar(), Relation():
-            value = found_value(answer)  # m + n = 293 for 293
+            value = found_value(answer, rules.question)  # m + n = 293 for 293
             return value is not None and _same_scalar(reference, value, rules)
         case (Relation(), Items() | Union()) | (Items() | Union(), Relation()):
             left, right = as_interval(reference), as_interval(answer)

@@ -16,7 +16,6 @@ from rewards.phrases import headings, holds_value, phrases, tags
 from rewards.plain_text import plain_answer
 from rewards.reference import undecorated
 from rewards.retraction import is_corrected
-from rewards.sentence import MATH
 from rewards.statement import Statement, belong_together
 from rewards.thoughts import visible
 
@@ -24,6 +23,8 @@ MAX_TAIL = 30_000
 """Characters from the end in which a statement is looked for. A final answer stands at the end."""
 _FINAL = re.compile(r"\bfinal\s*$", re.IGNORECASE)
 _NUMERAL = re.compile(r"[-+$\d.,/% ]*\d[\d.,/% ]*")
+_TURNED = re.compile("[\u202d\u202e]")
+"""Marks by which a reader sees 24 for 42."""
 _NOT = re.compile(r"\W*not\b", re.IGNORECASE)
 """What the answer is said not to be."""
 _LEAD = re.compile(r"(?<![\w.,+*/^=-])(\d[\d.,]*)(?<![,.])[\s$]*(?:[,;/]|\bor\b|\band\b|\s)[\s$]*$")
@@ -50,6 +51,8 @@ def extract_statements(text: str, question: str = "") -> list[Statement]:
     The question tells of a text without a statement if its last number is about what was asked.
     """
     text = _CALCULATOR.sub("", visible(text)[-MAX_TAIL:])
+    if _TURNED.search(text):
+        return []
     stated = _statements(text)
     if not stated:
         answer = plain_answer(text, question)
@@ -68,11 +71,6 @@ def reference_answer(text: str) -> str:
         if stated:
             return undecorated(as_list(_together(text, stated)))
     return undecorated(text.strip())
-
-
-def formulas(text: str) -> list[str]:
-    """The formulas between dollar signs or TeX's own brackets."""
-    return [next(g for g in m.groups() if g) for m in MATH.finditer(text[:MAX_TAIL])]
 
 
 def _statements(text: str) -> list[Statement]:

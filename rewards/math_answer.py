@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from rewards.alignment import aligned
 from rewards.answer import parse_answer
+from rewards.asked import names_another
 from rewards.components import as_point
 from rewards.equivalence import equivalent
 from rewards.expression import Unparsable
@@ -100,10 +101,12 @@ def _is_answer(question: str, reference: str, answer: str, rules: Rules) -> bool
     if expected_text == text:
         return True
     expected, given = parse_answer(expected_text), parse_answer(text)
+    if names_another(question, expected, given):
+        return False
     if isinstance(given, Scalar) and isinstance(expected, Items | Matrix):
         given = as_point(given, expected) or given  # i + 2j for (1, 2)
     if isinstance(given, Relation) and isinstance(expected, Scalar):
-        given = found_value(given) or given  # x + y = 17 for 17
+        given = found_value(given, question) or given  # x + y = 17 for 17
     return (rules.unevaluated == "accept" or is_evaluated(expected, given)) and (
         rules.form == "any" or (has_form(question, expected, given) and not is_restatement(question, expected, given))
     )

@@ -61,7 +61,7 @@ _NEXT_WORDS = re.compile(
 """What a number counts."""
 _SHARE = re.compile(r"\s*(?:\\?%|percent\b|per cent\b|pct\b)", re.IGNORECASE)
 _LAST_WORD = re.compile(r"\w+(?=\W*$)")
-_TAG = re.compile(r"</?[A-Za-z_]{1,20}>")
+_TAG = re.compile(r"</?(?!su[bp]>)[A-Za-z_]{1,20}>")
 _OPTIONS = re.compile(
     r"\(?\b[A-Ea-e1-5]\)[^()]{1,60}\(?\b[A-Ea-e1-5]\)|\b[IVX]+:[^:]{1,60}\b[IVX]+:"
     r"|\b(?P<kind>(?i:answer|option|choice|guess|possibility|candidate)) ?#?\d\b[^\n]{1,80}\b(?P=kind) ?#?\d\b"

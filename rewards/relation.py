@@ -3,8 +3,9 @@
 import re
 from fractions import Fraction
 
-from rewards.exact import variables
-from rewards.expression import Call, Negative, Node, Number, Product, Sum, Symbol, walk
+from rewards.asked import asks_for
+from rewards.exact import is_known, variables
+from rewards.expression import Call, Negative, Node, Number, Product, Quotient, Sum, Symbol, walk
 from rewards.interval import spanned
 from rewards.rules import STRICT, Rules
 from rewards.shapes import Answer, Named, Relation, Scalar
@@ -73,9 +74,22 @@ def as_equation(answer: Answer) -> Relation | None:
     return None
 
 
-def found_value(relation: Relation) -> Scalar | None:
-    """The right side of ``a + b = 5``: what an expression without numbers was found to be."""
+def found_value(relation: Relation, question: str = "") -> Scalar | None:
+    """The right side of ``a + b = 5``: what an expression of letters, or one that the question asks for, was found to
+    be."""
     if relation.signs != ("=",) or variables(relation.sides[1]):
         return None
-    numbers = any(isinstance(n, Number) for n in walk(relation.sides[0]))
-    return None if numbers or isinstance(relation.sides[0], Symbol) else Scalar(relation.sides[1])
+    left = relation.sides[0]
+    if asks_for(question, left):
+        return Scalar(relation.sides[1])
+    if isinstance(left, Symbol | Negative) or not all(map(_is_of_letters, walk(left))):
+        return None
+    return Scalar(relation.sides[1])
+
+
+def _is_of_letters(node: Node) -> bool:
+    """Return True for what a letter may be put for: |x| = 5, x! = 6 and -x = 5 leave x open. |A| and |z| have names."""
+    if isinstance(node, Call):
+        letter = isinstance(node.arguments[0], Symbol) and re.fullmatch(r"[a-vxy]", node.arguments[0].name) is not None
+        return not is_known(node.name) or node.name in ("floor", "ceil") or (node.name == "abs" and not letter)
+    return isinstance(node, Symbol | Sum | Product | Quotient | Negative)

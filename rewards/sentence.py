@@ -2,6 +2,8 @@
 
 import re
 
+MAX_TEXT = 30_000
+"""Characters of a text in which its formulas are looked for."""
 BOLD = re.compile(r"\*\*([^*\n]{1,300})\*\*")
 MATH = re.compile(
     r"\$\$(?P<display>[^$]{1,2000})\$\$|\$(?P<inline>(?:[^$\n]|(?<=\\\\)\n){1,1000})\$|"
@@ -36,6 +38,11 @@ _SUBJECT = re.compile(
 _CHANGES = re.compile(r"\b(?:not|less|more|least|most|or|and|between|than|except|half|twice|under|over|squared)\b")
 _NEXT_LINE = re.compile(r"[ \t]*\n\s*(\$?[-+]?\d[\d,./]*%?\$?)[ \t.]*(?=\n|$)")
 _COUNTED = re.compile(r"^[\u4e00-\u9fff，、 ]*?(?:一共有|共有|还有|还剩下?|有|是|为|需要|等于|得)(?=[\d$\\-])")
+
+
+def formulas(text: str) -> list[str]:
+    """The formulas between dollar signs or TeX's own brackets."""
+    return [next(g for g in m.groups() if g) for m in MATH.finditer(text[:MAX_TEXT])]
 
 
 def is_formula(match: re.Match[str]) -> bool:

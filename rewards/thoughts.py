@@ -28,7 +28,12 @@ _HIDDEN = tuple(
         ("\\iffalse", r"\\iffalse\b.*?(?:\\fi\b|\Z)"),
         ("phantom", r"\\[hv]?phantom\s*\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}"),
         ("</", r"<(del|s|strike)>.{0,4000}?</\1>|<(script|style|template|noscript)\b.*?(?:</\2>|\Z)"),
-        ("<", r"<script\b.*|<(\w+)\b[^<>\n]{0,80}\b(?:hidden|display: ?none)[^<>\n]{0,80}>.*?(?:</\1>|\Z)"),
+        (
+            "<",
+            r"<script\b.*|<(\w+)\b[^<>\n]{0,80}\b(?:hidden|display: ?none|"
+            r"color ?[:=] ?[\"']?(?:white|#fff\w{0,5}|transparent)|font-size: ?0|opacity: ?0)"
+            r"[^<>\n]{0,80}>.*?(?:</\1>|\Z)",
+        ),
         ("~~", r"(?<![\w\\}~])~~(?=\S)[^~\n]{1,300}~~(?![\w~])"),
         ("\\begin{verbatim}", r"\\begin\{verbatim\}.*?(?:\\end\{verbatim\}|\Z)"),
         ("\\verb", r"\\verb\*?([|!+])[^\n]{0,1000}?\1"),
@@ -42,6 +47,8 @@ _HIDDEN = tuple(
 """Comments, and what is struck out or not shown: each pattern with a text that it does not match without."""
 
 
+_INLINE = re.compile(r"<(b|i|u|em|strong|span)>([^<>\n]{0,300})</\1>", re.IGNORECASE)
+"""Formatting of a few words."""
 _STOP = re.compile(
     r"<[|｜](?:im_end|endoftext|eot_id|end_of_text|end▁of▁sentence)[|｜]>|<[|｜]im_start[|｜]>(?=\s*(?:user|system)\b)"
     r"|<[|｜]start_header_id[|｜]>(?=\s*(?:user|system)\b)|<end_of_turn>"
@@ -60,4 +67,4 @@ def visible(text: str) -> str:
     for mark, pattern in _HIDDEN:
         if mark in text:
             text = pattern.sub("", text)
-    return text
+    return _INLINE.sub(r"\2", text) if "</" in text else text

@@ -252,6 +252,9 @@ WHOLE = [  # the same with whole completions
     ('', 'x=1,y=2', ['\\boxed{x=1\\text{ and }y=2}'], ['\\boxed{x=1\\text{ or }y=2}']), ('', 'x_1=1,x_2=2', ['\\boxed{x_1=1\\text{ or }x_2=2}'], []),
     ('What is five kilometers, expressed in meters?', '5000 \\text{ m}', ['\\boxed{5000}'], ['\\boxed{5\\text{ km}}']),
     ('How far does she run in all?', '5000 \\text{ m}', ['\\boxed{5\\text{ km}}'], ['\\boxed{5\\text{ miles}}']),
+    ('', '42', ['The answer is <b>42</b>.', 'The answer is <u>42</u>.', '<strong>Answer: 42</strong>'], ['4<sub>2</sub>', 'The answer is <s>42</s>.']),
+    ('', '42', ['\\boxed{42}'], ['<font color="white">\\boxed{42}</font> unknown', '<span style="color: #fff">\\boxed{42}</span>', '\u202e\\boxed{42}',
+     '\\boxed{\u202e42}', '\\boxed{\u202d42\u202c}']),
 ]  # fmt: skip
 
 
