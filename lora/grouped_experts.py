@@ -25,13 +25,13 @@ def multiplies_groups(weight: Float[Tensor, "experts d_out d_in"]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """Which token each row of the grouped products is, and for which expert; rows are in the order of experts."""
+    """The token and the expert of each row of the grouped products; rows are in the order of experts."""
 
     order: Int[Tensor, " rows"]
     """Places in the flattened choices, [tokens * active]."""
     active: int
     ends: Int[Tensor, " experts"]
-    """Where each expert's run of rows ends."""
+    """The end of each expert's run of rows."""
 
     @classmethod
     def of(cls, index: Int[Tensor, "tokens active"], experts: int) -> Self:
