@@ -30,7 +30,7 @@ Datum = Mapping[str, Tensor]
 """A sequence's tokens and what its loss takes of each, by the protocol's names."""
 MONTH_S = 30 * 24 * 3600
 MOST_DATUMS, MOST_TOKENS = 256, 2**20
-"""Tokens of one request, at up to 24 bytes each: less than half of what a server reads by default (`limits.body_bytes`)."""
+"""Tokens of one request have up to 24 bytes each: less than half of what a server reads (`limits.body_bytes`)."""
 SERVED = ("importance", "reinforce", "ppo", "cispo", "gspo")
 """Objectives whose gradient a loss of the protocol has."""
 NAMES = {"kl_sampler_learner:mean": "update/kl_sampler_learner", "entropy:mean": "update/entropy",
