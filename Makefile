@@ -46,9 +46,9 @@ test-fast: setup ## Run the tests that start neither Ray nor vLLM nor a browser 
 
 verifiers: .venv-verifiers/installed ## Make an environment for tests/rl/serve/test_verifiers.py, which is skipped without
 
-.venv-verifiers/installed: examples/verifiers/requirements.txt
+.venv-verifiers/installed: examples/verifiers/requirements.txt | setup
 	@test -x .venv-verifiers/bin/python || $(PYTHON) -m venv .venv-verifiers
-	.venv-verifiers/bin/python -m pip install --quiet --disable-pip-version-check -r examples/verifiers/requirements.txt
+	VIRTUAL_ENV=$(CURDIR)/.venv-verifiers $(BIN)/uv pip install --quiet -r examples/verifiers/requirements.txt
 	@touch $@
 
 bench: setup ## How fast it is: against TRL, raw vLLM and a plain matrix product, on an idle machine
