@@ -20,6 +20,22 @@ _CHANGED = re.compile(r"[半万亿百十千倍双对打多余几分不或和与�
 _CHARACTER = re.compile(r"[\u4e00-\u9fff]")
 
 
+_ASKED = re.compile(r"(?:多少|几)([\u4e00-\u9fff]{1,4})")
+_MONEY = frozenset(("yuan", "jiao", "dollar"))
+
+
+def asked_measures(question: str) -> frozenset[str] | None:
+    """The measures for which a question asks, none for things that are counted; None if it does not say."""
+    found = set[str]()
+    asked = _ASKED.findall(question)
+    for words in asked:
+        measure = next((_MEASURES[words[:n]] for n in (4, 3, 2, 1) if words[:n] in _MEASURES), None)
+        if measure is None and words[0] not in _COUNTERS and words[0] != "钱":
+            return None
+        found |= _MONEY if words[0] == "钱" else {measure.split()[-1]} if measure else set()
+    return frozenset(found) if asked else None
+
+
 def is_chinese(text: str) -> bool:
     return _CHARACTER.search(text) is not None
 

@@ -7,7 +7,7 @@ _LETTERS = re.compile(r"[A-J](?: ?, ?[A-J])+")
 _RUN = re.compile(r"[A-J]{2,10}")
 _OPTION = re.compile(
     r"^(?:\\text\{ ?)?(?i:(?:the )?(?:option|choice|answer)[ :]*)?"
-    r"(?:\( ?([A-J]) ?\)|([A-J]) ?[).:])(?: ?\})?(?:[ .:]+(.*))?$",
+    r"(?:\( ?([A-J]) ?\)|([A-J]) ?[).:])(?: ?\})?(?:(?:[ .:]+|(?<=\}))(.*))?$",
     re.DOTALL,
 )
 _NAMED = re.compile(r"^(?i:option|choice) ([A-J])$")

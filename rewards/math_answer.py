@@ -15,7 +15,7 @@ from rewards.extract import as_list, extract_statements, reference_answer
 from rewards.form import has_form
 from rewards.measure import fits_question, without_asked
 from rewards.normalize import MAX_ANSWER_CHARS, MAX_DIGITS, normalize
-from rewards.ordering import as_lists, keeps_order
+from rewards.ordering import as_lists, keeps_order, without_labels
 from rewards.quantity import is_another_quantity, label
 from rewards.reference import undecorated_answer, with_unit_of
 from rewards.relation import found_value
@@ -81,6 +81,7 @@ def is_right(problem: Problem, answer: str, rules: Rules = STRICT) -> bool:
     question, reference = problem.question, reference_answer(problem.answer)
     if is_another_quantity(label(answer), question):
         return False
+    answer = answer if "(a)" in reference else without_labels(answer)
     answer = undecorated_answer(without_asked(question, answer), problem.answer.strip())
     reference, answer = as_lists(question, reference, with_unit_of(reference, answer))
     percent, positive = (asked.search(question) is not None for asked in (_PERCENT, _POSITIVE))

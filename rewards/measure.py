@@ -7,6 +7,7 @@ measures of one dimension exclude each other; "eggs" for "apples" is left alone,
 import re
 
 from rewards.answer import parse_answer
+from rewards.chinese import asked_measures
 from rewards.expression import Unparsable
 from rewards.normalize import normalize, words
 from rewards.shapes import Answer, Items, Named, Scalar, Union
@@ -16,7 +17,7 @@ from rewards.unit import ALIASES, singular
 _DIMENSIONS = tuple(
     frozenset(words.split())
     for words in (
-        "dollar cent euro yen rupee penny pence",
+        "dollar cent euro yen rupee penny pence yuan jiao",
         "second minute hour day week month year",
         "inch foot yard mile millimeter centimeter meter kilometer",
         "gram kilogram milligram ounce pound ton",
@@ -94,7 +95,7 @@ def fits_question(question: str, reference: str, answer: str) -> bool:
 
     Example: ``fits_question("How many hours?", "3", "3 days")`` is False.
     """
-    if not question or not re.search(r"[A-Za-z°¢$€£¥]", answer):
+    if not question or not re.search(r"[A-Za-z°¢$€£¥\u4e00-\u9fff]", answer):
         return True
     if _counts_things(question) and _ORDINAL.search(answer) and not _ORDINAL.search(reference):
         return False  # the 5th for how many
@@ -113,6 +114,9 @@ def fits_question(question: str, reference: str, answer: str) -> bool:
             return False  # and meters are no area
         if not given or given & expected:
             return True
+        asked = asked_measures(question)
+        if asked is not None and not given & asked:
+            return False  # 25元 for 多少个
     except Unparsable:
         return True  # equal by its spelling, or an option's letter
     return not any(_excludes(question, measure) for measure in given)

@@ -74,6 +74,8 @@ _SPACING = re.compile(r"(?<!\\)\\[,;: >]|~")
 _SEPARATOR = re.compile(r"(?<=\d)(?: ?\{ ?, ?\}|,\\!|\\,)\s*(?=\d{3}(?!\d))")
 _ADJACENT = re.compile(r"(\\text\{[^{}]*)\} ?/ ?\\text\{\s*")
 _METRES = re.compile(r"(?<=\d) ?(mm|cm|dm|km|m|ft)([²³])")
+_COUNTER = re.compile(r"(?<=\d)\s?[（(]([\u4e00-\u9fff]{1,4})[)）]")
+"""25（个）, as pupils write."""
 _THEREFORE = re.compile(r"^\s*\\(?:therefore|implies|Rightarrow|Longrightarrow|iff)(?![A-Za-z])")
 _COLON = re.compile(r"(?<=\d)\{:\}(?=\d)")
 _UNIT_VECTOR = re.compile(
@@ -147,6 +149,7 @@ def _unicode(text: str) -> str:
     """Ordinary characters for typographic ones. Superscripts go first: NFKC would make 5² into 52."""
     if text.isascii():
         return text
+    text = _COUNTER.sub(r"\1", text)
     text = _METRES.sub(r"\\text{ \1}\2", text)
     text = _SUPERSCRIPT.sub(lambda m: "^{" + "".join(SUPERSCRIPTS[c] for c in m[0]) + "}", text)
     text = _ROOT_SIGN.sub(r"\\sqrt{\1}", text).replace("√", "\\sqrt ")

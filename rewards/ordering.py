@@ -15,6 +15,9 @@ _ASKED = re.compile(
     rf"\b(?:in (?:\w+ )?order|ascending|descending|increasing|decreasing|alphabetical\w*|(?:{_FIRST})\b(?: \w+)? to)\b",
     re.IGNORECASE,
 )
+_PARTS = re.compile(r"\(a\).{3,400}\(b\)|\(i\).{3,400}\(ii\)|\brespectively\b", re.DOTALL)
+"""A question of several parts, whose answers come in their order."""
+_LABEL = re.compile(r"(?:\\text\s*\{\s*)?\(([a-h])\)\s*(?:\}\s*)?(?=[-\d\\({$])")
 _CHAINS = ("<", ">", "≤", "≥")
 
 
@@ -24,14 +27,24 @@ def as_lists(question: str, reference: str, answer: str) -> tuple[str, str]:
 
 
 def keeps_order(question: str, reference: str, answer: str) -> bool:
-    """Return False if a list of the question's own things is in another order than the reference's."""
-    if not _ASKED.search(question):
+    """Return False if a list of the question's own things, or of its parts, is not in the reference's order."""
+    parts = _PARTS.search(question) is not None
+    if not _ASKED.search(question) and not parts:
         return True
     expected, given = (_items(text) for text in (reference, answer))
+    if parts and len(expected) > 1 and sorted(expected) == sorted(given):
+        return expected == given
     asked = _plain(question)
     if len(expected) < 2 or not all(item in asked for item in expected) or set(expected) != set(given):
         return True
     return expected == given
+
+
+def without_labels(answer: str) -> str:
+    """A list without the letters of its parts: (a) 4, (b) 3."""
+    labels = _LABEL.findall(answer)
+    in_order = len(labels) > 1 and "".join(labels) == "abcdefgh"[: len(labels)] and _LABEL.match(answer)
+    return _LABEL.sub("", answer).strip() if in_order else answer
 
 
 def _as_list(text: str) -> str:

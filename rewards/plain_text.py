@@ -37,7 +37,8 @@ _BEFORE = re.compile(
     r"(?:(?<![A-Za-z])(?P<name>[A-Za-z]) ?= ?)?"
     r"(?P<item>\*\*[^*\n]{1,100}\*\*|\$[^$\n]{1,200}\$|\\\([^\n]{1,200}?\\\)|(?<![\w.,/])[-+$]{0,2}\d[\d.,/]{0,40}%?)"
     r"\s*(?:,\s*(?:or|and)\s|[,;]\s|\s(?:[&|/∨]|\|\|)\s|或者?|、|または|又は|또는|أو|או|"
-    r"\b(?:or|and|oder|ou|или|либо|lub|veya|atau|hoặc|eller|vel|vagy|nebo|tai|albo)\s)\s*(?:(?:maybe|perhaps|possibly|else|"
+    r"\b(?:or|and|oder|ou|или|либо|lub|veya|atau|hoặc|eller|vel|vagy|nebo|tai|albo)\s)\s*(?:(?:maybe|perhaps|"
+    r"possibly|else|"
     r"even)\s+)?"
     r"(?:(?P<other>[A-Za-z]) ?= ?)?$"
 )
@@ -225,7 +226,7 @@ def _written_against(text: str, at: int) -> tuple[int, int, str]:
     unit = _UNIT_RIGHT.match(text, end)
     end = end if unit is None else unit.end()
     # What an equation comes to: "2+3=5" states 5.
-    value = re.split(r"[=≈]", _TAG.sub("", text[start:end]))[-1].strip(" \t\n*`\"'").rstrip(".,;:!?*`\"'。")
+    value = re.split(r"[=≈]", _TAG.sub("", text[start:end]))[-1].strip(" \t\n*`\"'").rstrip(".,;:!?*`\"'。（")
     value = value if "(" in value else value.rstrip(")").rstrip(".,;:!?*`")
     return start, end, value if "{" in value else value.rstrip("}")
 

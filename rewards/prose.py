@@ -28,7 +28,8 @@ _BEFORE = (
 )
 _OTHER_LEFT = re.compile(
     rf"(?:{_BEFORE})\s+(?:be\s+|equal(?:s|\s+to)?\s+|(?:the|a|an|number|about|first|last)\s+)*(?:\$|\\\(|[*(\[])*$"
-    r"|(?:[<>≤≥≠]=?|不是|并非|不等于|小于|大于|少于|多于|超过|至少|至多|不到|不足|不超过|将近|不止|不会是|除了|可能是|可能为|可能|也许是?|或许是?|\.\.\.,?|…,?|\\l?dots,?)\s*$",
+    r"|(?:[<>≤≥≠]=?|不是|并非|不等于|小于|大于|少于|多于|超过|至少|至多|不到|不足|不超过|将近|不止|不会是|除了|可能是|可能为|可能|也许是?|或许是?|\.\.\.,?|…,?|"
+    r"\\l?dots,?)\s*$",
     re.IGNORECASE,
 )
 _BY = re.compile(
@@ -78,6 +79,13 @@ _DISPUTED = re.compile(
     re.IGNORECASE,
 )
 _DISPUTE = re.compile(r"[^.\n]{0,40}\bbut\b[^.\n]{0,40}(?:\bnot\b|n['’]t\b|\b(?:wrong|incorrect|false|mistaken)\b)")
+_CHINESE_BEFORE = re.compile(
+    r"(?:不是|并非|至少|至多|可能|也许|或许|大概|不到|不足|不会|未必|难道|假如|如果|假设|错|\d\s*[到至~～—])[^。，,；;\n]{0,20}$|第\s*$"
+)
+_CHINESE_AFTER = re.compile(
+    r"[^。\n]{0,12}(?:吗|呢)?[？?]|[^。，\n\d]{0,8}(?:吗|以上|以下|左右)|\s*[倍多几]|[^。\n]{0,6}(?:不对|错)"
+)
+"""Words in the clause of a number that leave it open, or make another one of it."""
 _COUNTERFACTUAL = re.compile(r"\bwould have (?:been|\w{2,}(?:ed|[dt]|en|n))\b[^.\n]{0,60}$", re.IGNORECASE)
 _CONDITION = re.compile(r"[^.\n]{0,40}\bif\b[^.\n]{0,40}\b(?:had|were)\b", re.IGNORECASE)
 """What would have been, if something had been otherwise."""
@@ -113,6 +121,8 @@ def changes_after(text: str, end: int) -> bool:
 
 def is_disputed(text: str, start: int, end: int) -> bool:
     """Return True if its sentence says that a number is not the answer: "you might think it is 42, but ..."."""
+    if _CHINESE_BEFORE.search(text, max(0, start - 40), start) or _CHINESE_AFTER.match(text, end):
+        return True
     if _CONDITION.match(text, end) and _COUNTERFACTUAL.search(text, max(0, start - 100), start):
         return True
     before, after = _DISPUTED.search(text, max(0, start - 100), start), _DISPUTE.match(text, end)

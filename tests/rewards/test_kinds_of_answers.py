@@ -255,6 +255,14 @@ WHOLE = [  # the same with whole completions
     ('', '42', ['The answer is <b>42</b>.', 'The answer is <u>42</u>.', '<strong>Answer: 42</strong>'], ['4<sub>2</sub>', 'The answer is <s>42</s>.']),
     ('', '42', ['\\boxed{42}'], ['<font color="white">\\boxed{42}</font> unknown', '<span style="color: #fff">\\boxed{42}</span>', '\u202e\\boxed{42}',
      '\\boxed{\u202e42}', '\\boxed{\u202d42\u202c}']),
+    ('小明有12个苹果，他又买了13个，一共有多少个苹果？', '25', ['小明一共有25个苹果。', '12+13=25（个）', '\\boxed{25个}', '所以一共有25个苹果。', '答案是：25'],
+     ['小明不是有25个苹果。', '小明至少有25个苹果。', '小明有25或26个苹果。', '\\boxed{25千克}', '\\boxed{25元}', '答案大概是24到25', '小红有25个苹果吗？', '第25个',
+      '25岁', '25倍', '25个以上', '答案不是25', '12+13']),
+    ('一共多少钱？', '25', ['\\boxed{25元}', '一共25元。'], ['\\boxed{25千克}', '\\boxed{25岁}']), ('它重多少千克？', '25', ['\\boxed{25千克}'], ['\\boxed{25元}']),
+    ('Find (a) the mean and (b) the median of 2, 3, 7.', '4, 3',
+     ['(a) \\boxed{4} (b) \\boxed{3}', '\\boxed{\\text{(a) } 4, \\text{ (b) } 3}', '\\boxed{4, 3}', '\\boxed{\\text{mean}=4, \\text{median}=3}'],
+     ['(a) \\boxed{3} (b) \\boxed{4}', '\\boxed{3, 4}', '\\boxed{\\text{(a) } 3, \\text{ (b) } 4}', '\\boxed{\\text{mean}=3, \\text{median}=4}']),
+    ('', '(A) 12', ['\\boxed{\\text{(A) }12}', '\\boxed{A}', '\\boxed{12}'], ['\\boxed{\\text{(B) }12}', '\\boxed{\\text{(A) }13}']),
 ]  # fmt: skip
 
 
