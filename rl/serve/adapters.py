@@ -9,6 +9,8 @@ from pathlib import Path
 from lora.atomic_write import write_atomic
 from lora.types import Adapter
 
+SUFFIX = ".safetensors"
+
 
 @dataclass(frozen=True, slots=True)
 class AdapterSource:
@@ -50,20 +52,42 @@ class AdapterCache:
 
 
 class Snapshots:
-    """Adapters of unnamed saves, which end with their session or with the server."""
+    """Adapters of unnamed saves, which end with their session; each is a file that says whose it is in its name."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._files: dict[str, Path] = {}
+        """By sampler."""
         directory.mkdir(parents=True, exist_ok=True)
-        for left in directory.iterdir():  # an earlier server's
-            left.unlink()
 
-    def add(self, name: str, owner: str, adapter: Adapter) -> AdapterSource:
-        """Keep a run's adapter under a name of its own."""
-        file = self._directory / f"{name}.safetensors"
+    def add(self, sampler: str, run: str, adapter: Adapter) -> AdapterSource:
+        """Keep a run's adapter for a sampler."""
+        file = self._files[sampler] = (
+            self._directory / f"{_in_file_name(sampler)}~{_in_file_name(run)}~{adapter.version}{SUFFIX}"
+        )
         write_atomic(file, adapter.payload)
-        return AdapterSource(name, adapter.version, file.read_bytes, owner)
+        return AdapterSource(_in_file_name(sampler), adapter.version, file.read_bytes, run)
 
-    def drop(self, name: str) -> None:
-        """Delete an adapter."""
-        (self._directory / f"{name}.safetensors").unlink(missing_ok=True)
+    def left(self) -> dict[str, AdapterSource]:
+        """Return those of an earlier start of the server, by their samplers; what is no whole snapshot is deleted."""
+        sources: dict[str, AdapterSource] = {}
+        for file in self._directory.iterdir():
+            sampler, *more = file.name.removesuffix(SUFFIX).split("~")
+            if file.suffix == SUFFIX and len(more) == 2 and more[1].isdigit() and not file.name.startswith("."):
+                run, version = more
+                source = AdapterSource(sampler, int(version), file.read_bytes, run.replace("_", ":"))
+                sources[sampler.replace("_", ":")] = source
+                self._files[sampler.replace("_", ":")] = file
+            else:
+                file.unlink()
+        return sources
+
+    def drop(self, sampler: str) -> None:
+        """Delete a sampler's adapter."""
+        if (file := self._files.pop(sampler, None)) is not None:
+            file.unlink(missing_ok=True)
+
+
+def _in_file_name(name: str) -> str:
+    """Return a sampler's or a run's id, which has no underscore, without its colons."""
+    return name.replace(":", "_")

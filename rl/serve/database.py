@@ -76,7 +76,7 @@ class TrainingRun(Base):
 
 
 class Sampler(Base):
-    """A sampling session; one of an unnamed save has no path, and ends with the server."""
+    """A sampling session; one of an unnamed save has no path, and ends with its session."""
 
     __tablename__ = "samplers"
 

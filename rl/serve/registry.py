@@ -90,6 +90,13 @@ class Registry:
         """Return a user's sampler."""
         return self._owned(Sampler, user, sampler_id)
 
+    def lasting_sampler(self, sampler_id: str) -> Sampler | None:
+        """Return a sampler, whoever's it is, if its session has not ended."""
+        with self._open() as session:
+            row = session.get(Sampler, sampler_id)
+            owner = None if row is None else session.get(ClientSession, row.session_id)
+            return None if owner is None or owner.end_reason is not None else row
+
     def checkpoint(self, user: str, path: TinkerPath) -> Checkpoint | None:
         """Return saved weights that a user may read: own ones, or another's that were published."""
         with self._open() as session:

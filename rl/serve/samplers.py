@@ -67,17 +67,30 @@ class Samplers:
 
     async def create_snapshot(self, user: str, session_id: str, seq_id: int, run: str, adapter: Adapter) -> str:
         """Return the id of a new sampler of a policy as it is now."""
-        name = f"{sampler_id(session_id, seq_id).replace(':', '-')}"
+        sampler = sampler_id(session_id, seq_id)
         row = Sampler(
-            id=sampler_id(session_id, seq_id),
+            id=sampler,
             user=user,
             session_id=session_id,
             base_model=self._facts.name,
-            model_path=f"{SNAPSHOT}{name}",
+            model_path=f"{SNAPSHOT}{sampler}",
         )
-        self._sources[row.id] = await asyncio.to_thread(self._snapshots.add, name, run, adapter)
+        self._sources[sampler] = await asyncio.to_thread(self._snapshots.add, sampler, run, adapter)
         await self._remember(row)
-        return row.id
+        return sampler
+
+    def take_up(self) -> set[tuple[str, str]]:
+        """Take up the snapshots of an earlier start of the server; return their sessions, with the sessions' users.
+
+        Those of sessions that ended are deleted.
+        """
+        for sampler, source in self._snapshots.left().items():
+            row = self._registry.lasting_sampler(sampler)
+            if row is None:
+                self._snapshots.drop(sampler)
+            else:
+                self._rows[sampler], self._sources[sampler] = row, source
+        return {(row.user, row.session_id) for row in self._rows.values()}
 
     async def get(self, user: str, sampler: str) -> Sampler:
         """Return a user's sampler. Raises Rejected if there is none."""
@@ -135,7 +148,7 @@ class Samplers:
         """Delete the snapshots of a session that ended, and forget its other samplers, which the database knows."""
         for row in [row for row in self._rows.values() if row.session_id == session_id]:
             if row.model_path is not None and row.model_path.startswith(SNAPSHOT):
-                self._snapshots.drop(row.model_path.removeprefix(SNAPSHOT))
+                self._snapshots.drop(row.id)
             self._sources.pop(row.id, None)
             del self._rows[row.id]
 
@@ -153,7 +166,7 @@ class Samplers:
     async def _saved(self, user: str, path: str) -> AdapterSource:
         if path.startswith(SNAPSHOT):
             raise Rejected(
-                404, "the weights of this sampler ended with an earlier start of the server, or with their session"
+                404, "the weights of this sampler ended with their session: save them again, or under a name"
             )
         row = await asyncio.to_thread(self._checkpoints.find, user, parse_path(path))
         return AdapterSource(f"saved-{row.location.replace('/', '-')}", 0, lambda: self._checkpoints.payload(row))

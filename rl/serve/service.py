@@ -131,9 +131,10 @@ async def open_service(config: ServeConfig, out: Path) -> AsyncGenerator[Service
         stack.callback(curves.close)
         models.on_end += [liveness.forget, meter.forget, curves.on_end]
         operations = Operations(models, samplers, trainer, checkpoints, facts, meter, liveness, curves)
+        heard = dict.fromkeys(await asyncio.to_thread(samplers.take_up), time.monotonic())
         service = Service(
             config, facts, registry, checkpoints, trainer, models, samplers, operations, meter, liveness,
-            backend.engine, draws, load_tokenizer(config.model),
+            backend.engine, draws, load_tokenizer(config.model), heartbeats=heard,
         )  # fmt: skip
         await stack.enter_async_context(background(service.keep_house()))
         stack.push_async_callback(service.futures.close)

@@ -20,6 +20,12 @@ def test_a_killed_server_knows_what_it_had_saved(out: Path) -> None:
     sampler_path = client.save_weights_for_sampler("one").result(TIMEOUT).path
     expected = logprobs(client, lessons(client))
     run = client.get_info().model_id
+    snapshot = client.save_weights_and_get_sampling_client().result(TIMEOUT)
+    prompt = types.ModelInput.from_ints([3, 4, 5])
+    before = snapshot.compute_logprobs(prompt).result(TIMEOUT)[1:]
+    other = served.client()
+    trainer(other, rank=1).save_weights_and_get_sampling_client().result(TIMEOUT)
+    other.close("success").result(TIMEOUT)
     step(client, lessons(client), lr=2e-3)  # not saved
     served.process.send_signal(signal.SIGKILL)
     served.process.wait()
@@ -36,7 +42,11 @@ def test_a_killed_server_knows_what_it_had_saved(out: Path) -> None:
         runs = fresh.create_rest_client().list_training_runs().result(TIMEOUT).training_runs
         assert run in {one.training_run_id for one in runs}
         sampler = fresh.create_sampling_client(model_path=sampler_path).result(TIMEOUT)
-        assert sampler.compute_logprobs(types.ModelInput.from_ints([3, 4, 5])).result(TIMEOUT)[0] is None
+        assert sampler.compute_logprobs(prompt).result(TIMEOUT)[1:] == before
+        assert snapshot.compute_logprobs(prompt).result(TIMEOUT)[1:] == before
+        assert len(list((out / "snapshots").iterdir())) == 1
+        service.close("success").result(TIMEOUT)
+        assert not list((out / "snapshots").iterdir())
     finally:
         assert stop(again) == 130
 
