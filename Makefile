@@ -24,7 +24,7 @@ help: ## Show what there is
 setup: .venv/installed ## Make .venv with everything in it
 
 .venv/installed: pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'rankone needs Python 3.11 or newer: make PYTHON=python3.12 ...' >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { echo 'rankone needs Python 3.11 to 3.13: make PYTHON=python3.12 ...' >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet $(if $(filter cpu,$(EXTRA)),-c constraints.txt) -e '.[$(EXTRA),dev]'

@@ -46,7 +46,7 @@ Memory = Annotated[int, typer.Option("--memory-mb", help="Address space of one g
 @one_line_errors
 def grade_command(
     source: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="JSON lines; standard input by default.")
+        Path | None, typer.Argument(metavar="FILE", help="JSON lines; standard input by default.")
     ] = None,
     function: Function = "math_answer",
     deadline: Deadline = 5.0,
@@ -78,7 +78,10 @@ def grade_command(
 @one_line_errors
 def reward_try_command(
     function: Annotated[
-        str, typer.Argument(help="file.py:name, package.module:name, math_answer, or a configuration with a [reward].")
+        str,
+        typer.Argument(
+            help="file.py:name, package.module:name, math_answer, or a configuration (run.toml), for its reward."
+        ),
     ],
     data: Annotated[
         Path, typer.Option("--data", exists=True, dir_okay=False, help="JSON lines with a question and an answer.")
