@@ -14,30 +14,23 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from lora.architecture import attends_only, in_one_line
 from lora.config import LoraConfig, ModelConfig
 from lora.description import Description
 from lora.files import unpack
 from lora.full import FullWeights
-from lora.inject import LoraLayers, check_adapted, compute_experts_in_turn, eject, inject
-from lora.load import load_base
+from lora.inject import LoraLayers, check_adapted, eject, inject
 from lora.tiny import TinyLayers
 from lora.types import Adapter
-from rl.algorithm.batch import unpack_rows
 from rl.learner.collectives import ProcessGroup, SingleProcess
-from rl.learner.compiled_blocks import CompiledBlocks, compile_blocks
-from rl.learner.forward import check_head, microbatches, target_logprobs
+from rl.learner.forward import microbatches, target_logprobs
 from rl.learner.microbatch import Microbatch
-from rl.learner.microbatch_threads import Schedule, changes_itself, in_order, schedule
-from rl.learner.packed_attention import use_packed_attention
-from rl.learner.packing_check import check_rows, read_alone
+from rl.learner.microbatch_threads import Schedule, in_order, schedule
 from rl.learner.policy import AdamConfig, Policy, PolicySpec
 from rl.learner.policy_loss import ForwardBackward, PolicyBatch, PolicyPart, Totals, differentiated, policy_part
-from rl.learner.recompute import recompute_blocks
+from rl.learner.ready_base import ready_base
 from rl.learner.scoring import row_to_score, score_sequences
-from rl.learner.sharding import shard_blocks
 from rl.types import Row, Under
 
 Compute = Callable[[Sequence[PolicyBatch], Microbatch], list[PolicyPart]]
@@ -68,38 +61,14 @@ class SharedModel:
         self.device = device
         self.dtype: torch.dtype = getattr(torch, model.dtype)
         self.tokens_per_microbatch = tokens_per_microbatch
-        self._on_gpu = torch.device(device).type == "cuda"
         self._group = group or SingleProcess()
         # Parts of a sharded model are fetched together: all learners must differentiate the same blocks at a time.
         self._mix_policies = mix_policies and not self._group.lockstep
-        loaded: Any = load_base(model, "cpu" if self._group.lockstep else device)
-        if self._group.lockstep:
-            shard_blocks(loaded, device)
-        self.model: nn.Module = loaded.to(device).eval()
-        with in_one_line(loaded.config.model_type):
-            self.packs = self._prepare()
-            """Whether several completions may share a row; else each is read alone."""
-        self._joined = self.packs and self._on_gpu
-        # Attention and what is around it keep nothing from one pass to the next; of other layers that is not known.
-        one_device = device == "cpu" and not self._group.lockstep
-        self._side_by_side = one_device and self.packs and not changes_itself(self.model)
-        if not mix_policies:  # an adapter on the experts would change how those compute that have none
-            compute_experts_in_turn(self.model)
-        # Weights that are made anew for every product are no part of a compiled block.
-        compiles = compiled and self._joined and not self._group.lockstep and model.quantization is None
-        self._blocks = compile_blocks(self.model) if compiles else CompiledBlocks()
-        if gradient_checkpointing:
-            recompute_blocks(self.model)
-
-    def _prepare(self) -> bool:
-        """Let the model attend over packed rows, if it attends only, and check what it makes of rows."""
-        packs = attends_only(self.model)
-        alone = read_alone(self.model, self.device)
-        if packs:
-            use_packed_attention(self.model)
-        check_head(self.model)
-        check_rows(self.model, alone, self.device, packed=packs, joined=packs and self._on_gpu)
-        return packs
+        self._base = ready_base(
+            model, device, self._group,
+            gradient_checkpointing=gradient_checkpointing, compiled=compiled, mix_policies=mix_policies,
+        )  # fmt: skip
+        self.model, self.packs = self._base.model, self._base.packs
 
     @property
     def vocab_size(self) -> int:
@@ -199,7 +168,7 @@ class SharedModel:
 
     def _score(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
         arguments = self.model, sequences, self.tokens_per_microbatch, self.device
-        return score_sequences(*arguments, packed=self.packs, joined=self._joined)
+        return score_sequences(*arguments, packed=self.packs, joined=self._base.joined)
 
     def _active(self, batches: Sequence[PolicyBatch]) -> list[PolicyBatch]:
         """Return the batches that have rows, here or at another learner."""
@@ -231,13 +200,9 @@ class SharedModel:
         for parts in in_order(plan, partial(compute, together), self._microbatches(together, plan.tokens)):
             yield from parts
 
-    def _readable(self, rows: Sequence[Row]) -> Sequence[Row]:
-        """Return the rows as the model may read them."""
-        return rows if self.packs else unpack_rows(rows)
-
     def _by_row(self, rows: Sequence[Row], total: Totals) -> list[Float[Tensor, " targets"]]:
         """Return the logprobs of each row's targets. Microbatches have a policy's longest rows first."""
-        readable = self._readable(rows)
+        readable = self._base.readable(rows)
         order = sorted(range(len(readable)), key=lambda i: -len(readable[i].token_ids))
         lengths = [len(readable[i].targets) for i in order]
         logprobs = torch.cat([*total.logprobs, torch.zeros(0)])
@@ -247,25 +212,25 @@ class SharedModel:
 
     def _schedule(self, active: Sequence[PolicyBatch]) -> Schedule:
         cores = torch.get_num_threads()
-        if not self._side_by_side:
+        if not self._base.side_by_side:
             return Schedule(1, cores, self.tokens_per_microbatch)
-        lengths = [len(row.token_ids) for batch in active for row in self._readable(batch.batch.rows)]
+        lengths = [len(row.token_ids) for batch in active for row in self._base.readable(batch.batch.rows)]
         return schedule(lengths, self.tokens_per_microbatch, cores)
 
     def _microbatches(self, active: Sequence[PolicyBatch], tokens: int) -> list[Microbatch]:
-        rows_of = [self._readable(batch.batch.rows) for batch in active]
+        rows_of = [self._base.readable(batch.batch.rows) for batch in active]
         rows = list(itertools.chain.from_iterable(rows_of))
         policy_indices = [index for index, rows in enumerate(rows_of) for _ in rows]
-        parts = microbatches(rows, tokens, self.device, policy_indices, joined=self._joined)
+        parts = microbatches(rows, tokens, self.device, policy_indices, joined=self._base.joined)
         if self._group.lockstep and active:
             missing = self._group.max(len(parts)) - len(parts)
-            (padding,) = microbatches([_padding_row()], 1, self.device, joined=self._joined)
+            (padding,) = microbatches([_padding_row()], 1, self.device, joined=self._base.joined)
             parts += [replace(padding, is_padding=True)] * missing
         return parts
 
     def _differentiate(self, together: Sequence[PolicyBatch], microbatch: Microbatch) -> list[PolicyPart]:
         """Return what a microbatch adds to its policies."""
-        return self._blocks.or_plain(lambda: differentiated(self._forward(together, microbatch)))
+        return self._base.blocks.or_plain(lambda: differentiated(self._forward(together, microbatch)))
 
     @torch.no_grad()
     def _evaluate(self, together: Sequence[PolicyBatch], microbatch: Microbatch) -> list[PolicyPart]:

@@ -1,0 +1,93 @@
+"""A frozen base model on its device, set up to read a learner's rows, and checked to read them right."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from lora.architecture import attends_only, in_one_line
+from lora.config import ModelConfig
+from lora.inject import compute_experts_in_turn
+from lora.load import load_base
+from rl.algorithm.batch import unpack_rows
+from rl.learner.collectives import ProcessGroup
+from rl.learner.compiled_blocks import CompiledBlocks, compile_blocks
+from rl.learner.forward import check_head
+from rl.learner.microbatch_threads import changes_itself
+from rl.learner.packed_attention import use_packed_attention
+from rl.learner.packing_check import check_rows, read_alone
+from rl.learner.recompute import recompute_blocks
+from rl.learner.sharding import shard_blocks
+from rl.types import Row
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyBase:
+    """The model, and how it may be given rows."""
+
+    model: nn.Module
+    device: str
+    packs: bool
+    """Whether several completions may share a row; else each is read alone."""
+    side_by_side: bool
+    """Whether several threads may compute at once."""
+    blocks: CompiledBlocks
+
+    @property
+    def joined(self) -> bool:
+        """Whether a microbatch's rows stand in one line, as FlexAttention reads them; else each is padded."""
+        return self.packs and is_gpu(self.device)
+
+    def readable(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """Return the rows as the model may read them."""
+        return rows if self.packs else unpack_rows(rows)
+
+
+def ready_base(
+    model: ModelConfig,
+    device: str,
+    group: ProcessGroup,
+    *,
+    gradient_checkpointing: bool,
+    compiled: bool,
+    mix_policies: bool,
+) -> ReadyBase:
+    """Load a model, each learner of a group in lockstep its part of it. `compiled` blocks are for a GPU alone.
+
+    Raises:
+        ValueError: there is no such model, or it would not be trained on right numbers.
+    """
+    loaded: Any = load_base(model, "cpu" if group.lockstep else device)
+    if group.lockstep:
+        shard_blocks(loaded, device)
+    base: nn.Module = loaded.to(device).eval()
+    with in_one_line(loaded.config.model_type):
+        packs = _prepare(base, device)
+    # Attention and what is around it keep nothing from one pass to the next; of other layers that is not known.
+    side_by_side = device == "cpu" and not group.lockstep and packs and not changes_itself(base)
+    if not mix_policies:  # an adapter on the experts would change how those compute that have none
+        compute_experts_in_turn(base)
+    # Weights that are made anew for every product are no part of a compiled block.
+    compiles = compiled and packs and is_gpu(device) and not group.lockstep and model.quantization is None
+    blocks = compile_blocks(base) if compiles else CompiledBlocks()
+    if gradient_checkpointing:
+        recompute_blocks(base)
+    return ReadyBase(base, device, packs, side_by_side, blocks)
+
+
+def is_gpu(device: str) -> bool:
+    """True for a GPU of torch's."""
+    return torch.device(device).type == "cuda"
+
+
+def _prepare(base: nn.Module, device: str) -> bool:
+    """Let the model attend over packed rows, if it attends only, and check what it makes of rows."""
+    packs = attends_only(base)
+    alone = read_alone(base, device)
+    if packs:
+        use_packed_attention(base)
+    check_head(base)
+    check_rows(base, alone, device, packed=packs, joined=packs and is_gpu(device))
+    return packs
