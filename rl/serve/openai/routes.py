@@ -37,7 +37,9 @@ async def models(service: ServiceOf, user: User) -> Json:
 
 @router.get("/v1/models/{name:path}")
 async def model(name: str, service: ServiceOf, user: User) -> Json:
-    """A model, by any name that completions can be asked of."""
+    """A model, by any name that completions can be asked of; without a name, all of them."""
+    if not name:
+        return await models(service, user)
     try:
         await find_adapter(service, user, name)
     except (ValueError, ServerFault) as error:

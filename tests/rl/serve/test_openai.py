@@ -34,6 +34,7 @@ def test_a_model_is_told_by_any_of_its_names(client: openai.OpenAI, service: tin
     run = trainer(service, rank=1).get_info().model_id
     for name in ("base", MODEL, f"{run}@latest"):
         assert client.models.retrieve(name).id == name
+    assert client.get("/models/", cast_to=object) == client.get("/models", cast_to=object)
     with pytest.raises(openai.NotFoundError, match="no model"):
         client.models.retrieve("gpt-4")
 
