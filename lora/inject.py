@@ -1,5 +1,6 @@
 """Put adapters on a base model: swap its linear layers for `LoraLinear`, and fail if a target matches nothing."""
 
+import contextlib
 import json
 from collections.abc import Collection, Generator, Sequence
 from contextlib import contextmanager
@@ -258,6 +259,17 @@ def compute_experts_in_turn(model: nn.Module) -> None:
     """Let a mixture's experts compute one after another, as adapted ones do, so that both give the same bits."""
     if _experts(model):
         cast(Any, model).set_experts_implementation("eager")
+
+
+def wrap_experts(model: nn.Module) -> None:
+    """Make a mixture's experts ready for adapters while their weights are whole; in a sharded model none is.
+
+    Experts that compute in a way that is not known stay as they are: adapters on them will be refused.
+    """
+    plain = {name: module for name, module in _experts(model).items() if not isinstance(module, LoraExperts)}
+    with contextlib.suppress(ValueError):
+        for name, module in plain.items():
+            _wrap_experts(model, name, module, routing_of(model))
 
 
 def _wrap_experts(model: nn.Module, name: str, experts: nn.Module, routing: Routing) -> LoraExperts:

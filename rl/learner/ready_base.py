@@ -9,7 +9,7 @@ from torch import nn
 
 from lora.architecture import attends_only, in_one_line
 from lora.config import ModelConfig
-from lora.inject import compute_experts_in_turn
+from lora.inject import wrap_experts
 from lora.load import load_base
 from rl.algorithm.batch import unpack_rows
 from rl.learner.collectives import ProcessGroup
@@ -61,6 +61,7 @@ def ready_base(
     """
     loaded: Any = load_base(model, "cpu" if group.lockstep else device)
     if group.lockstep:
+        wrap_experts(loaded)
         shard_blocks(loaded, device)
     base: nn.Module = loaded.to(device).eval()
     with in_one_line(loaded.config.model_type):
@@ -68,7 +69,7 @@ def ready_base(
     # Attention and what is around it keep nothing from one pass to the next; of other layers that is not known.
     side_by_side = device == "cpu" and not group.lockstep and packs and not changes_itself(base)
     if not mix_policies:  # an adapter on the experts would change how those compute that have none
-        compute_experts_in_turn(base)
+        wrap_experts(base)
     # Weights that are made anew for every product are no part of a compiled block.
     compiles = compiled and packs and is_gpu(device) and not group.lockstep and model.quantization is None
     blocks = compile_blocks(base) if compiles else CompiledBlocks()

@@ -16,6 +16,7 @@ from helpers.hybrids import save_hybrid
 from helpers.torch_learner import TorchLearner
 
 from lora.config import LoraConfig, ModelConfig
+from lora.experts import PROJECTIONS
 from lora.files import unpack
 from rl.algorithm.advantage import advantages
 from rl.algorithm.batch import build_batch, split_rows
@@ -182,9 +183,10 @@ async def test_policies_together_on_two_learners_learn_what_each_learns_alone(
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_two_learners_of_a_sharded_hybrid_make_the_update_of_one(tmp_path: Path) -> None:
-    """Each reads its completions one a row, so they have unequal numbers of microbatches to go through together."""
-    targets = save_hybrid("qwen3.5", tmp_path)
+def test_two_learners_of_a_sharded_hybrid_mixture_make_the_update_of_one(tmp_path: Path) -> None:
+    """Each reads its completions one a row, so they have unequal numbers of microbatches to go through together; and
+    neither has the whole weight of an expert when it gets an adapter."""
+    targets = (*save_hybrid("qwen3-next", tmp_path), *PROJECTIONS)
     model = ModelConfig(name=str(tmp_path), dtype="float32", max_length=64)
     options = arguments(model, targets=targets)
     alone = TorchLearner(**options)
