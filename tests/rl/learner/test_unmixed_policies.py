@@ -1,5 +1,6 @@
 """Policies whose rows do not share microbatches: each gets, to the last bit, what it would get alone."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,3 +151,19 @@ def test_a_forward_pass_alone_has_the_same_bits_in_every_family(tmp_path: Path, 
     (forward,), (both,) = one.forward(asked), one.forward_backward(asked)
     assert forward.metrics == both.metrics
     assert all(map(torch.equal, forward.logprobs, both.logprobs))
+
+
+def test_grouped_products_of_experts_are_a_policys_before_another_adapts_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, where wrapped experts have another order of sums than those of transformers."""
+    monkeypatch.setattr("lora.experts.multiplies_groups", lambda weight: True)
+    save_tiny("mixtral", tmp_path)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"num_experts_per_tok": 4}))  # sums of two have no order
+    model = ModelConfig(name=str(tmp_path), dtype="float32", max_length=64)
+    on, sequences = host(model), [[5, 9, 3, 7, 7, 2, 11], [4, 8, 6]]
+    add(on, model, "attention")
+    before = on.score("attention", sequences, "policy")
+    add(on, model, "mlp with head")
+    assert on.score("attention", sequences, "policy") == before
