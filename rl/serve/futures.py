@@ -5,7 +5,7 @@ import itertools
 import logging
 import secrets
 import time
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Coroutine, Hashable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -66,15 +66,16 @@ class Futures:
     def __init__(self, *, keep_s: float = HOUR_S, keep_bytes: int = 2**30) -> None:
         self._keep_s = keep_s
         self._keep_bytes = keep_bytes
-        self._kept_bytes = 0
+        self._kept_bytes: Counter[str] = Counter()
+        """By user."""
         self._boot = secrets.token_hex(6)
         self._numbers = itertools.count(1)
         self._futures: dict[str, _Future] = {}
         self._by_key: dict[Hashable, str] = {}
         self._keys: dict[str, Hashable] = {}
         self._pending: defaultdict[str, Pending] = defaultdict(Pending)
-        self._done: deque[_Future] = deque()
-        """Futures whose results are kept, the first to be done first."""
+        self._done: defaultdict[str, deque[_Future]] = defaultdict(deque)
+        """Each user's futures whose results are kept, the first to be done first."""
 
     def __len__(self) -> int:
         return sum(pending.requests for pending in self._pending.values())
@@ -149,19 +150,26 @@ class Futures:
         if not future.task.cancelled() and isinstance(outcome := future.task.result(), Answer):
             future.size = len(outcome.payload)
         future.size += OVERHEAD
-        self._kept_bytes += future.size
-        self._done.append(future)
+        self._kept_bytes[future.owner] += future.size
+        self._done[future.owner].append(future)
         self._let_go()
 
     def _let_go(self) -> None:
-        """Forget what was done long ago, and the oldest results if they are too large together."""
+        """Forget what was done long ago, and if results are too large together, the oldest of who has the most."""
         limit = time.monotonic() - self._keep_s
-        while self._done and (self._done[0].finished <= limit or self._kept_bytes > self._keep_bytes):
-            future = self._done.popleft()
-            self._kept_bytes -= future.size
-            del self._futures[future.id]
-            if (key := self._keys.pop(future.id, None)) is not None:
-                del self._by_key[key]
+        for user, done in list(self._done.items()):
+            while done and done[0].finished <= limit:
+                self._forget(user)
+        while self._kept_bytes.total() > self._keep_bytes:
+            self._forget(max(self._kept_bytes, key=lambda user: self._kept_bytes[user]))
+
+    def _forget(self, user: str) -> None:
+        """Forget a user's oldest result."""
+        future = self._done[user].popleft()
+        self._kept_bytes[user] -= future.size
+        del self._futures[future.id]
+        if (key := self._keys.pop(future.id, None)) is not None:
+            del self._by_key[key]
 
 
 async def _outcome(work: Coroutine[Any, Any, Answer]) -> Answer | Failure:

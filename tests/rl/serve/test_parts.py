@@ -175,6 +175,21 @@ async def test_only_work_that_leaves_nothing_behind_is_stopped_by_its_client() -
     assert len(futures) == 0
 
 
+async def test_a_users_large_results_cost_nobody_else_theirs() -> None:
+    futures = Futures(keep_bytes=20_000)
+
+    async def result(size: int) -> Answer:
+        return Answer(b"x" * size)
+
+    small = futures.begin("ann", result(10))
+    await asyncio.sleep(0.01)
+    large = [futures.begin("bob", result(4000)) for _ in range(20)]
+    await asyncio.sleep(0.05)
+    assert await futures.wait("ann", small, 5) == Answer(b"x" * 10)
+    assert isinstance(await futures.wait("bob", large[0], 5), Failure)
+    assert await futures.wait("bob", large[-1], 5) == Answer(b"x" * 4000)
+
+
 async def test_results_are_let_go_in_the_order_in_which_they_were_done() -> None:
     futures, go = Futures(keep_bytes=10_000), asyncio.Event()
 
