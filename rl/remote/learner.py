@@ -162,6 +162,11 @@ def check_config(config: RunConfig) -> None:
     """Raises ValueError if a server cannot train this run."""
     if config.sampling.temperature != 1.0:
         raise ValueError("a server learns at temperature 1: set sampling.temperature = 1.0, or train without --server")
+    if config.sampling.ignore_eos and (config.sampling.stop or config.sampling.stop_token_ids):
+        raise ValueError(
+            "a server ends a completion at its model's end of sequence where it has other ends, too: set "
+            "sampling.ignore_eos = false, or leave sampling.stop and stop_token_ids out, or train without --server"
+        )
     if config.lora.kind == "tiny":
         raise ValueError('a server trains A and B: set lora.kind = "lora", or train without --server')
     if config.lora.alpha != 32.0 or config.lora.init is not None or config.learner.weights != "lora":

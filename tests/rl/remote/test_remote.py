@@ -138,6 +138,7 @@ def test_a_steps_long_completions_go_in_requests_that_a_server_reads() -> None:
     ("changes", "says"),
     [
         ({"sampling": {"temperature": 0.7}}, "temperature"),
+        ({"sampling": {"ignore_eos": True, "stop": ("x",)}}, "sampling.ignore_eos = false"),
         ({"lora": {"alpha": 16.0}}, "alpha"),
         ({"lora": {"targets": ("q_proj",)}}, "targets"),
         ({"learner": {"objective": "icepop"}}, 'no loss for learner.objective = "icepop": set it to one of importance'),
