@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from lora.grouped_experts import apply_grouped, multiplies_groups
-from lora.layer import fresh_A
+from lora.layer import fresh_A, keeps_rounding, scaled
 from lora.routing import Routing
 
 PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
@@ -61,6 +61,7 @@ class ExpertsLowRank(nn.Module):
         super().__init__()
         self.experts, d_out, d_in = weight.shape
         self.scale = alpha / rank
+        self.exact = keeps_rounding(self.scale)
         self.lora_A = nn.Parameter(fresh_A(self.experts * rank, d_in, weight.device, generator))
         """[experts * rank, d_in]: one expert's rows after another's."""
         self.lora_B = nn.Parameter(torch.zeros(d_out, rank * self.experts, device=weight.device))
@@ -72,7 +73,7 @@ class ExpertsLowRank(nn.Module):
         """Return each expert's A, and B with the scale in it, as they multiply activations of that type."""
         A = self.lora_A.unflatten(0, (self.experts, -1))
         B = self.lora_B.unflatten(1, (-1, self.experts)).permute(2, 0, 1)
-        return A.to(dtype), (self.scale * B).to(dtype)
+        return A.to(dtype), scaled(B, self.scale, dtype, exact=self.exact)
 
     def product(self) -> Float[Tensor, "experts d_out d_in"]:
         """Return what is added to the weight: scale B A of each expert, in float32."""

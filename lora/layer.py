@@ -27,6 +27,23 @@ def fresh_A(
     return torch.empty(rows, d_in).uniform_(-bound, bound, generator=generator).to(device)
 
 
+def keeps_rounding(scale: float) -> bool:
+    """Return True for a power of two, by which it is the same to scale before rounding and after it."""
+    return math.frexp(scale)[0] == 0.5
+
+
+def scaled(B: Tensor, scale: float, dtype: torch.dtype, *, exact: bool) -> Tensor:
+    """Return scale B in that type as an engine has it that was given B in that type: rounded before it is scaled, too.
+
+    So the sampler and the learner round alike. The gradient knows of the last rounding alone. `exact` is what
+    `keeps_rounding` says of the scale, which a compiler could not ask.
+    """
+    if exact or dtype == B.dtype:
+        return (scale * B).to(dtype)
+    rounding = B.detach().to(dtype).to(B.dtype) - B.detach()
+    return (scale * (B + rounding)).to(dtype)
+
+
 class LowRank(nn.Module):
     """One adapter's part in one layer. Master weights are float32 whatever the base is.
 
@@ -36,16 +53,14 @@ class LowRank(nn.Module):
     def __init__(self, base: nn.Linear, rank: int, alpha: float, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.scale = alpha / rank
+        self.exact = keeps_rounding(self.scale)
         device = next(itertools.chain(base.parameters(), base.buffers())).device
         self.lora_A = nn.Parameter(fresh_A(rank, base.in_features, device, generator))
         self.lora_B = nn.Parameter(torch.zeros(base.out_features, rank, device=device))
 
     def cast(self, dtype: torch.dtype) -> tuple[Float[Tensor, "rank d_in"], Float[Tensor, "d_out rank"]]:
-        """Return A, and B with the scale in it, as they multiply activations of that type.
-
-        The scale goes onto B before the cast, where vLLM puts it too: the sampler and the learner then round alike.
-        """
-        return self.lora_A.to(dtype), (self.scale * self.lora_B).to(dtype)
+        """Return A, and B with the scale in it, where vLLM puts it too, as they multiply activations of that type."""
+        return self.lora_A.to(dtype), scaled(self.lora_B, self.scale, dtype, exact=self.exact)
 
 
 class NotCalled(AttributeError):

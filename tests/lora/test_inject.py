@@ -143,6 +143,25 @@ def test_master_weights_are_float32_over_a_bfloat16_base() -> None:
     assert model(IDS).logits.dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize(("rank", "alpha"), [(1, 32), (3, 32), (4, 10)])
+@pytest.mark.parametrize("experts", [False, True])
+def test_a_policy_computes_and_learns_as_the_adapter_that_it_publishes_rounded(
+    rank: int, alpha: float, experts: bool
+) -> None:
+    """An engine scales numbers that were rounded already, whatever the scale is."""
+    mixture = {"moe_intermediate_size": 24, "num_experts": 4, "num_experts_per_tok": 2}
+    config = Qwen3MoeConfig(**SHAPE, **mixture) if experts else LlamaConfig(**SHAPE)
+    model = build(config, torch.bfloat16)
+    layers = inject(model, LoraConfig(rank=rank, alpha=alpha))
+    randomise(layers)
+    outcomes: list[list[Tensor]] = []
+    for _ in range(2):
+        output = model(IDS).logits
+        outcomes.append([output, *torch.autograd.grad(output.float().square().sum(), layers.leaves())])
+        layers.load({name: tensor.detach().bfloat16() for name, tensor in layers.tensors().items()})
+    assert all(torch.equal(own, published) for own, published in zip(*outcomes, strict=True))
+
+
 def test_the_same_seed_gives_the_same_a_and_another_seed_another() -> None:
     first, same, other = (inject(tiny(), LoraConfig(), seed=seed).tensors() for seed in (3, 3, 4))
     assert all(torch.equal(first[name], same[name]) for name in first)
