@@ -80,7 +80,8 @@ def merged(metrics: Sequence[Metrics]) -> Metrics:
     values = {name: [each[name] for each in metrics if name in each] for name in names}
     means = {name: sum(numbers) if name == SUMMED else fmean(numbers) for name, numbers in values.items()}
     largest = max(each.get("update/nonfinite", 0.0) for each in metrics)
-    return means | {"update/nonfinite": largest, "update/optimizer_steps": float(len(metrics))}
+    taken = sum(not each.get("update/skipped") for each in metrics)  # a minibatch without a signal takes no step
+    return means | {"update/nonfinite": largest, "update/optimizer_steps": float(taken)}
 
 
 def _divergence(rows: Sequence[Row], old: Sequence[Tensor]) -> float:

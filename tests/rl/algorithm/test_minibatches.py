@@ -16,7 +16,7 @@ from lora.files import read_peft
 from rl.algorithm.advantage import advantages
 from rl.algorithm.importance_weights import WEIGHTS
 from rl.algorithm.metrics import Stopwatch
-from rl.algorithm.minibatches import minibatches, with_old_policy
+from rl.algorithm.minibatches import merged, minibatches, with_old_policy
 from rl.algorithm.objective import OBJECTIVES
 from rl.algorithm.prefetch import Rollout
 from rl.config import LearnerConfig, RunConfig, replaced
@@ -158,3 +158,9 @@ def test_what_does_not_go_together_is_refused() -> None:
         replaced(CONFIG, learner={"minibatches": 6})
     with pytest.raises(ValueError, match=r"set learner\.minibatches = 1 and learner\.epochs = 1"):
         check_config(replaced(CONFIG, sampling={"temperature": 1.0}))
+
+
+def test_minibatches_without_a_signal_are_no_steps() -> None:
+    taken = {"update/skipped": 0.0, "update/loss": 0.5, "update/tokens": 10.0}
+    together = merged([taken, {"update/skipped": 1.0}, taken])
+    assert (together["update/optimizer_steps"], together["update/loss"], together["update/tokens"]) == (2, 0.5, 20)
