@@ -105,7 +105,9 @@ def fits_question(question: str, reference: str, answer: str) -> bool:
         expected = _units(parse_answer(normalize(reference)))
         if units & _POWERS and not units & expected and not _OF_POWERS.search(question):
             return False  # square meters are no length
-        if any(word in units and _POWER_OF[word] in question.lower() for word in _POWERS):
+        if any(
+            _POWER_OF[word] in question.lower() and word not in question.lower() for word in units & _POWERS - expected
+        ):
             return False  # cubic centimeters are no area
         if _are_other_things(question, units - expected):
             return False

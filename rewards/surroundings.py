@@ -6,6 +6,7 @@ Words that are units elsewhere go with the number, so that the rules for units j
 
 import re
 
+from rewards.continued import is_continued
 from rewards.wrapping import is_wrapped
 
 _FUNCTION = r"\\(?:sin|cos|tan|cot|sec|csc|log|ln|lg|exp|pi|theta|alpha|phi|sigma|tau|Gamma)(?:_\{?\w{1,3}\}?)?"
@@ -19,8 +20,9 @@ _PART_AFTER = re.compile(
     r"(?:[}\s)\]]|\\right)*\^\s*\{?\s*(?:[-\d]|(?!o\b)[A-Za-z](?![A-Za-z]))|[eE][-+]?\d|[+*][A-Za-z(\\]|"
     r"[-/][a-z](?![A-Za-z])|\d|"
     r"\.\d|(?:\{,\}|,)\d{3}(?!\d)|\^\s*(?:\d|\{\s*[-\d])|[-+*/]\d|"
-    r"\$? [+*/×÷] ?\$?\d|\$? - \$?\d[\d.]*\$?\.?(?=\s*$)|-ish\b| ?\\(?:cdot|times)\b ?\d|"
-    r"\}\s*\{[^{}\n]{1,40}\}|[xyzkni](?![A-Za-z])|\\(?:pi|sqrt|sin|cos|tan|log|ln|theta)\b"
+    r"\$? [+*/×÷] ?\$?\d|\$? - \$?\d[\d.]*\$?\.?(?=\s*$)|-ish\b| ?\\(?:cdot|times)(?![A-Za-z]) ?\d|\$(?:[kKMB]|bn|"
+    r"mn)(?![A-Za-z])|"
+    r"\}\s*\{[^{}\n]{1,40}\}|[xyzkni](?![A-Za-z])|\\(?:pi|sqrt|sin|cos|tan|log|ln|theta)(?![A-Za-z])"
 )
 """Signs written against a box that make it a part of an expression: ``2\\boxed{42}``, ``\\boxed{42}^2``."""
 _OTHER_BEFORE = re.compile(
@@ -57,6 +59,8 @@ def is_part(text: str, start: int, end: int) -> bool:
     """Return True if what stands from ``start`` to ``end`` is a part of an expression, or of another statement."""
     before = text[max(0, start - 80) : start]
     if _PART_BEFORE.search(before) or _PART_AFTER.match(text, end) or is_wrapped(text, start):
+        return True
+    if is_continued(text, start, end):
         return True
     if before.endswith("|") and text.startswith("|", end):
         return True  # a modulus; the cells of a table have spaces

@@ -26,7 +26,7 @@ _LEADS_TO = words(
     "quad qquad therefore because implies Rightarrow rightarrow longrightarrow Longrightarrow iff Leftrightarrow "
     "Longleftrightarrow to leadsto displaystyle textstyle bf rm it bfseries boldmath large Large LARGE huge Huge small "
     "normalsize centering newline par noindent hfill item hline left big Big bigl Bigl approx simeq equiv cong in ni "
-    "leq geq le ge leqslant geqslant lt gt ne neq land lor wedge vee colon mid ldots dots cdots vdots checkmark star "
+    "leq geq le ge leqslant geqslant lt gt ne neq land lor wedge vee colon mid checkmark star "
     "bullet square blacksquare Box leftarrow space thinspace enspace medspace smallskip medskip bigskip vspace And Or "
     "middle right qed limits cup"
 )
