@@ -40,8 +40,20 @@ def scaled(B: Tensor, scale: float, dtype: torch.dtype, *, exact: bool) -> Tenso
     """
     if exact or dtype == B.dtype:
         return (scale * B).to(dtype)
-    rounding = B.detach().to(dtype).to(B.dtype) - B.detach()
+    rounding = rounded(B.detach(), dtype) - B.detach()
     return (scale * (B + rounding)).to(dtype)
+
+
+def rounded(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return float32 numbers as that type has them, in float32.
+
+    bfloat16 is the upper half of float32's bits. Rounded as integers, to the even one of two that are as near, they
+    stay so in compiled blocks, where a cast and another one back are left out.
+    """
+    if dtype != torch.bfloat16 or values.dtype != torch.float32:
+        return values.to(dtype).to(values.dtype)
+    bits = values.view(torch.int32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) & -0x10000).view(torch.float32)
 
 
 class LowRank(nn.Module):
