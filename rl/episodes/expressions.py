@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rl.episodes.numbers import FUNCTIONS, MODULES, CalculatorError, binary, checked, items, shown
+from rl.episodes.numbers import FUNCTIONS, MODULES, CalculatorError, binary, checked, contains, items, shown, sliced
 
 MOST_STEPS = 100_000
 """Nodes of the tree that are computed; an item of a list is one, too."""
@@ -22,7 +22,7 @@ BINARY: Mapping[str, Callable[[Any, Any], Any]] = {
 UNARY: Mapping[str, Callable[[Any], Any]] = {"USub": operator.neg, "UAdd": operator.pos, "Not": operator.not_}
 COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {
     "Eq": operator.eq, "NotEq": operator.ne, "Lt": operator.lt, "LtE": operator.le, "Gt": operator.gt,
-    "GtE": operator.ge, "In": lambda a, b: a in items(b), "NotIn": lambda a, b: a not in items(b),
+    "GtE": operator.ge, "In": lambda a, b: contains(b, a), "NotIn": lambda a, b: not contains(b, a),
 }  # fmt: skip
 
 
@@ -85,7 +85,7 @@ class Expressions:
                 return self._comprehension(element, loop)
             case ast.Subscript(value, ast.Slice(lower, upper, step)):
                 bounds = [None if bound is None else self._value(bound) for bound in (lower, upper, step)]
-                return items(self._value(value))[slice(*bounds)]
+                return sliced(self._value(value), slice(*bounds))
             case ast.Subscript(value, index):
                 return items(self._value(value))[self._value(index)]
             case ast.Attribute(ast.Name(module), name):
@@ -138,10 +138,13 @@ class Expressions:
 
     def _comprehension(self, element: ast.expr, loop: ast.comprehension) -> list[Any]:
         results: list[Any] = []
-        for value in self._items(loop.iter):
+        values, outside = self._items(loop.iter), self._names
+        self._names = dict(outside)  # the loop's variable is its own, and hides one of the same name
+        for value in values:
             self._assign(loop.target, value)
             if all(self._value(test) for test in loop.ifs):
                 results.append(self._value(element))
+        self._names = outside
         return checked(results)
 
     def _items(self, node: ast.expr) -> list[Any]:
@@ -156,6 +159,8 @@ class Expressions:
             case ast.Name(name):
                 called = self._name(name)
             case ast.Attribute(ast.Name(name), "append") if isinstance(grown := self._name(name), list):
+                if len(arguments) != 1:
+                    raise CalculatorError("append takes one value")
                 grown.append(checked([*grown, *arguments])[-1])
                 return None
             case ast.Attribute(ast.Name(module), name):

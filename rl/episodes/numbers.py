@@ -62,6 +62,19 @@ def items(value: Any) -> list[Any]:
     return list(cast("Iterable[Any]", value))
 
 
+def sliced(value: Any, bounds: slice) -> Any:
+    """Return a slice of a list, a tuple, a range or a text, which is of the same kind. Raises as `items`."""
+    items(value)
+    return value[bounds]
+
+
+def contains(value: Any, sought: Any) -> bool:
+    """Return True if it is among the items, or a part of the text. Raises CalculatorError for what has no items."""
+    if isinstance(value, str) and not isinstance(sought, str):
+        raise CalculatorError("only a text is in a text")
+    return sought in (value if isinstance(value, str) else items(value))
+
+
 def binary(name: str, work: Callable[[Any, Any], Any], left: Any, right: Any) -> Any:
     """Return the result of an operator on two values, unless it would be too large."""
     if isinstance(left, str | list | tuple) or isinstance(right, str | list | tuple):
