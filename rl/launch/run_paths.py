@@ -9,10 +9,10 @@ def default_directory(name: str) -> Path:
     return Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
-def newest_directory(name: str) -> Path:
-    """Return the newest run of that name below `runs/`. Raises ValueError if there is none."""
-    when = f"{'[0-9]' * 8}-{'[0-9]' * 6}"
-    runs = sorted(path.parent for path in Path("runs").glob(f"{name}-{when}/config.toml"))
-    if not runs:
-        raise ValueError(f"there is no run named {name!r} in runs/ to resume; name its directory with --out")
-    return runs[-1]
+def newest_directory(name: str, *, kind: str = "run", file: str = "config.toml") -> Path:
+    """Return the newest run of that name below `runs/`, or what else has that `file`. Raises ValueError without one."""
+    when = f"{'[0-9]' * 8}-{'[0-9]' * 6}"  # another run's name may begin with this one's
+    found = sorted(path.parent for path in Path("runs").glob(f"{name}-{when}/{file}"))
+    if not found:
+        raise ValueError(f"there is no {kind} named {name!r} in runs/ to resume; name its directory with --out")
+    return found[-1]

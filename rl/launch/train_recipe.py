@@ -129,13 +129,13 @@ def _resolved(config: RunConfig, base: Path) -> RunConfig:
         data=absolute_sources(absolute_paths(config.data, base), base),
         evaluate=absolute_files(config.evaluate, base),
         lora=resolve_lora(config.model, absolute_init(config.lora, base)),
-        learner=_absolute_files(config.learner, base),
+        learner=absolute_learner(config.learner, base),
         episodes=absolute_episodes(config.episodes, base),
         teacher=replaced(config.teacher, adapter=absolute_adapter(config.teacher.adapter, base, "teacher.adapter")),
     )
 
 
-def _absolute_files(learner: LearnerConfig, base: Path) -> LearnerConfig:
+def absolute_learner(learner: LearnerConfig, base: Path) -> LearnerConfig:
     """Return the settings with the absolute paths of the objective's file and of the reference, where there are."""
     reference = absolute_adapter(learner.kl_reference, base, "learner.kl_reference")
     learner = replaced(learner, kl_reference=reference)

@@ -1,5 +1,6 @@
 """The metric by which a run's best policy is chosen."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,9 @@ class BestMetric:
         return metrics.get(self.name)
 
     def score(self, value: float) -> float:
-        """Return a number that is higher the better the value is."""
+        """Return a number that is higher the better the value is; the lowest for what is no number."""
+        if math.isnan(value):
+            return -math.inf
         return value if self.higher_is_better else -value
 
     def best(self, values: Iterable[float]) -> float | None:

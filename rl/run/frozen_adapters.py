@@ -31,14 +31,6 @@ def absolute_adapter(path: str | None, base: Path, key: str) -> str | None:
     return str(directory.resolve())
 
 
-def absolute_frozen(config: RunConfig, base: Path) -> dict[str, dict[str, str | None]]:
-    """Return what changes in the configuration's tables where paths of such adapters are absolute. Raises as above."""
-    return {
-        "teacher": {"adapter": absolute_adapter(config.teacher.adapter, base, "teacher.adapter")},
-        "learner": {"kl_reference": absolute_adapter(config.learner.kl_reference, base, "learner.kl_reference")},
-    }
-
-
 def read_frozen(config: RunConfig) -> Mapping[str, Adapter]:
     """Return the adapters that the learner holds beside the policy on the run's model, by their parts in the run.
 

@@ -7,12 +7,15 @@ from pathlib import Path
 from lora.atomic_write import write_atomic
 from rl.config import replaced
 from rl.data import absolute_paths
+from rl.data.evaluation_sets import absolute_files
 from rl.episodes.open import absolute_episodes, absolute_sources
 from rl.launch.recipe import Prepared
+from rl.launch.run_paths import newest_directory
+from rl.launch.train_recipe import absolute_learner
 from rl.run.changes import in_words
 from rl.run.directory import RunDirectory, holds_run
 from rl.run.directory_lock import SWEEP as FILE
-from rl.run.frozen_adapters import absolute_frozen
+from rl.run.frozen_adapters import absolute_adapter
 from rl.run.warm_start import absolute_init
 from rl.sweep.points import Sweep, dump_sweep, load_sweep
 from rl.sweep.results import load_final
@@ -63,10 +66,7 @@ def open_directory(sweep: Sweep, prepared: Sequence[Prepared], path: Path, *, re
 
 def newest_sweep(name: str) -> Path:
     """The newest sweep of that name below `runs/`. Raises ValueError if there is none."""
-    sweeps = sorted(path.parent for path in Path("runs").glob(f"{name}-*/{FILE}"))
-    if not sweeps:
-        raise ValueError(f"there is no sweep named {name!r} in runs/ to resume; name its directory with --out")
-    return sweeps[-1]
+    return newest_directory(name, kind="sweep", file=FILE)
 
 
 def _check_stopping(sweep: Sweep, path: Path) -> None:
@@ -89,11 +89,14 @@ def _is_fixed(name: str) -> bool:
 
 def _resolved(sweep: Sweep) -> str:
     """The sweep's file with its base in it, whose relative paths would lead elsewhere."""
+    base, start = sweep.base, sweep.directory
     base = replaced(
-        sweep.base,
-        data=absolute_sources(absolute_paths(sweep.base.data, sweep.directory), sweep.directory),
-        episodes=absolute_episodes(sweep.base.episodes, sweep.directory),
-        lora=absolute_init(sweep.base.lora, sweep.directory),
-        **absolute_frozen(sweep.base, sweep.directory),
+        base,
+        data=absolute_sources(absolute_paths(base.data, start), start),
+        evaluate=absolute_files(base.evaluate, start),
+        episodes=absolute_episodes(base.episodes, start),
+        lora=absolute_init(base.lora, start),
+        learner=absolute_learner(base.learner, start),
+        teacher={"adapter": absolute_adapter(base.teacher.adapter, start, "teacher.adapter")},
     )
     return dump_sweep(sweep.config, sweep.name, base)

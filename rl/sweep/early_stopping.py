@@ -9,6 +9,8 @@ from typing import Any
 from rl.sweep.config import StopConfig
 
 STEP, SCORE = "step", "score"
+WORST = -1e9
+"""Score of a run that came to infinity or to no number: schedulers take means and quantiles of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class EarlyStopper:
         if run not in self._trials:
             self._trials[run] = _Trial(run)
             self._scheduler.on_trial_add(_Runner(), self._trials[run])
-        decision = self._scheduler.on_trial_result(_Runner(), self._trials[run], {STEP: step, SCORE: score})
+        decision = self._scheduler.on_trial_result(_Runner(), self._trials[run], {STEP: step, SCORE: max(score, WORST)})
         return decision == "STOP"
 
 

@@ -14,13 +14,16 @@ from pydantic import ValidationError
 
 from lora.config import ALL_LINEAR, layers_label
 from rl.config import RunConfig, replaced
+from rl.settings import paths
 from rl.settings.keys import all_keys, find_key, hint
 from rl.settings.toml import Table, config_of, dump_config, read_table
-from rl.sweep.config import SearchConfig, SweepConfig
+from rl.sweep.config import MOST_RUNS, SearchConfig, SweepConfig
 
 SEED = "seed"
 NOT_SWEPT = ("name", "runtime", "wandb", "mlflow")
 SHORT = {"weights": "", "problems_per_step": "batch"}
+MOST_NAME_BYTES = 200
+"""Most bytes of a directory's name, of which file systems take 255."""
 
 Settings = dict[str, Any]
 """Values by their keys' names."""
@@ -133,36 +136,47 @@ def _points(config: SweepConfig, table: Table, path: Path, sweep: str) -> Iterat
     axes = {name: _axis(path, name, value) for name, value in _flat(path, config.axes).items()}
     chosen = _search(axes, config.search, path) if axes else []
     for settings in _also(config, path):
-        chosen += [dict(zip(settings, values, strict=True)) for values in itertools.product(*settings.values())]
+        chosen += _grid(settings, path)
     if any("preset" in settings for settings in chosen):
         raise ValueError(
             f"{path}: preset cannot differ between the runs of a sweep, whose base has all values written out; vary "
             "the settings that it stands for (docs/objectives.md)"
         )
     for index, settings in enumerate(chosen):
-        name = (
-            f"p{index:03d}{''.join(f'-{_label(key, value)}' for key, value in settings.items() if _label(key, value))}"
-        )
-        yield Point(name, settings, _config(table, settings, path, f"{sweep}-p{index:03d}"))
+        config = _config(table, settings, path, f"{sweep}-p{index:03d}")  # first: labels are of values that are right
+        labels = [label for key, value in settings.items() if (label := _label(key, value))]
+        name = "-".join([f"p{index:03d}", *labels]).encode()[:MOST_NAME_BYTES].decode(errors="ignore")
+        yield Point(name, settings, config)
 
 
 def _also(config: SweepConfig, path: Path) -> Iterator[dict[str, list[Any]]]:
     for table in config.also:
         flat = _flat(path, table)
+        if empty := next((name for name, value in flat.items() if value == [] and _is_axis(name, value)), None):
+            raise ValueError(f"{path}: also: {empty} has no values; name some, or leave it out")
         yield {name: value if _is_axis(name, value) else [value] for name, value in flat.items()}
+
+
+def _grid(axes: Mapping[str, list[Any]], path: Path) -> list[Settings]:
+    """Return all combinations of values. Raises ValueError if they are too many."""
+    count = math.prod(map(len, axes.values()))
+    if count > MOST_RUNS:
+        raise ValueError(
+            f"{path}: a grid of {' x '.join(str(len(values)) for values in axes.values())} = {count} runs is above "
+            f'{MOST_RUNS}: list fewer values, or set search.kind = "random" and search.samples'
+        )
+    return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
 
 
 def _config(table: Table, settings: Settings, path: Path, name: str) -> RunConfig:
     changed = copy.deepcopy(table)
     full = settings.get("learner.weights", changed.get("learner", {}).get("weights")) == "full"
     more = {"rollout.engine": "torch"} if full and "rollout.engine" not in settings else {}
-    for key, value in (settings | more | {"name": name}).items():
-        *parents, leaf = key.split(".")
-        inner = changed
-        for parent in parents:
-            inner = inner.setdefault(parent, {})
-        inner[leaf] = value
     try:
+        for key, value in (settings | more | {"name": name}).items():
+            if key.startswith("data.") and isinstance(changed.get("data"), list):
+                raise ValueError(f"{key} is of one [data] table, and the base has several: write a sweep for each")
+            paths.put(changed, key, value)
         return config_of(changed, None)
     except ValueError as error:
         shown = ", ".join(f"{key} = {value}" for key, value in settings.items())
@@ -175,10 +189,13 @@ def _flat(path: Path, axes: Mapping[str, Any], prefix: str = "") -> dict[str, An
     for key, value in axes.items():
         name = f"{prefix}{key}"
         if isinstance(value, dict) and not _is_range(cast("Table", value)) and not _is_value(name):
-            flat |= _flat(path, cast("Table", value), f"{name}.")
-            continue
-        _check_name(path, name)
-        flat[name] = value
+            inner = _flat(path, cast("Table", value), f"{name}.")
+        else:
+            _check_name(path, name)
+            inner = {name: value}
+        if twice := next((name for name in inner if name in flat), None):
+            raise ValueError(f"{path}: {twice} is given twice, as one name and in a table; leave one of them out")
+        flat |= inner
     return flat
 
 
@@ -220,7 +237,9 @@ def _is_range(value: Table) -> bool:
 def _checked_range(path: Path, name: str, value: Table) -> Table:
     low, high = value["min"], value["max"]
     log = value.get("log", False)
-    numbers = all(isinstance(bound, int | float) and not isinstance(bound, bool) for bound in (low, high))
+    numbers = all(
+        isinstance(bound, int | float) and not isinstance(bound, bool) and abs(bound) < 1e300 for bound in (low, high)
+    )
     if value.keys() - {"min", "max", "log"} or not isinstance(log, bool):
         raise ValueError(f"{path}: axes: {name} is a range of min, max and log (true or false), and is {value!r}")
     if not numbers or not low < high or (log and low <= 0):
@@ -234,7 +253,7 @@ def _search(axes: Mapping[str, list[Any] | Table], search: SearchConfig, path: P
     if search.kind == "grid":
         if ranges:
             raise ValueError(f'{path}: axes: {ranges[0]} is a range; list its values, or set search.kind = "random"')
-        return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+        return _grid(cast("Mapping[str, list[Any]]", axes), path)
     if SEED in ranges:
         raise ValueError(f"{path}: axes: seed must be a list, because each setting is run with every seed")
     rng = random.Random(search.seed)
@@ -255,14 +274,21 @@ def _draw(rng: random.Random, values: list[Any] | Table) -> Any:
     low, high = values["min"], values["max"]
     log = values.get("log")
     drawn = math.exp(rng.uniform(math.log(low), math.log(high))) if log else rng.uniform(low, high)
-    return round(drawn) if isinstance(low, int) and isinstance(high, int) else float(f"{drawn:.3g}")
+    if isinstance(low, int) and isinstance(high, int):
+        return round(drawn)
+    # Three digits, and more where a range is so narrow that they would not tell its values apart.
+    digits = 3 + max(0, math.floor(math.log10(max(abs(low), abs(high)) / (high - low))))
+    return min(max(float(f"{drawn:.{digits}g}"), float(low)), float(high))
 
 
 def _label(name: str, value: Any) -> str:
     """A setting in the name of a directory."""
     leaf = name.rpartition(".")[2]
     if leaf == "targets":
-        return layers_label([value] if isinstance(value, str) else value)
+        return _as_in_a_name(layers_label([value] if isinstance(value, str) else value))
     text = f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
-    kept = "".join(letter if letter.isalnum() or letter in "._+" else "_" for letter in text)
-    return f"{SHORT.get(leaf, leaf)}{kept}"[:40]
+    return f"{SHORT.get(leaf, leaf)}{_as_in_a_name(text)}"[:40]
+
+
+def _as_in_a_name(text: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "._+" else "_" for letter in text)

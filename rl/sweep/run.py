@@ -64,7 +64,8 @@ def _data_key(config: RunConfig) -> str:
     begins = config.lora if config.lora.init else None
     parts = (config.seed, config.data, config.model, config.prompt, config.room_for_prompt, config.episodes)
     measured = config.evaluate.num_test, config.evaluate.sets
-    return repr((*parts, *measured, config.reward, config.sft, begins))
+    compared = config.teacher, config.learner.kl_reference
+    return repr((*parts, *measured, *compared, config.reward, config.sft, begins))
 
 
 def _check_layers(points: Sequence[Point], runs: Sequence[Prepared]) -> None:
