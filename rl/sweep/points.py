@@ -285,10 +285,10 @@ def _label(name: str, value: Any) -> str:
     """A setting in the name of a directory."""
     leaf = name.rpartition(".")[2]
     if leaf == "targets":
-        return _as_in_a_name(layers_label([value] if isinstance(value, str) else value))
+        return _as_in_a_name(layers_label([value] if isinstance(value, str) else value), "._+-")
     text = f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
     return f"{SHORT.get(leaf, leaf)}{_as_in_a_name(text)}"[:40]
 
 
-def _as_in_a_name(text: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "._+" else "_" for letter in text)
+def _as_in_a_name(text: str, signs: str = "._+") -> str:
+    return "".join(letter if letter.isalnum() or letter in signs else "_" for letter in text)

@@ -50,7 +50,9 @@ def test_a_narrow_range_is_drawn_from_within_it_and_not_always_the_same(tmp_path
 
 
 def test_a_runs_directory_has_a_name_that_a_file_system_takes(tmp_path: Path) -> None:
-    text = f'[axes]\nlora.targets = [["../../q_proj", "{"x" * 300}"], ["k_proj"]]\nprompt.suffix = ["{"数" * 99}", "a/b"]'
+    text = (
+        f'[axes]\nlora.targets = [["../../q_proj", "{"x" * 300}"], ["k_proj"]]\nprompt.suffix = ["{"数" * 99}", "a/b"]'
+    )
     names = [point.name for point in load_sweep(sweep_file(tmp_path, text)).points]
     assert len(set(names)) == 4
     assert all(name == os.path.basename(name) and len(name.encode()) <= 200 for name in names)  # noqa: PTH119
@@ -65,9 +67,7 @@ def test_the_newest_sweep_of_a_name_is_none_of_a_longer_one(tmp_path: Path, monk
     assert newest_sweep("sums") == Path("runs/sums-20260102-030406")
 
 
-def test_a_sweeps_own_file_finds_what_its_base_named_beside_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_sweeps_own_file_finds_what_its_base_named_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Though it lies elsewhere, and is read from another directory: the command that resumes a sweep names it."""
     begins, out = tmp_path / "begins", tmp_path / "out"
     begins.mkdir()
