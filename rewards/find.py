@@ -3,10 +3,12 @@
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
 import sysconfig
 import traceback
 from collections.abc import Callable, Collection, Mapping
+from hashlib import sha256
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -16,6 +18,12 @@ OURS = ("lora", "rewards", "rl", "rollout")
 BUILT_IN: Mapping[str, str] = {"math_answer": "rewards.math_answer"}
 """The functions by name, and their modules. These load sympy, which is most of a grading process's start, and which a
 function of the user's need not wait for."""
+
+_BY_PATH = "rankone_reward_"
+"""Begins the names of modules that were loaded by their file's path, which nothing imports by name."""
+_BESIDE: dict[Path, dict[str, None]] = {}
+"""By directory, the modules in it that files of it have imported: new to this process when the first of them is loaded,
+and needed by whichever comes later."""
 
 
 def built_in(name: str) -> Callable[..., Any] | None:
@@ -68,7 +76,8 @@ def _from_file(path: Path, kind: str) -> ModuleType:
     path = path.expanduser().absolute()
     if not path.is_file():
         raise ValueError(f"{kind} file {path} does not exist")
-    module_name = f"rankone_reward_{path.stem}"
+    # Of two files of one name, in different directories, neither is to be taken for the other.
+    module_name = f"{_BY_PATH}{path.stem}_{sha256(os.fsencode(path)).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(module_name, path, loader=_FromSource(module_name, str(path)))
     assert spec is not None
     assert spec.loader is not None
@@ -119,9 +128,14 @@ def _own_modules(module: ModuleType, before: set[str]) -> tuple[str, ...]:
     new = [m for n, m in list(sys.modules.items()) if n not in before and _is_own(m)]
     parent = Path(module.__file__ or ".").parent
     top = module.__name__.split(".")[0]
-    beside = [m.__name__ for m in new if Path(m.__file__ or "/").is_relative_to(parent)]
+    _BESIDE.setdefault(parent, {}).update((m.__name__, None) for m in new if _is_beside(parent, m))
+    beside = [n for n in _BESIDE[parent] if n in sys.modules]
     package = [n for n, m in list(sys.modules.items()) if (n == top or n.startswith(f"{top}.")) and _is_own(m)]
     return tuple(dict.fromkeys([module.__name__, *beside, *package]))
+
+
+def _is_beside(directory: Path, module: ModuleType) -> bool:
+    return not module.__name__.startswith(_BY_PATH) and Path(module.__file__ or "/").is_relative_to(directory)
 
 
 def _is_own(module: object) -> bool:

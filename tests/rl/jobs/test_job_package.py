@@ -10,6 +10,7 @@ from helpers.cluster import ROOT
 from rl.config import Verifiers
 from rl.data import load_problems
 from rl.data.verifiers import find_python
+from rl.episodes.factory import load_environment
 from rl.episodes.open import absolute_episodes
 from rl.jobs.package import MAX_BYTES, check_size, write_job
 from rl.settings.toml import load_config
@@ -70,6 +71,32 @@ def test_a_model_beside_the_configuration_keeps_its_place(tmp_path: Path, monkey
     monkeypatch.chdir(tmp_path)
     write_job(load_config(ROOT / "examples" / "tiny.toml", ["model.name=model"]), ROOT / "examples", folder)
     assert load_config(folder / "config.toml").model.name == str(tmp_path / "model")
+
+
+def test_two_files_of_one_name_are_not_taken_for_each_other(tmp_path: Path) -> None:
+    for folder, value in (("a", 1.0), ("b", 0.0)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "r.py").write_text(f"def score(problem, completion):\n    return {value}\n")
+    terms = "".join(f'[[reward.terms]]\nfunction = "{tmp_path / folder}/r.py:score"\n' for folder in "ab")
+    (tmp_path / "run.toml").write_text(terms)
+    with pytest.raises(ValueError, match=r"would both be r\.py there; rename .*b/r\.py"):
+        write_job(load_config(tmp_path / "run.toml"), tmp_path, tmp_path / "job")
+
+
+def test_what_an_environment_imports_goes_along_though_it_was_loaded_before(tmp_path: Path) -> None:
+    """As when a run is prepared, which is before it is sent."""
+    (tmp_path / "beside_the_game.py").write_text("WORD = 'higher'\n")
+    (tmp_path / "game.py").write_text(
+        "import beside_the_game\nclass Game:\n    def __init__(self, problem): pass\n    def step(self, messages): pass\n"
+    )
+    (tmp_path / "run.toml").write_text(
+        f'[episodes]\nenvironment = "{tmp_path}/game.py:Game"\n[sampling]\nmax_tokens = 64\n[model]\nmax_length = 4096\n'
+    )
+    load_environment(f"{tmp_path}/game.py:Game")
+    folder = tmp_path / "job"
+    folder.mkdir()
+    write_job(load_config(tmp_path / "run.toml"), tmp_path, folder)
+    assert sorted(file.name for file in (folder / "reward_files").iterdir()) == ["beside_the_game.py", "game.py"]
 
 
 def test_an_environment_goes_along_and_is_found_beside_the_configuration(tmp_path: Path) -> None:
