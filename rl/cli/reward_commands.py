@@ -7,6 +7,7 @@ import stat
 import sys
 import time
 from collections.abc import Callable, Generator
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
@@ -187,7 +188,8 @@ def _rows(data: Path, limit: int) -> tuple[list[Problem], list[Row]]:
     """Return the problems of a file's first lines, and those of them that come with a completion."""
     problems, rows = list[Problem](), list[Row]()
     with open_file(data) as lines:
-        for number, line in zip(range(1, limit + 1), lines, strict=False):
+        filled = ((number, line) for number, line in enumerate(lines, start=1) if line.strip())
+        for number, line in islice(filled, limit):
             try:
                 fields = parse_row(line)
                 problems.append(read_problem(fields, str(fields.get("id", number))))

@@ -143,10 +143,10 @@ def _points(config: SweepConfig, table: Table, path: Path, sweep: str) -> Iterat
             "the settings that it stands for (docs/objectives.md)"
         )
     for index, settings in enumerate(chosen):
-        config = _config(table, settings, path, f"{sweep}-p{index:03d}")  # first: labels are of values that are right
+        run = _config(table, settings, path, f"{sweep}-p{index:03d}")  # first: labels are of values that are right
         labels = [label for key, value in settings.items() if (label := _label(key, value))]
         name = "-".join([f"p{index:03d}", *labels]).encode()[:MOST_NAME_BYTES].decode(errors="ignore")
-        yield Point(name, settings, config)
+        yield Point(name, settings, run)
 
 
 def _also(config: SweepConfig, path: Path) -> Iterator[dict[str, list[Any]]]:

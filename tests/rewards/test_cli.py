@@ -127,7 +127,7 @@ def test_a_closed_pipe_is_no_traceback(tmp_path: Path) -> None:
 def test_a_reward_is_tried_without_a_model(tmp_path: Path) -> None:
     data = tmp_path / "data.jsonl"
     data.write_text(
-        '{"question": "6 * 3?", "answer": "18"}\n{"question": "?", "answer": "5", "completion": "It is 5"}\n'
+        '{"question": "6 * 3?", "answer": "18"}\n\n{"question": "?", "answer": "5", "completion": "It is 5"}\n \n'
     )
     done = rankone("reward", "try", f"{ROOT}/examples/rewards/brevity.py:brevity", "--data", str(data))
     assert done.returncode == 0, done.stderr
