@@ -12,7 +12,7 @@ def default_directory(name: str) -> Path:
 def newest_directory(name: str, *, kind: str = "run", file: str = "config.toml") -> Path:
     """Return the newest run of that name below `runs/`, or what else has that `file`. Raises ValueError without one."""
     when = f"{'[0-9]' * 8}-{'[0-9]' * 6}"  # another run's name may begin with this one's
-    found = sorted(path.parent for path in Path("runs").glob(f"{name}-{when}/{file}"))
-    if not found:
+    paths = sorted(path.parent for path in Path("runs").glob(f"{name}-{when}/{file}"))
+    if not paths:
         raise ValueError(f"there is no {kind} named {name!r} in runs/ to resume; name its directory with --out")
-    return found[-1]
+    return paths[-1]
