@@ -36,6 +36,13 @@ class ChatRequest:
 
 def chat_request(body: Mapping[str, Any]) -> ChatRequest:
     """Return what is asked for. Raises UnplayableError if it is nothing that an episode can answer."""
+    try:
+        return _chat_request(body)
+    except (AttributeError, TypeError, ValueError) as error:  # a program of the policy's own may have written it
+        raise UnplayableError(f"its request is no chat as OpenAI's protocol has them: {error}") from None
+
+
+def _chat_request(body: Mapping[str, Any]) -> ChatRequest:
     if body.get("n") not in (None, 1):
         raise UnplayableError("it asks for several answers at once (n), and an episode has one chain of turns")
     if body.get("tool_choice") not in (None, "auto", "none"):

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any, cast
 
-from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from rewards.types import Problem
@@ -84,7 +83,7 @@ class Renderer:
             text: str = self._tokenizer.apply_chat_template(
                 conversation, add_generation_prompt=True, tokenize=False, **self._config.template_options
             )
-        except TemplateError as error:
+        except Exception as error:  # templates are programs of the model's makers, and messages are the environment's
             roles = ", ".join(dict.fromkeys(str(message["role"]) for message in messages))
             raise ValueError(
                 f"the model's chat template refuses messages of {roles} behind the policy's turn: {error}; answer as "

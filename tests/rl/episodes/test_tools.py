@@ -17,6 +17,7 @@ from rl.algorithm.groups import Question, sample_groups
 from rl.config import EpisodesConfig, PromptConfig, RunConfig
 from rl.data.prompts import Encoder
 from rl.episodes.calculator import calculate
+from rl.episodes.openai_chat import UnplayableError, chat_request
 from rl.episodes.player import EpisodePlayer
 from rl.episodes.processes import EnvironmentPool
 from rl.episodes.render import Renderer
@@ -203,6 +204,26 @@ def test_no_answer_to_a_call_is_more_than_a_tokenizer_takes() -> None:
     messages = answer.observation.listed()
     assert messages[0]["content"] == "?"
     assert len(Renderer(byte_tokenizer(CHAT), PromptConfig(), tools=True).suffix((), messages)) > len(calls)
+
+
+def test_messages_that_a_template_fails_on_are_refused_as_those_that_it_refuses() -> None:
+    calls = CHAT.replace(
+        "{{ message.content }}", "{{ message.content }}{% for call in message.tool_calls %}{% endfor %}"
+    )
+    with pytest.raises(ValueError, match="refuses messages of user behind the policy's turn: 'int' object is not"):
+        Renderer(byte_tokenizer(calls), PromptConfig()).suffix((), [{"role": "user", "content": "1", "tool_calls": 5}])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"messages": [{"role": "user", "content": [1]}]}, {"messages": [{"role": "user", "tool_calls": ["x"]}]},
+        {"messages": [{"role": "user", "tool_calls": 5}]}, {"messages": [{"role": "user"}], "response_format": "text"}, [1],
+    ],
+)  # fmt: skip
+def test_a_request_of_another_form_costs_the_episode_and_not_the_run(body: Any) -> None:
+    with pytest.raises(UnplayableError, match="its request is no chat"):
+        chat_request(body)
 
 
 def test_the_end_that_the_policy_wrote_is_not_written_again_though_a_template_puts_a_space_before_it() -> None:
