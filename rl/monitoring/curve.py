@@ -1,5 +1,6 @@
 """The accuracy curve as a figure."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,8 +15,10 @@ MOST_SETS = 8
 def accuracy_figure(metrics: Sequence[Mapping[str, Any]], title: str) -> Any:
     """Draw held-out accuracy, and the mean reward of each step's own completions, against the step.
 
-    Several sources of problems, and `evaluate.sets`, have a line each.
+    Several sources of problems, and `evaluate.sets`, have a line each. The axis goes from 0 to 1, and further where
+    rewards of the user's own do.
     """
+    rewards = [row["reward/mean"] for row in metrics if math.isfinite(row.get("reward/mean", math.nan))]
     names = dict.fromkeys(name for row in metrics for name in row)
     sets = [(name, match[1]) for name in names if (match := OF_ONE_SET.fullmatch(name))]
     return steps_figure(
@@ -26,5 +29,5 @@ def accuracy_figure(metrics: Sequence[Mapping[str, Any]], title: str) -> Any:
         legend="lower right",
         title=title,
         ylabel="accuracy",
-        ylim=(0, 1),
+        ylim=(min(0.0, *rewards), max(1.0, *rewards)) if rewards else (0, 1),
     )

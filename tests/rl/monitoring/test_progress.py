@@ -109,3 +109,9 @@ def test_tensorboard_gets_every_metric_by_step(tmp_path: Path) -> None:
 def test_a_curve_is_drawn_from_however_little_there_is(tmp_path: Path, metrics: list[dict[str, float]]) -> None:
     write_figure(accuracy_figure(metrics, problem().question), tmp_path / "curve.png")
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_rewards_of_any_size_are_on_the_curve() -> None:
+    rows = [{"step": step, "reward/mean": reward} for step, reward in enumerate((-1.0, 7.5, float("nan"), 0.5))]
+    assert accuracy_figure(rows, "").axes[0].get_ylim() == (-1.0, 7.5)
+    assert accuracy_figure(rows[3:], "").axes[0].get_ylim() == (0.0, 1.0)
