@@ -92,7 +92,19 @@ def _from_file(path: Path, kind: str) -> ModuleType:
         if isinstance(error, KeyboardInterrupt):
             raise
         raise ValueError(f"cannot load {path}: {_one_line(error, str(path))}") from error
+    _check_neighbours(module, path.parent)
     return module
+
+
+def _check_neighbours(module: ModuleType, directory: Path) -> None:
+    """Raises ValueError if a module was imported from elsewhere, as Python has one of a name, and lies here too."""
+    kinds = (inspect.ismodule, inspect.isroutine, inspect.isclass)
+    values = [value for value in vars(module).values() if any(is_kind(value) for is_kind in kinds)]
+    names = {v.__name__ if inspect.ismodule(v) else str(v.__module__) for v in values}
+    for name in sorted(names - {*OURS}):
+        other, here = getattr(sys.modules.get(name), "__file__", None), directory / f"{name}.py"
+        if _is_own(sys.modules.get(name)) and here.is_file() and Path(str(other)).resolve() != here.resolve():
+            raise ValueError(f"{module.__file__} imports {name}, which is {other} already and not {here}: rename one")
 
 
 def _from_package(name: str) -> ModuleType:

@@ -92,6 +92,18 @@ def test_a_module_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert score(term, PROBLEM, TEXTS) == [2.0, 0.0]
 
 
+def test_a_module_of_another_directory_is_not_taken_for_the_one_beside_a_file(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "one_of_two.py").write_text(f"def worth(text): return {int(folder == 'a')}\n")
+        (tmp_path / folder / f"{folder}.py").write_text(
+            "from one_of_two import worth\ndef f(problem, completion): return worth(completion)\n"
+        )
+    load_term(f"{tmp_path}/a/a.py:f")
+    with pytest.raises(ValueError, match=r"imports one_of_two, which is .*/a/one_of_two\.py already and not .*/b/"):
+        load_term(f"{tmp_path}/b/b.py:f")
+
+
 def test_a_function_travels_by_value_with_what_it_imports_from_beside_it(tmp_path: Path) -> None:
     (tmp_path / "beside_it.py").write_text("import re\ndef helper(text): return len(re.findall('5', text))")
     name = write(tmp_path, "from beside_it import helper\ndef f(problem, completion): return helper(completion)")
