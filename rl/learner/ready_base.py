@@ -28,17 +28,13 @@ class ReadyBase:
     """The model, and how it may be given rows."""
 
     model: nn.Module
-    device: str
     packs: bool
     """Whether several completions may share a row; else each is read alone."""
+    joined: bool
+    """Whether a microbatch's rows stand in one line, as FlexAttention reads them; else each is padded."""
     side_by_side: bool
     """Whether several threads may compute at once."""
     blocks: CompiledBlocks
-
-    @property
-    def joined(self) -> bool:
-        """Whether a microbatch's rows stand in one line, as FlexAttention reads them; else each is padded."""
-        return self.packs and is_gpu(self.device)
 
     def readable(self, rows: Sequence[Row]) -> Sequence[Row]:
         """Return the rows as the model may read them."""
@@ -66,19 +62,20 @@ def ready_base(
     base: nn.Module = loaded.to(device).eval()
     with in_one_line(loaded.config.model_type):
         packs = _prepare(base, device)
+    joined = packs and _is_gpu(device)
     # Attention and what is around it keep nothing from one pass to the next; of other layers that is not known.
     side_by_side = device == "cpu" and not group.lockstep and packs and not changes_itself(base)
     if not mix_policies:  # an adapter on the experts would change how those compute that have none
         wrap_experts(base)
     # Weights that are made anew for every product are no part of a compiled block.
-    compiles = compiled and packs and is_gpu(device) and not group.lockstep and model.quantization is None
+    compiles = compiled and joined and not group.lockstep and model.quantization is None
     blocks = compile_blocks(base) if compiles else CompiledBlocks()
     if gradient_checkpointing:
         recompute_blocks(base)
-    return ReadyBase(base, device, packs, side_by_side, blocks)
+    return ReadyBase(base, packs, joined, side_by_side, blocks)
 
 
-def is_gpu(device: str) -> bool:
+def _is_gpu(device: str) -> bool:
     """True for a GPU of torch's."""
     return torch.device(device).type == "cuda"
 
@@ -90,5 +87,5 @@ def _prepare(base: nn.Module, device: str) -> bool:
     if packs:
         use_packed_attention(base)
     check_head(base)
-    check_rows(base, alone, device, packed=packs, joined=packs and is_gpu(device))
+    check_rows(base, alone, device, packed=packs, joined=packs and _is_gpu(device))
     return packs

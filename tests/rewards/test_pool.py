@@ -169,7 +169,7 @@ def test_a_process_that_ends_in_the_middle_of_a_message_costs_only_its_own(tmp_p
     body = """
 import os, stat
 if completion == 'torn':
-    (connection,) = [fd for fd in range(3, 64) if os.path.exists(f'/proc/self/fd/{fd}') and stat.S_ISSOCK(os.fstat(fd).st_mode)]
+    (connection,) = [fd for fd in range(3, 1024) if os.path.exists(f'/proc/self/fd/{fd}') and stat.S_ISSOCK(os.fstat(fd).st_mode)]
     os.write(connection, bytes([0, 0, 1, 0]) + b'less than it says')
     os._exit(3)
 return 1.0"""
@@ -184,7 +184,7 @@ def test_an_answer_that_cannot_be_read_leaves_none_for_the_next_items(tmp_path: 
     body = """
 import os, stat
 if completion == 'unreadable':
-    (connection,) = [fd for fd in range(3, 64) if os.path.exists(f'/proc/self/fd/{fd}') and stat.S_ISSOCK(os.fstat(fd).st_mode)]
+    (connection,) = [fd for fd in range(3, 1024) if os.path.exists(f'/proc/self/fd/{fd}') and stat.S_ISSOCK(os.fstat(fd).st_mode)]
     os.write(connection, bytes([0, 0, 0, 4]) + b'what')
 return float(len(completion))"""
 

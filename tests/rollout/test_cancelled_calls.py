@@ -88,7 +88,8 @@ class HeldActor(EngineActor):
         engine: Any = self._engine
         vllm = engine._engine
         assert {loaded.request.lora_int_id for loaded in engine._adapters._loaded.values()} == set(vllm.list_loras())
-        assert {path.name for path in engine._home.path.iterdir() if path.is_dir()} == set(engine._adapters._loaded)
+        directories = {loaded.directory for loaded in engine._adapters._loaded.values()}
+        assert {path for path in engine._home.path.iterdir() if path.is_dir()} == directories
         assert all(loaded.users == 0 for loaded in engine._adapters._loaded.values())
         scheduled = vllm.engine_core.engine_core.scheduler.get_num_unfinished_requests()
         return scheduled + vllm.get_num_unfinished_requests(), set(engine._adapters._loaded)

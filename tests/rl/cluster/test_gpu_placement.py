@@ -40,7 +40,7 @@ class Seat:
     async def start(self, *_: Any) -> None:
         """Nothing is loaded."""
 
-    async def address(self) -> str:
+    async def address(self, *_: Any) -> str:
         return "127.0.0.1:1"
 
     async def add(self, *_: Any) -> None:

@@ -187,7 +187,7 @@ def test_rows_in_one_line_have_the_gradient_of_a_plain_loop(
     policy = begun(model, spec(config, 1))
     groups = steps_groups(policy, model.model, 0)
     expected = torch.autograd.grad(written_out(policy, model.model, groups, config), policy.parameters)
-    monkeypatch.setattr(model, "_joined", True)
+    monkeypatch.setattr(model, "_base", replace(model._base, joined=True))
     model.forward_backward([PolicyBatch(policy, packed(groups, 40, config))])
     check_gradients(policy, expected)
 
