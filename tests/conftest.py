@@ -75,6 +75,8 @@ MARKS = {
         "rl/learner/test_policies_together", "rl/learner/test_unmixed_policies", "rl/learner/test_learner",
         "rl/learner/test_compiled_blocks", "rl/learner/test_joined_rows", "rl/algorithm/test_prefetch", "test_bench_gpu",
         "rl/episodes/test_verifiers_train", "rl/learner/test_families", "lora/test_tiny", "rl/algorithm/test_large_teacher",
+        "rl/learner/test_quantised_base", "rl/episodes/test_episodes", "rl/episodes/test_source_episodes",
+        "rewards/test_code_tests", "rl/test_steps_in_flight", "rl/data/test_mixture", "rl/algorithm/test_problem_draws",
     ),
 }  # fmt: skip
 """Files of tests by what they need."""

@@ -8,7 +8,9 @@ from rl.settings import paths
 
 KEYS = st.text("abc", min_size=1, max_size=2)
 TABLES = st.recursive(
-    st.dictionaries(KEYS, st.integers(), min_size=1), lambda inner: st.dictionaries(KEYS, inner, min_size=1)
+    st.dictionaries(KEYS, st.integers(), min_size=1),
+    lambda inner: st.dictionaries(KEYS, inner, min_size=1),
+    max_leaves=15,
 )
 
 
