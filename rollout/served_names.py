@@ -1,6 +1,6 @@
 """An adapter as vLLM's class of a model takes it, where that names or divides layers otherwise than transformers."""
 
-from collections.abc import Generator, Mapping
+from collections.abc import Collection, Generator, Mapping
 from dataclasses import replace
 
 from torch import Tensor
@@ -12,10 +12,18 @@ RENAMED: Mapping[str, tuple[str, str]] = {"mixtral": (".mlp.experts", ".block_sp
 """By `model_type`: a part of modules' names in transformers, and in vLLM, which would leave such an adapter out."""
 DIVIDED: Mapping[str, tuple[str, tuple[str, ...]]] = {"glm4": ("gate_up_proj", ("gate_proj", "up_proj"))}
 """By `model_type`: a layer that is one in transformers, and the parts of equal size that vLLM takes adapters of."""
+UNADAPTED: Collection[str] = {"gpt_oss"}
+"""Types whose experts no learner of ours adapts, as they have biases; another tool's adapter of them is not known."""
 
 
 def as_served(adapter: Adapter, model_type: str) -> Adapter:
-    """Return an adapter that computes the same in vLLM's class of that type of model; most often it is the same one."""
+    """Return an adapter that computes the same in vLLM's class of that type of model; most often it is the same one.
+
+    Raises:
+        ValueError: it adapts experts whose adapters would be left out, or taken for others.
+    """
+    if model_type in UNADAPTED and unpack(adapter.payload)[1].expert_rank is not None:
+        raise ValueError(f"adapters on the experts of {model_type} cannot be served: train it without them")
     if model_type not in RENAMED and model_type not in DIVIDED:
         return adapter
     tensors, description = unpack(adapter.payload)

@@ -23,6 +23,12 @@ def test_an_adapter_goes_as_it_is_to_a_family_with_the_same_names(family, model_
     assert as_served(adapter, model_type) is adapter
 
 
+def test_an_adapter_on_experts_that_would_be_left_out_is_refused(tmp_path):
+    adapter, _ = _adapter("Mixtral", tmp_path)
+    with pytest.raises(ValueError, match="experts of gpt_oss cannot be served"):
+        as_served(adapter, "gpt_oss")
+
+
 def test_mixtrals_experts_have_the_place_that_vllm_keeps_them_in(tmp_path):
     adapter, tensors = _adapter("Mixtral", tmp_path)
     served, description = unpack(as_served(adapter, "mixtral").payload)
