@@ -27,10 +27,10 @@ import sympy
 from rewards.answer import parse_answer
 from rewards.expression import Node, Unparsable, walk
 from rewards.extract import reference_answer
+from rewards.formulas import formulas
 from rewards.math_answer import math_answer
 from rewards.nodes import COMPOUND, nodes
 from rewards.normalize import normalize
-from rewards.sentence import formulas
 from rewards.symbolic import expression
 from rewards.types import Problem
 

@@ -9,9 +9,9 @@ from functools import lru_cache
 
 from rewards.exact import variables
 from rewards.expression import Node, Symbol, Unparsable
+from rewards.formulas import formulas
 from rewards.normalize import normalize
 from rewards.scalar import parse_value
-from rewards.sentence import formulas
 from rewards.shapes import Answer, Named, Relation, Scalar
 from rewards.value import same_value
 

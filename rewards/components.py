@@ -2,9 +2,8 @@
 
 from fractions import Fraction
 
-from rewards.expression import Negative, Node, Number, Product, Quotient, Symbol, walk
+from rewards.expression import Negative, Node, Number, Product, Quotient, Symbol, terms, walk
 from rewards.shapes import Answer, Items, Matrix, Scalar
-from rewards.unevaluated import terms
 
 _UNIT_VECTORS = tuple(map(Symbol, "ijk"))
 _ONE, _ZERO = Number(Fraction(1)), Number(Fraction(0))

@@ -110,6 +110,22 @@ def walk(node: Node) -> list[Node]:
     return nodes
 
 
+def terms(node: Node) -> list[Node]:
+    """The terms of a sum, with those of the sums within it."""
+    if isinstance(node, Sum):
+        return [t for each in node.terms for t in terms(each)]
+    if isinstance(node, Negative) and isinstance(node.inner, Sum):
+        return [Negative(t) for t in terms(node.inner)]
+    return [node]
+
+
+def factors(node: Node) -> list[Node]:
+    """The factors of a product, with those of the products within it; a sign is left out."""
+    if isinstance(node, Product):
+        return [f for each in node.factors for f in factors(each)]
+    return factors(node.inner) if isinstance(node, Negative) else [node]
+
+
 def rebuild(node: Node, change: Callable[[Node], Node]) -> Node:
     """The same node with ``change`` applied to its children."""
     match node:

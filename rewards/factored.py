@@ -3,10 +3,9 @@
 from math import isqrt
 
 from rewards.exact import rational, variables
-from rewards.expression import Node, Power, Quotient, walk
+from rewards.expression import Node, Power, Quotient, factors, walk
 from rewards.nodes import denominators, is_count, is_root, nodes
 from rewards.shapes import Answer, Scalar
-from rewards.unevaluated import factors
 
 MAX_PRIME = 10**9
 """Larger factors are not looked at: trial division takes 31,623 steps up to here."""

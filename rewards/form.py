@@ -10,12 +10,26 @@ from fractions import Fraction
 from math import gcd, isqrt
 
 from rewards.exact import rational, variables
-from rewards.expression import Call, Negative, Node, Number, Power, Product, Quotient, Sum, Symbol, parts, walk
+from rewards.expression import (
+    Call,
+    Negative,
+    Node,
+    Number,
+    Power,
+    Product,
+    Quotient,
+    Sum,
+    Symbol,
+    factors,
+    parts,
+    terms,
+    walk,
+)
 from rewards.factored import is_factored, is_prime_factorization
 from rewards.nodes import denominators, is_count, is_root, nodes
 from rewards.restatement import notation
 from rewards.shapes import Answer, Named, Relation, Union
-from rewards.unevaluated import factors, letter_below, terms
+from rewards.unevaluated import letter_below
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from rewards.chinese import asked_measures
 from rewards.expression import Unparsable
 from rewards.normalize import normalize, words
 from rewards.shapes import Answer, Items, Named, Scalar, Union
-from rewards.subject import stem
+from rewards.stems import stem
 from rewards.unit import ALIASES, singular
 
 _DIMENSIONS = tuple(

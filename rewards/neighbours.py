@@ -4,10 +4,10 @@ import re
 
 from rewards.exact import variables
 from rewards.expression import Call, Number, Unparsable, walk
+from rewards.formulas import inside
 from rewards.nodes import COMPOUND
 from rewards.normalize import normalize
 from rewards.scalar import parse_value
-from rewards.sentence import inside
 
 _SEPARATOR = r"(?:,?\s*or\b|/|\||;|,?\s*(?:maybe|perhaps)\b)"
 _VALUE = r"(?:\*\*|\$+|\\[(\[]|\\(?:pi|sqrt|frac|infty|theta)\b|π|∞)"

@@ -8,6 +8,7 @@ import re
 from rewards.answer import parse_answer
 from rewards.exact import rational
 from rewards.expression import Unparsable
+from rewards.formulas import MATH, is_formula
 from rewards.lines import MAX_LINE, whole_line
 from rewards.measure import fits_question
 from rewards.neighbours import (
@@ -25,7 +26,7 @@ from rewards.phrases import is_heading_of_another_kind
 from rewards.prose import changes_after, changes_before, fragment, is_disputed
 from rewards.reference import undecorated_answer
 from rewards.retraction import DENIED, is_supposed, is_taken_back
-from rewards.sentence import BOLD, MATH, core, is_formula
+from rewards.sentence import BOLD, core
 from rewards.shapes import Scalar, Words
 from rewards.spelled import with_figures
 from rewards.statement import belong_together

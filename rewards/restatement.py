@@ -13,9 +13,9 @@ from math import gcd
 from rewards.answer import parse_answer
 from rewards.exact import rational, variables
 from rewards.expression import Call, Negative, Node, Number, Percent, Product, Quotient, Symbol, Unparsable, walk
+from rewards.formulas import formulas
 from rewards.nodes import COMPOUND, nodes
 from rewards.normalize import normalize
-from rewards.sentence import formulas
 from rewards.shapes import Answer, Relation
 from rewards.unevaluated import is_numeral, is_power_of_ten
 from rewards.value import close

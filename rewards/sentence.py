@@ -2,16 +2,9 @@
 
 import re
 
-MAX_TEXT = 30_000
-"""Characters of a text in which its formulas are looked for."""
+from rewards.formulas import MATH, inside, is_formula
+
 BOLD = re.compile(r"\*\*([^*\n]{1,300})\*\*")
-MATH = re.compile(
-    r"\$\$(?P<display>[^$]{1,2000})\$\$|\$(?P<inline>(?:[^$\n]|(?<=\\\\)\n){1,1000})\$|"
-    r"\\\((?P<round>.{1,1000}?)\\\)|\\\[(?P<square>.{1,2000}?)\\\]",
-    re.DOTALL,
-)
-_PROSE = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{3,}\s")
-_IN_FORMULA = re.compile(r"\\(?:text|mathrm|mbox|operatorname)\s*\{[^{}]*\}")
 _HALF_BOLD = re.compile(r"(?<=[^\s*])\*\*(?=[\s.,]|$)")
 """The end of bold text whose beginning was read with the words before it; 2**3 has no space."""
 _END = re.compile(r"\n|[.!?](?=\s|$|\*\*)|[.](?=[\"')\]]*\s)|<\||</|。")
@@ -38,21 +31,6 @@ _SUBJECT = re.compile(
 _CHANGES = re.compile(r"\b(?:not|less|more|least|most|or|and|between|than|except|half|twice|under|over|squared)\b")
 _NEXT_LINE = re.compile(r"[ \t]*\n\s*(\$?[-+]?\d[\d,./]*%?\$?)[ \t.]*(?=\n|$)")
 _COUNTED = re.compile(r"^[\u4e00-\u9fff，、 ]*?(?:一共有|共有|还有|还剩下?|有|是|为|需要|等于|得)(?=[\d$\\-])")
-
-
-def formulas(text: str) -> list[str]:
-    """The formulas between dollar signs or TeX's own brackets."""
-    return [next(g for g in m.groups() if g) for m in MATH.finditer(text[:MAX_TEXT])]
-
-
-def is_formula(match: re.Match[str]) -> bool:
-    """Return False for prose between dollar signs."""
-    return not _PROSE.search(_IN_FORMULA.sub("", match[0]))
-
-
-def inside(match: re.Match[str]) -> str:
-    """The contents of a formula, without its delimiters."""
-    return next(g for g in match.groups() if g).strip()
 
 
 def sentence(text: str, start: int) -> tuple[str, int, bool]:

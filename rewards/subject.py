@@ -11,6 +11,7 @@ from functools import lru_cache
 
 from rewards.normalize import words
 from rewards.quantity import is_another_quantity
+from rewards.stems import stem
 from rewards.unit import is_measure
 
 MAX_SENTENCE = 400
@@ -91,16 +92,6 @@ _NAME = re.compile(r"[A-Za-z]+")
 _NOTATION = words(
     "frac dfrac tfrac sqrt cdot times left right text begin end align in le leq ge geq ne neq infty circ quad mathrm "
     "mathbf e i pi"
-)
-_ENDING = re.compile(r"(?:ies|ied|ing|ed|es|s|y|e)$")
-_PRESENT = dict(
-    pair.split("/")
-    for pair in words(
-        "lost/lose won/win drove/drive driven/drive sold/sell bought/buy ate/eat eaten/eat wrote/write written/write "
-        "ran/run rode/ride sent/send kept/keep brought/bring caught/catch drank/drink slept/sleep swam/swim "
-        "threw/throw grew/grow flew/fly gave/give broke/break chose/choose built/build fed/feed held/hold taught/teach "
-        "stole/steal feet/foot knew/know went/go gone/go led/lead lent/lend"
-    )
 )
 _COMMON = words(
     "the and are was were will would that this there their they then thus hence therefore have has had having his her "
@@ -196,9 +187,3 @@ def _stems(text: str) -> set[str]:
 @lru_cache(512)
 def _all_stems(question: str) -> frozenset[str]:
     return frozenset(stem(w.lower()) for w in _NAME.findall(question))
-
-
-def stem(word: str) -> str:
-    """The beginning that a word shares with its other forms: ``box`` and ``boxes``."""
-    word = _PRESENT.get(word, word)
-    return _ENDING.sub("", word)[:5] if len(word) > 3 else word

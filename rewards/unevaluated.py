@@ -21,7 +21,9 @@ from rewards.expression import (
     Sum,
     Symbol,
     Unparsable,
+    factors,
     parts,
+    terms,
     walk,
 )
 from rewards.nodes import COMPOUND, nodes
@@ -214,22 +216,6 @@ def _left_to_call(call: Call, name: str, arguments: tuple[Node, ...]) -> Iterato
             yield name
     elif name != "exp" and is_known(name) and not any(isinstance(n, Symbol) and n.name not in "πe" for n in walk(call)):
         yield "function"
-
-
-def terms(node: Node) -> list[Node]:
-    """The terms of a sum, with those of the sums within it."""
-    if isinstance(node, Sum):
-        return [t for each in node.terms for t in terms(each)]
-    if isinstance(node, Negative) and isinstance(node.inner, Sum):
-        return [Negative(t) for t in terms(node.inner)]
-    return [node]
-
-
-def factors(node: Node) -> list[Node]:
-    """The factors of a product, with those of the products within it; a sign is left out."""
-    if isinstance(node, Product):
-        return [f for each in node.factors for f in factors(each)]
-    return factors(node.inner) if isinstance(node, Negative) else [node]
 
 
 def _without_number(term: Node) -> tuple[str, ...]:
