@@ -24,14 +24,14 @@ from typing import Any, cast
 
 import sympy
 
-from rewards.answer import parse_answer
-from rewards.expression import Node, Unparsable, walk
-from rewards.extract import reference_answer
-from rewards.formulas import formulas
 from rewards.math_answer import math_answer
-from rewards.nodes import COMPOUND, nodes
-from rewards.normalize import normalize
-from rewards.symbolic import expression
+from rewards.mathematics.expressions.nodes import COMPOUND, nodes
+from rewards.mathematics.expressions.tree import Node, Unparsable, walk
+from rewards.mathematics.extract.final_answer import reference_answer
+from rewards.mathematics.parse.answer import parse_answer
+from rewards.mathematics.text.formulas import formulas
+from rewards.mathematics.text.normalize import normalize
+from rewards.mathematics.values.symbolic import expression
 from rewards.types import Problem
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

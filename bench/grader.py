@@ -19,7 +19,7 @@ from grader_cases import BOMBS, DATA, Case, cases
 from grader_fuzz import fuzz
 
 from rewards.config import RewardConfig
-from rewards.pool import GraderPool
+from rewards.grading.pool import GraderPool
 from rewards.types import Outcome, Problem, Reward
 
 DEADLINE_S = 12.0

@@ -10,7 +10,7 @@ from pathlib import Path
 from grader_cases import cases
 
 from rewards.config import RewardConfig
-from rewards.pool import GraderPool
+from rewards.grading.pool import GraderPool
 from rewards.types import Outcome, Problem
 
 PIECES = [

@@ -157,7 +157,7 @@ def graders() -> list[int]:
     found: list[int] = []
     for child in psutil.Process().children():
         with contextlib.suppress(psutil.Error):
-            if any("rewards.worker" in part for part in child.cmdline()):
+            if any("rewards.grading.worker" in part for part in child.cmdline()):
                 found.append(child.pid)
     return found
 

@@ -5,26 +5,26 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from rewards.alignment import aligned
-from rewards.answer import parse_answer
-from rewards.asked import names_another
-from rewards.components import as_point
-from rewards.equivalence import equivalent
-from rewards.expression import Unparsable
-from rewards.extract import as_list, extract_statements, reference_answer
-from rewards.form import has_form
-from rewards.measure import fits_question, without_asked
-from rewards.normalize import MAX_ANSWER_CHARS, MAX_DIGITS, normalize
-from rewards.ordering import as_lists, keeps_order, without_labels
-from rewards.quantity import is_another_quantity, label
-from rewards.reference import undecorated_answer, with_unit_of
-from rewards.relation import found_value
-from rewards.restatement import is_restatement
+from rewards.mathematics.compare.asked_formulas import names_another
+from rewards.mathematics.compare.asked_unit import fits_question, without_asked
+from rewards.mathematics.compare.components import as_point
+from rewards.mathematics.compare.equivalence import equivalent
+from rewards.mathematics.compare.relation import found_value
+from rewards.mathematics.compare.shared_notation import aligned
+from rewards.mathematics.expressions.shapes import Items, Matrix, Relation, Scalar
+from rewards.mathematics.expressions.tree import Unparsable
+from rewards.mathematics.extract.final_answer import as_list, extract_statements, reference_answer
+from rewards.mathematics.extract.statement import Statement
+from rewards.mathematics.parse.answer import parse_answer
+from rewards.mathematics.requirements.form import has_form
+from rewards.mathematics.requirements.ordering import as_lists, keeps_order, without_labels
+from rewards.mathematics.requirements.restatement import is_restatement
+from rewards.mathematics.requirements.unevaluated import is_evaluated
+from rewards.mathematics.text.decoration import undecorated_answer, with_unit_of
+from rewards.mathematics.text.normalize import MAX_ANSWER_CHARS, MAX_DIGITS, normalize
+from rewards.mathematics.text.quantity import is_another_quantity, label
 from rewards.rules import STRICT, Rules
-from rewards.shapes import Items, Matrix, Relation, Scalar
-from rewards.statement import Statement
 from rewards.types import Outcome, Problem, Reward
-from rewards.unevaluated import is_evaluated
 
 _PERCENT = re.compile(
     r"(?:\b(?:what|which|find|determine|calculate|compute|express|give|write|how|nearest|answer|whole|by)\b[^.?!\d%]*?"

@@ -66,17 +66,17 @@ MARKS = {
     ),
     "browser": ("rl/monitoring/test_browser", "rl/monitoring/test_prometheus"),
     "slow": (
-        "rl/cli/test_damage", "rl/cli/test_command", "rl/cli/test_bad_input", "rewards/test_cli", "rl/test_train",
-        "rl/launch/test_session", "rl/sweep/test_sweep", "rl/test_api", "rewards/test_hostile", "rewards/test_pool",
+        "rl/cli/test_damage", "rl/cli/test_command", "rl/cli/test_bad_input", "rewards/grading/test_cli", "rl/test_train",
+        "rl/launch/test_session", "rl/sweep/test_sweep", "rl/test_api", "rewards/mathematics/test_hostile", "rewards/grading/test_pool",
         "rl/monitoring/test_trackers", "rl/launch/test_sft", "rl/test_collapse", "rl/test_shadowing",
         "rl/learner/test_finite_policies", "rl/learner/test_hybrids", "rl/learner/test_learner_memory",
         "rl/remote/test_remote", "rl/learner/test_forward", "rl/learner/test_microbatch_threads",
-        "rewards/test_attack_suites", "rl/run/test_directory_lock", "benchmarks/test_speed", "lora/test_architecture",
+        "rewards/mathematics/test_attack_suites", "rl/run/test_directory_lock", "benchmarks/test_speed", "lora/test_architecture",
         "rl/learner/test_policies_together", "rl/learner/test_unmixed_policies", "rl/learner/test_learner",
         "rl/learner/test_compiled_blocks", "rl/learner/test_joined_rows", "rl/algorithm/test_prefetch", "test_bench_gpu",
         "rl/episodes/test_verifiers_train", "rl/learner/test_families", "lora/test_tiny", "rl/algorithm/test_large_teacher",
         "rl/learner/test_quantised_base", "rl/episodes/test_episodes", "rl/episodes/test_source_episodes",
-        "rewards/test_code_tests", "rl/test_steps_in_flight", "rl/data/test_mixture", "rl/algorithm/test_problem_draws",
+        "rewards/code/test_code_tests", "rl/test_steps_in_flight", "rl/data/test_mixture", "rl/algorithm/test_problem_draws",
     ),
 }  # fmt: skip
 """Files of tests by what they need."""

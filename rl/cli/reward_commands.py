@@ -26,10 +26,10 @@ from rich.progress import (
 
 from lora.ordinary_file import open_file
 from rewards.config import RewardConfig
+from rewards.grading.preflight import preflight
+from rewards.grading.stream import Row, Summary, grade_stream, read_problem
 from rewards.json_row import parse_row
 from rewards.math_answer import check_answers
-from rewards.preflight import preflight
-from rewards.stream import Row, Summary, grade_stream, read_problem
 from rewards.types import Outcome, Problem
 from rl.cli.errors import one_line_errors
 from rl.config import replaced

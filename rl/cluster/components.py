@@ -8,9 +8,9 @@ from typing import Any, cast
 
 from lora.config import LoraConfig
 from rewards.config import RewardConfig, RewardTerm
-from rewards.panel import Scorer
-from rewards.pool import GraderPool
-from rewards.routed import RoutedGrader
+from rewards.grading.panel import Scorer
+from rewards.grading.pool import GraderPool
+from rewards.grading.routed import RoutedGrader
 from rewards.types import Grader, Problem
 from rl.algorithm.liveness import PolicyChecker
 from rl.algorithm.prefetch import steps_ahead

@@ -11,8 +11,8 @@ from typing import Any
 import ray
 
 from rewards.config import RewardTerm
-from rewards.panel import Scorer, Verdict
-from rewards.scores import RewardFunctionError
+from rewards.functions.scores import RewardFunctionError
+from rewards.grading.panel import Scorer, Verdict
 from rewards.types import Problem
 from rl.cluster.placement import may_use_gpu
 from rl.cluster.reservation import Reservation

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from rewards.find import find_named
-from rewards.term import packed_by_value
+from rewards.functions.find import find_named
+from rewards.functions.term import packed_by_value
 from rewards.types import Problem
 
 

@@ -8,10 +8,10 @@ import time
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 
-from rewards.pool import default_workers
+from rewards.grading.pool import default_workers
+from rewards.grading.worker import Setup, own_stack
+from rewards.grading.worker_process import LAST_WORDS_S, WorkerProcess
 from rewards.types import Problem
-from rewards.worker import Setup, own_stack
-from rewards.worker_process import LAST_WORDS_S, WorkerProcess
 from rl.config import EpisodesConfig
 from rl.episodes.factory import EnvironmentFactory
 from rl.episodes.worker import Answer, Call

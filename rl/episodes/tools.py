@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from rewards.find import find_function
+from rewards.functions.find import find_function
 from rewards.types import Problem
 from rl.episodes.calculator import calculate
 from rl.episodes.environment import Message, Observation

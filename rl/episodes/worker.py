@@ -17,7 +17,7 @@ from typing import Any, Literal, cast
 
 import cloudpickle
 
-import rewards.worker
+import rewards.grading.worker
 from rewards.types import MOST_REWARD, Problem
 from rl.episodes.environment import Message, Observation
 from rl.episodes.factory import EnvironmentFactory
@@ -56,7 +56,7 @@ class Answer:
 
 def main(descriptor: int, parent: int, stack: int) -> None:
     """Serve until the parent closes its end."""
-    rewards.worker.main(descriptor, parent, stack, _serve)
+    rewards.grading.worker.main(descriptor, parent, stack, _serve)
 
 
 def _serve(connection: Connection, unpacked: Any) -> None:

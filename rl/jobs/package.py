@@ -13,7 +13,7 @@ from pathlib import Path
 from lora.config import LoraConfig
 from lora.files import write_peft
 from rewards.config import RewardConfig, RewardTerm
-from rewards.term import load_terms
+from rewards.functions.term import load_terms
 from rl.algorithm.custom_objective import split_name
 from rl.config import EpisodesConfig, LearnerConfig, ProblemsConfig, RunConfig, replaced
 from rl.config.episodes import VERIFIERS

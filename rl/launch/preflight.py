@@ -4,8 +4,8 @@ import logging
 from collections.abc import Sequence
 
 from rewards.config import RewardConfig
+from rewards.grading.preflight import preflight
 from rewards.math_answer import check_answers
-from rewards.preflight import preflight
 from rewards.types import Problem
 from rl.config import RunConfig, replaced
 from rl.learner.reward_model import check_reward_model, open_pool

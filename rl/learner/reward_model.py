@@ -14,9 +14,9 @@ from typing import Any
 
 from lora.messages import first_line
 from rewards.config import RewardConfig, RewardTerm
-from rewards.panel import Scorer, Verdict
-from rewards.pool import GraderPool
-from rewards.scores import RewardFunctionError
+from rewards.functions.scores import RewardFunctionError
+from rewards.grading.panel import Scorer, Verdict
+from rewards.grading.pool import GraderPool
 from rewards.types import Problem
 
 MARKED = re.compile(r"<[|\N{FULLWIDTH VERTICAL LINE}].*[|\N{FULLWIDTH VERTICAL LINE}]>", re.DOTALL)

@@ -57,10 +57,10 @@ OF_RAY = (
 OF_WORKERS = (
     "torch", "transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto",
     "transformers.models.llama.modeling_llama", "accelerate", "numpy", "aiohttp", "attr", "google.protobuf.text_format",
-    "jsonschema", "requests", "uvloop", "rl.learner.policy_host", "rl.types", "rollout.torch_engine", "rewards.pool",
+    "jsonschema", "requests", "uvloop", "rl.learner.policy_host", "rl.types", "rollout.torch_engine", "rewards.grading.pool",
 )  # fmt: skip
 """Modules of workers and what Ray loads. Ray itself reads the variables of one worker, such as its job, when it loads."""
-OF_GRADERS = ("rewards.worker", "rewards.math_answer", "rewards.equivalence")
+OF_GRADERS = ("rewards.grading.worker", "rewards.math_answer", "rewards.mathematics.compare.equivalence")
 OF_COMMANDS = (
     "torch.utils.tensorboard", "matplotlib.figure", "matplotlib.backends.backend_agg", "sympy", "pydantic", "rich.console",
     "typer", "fastapi", "sqlalchemy.orm", "uvicorn", "math_verify",
@@ -106,7 +106,7 @@ class Kind:
             return
         if self.name == "grader":
             _load(OF_GRADERS)
-            sys.modules["rewards.equivalence"].equivalent("x^2 - 1", "(x - 1)(x + 1)")
+            sys.modules["rewards.mathematics.compare.equivalence"].equivalent("x^2 - 1", "(x - 1)(x + 1)")
             return
         sys.modules["ray"] = None  # vLLM does without it where it is not there
         vllm = self.name == "worker" and "VLLM_ENABLE_V1_MULTIPROCESSING" in os.environ

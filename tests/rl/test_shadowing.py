@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from helpers.cluster import ROOT
 
-from rewards.find import find_function
+from rewards.functions.find import find_function
 from rl.jobs.package import write_job
 from rl.settings.toml import load_config
 from rl.shadowing import raise_if_shadowed, shadowing_file
@@ -79,7 +79,7 @@ def test_a_jobs_folder_holds_no_file_that_python_would_take_for_another(
         assert list(folder.glob("*.py")) == []
         sent = load_config(folder / "config.toml").reward.function
         assert sent == f"reward_files/{function}"
-        run = f"from rewards.find import find_function; print(find_function({sent!r})[0].__name__)"
+        run = f"from rewards.functions.find import find_function; print(find_function({sent!r})[0].__name__)"
         found = subprocess.run(
             [sys.executable, "-c", f"import rl; {run}"], cwd=folder, env=os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"},
             capture_output=True, text=True, check=False,

@@ -11,7 +11,7 @@ from helpers.loop import SMALL, EagerGrader, configuration, parts_of, run, split
 
 from lora.files import read_peft, unpack
 from lora.types import Adapter
-from rewards.pool import GraderPool
+from rewards.grading.pool import GraderPool
 from rewards.types import Problem, Reward
 from rl.algorithm.draws import Draws
 from rl.config import RunConfig

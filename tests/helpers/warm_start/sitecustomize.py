@@ -14,7 +14,7 @@ SCRIPTS = (
     "/ray/dashboard/dashboard.py", "/ray/_private/runtime_env/agent/main.py", "/ray/_private/log_monitor.py",
     "/ray/autoscaler/_private/monitor.py", "/bin/rankone",
 )  # fmt: skip
-GRADER = "from rewards.worker import main"
+GRADER = "from rewards.grading.worker import main"
 """A line of the program that a grading process is started with."""
 MODULES = ("rl.cli", "bench.gpu.numbers", "bench.gpu.learner", "bench.gpu.rollout")
 

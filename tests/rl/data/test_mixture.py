@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from lora.files import read_peft
 from rewards.config import RewardConfig
-from rewards.routed import RoutedGrader
+from rewards.grading.routed import RoutedGrader
 from rewards.types import Grader, Problem, Reward
 from rl.cluster.components import open_grader
 from rl.config import RunConfig, replaced

@@ -14,8 +14,8 @@ from tokenizers import AddedToken
 from transformers import AutoModelForSequenceClassification, LlamaConfig, LlamaForSequenceClassification
 
 from rewards.config import RewardConfig, RewardTerm
-from rewards.pool import GraderPool
-from rewards.scores import RewardFunctionError
+from rewards.functions.scores import RewardFunctionError
+from rewards.grading.pool import GraderPool
 from rewards.types import Outcome, Problem, Reward
 from rl import grade
 from rl.cluster.reservation import reserve

@@ -12,10 +12,10 @@ from helpers.serving import Served
 from helpers.tinker_client import MODEL, TIMEOUT, lessons, step, trainer
 
 from rewards.config import RewardConfig, RewardTerm
-from rewards.judge_template import quoted
-from rewards.pool import GraderPool
+from rewards.grading.pool import GraderPool
+from rewards.judge.template import quoted
+from rewards.judge.verdict import read_verdict
 from rewards.types import Outcome, Problem
-from rewards.verdict import read_verdict
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""Decides if an answer of any shape says the same as the reference."""

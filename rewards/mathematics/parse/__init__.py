@@ -1,0 +1,1 @@
+"""Reads the text of an answer into a shape of expressions."""

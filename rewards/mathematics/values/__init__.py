@@ -1,0 +1,1 @@
+"""Decides if two expressions have the same value. sympy is imported here alone."""
