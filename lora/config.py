@@ -26,8 +26,9 @@ class ModelConfig(BaseModel):
 
     name: str = Field(default="smollm2-135m", min_length=1)
     """A built-in name (`smollm2-135m`, `tiny-random`), a local directory, or a model hub's id."""
-    dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    """Type of the weights and activations; the adapter is trained in float32 in any case."""
+    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    """Type of the weights and activations; the adapter is trained in float32 anyway. `auto` is bfloat16, or float32
+    for a run that has this machine alone, if it has no GPU and its processor no products in bfloat16."""
     max_length: int = Field(default=1024, ge=8, le=2**24)
     """Most tokens of prompt and completion together."""
     head_dtype: Literal["float32", "model"] = "float32"

@@ -13,6 +13,7 @@ from lora.architecture import KNOWN, UnsupportedModel, check_positions
 from lora.base_model import resolve_model
 from lora.config import LoraConfig, ModelConfig
 from lora.description import Description
+from lora.dtype import torch_dtype
 from lora.inject import LoraLayers, inject
 from lora.messages import first_line
 from lora.quantize import check_quantization, quantize
@@ -67,7 +68,7 @@ def load_base(model: ModelConfig, device: str = "cpu") -> nn.Module:
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             resolve_model(model.name),
-            dtype=getattr(torch, model.dtype),
+            dtype=torch_dtype(model),
             attn_implementation="eager" if capped else None,
             **dequantizing(config),
             device_map=None if device == "cpu" or model.quantization else {"": device},
@@ -80,7 +81,7 @@ def load_base(model: ModelConfig, device: str = "cpu") -> nn.Module:
         raise ValueError(
             f"the files of model {model.name!r} lack {len(missing)} of its weights, such as {missing[0]}; get them anew"
         )
-    cast_dequantised(whole, config, getattr(torch, model.dtype))
+    cast_dequantised(whole, config, torch_dtype(model))
     if model.head_dtype == "float32":
         widen_head(whole)
     if model.quantization is not None:

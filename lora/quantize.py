@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from typing import Any, cast
 
-import torch
 from torch import nn
 
 from lora.architecture import KNOWN, UnsupportedModel, is_linear, reads_text
 from lora.config import ModelConfig, Quantization
+from lora.dtype import torch_dtype
 from lora.experts import is_experts
 from lora.linear_names import all_linear
 from lora.quantized import KINDS, NF4_BLOCK, QuantizedLinear, quantization_library
@@ -69,7 +69,7 @@ def dequantize(model: nn.Module) -> None:
 
 def weight_bytes(model: nn.Module, config: ModelConfig) -> int:
     """Return the bytes of a model's weights as they are kept; the model is not quantised, and may be a skeleton."""
-    size: int = getattr(torch, config.dtype).itemsize
+    size = torch_dtype(config).itemsize
     whole = sum(parameter.numel() for parameter in model.parameters()) * size
     if config.quantization is None:
         return whole

@@ -8,6 +8,7 @@ from typing import Any
 from lora.accounting import kept_numbers
 from lora.architecture import attends_only
 from lora.config import LoraConfig, ModelConfig, Quantization
+from lora.dtype import dtype_name, torch_dtype
 from lora.load import load_skeleton
 from lora.messages import single_line
 from lora.quantized import torchao_config
@@ -66,7 +67,7 @@ def engine_args(model: str, model_config: ModelConfig, lora: LoraConfig, config:
         **(cpu_args(model_config, config) if is_cpu else _GPU_ARGS),
         quantization=quantization,
         model=model,
-        dtype=model_config.dtype,
+        dtype=dtype_name(model_config),
         hf_overrides={"head_dtype": model_config.head_dtype, **overrides},
         max_model_len=model_config.max_length,
         seed=seed,
@@ -146,7 +147,7 @@ def cache_bytes(skeleton: Any, model_config: ModelConfig, config: RolloutConfig)
     if not attends_only(skeleton):
         return LARGEST_CACHE
     tokens = 2 * config.max_concurrent * (model_config.max_length + BLOCK)  # twice: prompts of earlier batches stay
-    bytes_per_token = kept_numbers(skeleton) * (2 if model_config.dtype == "bfloat16" else 4)
+    bytes_per_token = kept_numbers(skeleton) * torch_dtype(model_config).itemsize
     return min(LARGEST_CACHE, max(SMALLEST_CACHE, tokens * bytes_per_token))
 
 

@@ -11,12 +11,12 @@ from math import ceil, inf
 from typing import Literal, Self
 
 from lora.accounting import kept_numbers, linear_kinds
+from lora.dtype import torch_dtype
 from lora.load import load_skeleton
 from lora.quantize import weight_bytes
 from rl.algorithm.minibatches import several
 from rl.cluster.placement import PlacementError, Request, Resources, request, worker_places
 from rl.config import RunConfig, replaced
-from rl.learner.activations import DTYPE_BYTES
 from rl.learner.frozen_model import FrozenSpec
 
 FLOPS = 0.4 * 990e12
@@ -45,7 +45,7 @@ class StepCosts:
     @classmethod
     def of(cls, config: RunConfig) -> Self:
         """Count a run's, from its model's shapes. Raises ValueError if there is no such model."""
-        skeleton, size = load_skeleton(config.model), DTYPE_BYTES[config.model.dtype]
+        skeleton, size = load_skeleton(config.model), torch_dtype(config.model).itemsize
         sequences, tokens = config.problems_per_step * config.sampling.group_size, config.most_sampled
         kinds = linear_kinds(skeleton, config.lora)
         update, forward = sum(k.multiply_adds(config.lora.rank) for k in kinds), sum(k.weights for k in kinds)

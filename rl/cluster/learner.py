@@ -64,8 +64,14 @@ def policy_spec(config: RunConfig, run: str) -> PolicySpec:
     return PolicySpec(run, config.lora, config.learner, temperature, config.seed, objective, read_frozen(config))
 
 
-def say_checkpointing(config: RunConfig, facts: Mapping[str, int]) -> None:
-    """Log what "auto" has come to, if it is on: a third of the update's time goes into it."""
+def say_what_costs(config: RunConfig, facts: Mapping[str, int]) -> None:
+    """Log what takes longer than it would otherwise: gradient checkpointing if "auto" has come to it, which is a third
+    of the update's time, and bfloat16 on a processor without it."""
+    if facts.get("emulates_bfloat16"):
+        log.warning(
+            "the learner's processor has no products in bfloat16, which take several times as long on it as others: "
+            'set model.dtype = "float32"'
+        )
     if config.learner.gradient_checkpointing == "auto" and facts["gradient_checkpointing"]:
         log.info(
             "gradient checkpointing is on: the longest row would not fit the learner's memory otherwise "

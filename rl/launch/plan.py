@@ -7,14 +7,14 @@ from typing import Any
 
 from lora.accounting import LinearKind, advice, kept_numbers, linear_kinds, model_parameters, trained_numbers
 from lora.architecture import attends_only
+from lora.dtype import torch_dtype
 from lora.load import load_skeleton
 from lora.quantize import weight_bytes
 from rl.algorithm.minibatches import several
 from rl.algorithm.regularizers import needs_base
-from rl.config import RunConfig
+from rl.config import RunConfig, replaced
 from rl.data import ProblemStream
 from rl.launch.train_recipe import TRAIN
-from rl.learner.activations import DTYPE_BYTES
 from rl.learner.frozen_model import FrozenSpec
 from rl.learner.memory import FULL_BYTES, Budget, LearnerMemory
 
@@ -57,7 +57,7 @@ class Plan:
     def adapter_bytes(self) -> int:
         """Size of a published adapter, in the model's type."""
         numbers = sum(kind.trained(self.config.lora.rank) for kind in self.kinds)
-        return numbers * DTYPE_BYTES[self.config.model.dtype]
+        return numbers * torch_dtype(self.config.model).itemsize
 
     @property
     def episodes(self) -> int:
@@ -193,7 +193,8 @@ def plan_run(config: RunConfig, base: Path) -> Plan:
     Raises:
         ValueError: as the recipe's `prepare` and `plan` do.
     """
-    prepared = TRAIN.prepare(config, base)
+    on_gpu = replaced(config, model={"dtype": "bfloat16"}) if config.model.dtype == "auto" else config
+    prepared = TRAIN.prepare(on_gpu, base)
     config, train = prepared.config, prepared.problems.train
     # As the run draws: a file may be sorted by length.
     first = ProblemStream.of(train, config.sources, config.seed).draw(range(min(NUM_PROMPTS, len(train))))
@@ -216,7 +217,7 @@ def plan(config: RunConfig, prompt_lengths: list[int], longest_row: int) -> Plan
         model_parameters(skeleton),
         weight_bytes(skeleton, config.model),
         LearnerMemory.of(skeleton, config.model, config.lora, config.learner, budget),
-        kv_bytes_per_token=kept_numbers(skeleton) * DTYPE_BYTES[config.model.dtype],
+        kv_bytes_per_token=kept_numbers(skeleton) * torch_dtype(config.model).itemsize,
         prompt_tokens=fmean(prompt_lengths),
         packs=attends_only(skeleton),
         teacher_weights=0 if teacher is None else teacher.linear_weights,

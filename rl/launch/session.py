@@ -17,7 +17,7 @@ from rich.console import Console
 from rl.cluster.components import SharedComponents, open_shared_components, shared_settings
 from rl.cluster.connect import connect, disconnect
 from rl.cluster.interrupts import cancel_on_signals, in_daemon
-from rl.cluster.learner import say_checkpointing
+from rl.cluster.learner import say_what_costs
 from rl.config import RunConfig
 from rl.episodes.trial import try_environments
 from rl.launch.event_loop import run_to_end
@@ -208,7 +208,7 @@ class Session:
                     parts = await stack.enter_async_context(opening)
                 facts = await _facts(parts.learner)
                 trained = facts["trained_parameters"]
-                say_checkpointing(run.config, facts)
+                say_what_costs(run.config, facts)
                 self._watcher.on_open(run, facts)
                 await self._train(run, parts, directory)
         except Exception as error:  # the others go on

@@ -18,6 +18,7 @@ from rl.algorithm.journal import Journal
 from rl.algorithm.liveness import NUM_SEQUENCES, Reference
 from rl.algorithm.minibatches import several
 from rl.cluster.components import RunParts
+from rl.cluster.device import resolve_dtype
 from rl.config import RunConfig, replaced
 from rl.data import absolute_paths, check_step_size, load_problems, sample_held_out
 from rl.data.prompts import Encoder
@@ -106,7 +107,7 @@ class SftRecipe(Recipe[PreparedSft, SftComponents]):
             )
         check_base(config.model)
         return replaced(
-            resolve_sft_runtime(config),
+            resolve_dtype(resolve_sft_runtime(config)),
             data=absolute_paths(config.data, base),
             lora=resolve_lora(config.model, absolute_init(config.lora, base)),
         )

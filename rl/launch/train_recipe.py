@@ -14,6 +14,7 @@ from lora.load import check_base, load_tokenizer
 from lora.targets import resolve_lora
 from rl.algorithm.custom_objective import check_objective, read_objective, split_name
 from rl.cluster.components import RunParts
+from rl.cluster.device import resolve_dtype
 from rl.config import LearnerConfig, RunConfig, replaced
 from rl.data import absolute_paths, check_step_size, load_problems
 from rl.data.evaluation_sets import absolute_files, load_evaluation_sets
@@ -123,6 +124,7 @@ def _resolved(config: RunConfig, base: Path) -> RunConfig:
     """Return a configuration that is kept beside the run, where relative paths would lead elsewhere."""
     check_trackers(config)
     check_base(config.model)
+    config = resolve_dtype(config)
     return replaced(
         config,
         runtime=config.runtime if config.server is not None else "ray" if config.on_ray else "local",

@@ -14,12 +14,12 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Self, cast
 
+import torch
 from torch import nn
 
 from lora.experts import active_experts, is_experts
 from rl.learner.output_layer import CHUNK
 
-DTYPE_BYTES = {"bfloat16": 2, "float32": 4}
 FLOAT32 = 4
 OUTPUTS = ("o_proj", "out_proj", "dense", "c_proj", "wo")
 """Names of the linear layer that reads an attention's output."""
@@ -51,14 +51,14 @@ class Activations:
     def of(
         cls,
         model: nn.Module,
-        dtype: str,
+        dtype: torch.dtype,
         targets: Collection[str] | None = None,
         *,
         joined: bool = False,
         compiled: bool = False,
     ) -> Self:
         """Count a model's; it may be on the meta device. Adapters are on `targets`, or on every layer."""
-        size = DTYPE_BYTES[dtype]
+        size = dtype.itemsize
         config: Any = cast(Any, model).config.get_text_config()
         hidden = config.hidden_size
         inner = max((width for _, width in _mlps(model)), default=hidden)

@@ -12,6 +12,7 @@ from torch import nn
 from lora.accounting import linear_kinds, model_parameters
 from lora.architecture import attends_only
 from lora.config import LoraConfig, ModelConfig
+from lora.dtype import torch_dtype
 from lora.experts import is_experts
 from lora.load import load_skeleton
 from lora.quantize import weight_bytes
@@ -74,7 +75,7 @@ class LearnerMemory:
             and model.quantization is None
             and not any(is_experts(module) for module in skeleton.modules())
         )
-        activations = Activations.of(skeleton, model.dtype, targets, joined=joined, compiled=compiled)
+        activations = Activations.of(skeleton, torch_dtype(model), targets, joined=joined, compiled=compiled)
         if learner.shard:  # its part of every block, and two whole ones: the one that works, and the next
             weights = weights / learner.learner_count + 2 * weights / activations.layers
         width = budget.longest_row or max(learner.tokens_per_row, model.max_length)

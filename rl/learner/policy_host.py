@@ -11,6 +11,7 @@ from typing import Protocol
 
 from lora.accounting import model_parameters
 from lora.config import LoraConfig, ModelConfig
+from lora.dtype import emulates_bfloat16
 from lora.types import Adapter
 from rl.algorithm.summed_loss import SummedLoss
 from rl.config import LearnerConfig
@@ -143,11 +144,13 @@ class PolicyHost:
         self.policies[run].load_state(state)
 
     def facts(self, run: str) -> Mapping[str, int]:
-        """Return numbers of trained and of all parameters and of tokens, and whether gradient checkpointing is on."""
+        """Return numbers of trained and of all parameters and of tokens, and 1 or 0 for what is on: gradient
+        checkpointing, and products in bfloat16 on a processor that has none."""
         return {
             "trained_parameters": sum(parameter.numel() for parameter in self.policies[run].parameters),
             "model_parameters": model_parameters(self.model.model),
             "gradient_checkpointing": int(self.checkpointing),
+            "emulates_bfloat16": int(emulates_bfloat16(self.model.dtype, self.model.device)),
             "vocab_size": self.model.vocab_size,
         }
 

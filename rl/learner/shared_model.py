@@ -18,6 +18,7 @@ from torch import Tensor
 
 from lora.config import LoraConfig, ModelConfig
 from lora.description import Description
+from lora.dtype import torch_dtype
 from lora.files import unpack
 from lora.full import FullWeights
 from lora.inject import LoraLayers, check_adapted, eject, inject
@@ -59,7 +60,7 @@ class SharedModel:
         """
         self.config = model
         self.device = device
-        self.dtype: torch.dtype = getattr(torch, model.dtype)
+        self.dtype = torch_dtype(model)
         self.tokens_per_microbatch = tokens_per_microbatch
         self._group = group or SingleProcess()
         # Parts of a sharded model are fetched together: all learners must differentiate the same blocks at a time.

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lora.atomic_write import new_directory, require_new
 from lora.config import LoraConfig, ModelConfig
+from lora.dtype import torch_dtype
 from lora.experts import ExpertsLowRank, LoraExperts
 from lora.files import check_finite, pack, read_peft, unpack, write_files
 from lora.load import AdaptedModel, adapt, files_dtype, load_adapted, load_base, load_tokenizer
@@ -106,7 +107,7 @@ def _merged(adapter: Adapter, model: ModelConfig) -> Any:
         base.weight = nn.Parameter(whole)  # not in place: an output layer may share it with the embeddings
         parent, _, leaf = name.rpartition(".")
         setattr(adapted.model.get_submodule(parent), leaf, base)
-    merged: Any = adapted.model.to(getattr(torch, model.dtype))
+    merged: Any = adapted.model.to(torch_dtype(model))
     if "lm_head" in adapted.description.targets:
         merged.config.tie_word_embeddings = False
     return merged

@@ -152,7 +152,7 @@ def load_serve_config(
     defaults: dict[str, Any] = {}
     if get(table, "model.max_length") is None:
         defaults["max_length"] = min(CONTEXT, most_positions(config.model))
-    if get(table, "model.dtype") is None:
+    if get(table, "model.dtype") in (None, "auto"):
         defaults["dtype"] = "bfloat16" if torch.cuda.is_available() else "float32"
     return replaced(config, model=defaults)
 

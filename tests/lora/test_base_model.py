@@ -146,7 +146,7 @@ def test_a_download_that_fails_is_one_line(tmp_path: Path, monkeypatch: pytest.M
 
 def test_the_default_model_is_a_language_model_without_a_hub() -> None:
     """Downloads it, on a machine where no run or test has done so before."""
-    config = ModelConfig(max_length=64)
+    config = ModelConfig(dtype="bfloat16", max_length=64)
     adapted, tokenizer = load_adapted(config, LoraConfig()), load_tokenizer(config)
     asked = tokenizer.apply_chat_template(
         [{"role": "user", "content": "What is the capital of France?"}],

@@ -22,12 +22,14 @@ EXAMPLES = Path(__file__).parents[3] / "examples"
 def planned(**settings: Any) -> Plan:
     lora = LoraConfig(rank=settings.pop("rank", 1), **settings.pop("lora", {}))
     row = settings.pop("longest_row", 400)
-    return plan(RunConfig(model=ModelConfig(name="smollm2-135m"), lora=lora, **settings), [60, 70], row)
+    return plan(
+        RunConfig(model=ModelConfig(name="smollm2-135m", dtype="bfloat16"), lora=lora, **settings), [60, 70], row
+    )
 
 
 @pytest.mark.parametrize("name", ["tiny-random", "smollm2-135m"])
 def test_what_is_planned_is_what_is_loaded(name: str) -> None:
-    model, lora = ModelConfig(name=name), LoraConfig(rank=2)
+    model, lora = ModelConfig(name=name, dtype="bfloat16"), LoraConfig(rank=2)
     loaded, skeleton = load_adapted(model, lora), load_skeleton(model)
     assert all(parameter.is_meta for parameter in skeleton.parameters()), "no weights"
     assert model_parameters(skeleton) == model_parameters(loaded.model)

@@ -114,7 +114,7 @@ def kept_bytes(model: Any, tokens: int, rows: int) -> int:
 @pytest.mark.parametrize("name", ["Llama", "Llama, a wide MLP in two layers", "Qwen3", "Qwen3, narrow and deep"])
 def test_the_plan_is_what_an_update_has_allocated_at_its_peak(name: str, checkpointing: bool) -> None:
     model = built(name)
-    planned = Activations.of(model, "bfloat16")
+    planned = Activations.of(model, torch.bfloat16)
     layers = inject(model, LoraConfig(rank=2))
     if checkpointing:
         recompute_blocks(model)
@@ -127,7 +127,7 @@ def test_the_plan_is_what_an_update_has_allocated_at_its_peak(name: str, checkpo
 @pytest.mark.parametrize("name", MODELS)
 def test_the_plan_is_what_the_forward_pass_keeps(name: str) -> None:
     model = built(name)
-    planned = Activations.of(model, "bfloat16")
+    planned = Activations.of(model, torch.bfloat16)
     layers = inject(model, LoraConfig(rank=2))
     with layers.exclusively():
         for tokens, rows in ((96, 1), (256, 1), (64, 3)):
@@ -139,8 +139,8 @@ def test_the_plan_is_what_the_forward_pass_keeps(name: str) -> None:
 @pytest.mark.parametrize("targets", [("q_proj", "v_proj"), ("gate_proj", "up_proj", "down_proj")], ids=str)
 def test_layers_without_an_adapter_keep_less(targets: tuple[str, ...]) -> None:
     model = built("Llama", num_hidden_layers=8)  # what is before the first adapter is kept by none
-    planned = Activations.of(model, "bfloat16", targets)
-    assert planned.in_layers < Activations.of(model, "bfloat16").in_layers
+    planned = Activations.of(model, torch.bfloat16, targets)
+    assert planned.in_layers < Activations.of(model, torch.bfloat16).in_layers
     layers = inject(model, LoraConfig(rank=2, targets=targets))
     with layers.exclusively():
         beside = max(planned.passing * 96, planned.logits)
@@ -162,7 +162,7 @@ def qwen3_8b() -> tuple[Any, int]:
 def test_an_8b_models_long_row_is_planned_as_it_was_measured() -> None:
     """81.8 GB with the weights, for one row of 8,342 tokens that is padded."""
     model, weights = qwen3_8b()
-    planned = Activations.of(model, "bfloat16")
+    planned = Activations.of(model, torch.bfloat16)
     assert planned.in_layers / 36 / 4096 == pytest.approx(49.4, rel=0.01)
     assert weights + planned.bytes(8342, 8342, checkpointing=False) == pytest.approx(81.8e9, rel=0.03)
     assert weights + planned.bytes(8342, 8342, checkpointing=True) < 24e9
@@ -176,7 +176,7 @@ def test_an_8b_models_joined_rows_are_planned_as_an_h200_measured_them(
 ) -> None:
     """By `python -m bench.gpu.learner`, rank 1 (docs/speed.md)."""
     model, weights = qwen3_8b()
-    planned = Activations.of(model, "bfloat16", joined=True, compiled=compiled)
+    planned = Activations.of(model, torch.bfloat16, joined=True, compiled=compiled)
     for width in (tokens, 1024):  # no pair of tokens costs anything
         assert weights + planned.bytes(tokens, width, checkpointing=False) == pytest.approx(
             measured_gib * 2**30, rel=0.05
@@ -204,7 +204,7 @@ def test_no_row_is_longer_than_the_longest_and_one_is_as_long(
 
 # --- "auto" ---
 
-SMOL = ModelConfig(name="smollm2-135m", max_length=2048)
+SMOL = ModelConfig(name="smollm2-135m", dtype="bfloat16", max_length=2048)
 LORA = LoraConfig(rank=2)
 GIB = 2**30
 

@@ -208,7 +208,7 @@ def test_a_data_table_without_a_source_is_the_default_one(tmp_path: Path) -> Non
         ("lora.rank=0", "lora.rank must be at least 1 and at most 65536, and is 0"),
         ("data.digits=12", "data.digits must be at least 1 and at most 9, and is 12"),
         ("rollout.gpu_memory_fraction=2", "rollout.gpu_memory_fraction must be above 0 and at most 1, and is 2"),
-        ("model.dtype=int4", 'model.dtype must be "bfloat16" or "float32", and is "int4"'),
+        ("model.dtype=int4", 'model.dtype must be "auto", "bfloat16" or "float32", and is "int4"'),
         ("name=!", 'name must be text of the form ^[A-Za-z0-9][A-Za-z0-9._-]*$, and is "!"'),
         (
             "data.source=csv",
