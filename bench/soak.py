@@ -43,7 +43,7 @@ from rl.run.sinks import Ended, Sink
 from rl.settings.toml import load_config
 from rl.train import Components
 from rl.types import Group
-from rollout import ray_private
+from rollout.ray import private as ray_private
 
 TINY = Path(__file__).resolve().parents[1] / "examples" / "tiny.toml"
 RESULTS = Path(__file__).with_name("soak.json")

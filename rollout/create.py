@@ -9,9 +9,9 @@ from rollout.types import Engine
 def create_engine(model: ModelConfig, lora: LoraConfig, config: RolloutConfig, *, seed: int, device: str) -> Engine:
     """An engine in this process. vLLM needs `rollout.environment.worker_environment` set before it starts."""
     if config.engine == "torch":
-        from rollout.torch_engine import TorchEngine
+        from rollout.torch.engine import TorchEngine
 
         return TorchEngine(model, lora, device)
-    from rollout.vllm_engine import VllmEngine
+    from rollout.vllm.engine import VllmEngine
 
     return VllmEngine(resolve_model(model.name), model, lora, config, seed)

@@ -9,8 +9,8 @@ from typing import Any, Self, TypeVar
 import torch
 
 from lora.types import Adapter
+from rollout.calls.streams import relayed
 from rollout.config import SamplingConfig
-from rollout.parts import relayed
 from rollout.types import Completion, CompletionPart, Engine, Place, PromptLogprobs, PromptQuery
 
 T = TypeVar("T")

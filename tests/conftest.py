@@ -59,41 +59,45 @@ MARKS = {
         "rl/cluster/test_connect", "rl/serve/test_deaths",
     ),
     "vllm": (
-        "rollout/test_vllm_dies", "rollout/test_vllm_serves_the_policy", "rollout/test_vllm_mixes_adapters",
-        "rollout/test_vllm_experts", "rollout/test_tensor_parallel", "rollout/test_policy_queue",
-        "rollout/test_cancelled_calls", "rollout/test_adapter_cache", "rollout/test_cpu_lora", "rollout/test_cpu_ops",
-        "rollout/test_sampling_features", "rl/episodes/test_tool_calls", "rl/episodes/test_verifiers_vllm",
+        "rollout/vllm/test_vllm_dies", "rollout/vllm/test_vllm_serves_the_policy",
+        "rollout/vllm/test_vllm_mixes_adapters", "rollout/vllm/test_vllm_experts", "rollout/vllm/test_tensor_parallel",
+        "rollout/vllm/test_policy_queue", "rollout/ray/test_cancelled_calls", "rollout/vllm/test_adapter_cache",
+        "rollout/vllm/test_cpu_lora", "rollout/vllm/test_cpu_ops", "rollout/test_sampling_features",
+        "rl/episodes/test_tool_calls", "rl/episodes/test_verifiers_vllm",
     ),
     "browser": ("rl/monitoring/test_browser", "rl/monitoring/test_prometheus"),
     "slow": (
-        "rl/cli/test_damage", "rl/cli/test_command", "rl/cli/test_bad_input", "rewards/grading/test_cli", "rl/test_train",
-        "rl/launch/test_session", "rl/sweep/test_sweep", "rl/test_api", "rewards/mathematics/test_hostile", "rewards/grading/test_pool",
-        "rl/monitoring/test_trackers", "rl/launch/test_sft", "rl/test_collapse", "rl/test_shadowing",
-        "rl/learner/test_finite_policies", "rl/learner/test_hybrids", "rl/learner/test_learner_memory",
-        "rl/remote/test_remote", "rl/learner/test_forward", "rl/learner/test_microbatch_threads",
-        "rewards/mathematics/test_attack_suites", "rl/run/test_directory_lock", "benchmarks/test_speed", "lora/test_architecture",
-        "rl/learner/test_policies_together", "rl/learner/test_unmixed_policies", "rl/learner/test_learner",
-        "rl/learner/test_compiled_blocks", "rl/learner/test_joined_rows", "rl/algorithm/test_prefetch", "test_bench_gpu",
-        "rl/episodes/test_verifiers_train", "rl/learner/test_families", "lora/test_tiny", "rl/algorithm/test_large_teacher",
-        "rl/learner/test_quantised_base", "rl/episodes/test_episodes", "rl/episodes/test_source_episodes",
-        "rewards/code/test_code_tests", "rl/test_steps_in_flight", "rl/data/test_mixture", "rl/algorithm/test_problem_draws",
+        "rl/cli/test_damage", "rl/cli/test_command", "rl/cli/test_bad_input", "rewards/grading/test_cli",
+        "rl/test_train", "rl/launch/test_session", "rl/sweep/test_sweep", "rl/test_api",
+        "rewards/mathematics/test_hostile", "rewards/grading/test_pool", "rl/monitoring/test_trackers",
+        "rl/launch/test_sft", "rl/test_collapse", "rl/test_shadowing", "rl/learner/test_finite_policies",
+        "rl/learner/test_hybrids", "rl/learner/test_learner_memory", "rl/remote/test_remote", "rl/learner/test_forward",
+        "rl/learner/test_microbatch_threads", "rewards/mathematics/test_attack_suites", "rl/run/test_directory_lock",
+        "benchmarks/test_speed", "lora/test_architecture", "rl/learner/test_policies_together",
+        "rl/learner/test_unmixed_policies", "rl/learner/test_learner", "rl/learner/test_compiled_blocks",
+        "rl/learner/test_joined_rows", "rl/algorithm/test_prefetch", "test_bench_gpu",
+        "rl/episodes/test_verifiers_train", "rl/learner/test_families", "lora/test_tiny",
+        "rl/algorithm/test_large_teacher", "rl/learner/test_quantised_base", "rl/episodes/test_episodes",
+        "rl/episodes/test_source_episodes", "rewards/code/test_code_tests", "rl/test_steps_in_flight",
+        "rl/data/test_mixture", "rl/algorithm/test_problem_draws",
     ),
 }  # fmt: skip
 """Files of tests by what they need."""
 LONGEST = (
-    "rl/launch/test_reliability", "rl/jobs/test_kubernetes", "rollout/test_vllm_dies", "rl/learner/test_compiled_blocks",
-    "rl/cluster/test_gpu_placement", "rl/launch/test_session", "rl/cluster/test_reservation", "rl/remote/test_remote",
-    "test_bench_gpu", "rl/cli/test_command", "rollout/test_cancelled_calls", "rl/cluster/test_components",
-    "rl/cluster/test_watchdog", "rollout/test_vllm_serves_the_policy", "rl/cli/test_damage", "rl/sweep/test_sweep",
-    "rollout/test_sampling_features", "rl/test_api", "rl/test_train", "rollout/test_tensor_parallel",
+    "rl/launch/test_reliability", "rl/jobs/test_kubernetes", "rollout/vllm/test_vllm_dies",
+    "rl/learner/test_compiled_blocks", "rl/cluster/test_gpu_placement", "rl/launch/test_session",
+    "rl/cluster/test_reservation", "rl/remote/test_remote", "test_bench_gpu", "rl/cli/test_command",
+    "rollout/ray/test_cancelled_calls", "rl/cluster/test_components", "rl/cluster/test_watchdog",
+    "rollout/vllm/test_vllm_serves_the_policy", "rl/cli/test_damage", "rl/sweep/test_sweep",
+    "rollout/test_sampling_features", "rl/test_api", "rl/test_train", "rollout/vllm/test_tensor_parallel",
     "rl/learner/test_data_parallel", "rl/episodes/test_verifiers_train", "rl/learner/test_families",
 )  # fmt: skip
 """Files that take longest, which begin first; the rest of the marked ones follow, and then all others."""
 MARKED = (path for paths in MARKS.values() for path in paths)
 ORDER = {path: place for place, path in enumerate(dict.fromkeys((*LONGEST, *MARKED)))}
 ON_THE_HEAD = {
-    "rl/jobs/test_cluster_jobs", "rl/jobs/test_served_job", "rl/cluster/test_cluster_token", "rl/cluster/test_ray_private",
-    "rl/monitoring/test_prometheus", "rl/monitoring/test_browser",
+    "rl/jobs/test_cluster_jobs", "rl/jobs/test_served_job", "rl/cluster/test_cluster_token",
+    "rl/cluster/test_ray_private", "rl/monitoring/test_prometheus", "rl/monitoring/test_browser",
 }  # fmt: skip
 """Files whose tests share one head. They are tested one after another, by one process."""
 COLD = {"rl/cluster/test_watchdog", "rl/cluster/test_interrupts", "rl/cluster/test_ray_private"}

@@ -32,9 +32,12 @@ from lora.inject import inject
 from lora.load import load_skeleton
 from lora.types import Adapter
 from rl.config import RunConfig, replaced
-from rollout import cpu_lora, cpu_ops, cpu_prompts, cpu_sampler, unnamed_tokens, vllm_engine, vllm_requests, vllm_start
 from rollout.config import SamplingConfig
 from rollout.types import Completion
+from rollout.vllm import engine as vllm_engine
+from rollout.vllm import requests as vllm_requests
+from rollout.vllm import start as vllm_start
+from rollout.vllm.patches import cpu_lora, cpu_ops, cpu_prompts, cpu_sampler, unnamed_tokens
 
 Job = dict[str, Any]
 Turn = Callable[[int], int]
@@ -126,7 +129,7 @@ def _change_arguments(changes: dict[str, Any]) -> None:
 
 
 def policies(config: RunConfig, count: int) -> list[Adapter]:
-    """Adapters of as many runs: versions of one run are sampled one after another (`rollout/policy_queue.py`)."""
+    """Adapters of as many runs: versions of one run are sampled one after another (`rollout/vllm/policy_queue.py`)."""
     return [_adapter(config, seed) for seed in range(count)]
 
 

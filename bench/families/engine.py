@@ -21,7 +21,7 @@ SEQUENCES = [[10, 12, 14, 20, 8, 9, 11, 13], [21, 8, 9, 30, 31, 7, 5], [30, 31, 
 
 async def run(directory: Path, lora: LoraConfig, adapter: Adapter) -> dict[str, Any]:
     """Return vLLM's logprobs of given tokens, and the completions that it samples. Raises what vLLM raises."""
-    from rollout.vllm_engine import VllmEngine
+    from rollout.vllm.engine import VllmEngine
 
     model = model_config(directory)
     engine = VllmEngine(model.name, model, lora, RolloutConfig(kv_cache_gib=0.25), 0)

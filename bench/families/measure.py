@@ -22,7 +22,7 @@ from rl.learner.policy_loss import PolicyBatch
 from rl.learner.shared_model import SharedModel
 from rl.types import Group
 from rollout.config import SamplingConfig
-from rollout.torch_engine import TorchEngine
+from rollout.torch.engine import TorchEngine
 from rollout.types import Completion
 
 PROMPTS = ([5, 6, 7], [20, 21, 22, 23, 24])

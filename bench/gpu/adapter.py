@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from bench.gpu import card
-from rollout.fused_lora import MULTIPLE, add
-from rollout.joined_lora import join, padded
+from rollout.vllm.patches.fused_lora import MULTIPLE, add
+from rollout.vllm.patches.joined_lora import join, padded
 
 LAYERS = {
     "qkv": (4096, (4096, 1024, 1024)),

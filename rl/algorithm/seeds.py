@@ -2,9 +2,9 @@
 
 A prompt's seed stands for as many consecutive numbers as the prompt has completions, so that all of a run's numbers are
 different: the run's seed says where they begin; training counts upwards from there, step by step and prompt by prompt,
-and evaluation downwards, the same at every evaluation. Engines take seeds of 64 bits and spread them (`rollout.seeds`).
-A run's numbers have 32, which are all that torch's own generators on a CPU keep: it has `MAX_COMPLETIONS` (2^32) of
-them, and a configuration that may need more is refused.
+and evaluation downwards, the same at every evaluation. Engines take seeds of 64 bits and spread them
+(`rollout.calls.seeds`). A run's numbers have 32, which are all that torch's own generators on a CPU keep: it has
+`MAX_COMPLETIONS` (2^32) of them, and a configuration that may need more is refused.
 """
 
 from collections.abc import Sequence

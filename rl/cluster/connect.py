@@ -13,7 +13,7 @@ from rl.cluster.token import make_token, settle_token, token_wanted
 from rl.cluster.watchdog import call_off
 from rl.monitoring.dashboard.host import find_host
 from rl.shadowing import raise_if_shadowed
-from rollout import ray_private
+from rollout.ray import private as ray_private
 
 log = logging.getLogger(__name__)
 

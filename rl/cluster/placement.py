@@ -7,7 +7,7 @@ from itertools import islice
 from rewards.config import RewardTerm
 from rl.config import RunConfig
 from rollout.config import RolloutConfig
-from rollout.placement import CPUS
+from rollout.ray.placement import CPUS
 
 SHARED_MEMORY_FRACTION = 0.6
 """What the rollout workers on a GPU may take together when the learner is on it too."""

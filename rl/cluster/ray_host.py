@@ -18,8 +18,8 @@ from rl.learner.policy_host import LearnerHost, LearnerSpec, Metrics, PolicyHost
 from rl.learner.policy_loss import ForwardBackward
 from rl.types import LearnerDied, Under
 from rollout.environment import torch_environment
-from rollout.placement import ActorPlacement, check_device
-from rollout.ray_errors import cause, describe_death, is_death
+from rollout.ray.errors import cause, describe_death, is_death
+from rollout.ray.placement import ActorPlacement, check_device
 
 GRACE_S = 5.0
 """How long the other learners may take to notice that one of them is gone."""

@@ -19,8 +19,8 @@ from rl.cluster.division import divide_gpus
 from rl.cluster.placement import PlacementError, Request, Resources, in_words, may_use_gpu, refuse, request
 from rl.cluster.watchdog import Endpoint, cancel_when_gone
 from rl.config import RunConfig
-from rollout import ray_private
-from rollout.placement import ActorPlacement
+from rollout.ray import private as ray_private
+from rollout.ray.placement import ActorPlacement
 
 log = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ from rl.cluster.reservation import Reservation
 from rl.config import RunConfig, replaced
 from rl.learner.reward_model import RewardModel
 from rollout.environment import torch_environment
-from rollout.placement import check_device
-from rollout.ray_errors import cause, describe_death, is_death
+from rollout.ray.errors import cause, describe_death, is_death
+from rollout.ray.placement import check_device
 
 log = logging.getLogger(__name__)
 

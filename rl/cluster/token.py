@@ -14,7 +14,7 @@ from pathlib import Path
 from ray.exceptions import AuthenticationError
 
 from lora.ordinary_file import open_ordinary
-from rollout import ray_private
+from rollout.ray import private as ray_private
 
 MODE = "RAY_AUTH_MODE"
 """Ray's: `token`, or `disabled`."""

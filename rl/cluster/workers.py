@@ -11,9 +11,9 @@ from rl.cluster.device import local_device
 from rl.cluster.interrupts import in_daemon
 from rl.cluster.reservation import Reservation, reserve
 from rl.config import RunConfig, replaced
-from rollout.actor import AdapterStore, RayEngine
 from rollout.create import create_engine
-from rollout.pool import Admit, EnginePool
+from rollout.pool.engine_pool import Admit, EnginePool
+from rollout.ray.engine import AdapterStore, RayEngine
 from rollout.types import Engine
 
 

@@ -127,7 +127,7 @@ class _LoadedParser:
     stateless = True
 
     def __init__(self, parser: str, model: ModelConfig) -> None:
-        from rollout.vllm_tool_calls import VllmToolCalls  # vLLM, which the run's own process can do without
+        from rollout.vllm.tool_calls import VllmToolCalls  # vLLM, which the run's own process can do without
 
         self._found = VllmToolCalls(parser, model)
 

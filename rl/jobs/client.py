@@ -9,7 +9,7 @@ from typing import Any
 from rl.cluster.token import refusal, token_headers
 from rl.jobs.errors import translated_errors
 from rl.jobs.page_client import PageClient
-from rollout import ray_private
+from rollout.ray import private as ray_private
 
 STOP_WAIT_S = 120
 """A stopped run may take this long to close what it opened. Ray's own 3 s would kill it half-way."""

@@ -10,7 +10,7 @@ from rl.run.directory import RunDirectory
 from rl.run.journal import FileJournal
 from rl.run.sinks import Sinks
 from rl.types import Learner, LearnerDied
-from rollout.pool import BACK_OFF
+from rollout.pool.engine_pool import BACK_OFF
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from lora.types import Adapter
 from rl.remote.policies import RemotePolicies
 from rl.types import LearnerDied
 from rl.wire import tinker_pb2 as pb
+from rollout.calls.streams import as_they_end
 from rollout.config import SamplingConfig
-from rollout.parts import as_they_end
 from rollout.types import Completion, Engine, EngineDied, Place, PromptLogprobs, PromptQuery
 
 AT_ONCE = 512

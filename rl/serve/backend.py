@@ -17,7 +17,7 @@ from rl.learner.policy_host import LearnerHost, LearnerSpec
 from rl.learner.thread_host import ThreadHost
 from rl.serve.config import ServeConfig
 from rollout.create import create_engine
-from rollout.pool import Admit
+from rollout.pool.engine_pool import Admit
 from rollout.threaded_engine import ThreadedEngine
 from rollout.types import Engine
 

@@ -14,8 +14,8 @@ from bench.compare.table import Row
 from lora.config import ModelConfig
 from lora.load import load_skeleton
 from rl.config import RunConfig
-from rollout.policy_queue import OldestPolicyQueue
-from rollout.vllm_engine import _Call
+from rollout.vllm.engine import _Call
+from rollout.vllm.policy_queue import OldestPolicyQueue
 
 
 def test_policies_of_a_sweep_are_sampled_together() -> None:

@@ -17,7 +17,7 @@ from rl.run.journal import FileJournal
 from rl.run.sinks import Ended, Sink, Sinks
 from rl.settings.toml import load_config
 from rl.train import Components, train
-from rollout.torch_engine import TorchEngine
+from rollout.torch.engine import TorchEngine
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "tiny.toml"
 SMALL = ("problems_per_step=8", "sampling.group_size=4", "evaluate.every=2", "evaluate.num_problems=8", "num_steps=6")

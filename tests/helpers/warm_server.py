@@ -57,20 +57,22 @@ OF_RAY = (
 OF_WORKERS = (
     "torch", "transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto",
     "transformers.models.llama.modeling_llama", "accelerate", "numpy", "aiohttp", "attr", "google.protobuf.text_format",
-    "jsonschema", "requests", "uvloop", "rl.learner.policy_host", "rl.types", "rollout.torch_engine", "rewards.grading.pool",
+    "jsonschema", "requests", "uvloop", "rl.learner.policy_host", "rl.types", "rollout.torch.engine",
+    "rewards.grading.pool",
 )  # fmt: skip
 """Modules of workers and what Ray loads. Ray itself reads the variables of one worker, such as its job, when it loads."""
 OF_GRADERS = ("rewards.grading.worker", "rewards.math_answer", "rewards.mathematics.compare.equivalence")
 OF_COMMANDS = (
-    "torch.utils.tensorboard", "matplotlib.figure", "matplotlib.backends.backend_agg", "sympy", "pydantic", "rich.console",
-    "typer", "fastapi", "sqlalchemy.orm", "uvicorn", "math_verify",
+    "torch.utils.tensorboard", "matplotlib.figure", "matplotlib.backends.backend_agg", "sympy", "pydantic",
+    "rich.console", "typer", "fastapi", "sqlalchemy.orm", "uvicorn", "math_verify",
 )  # fmt: skip
 OF_VLLM = (
     "vllm", "vllm.engine.arg_utils", "vllm.engine.llm_engine", "vllm.v1.engine.llm_engine", "vllm.v1.worker.cpu_worker",
     "vllm.renderers.hf", "vllm.distributed.elastic_ep.elastic_execute", "vllm.v1.attention.backends.cpu_attn",
-    "vllm.model_executor.layers.quantization.online.base", "vllm.utils.cpu_triton_utils", "rollout.cpu_experts",
-    "rollout.cpu_head", "rollout.cpu_lora", "rollout.cpu_ops", "rollout.cpu_prompts", "rollout.cpu_sampler",
-    "rollout.unnamed_tokens",
+    "vllm.model_executor.layers.quantization.online.base", "vllm.utils.cpu_triton_utils",
+    "rollout.vllm.patches.cpu_experts", "rollout.vllm.patches.cpu_head", "rollout.vllm.patches.cpu_lora",
+    "rollout.vllm.patches.cpu_ops", "rollout.vllm.patches.cpu_prompts", "rollout.vllm.patches.cpu_sampler",
+    "rollout.vllm.patches.unnamed_tokens",
 )  # fmt: skip
 
 

@@ -26,7 +26,7 @@ from rl.config import LearnerConfig
 from rl.run.export import export_merged, lora_config
 from rl.types import Group
 from rollout.config import SamplingConfig
-from rollout.torch_engine import TorchEngine
+from rollout.torch.engine import TorchEngine
 from rollout.types import Completion
 
 SHAPE: dict[str, Any] = {

@@ -26,7 +26,7 @@ from rl.learner.policy import Policy, PolicySpec
 from rl.learner.policy_loss import PolicyBatch
 from rl.learner.shared_model import SharedModel
 from rl.types import TrainBatch
-from rollout.torch_engine import TorchEngine
+from rollout.torch.engine import TorchEngine
 
 GROUPS = made_groups(3, groups=2, size=4)
 SEQUENCES = [[5, 6, 7, 8, 9, 10], [20, 21, 22, 23]]

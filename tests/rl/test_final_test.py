@@ -25,7 +25,7 @@ from rl.run.sinks import Sinks
 from rl.settings.toml import dump_config, load_config
 from rl.train import train
 from rollout.config import SamplingConfig
-from rollout.torch_engine import TorchEngine
+from rollout.torch.engine import TorchEngine
 from rollout.types import Completion
 
 SPLIT = Split((problem("t"),), tuple(problem(str(i)) for i in range(20)))

@@ -22,8 +22,8 @@ from rl.run.jsonl import read_samples
 from rl.run.sinks import Ended, Sink, Sinks
 from rl.train import train
 from rollout.config import SamplingConfig
-from rollout.pool import EnginePool
-from rollout.torch_engine import TorchEngine
+from rollout.pool.engine_pool import EnginePool
+from rollout.torch.engine import TorchEngine
 from rollout.types import Completion, Engine, EngineDied, Place
 
 IN_FLIGHT = (*SMALL, "steps_in_flight=1.5", "max_off_policy_steps=3", "sampling.group_size=4")

@@ -19,7 +19,7 @@ from rl.run.directory import RunDirectory
 from rl.run.sinks import Ended, Sink
 from rl.train import Components, roll_out
 from rollout.config import SamplingConfig
-from rollout.torch_engine import TorchEngine
+from rollout.torch.engine import TorchEngine
 from rollout.types import Completion
 
 

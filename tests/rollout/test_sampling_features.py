@@ -15,13 +15,13 @@ from lora.config import ATTENTION, LoraConfig, ModelConfig
 from lora.files import unpack
 from lora.load import load_adapted, load_tokenizer
 from lora.types import Adapter
-from rollout.actor import AdapterStore, EngineActor, RayEngine
+from rollout.calls.streams import joined
 from rollout.config import RolloutConfig, SamplingConfig
-from rollout.parts import joined
-from rollout.placement import ActorPlacement
-from rollout.torch_engine import TorchEngine
+from rollout.ray.engine import AdapterStore, EngineActor, RayEngine
+from rollout.ray.placement import ActorPlacement
+from rollout.torch.engine import TorchEngine
 from rollout.types import Completion, CompletionPart, Engine, Place, PromptLogprobs, PromptQuery
-from rollout.vllm_scores import MOST_TOKENS, Scores
+from rollout.vllm.scores import MOST_TOKENS, Scores
 
 TOLERANCE = 1e-3
 """Largest distance of logprobs that two correct float32 engines may have, in nats."""

@@ -30,8 +30,8 @@ from rl.serve.errors import Rejected
 from rl.serve.openai.asked import sampling_of
 from rl.serve.openai.draw import Stream, draw, open_stream
 from rl.serve.service import Service
+from rollout.calls.streams import joined
 from rollout.config import SamplingConfig
-from rollout.parts import joined
 from rollout.types import Completion, CompletionPart, TopLogprobs
 
 

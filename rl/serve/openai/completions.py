@@ -20,7 +20,7 @@ from rl.serve.openai.chat import usage_of
 from rl.serve.openai.draw import Drawn, Stream, draw, open_stream
 from rl.serve.openai.text_logprobs import behind_prompt, text_logprobs
 from rl.serve.service import Service
-from rollout.parts import merged
+from rollout.calls.streams import merged
 from rollout.types import Completion, PromptQuery
 
 MOST_PROMPTS = 1024

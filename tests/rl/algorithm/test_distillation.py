@@ -27,7 +27,7 @@ from rl.run.directory import RunDirectory
 from rl.run.journal import FileJournal
 from rl.run.sinks import Sink, Sinks
 from rl.train import Components, train
-from rollout.torch_engine import TorchEngine
+from rollout.torch.engine import TorchEngine
 
 TEACHER = ("lora.rank=2", "lora.alpha=16")
 """Another shape than the student's."""

@@ -31,7 +31,7 @@ from rl.run.frozen_adapters import read_teacher
 from rl.run.journal import FileJournal
 from rl.run.sinks import Sink, Sinks
 from rl.train import Components, train
-from rollout.torch_engine import TorchEngine
+from rollout.torch.engine import TorchEngine
 
 SEQUENCES = [[5, 6, 7, 8, 9], [9, 4, 3]]
 

@@ -22,7 +22,7 @@ from rl.algorithm.liveness import (
 )
 from rl.config import LearnerConfig, LivenessConfig
 from rollout.config import SamplingConfig
-from rollout.torch_engine import TorchEngine
+from rollout.torch.engine import TorchEngine
 from rollout.types import Completion, Engine, EngineDied
 
 LORA = LoraConfig(rank=2)

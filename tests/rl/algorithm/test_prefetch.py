@@ -24,10 +24,10 @@ from rl.run.journal import FileJournal
 from rl.run.sinks import Sinks
 from rl.train import train
 from rl.types import TrainBatch
-from rollout.actor import RayEngine
 from rollout.config import RolloutConfig, SamplingConfig
-from rollout.placement import ActorPlacement
-from rollout.torch_engine import TorchEngine
+from rollout.ray.engine import RayEngine
+from rollout.ray.placement import ActorPlacement
+from rollout.torch.engine import TorchEngine
 from rollout.types import Completion, Engine, EngineDied
 
 assert EXAMPLE.exists()

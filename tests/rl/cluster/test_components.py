@@ -22,7 +22,7 @@ from rl.run.directory import RunDirectory
 from rl.run.sinks import Ended, Sink, Sinks
 from rl.settings.toml import load_config
 from rl.types import Group
-from rollout.placement import ActorPlacement
+from rollout.ray.placement import ActorPlacement
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "tiny.toml"
 EAGER = "def digits(problem, completion):\n    return sum(map(str.isdigit, completion)) / max(1, len(completion))\n"

@@ -56,7 +56,7 @@ class Seat:
 @pytest.fixture
 def seats(monkeypatch: pytest.MonkeyPatch) -> None:
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # an actor cannot import a test
-    for name in ("rollout.actor.EngineActor", "rl.cluster.ray_host.LearnerActor"):
+    for name in ("rollout.ray.engine.EngineActor", "rl.cluster.ray_host.LearnerActor"):
         monkeypatch.setattr(name, Seat)
     for unread in (LearnerSpec, PolicySpec):  # or each seat would load torch, to read what it leaves out
         monkeypatch.setattr(unread, "__reduce__", lambda _: (str, ()))

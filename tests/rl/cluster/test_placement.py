@@ -10,7 +10,7 @@ from rewards.config import RewardTerm
 from rl.cluster.placement import PlacementError, Request, refuse, request, share_gpus
 from rl.config import LearnerConfig, PlacementConfig, RunConfig
 from rollout.config import RolloutConfig
-from rollout.placement import CPUS, ActorPlacement
+from rollout.ray.placement import CPUS, ActorPlacement
 
 ROOT = Path(__file__).parents[3]
 CPU_NODE = {"CPU": 32.0, "memory": 1e11, "node:10.0.0.1": 1.0}

@@ -14,7 +14,7 @@ from rl.config import LearnerConfig
 from rl.learner.collectives import init_process_group, open_store
 from rl.learner.policy_host import LearnerSpec
 from rl.types import LearnerDied
-from rollout.placement import ActorPlacement
+from rollout.ray.placement import ActorPlacement
 
 
 async def test_what_one_learner_fails_with_while_the_others_wait_for_it_is_said(

@@ -14,7 +14,7 @@ import pytest
 import ray
 from helpers.cluster import Head, free_port, until
 
-from rollout import ray_private
+from rollout.ray import private as ray_private
 
 PACKAGES = ("rl", "rollout", "rewards", "lora", "bench")
 ROOT = Path(__file__).parents[3]

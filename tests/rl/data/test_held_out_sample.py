@@ -21,7 +21,7 @@ from rl.settings.toml import load_config
 from rl.sft import train_sft
 from rl.train import Components, train
 from rl.types import Learner
-from rollout.torch_engine import TorchEngine
+from rollout.torch.engine import TorchEngine
 
 SORTED = tuple(Problem(str(i), f"question {i}", "1", {"level": i // 100}) for i in range(1000))
 """A file that begins with what is easy: a hundred problems a level."""

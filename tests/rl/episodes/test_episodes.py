@@ -44,7 +44,7 @@ from rl.settings.toml import load_config
 from rl.train import train
 from rl.types import Ending, Episode, Group
 from rollout.config import SamplingConfig
-from rollout.torch_engine import TorchEngine
+from rollout.torch.engine import TorchEngine
 from rollout.types import Completion, Place
 
 EXAMPLES = Path(__file__).parents[3] / "examples"

@@ -24,7 +24,7 @@ from rl.episodes.tool_format import parser_of
 from rl.episodes.tools import load_tools
 from rl.types import Episode
 from rollout.config import SamplingConfig
-from rollout.vllm_tool_calls import VllmToolCalls
+from rollout.vllm.tool_calls import VllmToolCalls
 
 SCHEMA = {
     "type": "function",

@@ -34,7 +34,7 @@ from rl.settings.toml import dump_config, load_config
 from rl.train import Components, train
 from rl.types import Episode, Group
 from rollout.config import SamplingConfig
-from rollout.torch_engine import TorchEngine
+from rollout.torch.engine import TorchEngine
 from rollout.types import Completion
 
 GAMES = Path(__file__).with_name("verifiers_games.py")

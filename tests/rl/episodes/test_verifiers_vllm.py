@@ -18,9 +18,9 @@ from rl.data.verifiers import find_python
 from rl.episodes.open import encoder_of, open_environments, player_of
 from rl.episodes.verifiers_host import VerifiersHost
 from rl.types import Episode
-from rollout.actor import AdapterStore, RayEngine
-from rollout.placement import ActorPlacement
-from rollout.torch_engine import TorchEngine
+from rollout.ray.engine import AdapterStore, RayEngine
+from rollout.ray.placement import ActorPlacement
+from rollout.torch.engine import TorchEngine
 
 GAMES = Path(__file__).with_name("verifiers_games.py")
 

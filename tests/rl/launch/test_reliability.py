@@ -33,7 +33,7 @@ from rl.run.sinks import Ended, Sink, Sinks
 from rl.settings.toml import load_config
 from rl.train import Components
 from rl.types import Group, LearnerDied
-from rollout.actor import RayEngine
+from rollout.ray.engine import RayEngine
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "tiny.toml"
 SETTINGS = {

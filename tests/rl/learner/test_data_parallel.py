@@ -29,7 +29,7 @@ from rl.learner.joint_updates import JointUpdates, PolicyLearner
 from rl.learner.policy import AdamConfig, PolicySpec
 from rl.learner.policy_host import LearnerSpec, PolicyUpdate
 from rl.types import Learner, LearnerDied, TrainBatch
-from rollout.placement import ActorPlacement
+from rollout.ray.placement import ActorPlacement
 
 
 def batch(seed: int, groups: int = 5) -> TrainBatch:

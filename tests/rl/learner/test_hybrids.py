@@ -29,7 +29,7 @@ from rl.learner.policy import PolicySpec
 from rl.learner.shared_model import PolicyBatch, SharedModel
 from rl.types import Group, TrainBatch
 from rollout.config import SamplingConfig
-from rollout.torch_engine import TorchEngine
+from rollout.torch.engine import TorchEngine
 
 Hybrid = tuple[ModelConfig, LoraConfig]
 GROUPS = made_groups(3, groups=3, size=4, length=(2, 7))

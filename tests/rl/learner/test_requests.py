@@ -30,7 +30,7 @@ from rl.learner.policy_host import LearnerHost, LearnerSpec, LocalHost, PolicyUp
 from rl.learner.policy_state import state_facts, weights_only_state
 from rl.learner.thread_host import ThreadHost
 from rl.types import LearnerDied
-from rollout.placement import ActorPlacement
+from rollout.ray.placement import ActorPlacement
 
 LORA = LoraConfig(rank=2)
 LOSSES = ("cross_entropy", "importance_sampling", "ppo", "cispo", "dro", "gspo")

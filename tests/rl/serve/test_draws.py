@@ -11,7 +11,7 @@ from lora.types import Adapter
 from rl.serve.draws import Ask, Draws, Sampled
 from rollout.config import SamplingConfig
 from rollout.threaded_engine import ThreadedEngine
-from rollout.torch_engine import TorchEngine
+from rollout.torch.engine import TorchEngine
 from rollout.types import Completion, Engine, PromptLogprobs, PromptQuery
 
 ADAPTER = Adapter("run", 0, b"")

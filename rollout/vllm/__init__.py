@@ -1,0 +1,1 @@
+"""The vLLM engine: its start, requests to it and answers from it, and the adapters that it has loaded."""
