@@ -30,7 +30,7 @@ from typing import Any, cast
 
 import psutil
 
-from lora.files import read_peft
+from lora.peft.files import read_peft
 from rl.algorithm.evaluate import Evaluation
 from rl.cluster.components import open_components
 from rl.cluster.connect import disconnect

@@ -7,13 +7,13 @@ from typing import Any, cast
 
 from torch import nn
 
-from lora.architecture import check_linears, is_linear, reads_text
+from lora.base.architecture import check_linears, is_linear, reads_text
+from lora.base.targets import wants_experts
 from lora.config import ATTENTION, LoraConfig
-from lora.experts import PROJECTIONS, ExpertsLowRank, active_experts, expert_rank, is_experts
-from lora.inject import wants_experts
-from lora.layer import LowRank
-from lora.quantized import QuantizedLinear
-from lora.tiny import num_vectors
+from lora.layers.experts import PROJECTIONS, ExpertsLowRank, active_experts, expert_rank, is_experts
+from lora.layers.linear import LowRank
+from lora.layers.quantized import QuantizedLinear
+from lora.trainable.tiny import num_vectors
 
 SMALLEST = 50_000_000
 FULL_TO_LORA_LR = 10

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from lora.config import LoraConfig
-from lora.copied import check_fit
-from lora.description import Description
-from lora.files import unpack
-from lora.inject import LoraLayers, check_adapted, inject
+from lora.peft.description import Description
+from lora.peft.files import unpack
+from lora.trainable.copied import check_fit
+from lora.trainable.inject import LoraLayers, check_adapted, inject
 from lora.types import Adapter
 
 Shape = tuple[int, float, tuple[str, ...]]

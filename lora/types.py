@@ -16,7 +16,7 @@ class Adapter:
     run: str
     version: int
     payload: bytes
-    """A safetensors file, whose header also describes the adapter (see `lora.files`); a few MB."""
+    """A safetensors file, whose header also describes the adapter (see `lora.peft.files`); a few MB."""
     name: str = field(init=False)
     """Unique for every policy that ever existed: vLLM keys its prefix cache by this name.
 

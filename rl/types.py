@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lora.array_pickle import reduce_as_arrays
+from lora.files.array_pickle import reduce_as_arrays
 from lora.types import Adapter
 from rewards.types import Problem, Reward
 from rollout.types import Completion

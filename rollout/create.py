@@ -1,6 +1,6 @@
 """Make the engine that a configuration names."""
 
-from lora.base_model import resolve_model
+from lora.base.resolve import resolve_model
 from lora.config import LoraConfig, ModelConfig
 from rollout.config import RolloutConfig
 from rollout.types import Engine

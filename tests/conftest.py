@@ -33,9 +33,9 @@ from helpers.warm_processes import VARIABLE, WarmProcesses
 from hypothesis import settings
 
 from lora.config import LoraConfig, ModelConfig
-from lora.description import Description
-from lora.files import pack
 from lora.load import load_adapted
+from lora.peft.description import Description
+from lora.peft.files import pack
 from lora.types import Adapter
 
 # A tiny model's operations are too small to be shared: waiting for each other takes a quarter of all time. Actors and
@@ -73,10 +73,10 @@ MARKS = {
         "rl/launch/test_sft", "rl/test_collapse", "rl/test_shadowing", "rl/learner/test_finite_policies",
         "rl/learner/test_hybrids", "rl/learner/test_learner_memory", "rl/remote/test_remote", "rl/learner/test_forward",
         "rl/learner/test_microbatch_threads", "rewards/mathematics/test_attack_suites", "rl/run/test_directory_lock",
-        "benchmarks/test_speed", "lora/test_architecture", "rl/learner/test_policies_together",
+        "benchmarks/test_speed", "lora/base/test_architecture", "rl/learner/test_policies_together",
         "rl/learner/test_unmixed_policies", "rl/learner/test_learner", "rl/learner/test_compiled_blocks",
         "rl/learner/test_joined_rows", "rl/algorithm/test_prefetch", "test_bench_gpu",
-        "rl/episodes/test_verifiers_train", "rl/learner/test_families", "lora/test_tiny",
+        "rl/episodes/test_verifiers_train", "rl/learner/test_families", "lora/trainable/test_tiny",
         "rl/algorithm/test_large_teacher", "rl/learner/test_quantised_base", "rl/episodes/test_episodes",
         "rl/episodes/test_source_episodes", "rewards/code/test_code_tests", "rl/test_steps_in_flight",
         "rl/data/test_mixture", "rl/algorithm/test_problem_draws",

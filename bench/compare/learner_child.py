@@ -18,7 +18,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.compare.flops import count
-from lora.load import load_base, load_skeleton
+from lora.base.load import load_base, load_skeleton
 from rewards.types import Outcome, Problem, Reward
 from rl.algorithm.advantage import advantages
 from rl.algorithm.batch import build_batch

@@ -10,7 +10,7 @@ from statistics import median
 from bench.compare.child import THREADS, Child
 from bench.compare.table import Row, paired
 from bench.compare.work import engine_environment, load_work, step_prompts
-from lora.base_model import resolve_model
+from lora.base.resolve import resolve_model
 
 KINDS = {
     "raw": "vLLM, no LoRA",

@@ -26,10 +26,10 @@ from typing import Any
 
 import torch
 
-from lora.description import Description
-from lora.files import pack
-from lora.inject import inject
-from lora.load import load_skeleton
+from lora.base.load import load_skeleton
+from lora.peft.description import Description
+from lora.peft.files import pack
+from lora.trainable.inject import inject
 from lora.types import Adapter
 from rl.config import RunConfig, replaced
 from rollout.config import SamplingConfig

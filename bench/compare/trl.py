@@ -19,7 +19,7 @@ from bench.compare.child import ROOT, Child
 from bench.compare.our_run import Step, open_run
 from bench.compare.table import Row, paired
 from bench.compare.work import load_work
-from lora.base_model import cache_directory, resolve_model
+from lora.base.resolve import cache_directory, resolve_model
 from rewards.math_answer import math_answer
 from rewards.types import Outcome, Problem
 from rl.data import draw, sample_held_out

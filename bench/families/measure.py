@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from lora.accounting import linear_kinds
+from lora.base.load import load_skeleton
+from lora.base.targets import resolve_lora
 from lora.config import ALL_LINEAR, LoraConfig, ModelConfig
-from lora.experts import PROJECTIONS, is_experts
-from lora.inject import LoraLayers, inject
-from lora.load import load_skeleton
-from lora.targets import resolve_lora
+from lora.layers.experts import PROJECTIONS, is_experts
+from lora.trainable.inject import LoraLayers, inject
 from rewards.types import Outcome, Problem, Reward
 from rl.algorithm.batch import build_batch
 from rl.config import LearnerConfig

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lora.tiny_model import tiny_tokenizer
+from lora.base.tiny_model import tiny_tokenizer
 
 SHAPE: dict[str, Any] = {
     "vocab_size": len(tiny_tokenizer()), "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2,

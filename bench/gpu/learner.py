@@ -15,8 +15,8 @@ import torch
 
 from bench.compare.flops import count
 from bench.gpu import card
+from lora.base.load import load_skeleton
 from lora.config import LoraConfig, ModelConfig
-from lora.load import load_skeleton
 from rewards.types import Outcome, Problem, Reward
 from rl.algorithm.batch import build_batch
 from rl.config import LearnerConfig

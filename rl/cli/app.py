@@ -141,7 +141,7 @@ def export_command(
     model: Annotated[str | None, typer.Option(help="The base model, if it is not the one the adapter names.")] = None,
 ) -> None:
     """Write an adapter as a PEFT directory, or merged into its base model."""
-    from lora.files import unpack
+    from lora.peft.files import unpack
     from rl.run.export import base_of, export_adapter, export_merged, find_adapter
 
     adapter = find_adapter(source, which.value)

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from lora.atomic_write import write_atomic
+from lora.files.atomic_write import write_atomic
 from rl.cli.errors import one_line_errors
 from rl.cluster.port_owner import is_anothers
 from rl.monitoring.plain_text import plain

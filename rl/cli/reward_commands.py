@@ -24,7 +24,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from lora.ordinary_file import open_file
+from lora.files.ordinary_file import open_file
 from rewards.config import RewardConfig
 from rewards.grading.preflight import preflight
 from rewards.grading.stream import Row, Summary, grade_stream, read_problem

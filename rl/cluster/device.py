@@ -2,7 +2,7 @@
 
 import os
 
-from lora.dtype import fastest_dtype
+from lora.base.dtype import fastest_dtype
 from rl.cluster.ray_directory import known_head
 from rl.config import RunConfig, replaced
 

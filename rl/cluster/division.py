@@ -11,9 +11,9 @@ from math import ceil, inf
 from typing import Literal, Self
 
 from lora.accounting import kept_numbers, linear_kinds
-from lora.dtype import torch_dtype
-from lora.load import load_skeleton
-from lora.quantize import weight_bytes
+from lora.base.dtype import torch_dtype
+from lora.base.load import load_skeleton
+from lora.base.quantize import weight_bytes
 from rl.algorithm.minibatches import several
 from rl.cluster.placement import PlacementError, Request, Resources, request, worker_places
 from rl.config import RunConfig, replaced

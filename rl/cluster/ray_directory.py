@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from lora.ordinary_file import open_ordinary
+from lora.files.ordinary_file import open_ordinary
 
 CURRENT = "ray_current_cluster"
 """Ray's name for the file with the head's HOST:PORT in it."""

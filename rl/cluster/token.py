@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ray.exceptions import AuthenticationError
 
-from lora.ordinary_file import open_ordinary
+from lora.files.ordinary_file import open_ordinary
 from rollout.ray import private as ray_private
 
 MODE = "RAY_AUTH_MODE"

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lora.ordinary_file import open_file
+from lora.files.ordinary_file import open_file
 from rewards.json_row import parse_row
 from rewards.types import Problem
 from rl.config import JsonLines

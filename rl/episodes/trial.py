@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, cast
 
-from lora.load import load_tokenizer
+from lora.base.tokenizer import load_tokenizer
 from lora.types import Adapter
 from rewards.types import Problem
 from rl.algorithm.groups import Question

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lora.config import LoraConfig
-from lora.files import write_peft
+from lora.peft.files import write_peft
 from rewards.config import RewardConfig, RewardTerm
 from rewards.functions.term import load_terms
 from rl.algorithm.custom_objective import split_name

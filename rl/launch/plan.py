@@ -6,10 +6,10 @@ from statistics import fmean
 from typing import Any
 
 from lora.accounting import LinearKind, advice, kept_numbers, linear_kinds, model_parameters, trained_numbers
-from lora.architecture import attends_only
-from lora.dtype import torch_dtype
-from lora.load import load_skeleton
-from lora.quantize import weight_bytes
+from lora.base.architecture import attends_only
+from lora.base.dtype import torch_dtype
+from lora.base.load import load_skeleton
+from lora.base.quantize import weight_bytes
 from rl.algorithm.minibatches import several
 from rl.algorithm.regularizers import needs_base
 from rl.config import RunConfig, replaced

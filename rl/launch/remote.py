@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from lora.load import load_tokenizer
+from lora.base.tokenizer import load_tokenizer
 from rl.cluster.components import RunParts
 from rl.config import RunConfig
 from rl.remote.connection import Connection

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from lora.accounting import supervised_advice
-from lora.load import check_base, load_end_tokens, load_tokenizer
-from lora.targets import resolve_lora
+from lora.base.load import check_base
+from lora.base.targets import resolve_lora
+from lora.base.tokenizer import load_end_tokens, load_tokenizer
 from lora.types import Adapter
 from rl.algorithm.demonstrations import SftEncoder
 from rl.algorithm.evaluate import evaluate

@@ -10,8 +10,9 @@ from typing import Any
 from rich.console import Console
 
 from lora.accounting import advice
-from lora.load import check_base, load_tokenizer
-from lora.targets import resolve_lora
+from lora.base.load import check_base
+from lora.base.targets import resolve_lora
+from lora.base.tokenizer import load_tokenizer
 from rl.algorithm.custom_objective import check_objective, read_objective, split_name
 from rl.cluster.components import RunParts
 from rl.cluster.device import resolve_dtype

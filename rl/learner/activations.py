@@ -17,7 +17,7 @@ from typing import Any, Self, cast
 import torch
 from torch import nn
 
-from lora.experts import active_experts, is_experts
+from lora.layers.experts import active_experts, is_experts
 from rl.learner.output_layer import CHUNK
 
 FLOAT32 = 4

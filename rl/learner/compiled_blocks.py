@@ -16,10 +16,10 @@ import torch
 from torch import nn
 from torch._dynamo.exc import TorchDynamoException as CannotCompile
 
-from lora.experts import is_experts
-from lora.layer import LoraLinear
+from lora.layers.experts import is_experts
+from lora.layers.linear import LoraLinear
+from lora.layers.routing import Routing, routing_of
 from lora.messages import first_line
-from lora.routing import Routing, routing_of
 from rl.learner.recompute import blocks_of
 
 log = logging.getLogger(__name__)

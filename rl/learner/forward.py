@@ -16,8 +16,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from lora.architecture import KNOWN, UnsupportedModel, language_model
-from lora.inject import LoraLayers, routed
+from lora.base.architecture import KNOWN, UnsupportedModel, language_model
+from lora.trainable.inject import LoraLayers, routed
 from rl.algorithm.batch import attention_mask
 from rl.learner.block_mask import Runs, block_mask
 from rl.learner.microbatch import Microbatch, Segment, join, pad

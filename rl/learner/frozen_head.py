@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lora.wide_head import wide_product
+from lora.layers.wide_head import wide_product
 
 CHUNK_ON_CPU = 128
 """Positions whose logits exist at once: few, so that a CPU's passes over them stay near its caches."""
@@ -29,7 +29,7 @@ def frozen_head_logprobs(
 ) -> tuple[Float[Tensor, " tokens"], Float[Tensor, " tokens"]]:
     """Logprobs of `targets` and the entropies of their distributions, in nats, these with gradient only on request.
 
-    Logits are rounded to the weight's type, or float32 where they are `wide` (`lora.wide_head`)."""
+    Logits are rounded to the weight's type, or float32 where they are `wide` (`lora.layers.wide_head`)."""
     logprobs, entropies = _FrozenHead.apply(hidden, weight, targets, temperatures, wide, entropy_gradients)  # pyright: ignore[reportGeneralTypeIssues]
     return logprobs, entropies
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from torch import nn
 
 from lora.accounting import linear_kinds
-from lora.architecture import in_one_line
+from lora.base.architecture import in_one_line
+from lora.base.load import load_base, load_skeleton
+from lora.base.quantize import weight_bytes
+from lora.base.targets import resolve_targets
 from lora.config import ALL_LINEAR, LoraConfig, ModelConfig
-from lora.files import unpack
-from lora.inject import inject
-from lora.load import load_base, load_skeleton
-from lora.quantize import weight_bytes
-from lora.targets import resolve_targets
+from lora.peft.files import unpack
+from lora.trainable.inject import inject
 from lora.types import Adapter
 from rl.learner.forward import check_head
 from rl.learner.packing_check import check_rows, read_alone

@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from lora.accounting import linear_kinds, model_parameters
-from lora.architecture import attends_only
+from lora.base.architecture import attends_only
+from lora.base.dtype import torch_dtype
+from lora.base.load import load_skeleton
+from lora.base.quantize import weight_bytes
 from lora.config import LoraConfig, ModelConfig
-from lora.dtype import torch_dtype
-from lora.experts import is_experts
-from lora.load import load_skeleton
-from lora.quantize import weight_bytes
+from lora.layers.experts import is_experts
 from rl.config import LearnerConfig
 from rl.learner.activations import Activations
 

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from lora.layer import LoraLinear
-from lora.wide_head import WideHead
+from lora.layers.linear import LoraLinear
+from lora.layers.wide_head import WideHead
 from rl.learner.frozen_head import frozen_head_logprobs
 from rl.learner.recompute import recomputed
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from lora.config import LoraConfig
-from lora.description import Description
-from lora.files import check_finite, pack
+from lora.peft.description import Description
+from lora.peft.files import check_finite, pack
 from lora.types import Adapter
 from rl.algorithm.custom_objective import ObjectiveSource
 from rl.config import LearnerConfig

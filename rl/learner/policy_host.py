@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from lora.accounting import model_parameters
+from lora.base.dtype import emulates_bfloat16
 from lora.config import LoraConfig, ModelConfig
-from lora.dtype import emulates_bfloat16
 from lora.types import Adapter
 from rl.algorithm.summed_loss import SummedLoss
 from rl.config import LearnerConfig

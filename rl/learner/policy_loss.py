@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lora.array_pickle import reduce_as_arrays
+from lora.files.array_pickle import reduce_as_arrays
 from rl.algorithm.custom_objective import load_objective
 from rl.algorithm.objective import OBJECTIVES, aggregated, clipped, divisor, shared
 from rl.algorithm.regularizers import kl_estimates, needs_base, penalties, regularizes

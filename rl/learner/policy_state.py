@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from lora.description import Description
-from lora.packed import pack_tensors, unpack_tensors
+from lora.files.packed import pack_tensors, unpack_tensors
+from lora.peft.description import Description
 
 ADAM = "adam."
 """The optimizer's tensors have names that begin so."""

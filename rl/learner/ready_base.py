@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from lora.architecture import attends_only, in_one_line
+from lora.base.architecture import attends_only, in_one_line
+from lora.base.load import load_base
 from lora.config import ModelConfig
-from lora.inject import wrap_experts
-from lora.load import load_base
+from lora.trainable.inject import wrap_experts
 from rl.algorithm.batch import unpack_rows
 from rl.learner.collectives import ProcessGroup
 from rl.learner.compiled_blocks import CompiledBlocks, compile_blocks

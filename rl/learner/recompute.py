@@ -11,7 +11,7 @@ from typing import Any, cast
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from lora.routing import routing_of
+from lora.layers.routing import routing_of
 
 
 def recomputed(model: nn.Module, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lora.architecture import language_model
+from lora.base.architecture import language_model
 
 
 def shard_blocks(model: nn.Module, device: str) -> None:

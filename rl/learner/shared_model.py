@@ -16,13 +16,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lora.base.dtype import torch_dtype
 from lora.config import LoraConfig, ModelConfig
-from lora.description import Description
-from lora.dtype import torch_dtype
-from lora.files import unpack
-from lora.full import FullWeights
-from lora.inject import LoraLayers, check_adapted, eject, inject
-from lora.tiny import TinyLayers
+from lora.peft.description import Description
+from lora.peft.files import unpack
+from lora.trainable.full import FullWeights
+from lora.trainable.inject import LoraLayers, check_adapted, eject, inject
+from lora.trainable.tiny import TinyLayers
 from lora.types import Adapter
 from rl.learner.collectives import ProcessGroup, SingleProcess
 from rl.learner.forward import microbatches, target_logprobs

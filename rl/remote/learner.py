@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from lora.accounting import model_parameters
+from lora.base.load import load_skeleton
 from lora.config import ATTENTION, MLP
-from lora.files import unpack
-from lora.load import load_skeleton
+from lora.peft.files import unpack
 from lora.types import Adapter
 from rl.algorithm.batch import unpack_rows
 from rl.algorithm.minibatches import several

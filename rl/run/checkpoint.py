@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from lora.atomic_write import write_atomic
-from lora.ordinary_file import read_file
-from lora.packed import parse_object
+from lora.files.atomic_write import write_atomic
+from lora.files.ordinary_file import read_file
+from lora.files.packed import parse_object
 
 log = logging.getLogger(__name__)
 

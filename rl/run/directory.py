@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lora import atomic_write as durable
-from lora.atomic_write import write_atomic
-from lora.ordinary_file import require_directory, require_file
+from lora.files import atomic_write as durable
+from lora.files.atomic_write import write_atomic
+from lora.files.ordinary_file import require_directory, require_file
 from rl.config import RunConfig
 from rl.run import checkpoint
 from rl.run.changes import Changes, changes_between, in_words, is_fixed

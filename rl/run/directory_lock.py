@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-from lora.ordinary_file import NotOrdinary, open_ordinary
+from lora.files.ordinary_file import NotOrdinary, open_ordinary
 
 log = logging.getLogger(__name__)
 

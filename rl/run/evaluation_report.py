@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from lora.atomic_write import write_atomic
+from lora.files.atomic_write import write_atomic
 from rewards.types import Outcome
 from rl.algorithm.evaluate import Evaluation
 from rl.config import RunConfig

@@ -7,13 +7,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from lora.atomic_write import new_directory, require_new
+from lora.base.dtype import torch_dtype
+from lora.base.load import files_dtype, load_base
+from lora.base.quantize import dequantize
+from lora.base.tokenizer import load_tokenizer
 from lora.config import LoraConfig, ModelConfig
-from lora.dtype import torch_dtype
-from lora.experts import ExpertsLowRank, LoraExperts
-from lora.files import check_finite, pack, read_peft, unpack, write_files
-from lora.load import AdaptedModel, adapt, files_dtype, load_adapted, load_base, load_tokenizer
-from lora.quantize import dequantize
+from lora.files.atomic_write import new_directory, require_new
+from lora.layers.experts import ExpertsLowRank, LoraExperts
+from lora.load import AdaptedModel, adapt, load_adapted
+from lora.peft.files import check_finite, pack, read_peft, unpack, write_files
 from lora.types import Adapter
 from rl.config import replaced
 from rl.run.directory import holds_run

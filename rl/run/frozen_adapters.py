@@ -6,10 +6,11 @@ from typing import Any
 
 from torch import Tensor
 
+from lora.base.load import check_base, load_skeleton
+from lora.base.tokenizer import load_tokenizer
 from lora.config import LoraConfig, ModelConfig
-from lora.files import unpack
-from lora.inject import fresh_tensors
-from lora.load import check_base, load_skeleton, load_tokenizer
+from lora.peft.files import unpack
+from lora.trainable.inject import fresh_tensors
 from lora.types import Adapter
 from rl.config import RunConfig
 from rl.data.files import locate

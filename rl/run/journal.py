@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lora.files import read_peft, write_peft
+from lora.peft.files import read_peft, write_peft
 from lora.types import Adapter
 from rl.algorithm.evaluate import Evaluation
 from rl.algorithm.journal import Journal

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TypeGuard, cast
 
-from lora.atomic_write import with_filename
-from lora.ordinary_file import open_file
+from lora.files.atomic_write import with_filename
+from lora.files.ordinary_file import open_file
 
 log = logging.getLogger(__name__)
 

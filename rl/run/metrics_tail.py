@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from lora.atomic_write import with_filename
-from lora.ordinary_file import open_file
+from lora.files.atomic_write import with_filename
+from lora.files.ordinary_file import open_file
 from rl.run.jsonl import is_metrics, parse_line
 
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from torch import Tensor
 
+from lora.base.load import load_skeleton
 from lora.config import LoraConfig
-from lora.description import Description
-from lora.experts import EXPERT_LAYERS, PROJECTIONS
-from lora.files import unpack
-from lora.inject import fresh_tensors
-from lora.load import load_skeleton
-from lora.refit import Refit, layers_of, refit
+from lora.layers.experts import EXPERT_LAYERS, PROJECTIONS
+from lora.peft.description import Description
+from lora.peft.files import unpack
+from lora.trainable.inject import fresh_tensors
+from lora.trainable.refit import Refit, layers_of, refit
 from rl.config import RunConfig, replaced
 from rl.data.files import locate
 from rl.run.export import find_adapter

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lora.atomic_write import write_atomic
+from lora.files.atomic_write import write_atomic
 from lora.types import Adapter
 
 SUFFIX = ".safetensors"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from lora.files import CONFIG, WEIGHTS, peft_files
+from lora.peft.files import CONFIG, WEIGHTS, peft_files
 from lora.types import Adapter
 from rl.serve.database import Checkpoint
 from rl.serve.registry import Registry, expiry, now, taken

@@ -7,8 +7,8 @@ from typing import Any, Literal, Self
 import torch
 from pydantic import Field, field_validator, model_validator
 
+from lora.base.load import load_skeleton
 from lora.config import MOST_RANK, LoraConfig, ModelConfig
-from lora.load import load_skeleton
 from lora.messages import shortened
 from rl.config import WEEK_S, LearnerConfig, LivenessConfig, PlacementConfig, RunConfig, Strict, replaced
 from rl.settings.paths import get, put

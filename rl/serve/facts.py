@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from lora.base_model import resolve_model
-from lora.load import load_skeleton
+from lora.base.load import load_skeleton
+from lora.base.resolve import resolve_model
 from rl.serve.config import ServeConfig
 
 

@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lora.atomic_write import write_atomic
+from lora.files.atomic_write import write_atomic
 from rl.learner.policy import PolicySpec
 from rl.serve.errors import ServerFault
 

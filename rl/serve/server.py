@@ -10,7 +10,7 @@ from pathlib import Path
 import uvicorn
 from rich.console import Console
 
-from lora.atomic_write import write_atomic
+from lora.files.atomic_write import write_atomic
 from lora.messages import single_line
 from rl.cluster.connect import disconnect
 from rl.cluster.interrupts import cancel_on_signals

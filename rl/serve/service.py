@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lora.base.tokenizer import load_tokenizer
 from lora.config import LoraConfig
-from lora.load import load_tokenizer
 from lora.messages import single_line
 from lora.types import Adapter
 from rl.config import LearnerConfig

@@ -8,9 +8,9 @@ from typing import Protocol
 
 import fsspec
 
-from lora.atomic_write import new_directory, write_atomic
+from lora.files.atomic_write import new_directory, write_atomic
+from lora.files.ordinary_file import read_file
 from lora.messages import single_line
-from lora.ordinary_file import read_file
 
 Files = Mapping[str, bytes]
 

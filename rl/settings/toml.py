@@ -16,8 +16,8 @@ import tomlkit
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from lora.files.ordinary_file import read_file
 from lora.messages import shortened
-from lora.ordinary_file import read_file
 from rl.config import Addition, RunConfig
 from rl.settings import paths
 from rl.settings.keys import Key, all_keys, dotted_name, find_key, hint

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from lora.atomic_write import write_atomic
+from lora.files.atomic_write import write_atomic
 from rl.config import replaced
 from rl.data import absolute_paths
 from rl.data.evaluation_sets import absolute_files

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from lora.atomic_write import write_atomic
+from lora.files.atomic_write import write_atomic
 from rl.sweep.conclusions import conclusions
 from rl.sweep.plots import draw_all
 from rl.sweep.results import Result, write_all

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from lora.atomic_write import write_atomic
 from lora.config import layers_label
-from lora.ordinary_file import read_file
-from lora.packed import parse_object
+from lora.files.atomic_write import write_atomic
+from lora.files.ordinary_file import read_file
+from lora.files.packed import parse_object
 from rl.run.best_metric import ACCURACY, BEST, LOG_LOSS, BestMetric
 from rl.run.directory import RunDirectory
 from rl.run.kind import Kind

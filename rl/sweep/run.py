@@ -13,8 +13,8 @@ from typing import Any
 
 from rich.console import Console
 
-from lora.inject import inject
-from lora.load import load_skeleton
+from lora.base.load import load_skeleton
+from lora.trainable.inject import inject
 from rl.algorithm.collapse import Collapse
 from rl.config import RunConfig
 from rl.data import check_step_size

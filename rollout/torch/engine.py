@@ -13,9 +13,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lora.architecture import attends_only, in_one_line
+from lora.base.architecture import attends_only, in_one_line
+from lora.base.load import load_base
+from lora.base.tokenizer import load_tokenizer, token_set
 from lora.config import LoraConfig, ModelConfig
-from lora.load import load_base, load_tokenizer, token_set
 from lora.policy_switch import PolicySwitcher
 from lora.types import Adapter
 from rollout.calls.limits import Limits

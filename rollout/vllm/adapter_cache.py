@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lora.files import unpack, write_peft
+from lora.peft.files import unpack, write_peft
 from lora.types import Adapter
 from rollout.vllm.served_names import as_served
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lora.config import LoraConfig, ModelConfig
-from lora.files import unpack
+from lora.peft.files import unpack
 from lora.types import Adapter
 from rollout.calls.limits import Limits
 from rollout.calls.stop_tokens import stop_tokens

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from lora.files import pack, unpack
+from lora.peft.files import pack, unpack
 from lora.types import Adapter
 
 RENAMED: Mapping[str, tuple[str, str]] = {"mixtral": (".mlp.experts", ".block_sparse_moe.experts")}

@@ -15,7 +15,7 @@ import stat
 import tempfile
 from pathlib import Path
 
-from lora.ordinary_file import is_ours, open_ordinary
+from lora.files.ordinary_file import is_ours, open_ordinary
 
 SHARED_MEMORY = Path("/dev/shm")
 OPENMP = "__KMP_REGISTERED_LIB_"

@@ -6,12 +6,12 @@ import logging
 from typing import Any
 
 from lora.accounting import kept_numbers
-from lora.architecture import attends_only
+from lora.base.architecture import attends_only
+from lora.base.dtype import dtype_name, torch_dtype
+from lora.base.load import load_skeleton
 from lora.config import LoraConfig, ModelConfig, Quantization
-from lora.dtype import dtype_name, torch_dtype
-from lora.load import load_skeleton
+from lora.layers.quantized import torchao_config
 from lora.messages import single_line
-from lora.quantized import torchao_config
 from rollout.config import SERVED_RANKS, RolloutConfig
 
 MEMORY_HINT = (

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lora.base.tokenizer import load_tokenizer
 from lora.config import ModelConfig
-from lora.load import load_tokenizer
 
 
 class VllmToolCalls:

@@ -11,8 +11,8 @@ from bench.compare.flops import count
 from bench.compare.learner_child import executed, make_batch, one_policy
 from bench.compare.neighbour import busy_core
 from bench.compare.table import Row
+from lora.base.load import load_skeleton
 from lora.config import ModelConfig
-from lora.load import load_skeleton
 from rl.config import RunConfig
 from rollout.vllm.engine import _Call
 from rollout.vllm.policy_queue import OldestPolicyQueue

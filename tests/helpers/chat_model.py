@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lora import tiny_model
+from lora.base import tiny_model
 
 SPECIAL = (
     "<|im_start|>", "<|im_end|>", "<|endoftext|>", "<think>", "</think>",

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from lora.base_model import resolve_model
+from lora.base.load import load_skeleton
+from lora.base.resolve import resolve_model
 from lora.config import LoraConfig, ModelConfig
-from lora.files import unpack
-from lora.inject import LoraLayers, inject
-from lora.load import load_skeleton
+from lora.peft.files import unpack
+from lora.trainable.inject import LoraLayers, inject
 from rl.algorithm.datum import Datum, datum_batch
 from rl.algorithm.summed_loss import SummedLoss
 from rl.learner.policy import AdamConfig

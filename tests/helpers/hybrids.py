@@ -27,7 +27,7 @@ from transformers import (
     Zamba2Config,
 )
 
-from lora.tiny_model import tiny_tokenizer
+from lora.base.tiny_model import tiny_tokenizer
 
 SHAPE: dict[str, Any] = {
     "vocab_size": len(tiny_tokenizer()), "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,

@@ -7,7 +7,7 @@ from typing import Any
 from helpers.fakes import RIGHT, WRONG
 from helpers.torch_learner import TorchLearner
 
-from lora.load import load_tokenizer
+from lora.base.tokenizer import load_tokenizer
 from rewards.types import Grader, Problem, Reward
 from rl.config import RunConfig
 from rl.data import Split, load_problems

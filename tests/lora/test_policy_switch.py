@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from lora.base.load import load_base
 from lora.config import LoraConfig, ModelConfig
-from lora.description import Description
-from lora.files import pack, read_peft, unpack, write_peft
-from lora.load import load_adapted, load_base
+from lora.load import load_adapted
+from lora.peft.description import Description
+from lora.peft.files import pack, read_peft, unpack, write_peft
 from lora.policy_switch import PolicySwitcher
 from lora.types import Adapter
 

@@ -16,7 +16,7 @@ import pytest
 from nbclient import NotebookClient
 
 import rl
-from lora.files import read_peft, unpack
+from lora.peft.files import read_peft, unpack
 from rewards.types import Outcome
 from rl import RunConfig, RunResult, SweepConfig, evaluate, grade, load_config, sft, sweep, train
 from rl.run.directory import RunDirectory

@@ -9,7 +9,7 @@ from click.testing import Result
 from safetensors.torch import load
 from typer.testing import CliRunner
 
-from lora.files import read_peft
+from lora.peft.files import read_peft
 from rl.cli.app import app
 from rl.data import draw, load_problems
 from rl.run import checkpoint

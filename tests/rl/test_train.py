@@ -9,7 +9,7 @@ import pytest
 from helpers.fakes import CRASHED, SameTextGrader
 from helpers.loop import SMALL, EagerGrader, configuration, parts_of, run, split_of, timeless
 
-from lora.files import read_peft, unpack
+from lora.peft.files import read_peft, unpack
 from lora.types import Adapter
 from rewards.grading.pool import GraderPool
 from rewards.types import Problem, Reward

@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from lora.base.tokenizer import load_tokenizer
 from lora.config import ATTENTION, LoraConfig, ModelConfig
-from lora.files import unpack
-from lora.load import load_adapted, load_tokenizer
+from lora.load import load_adapted
+from lora.peft.files import unpack
 from lora.types import Adapter
 from rollout.calls.streams import joined
 from rollout.config import RolloutConfig, SamplingConfig

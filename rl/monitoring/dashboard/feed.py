@@ -9,7 +9,7 @@ from typing import Any
 
 import ray
 
-from lora.ordinary_file import read_file
+from lora.files.ordinary_file import read_file
 from rl.monitoring.dashboard.types import Row, RunInfo, RunUpdate, State
 from rl.run.metrics_tail import MetricsTail
 

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 from vllm.model_executor.layers.logits_processor import LogitsProcessor
 
-from lora.wide_head import wide_product
+from lora.layers.wide_head import wide_product
 
 
 def install() -> None:

@@ -9,9 +9,9 @@ import torch
 from helpers.fakes import CRASHED, made_groups
 from helpers.loop import EXAMPLE, SMALL, Bomb, EagerGrader, Killed, configuration, split_of, timeless
 
+from lora.base.tokenizer import load_tokenizer
 from lora.config import LoraConfig
-from lora.files import pack, read_peft, unpack, write_peft
-from lora.load import load_tokenizer
+from lora.peft.files import pack, read_peft, unpack, write_peft
 from lora.types import Adapter
 from rl.algorithm.batch import build_batch
 from rl.algorithm.distillation import teacher_metrics, with_teacher

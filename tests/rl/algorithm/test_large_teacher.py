@@ -8,10 +8,10 @@ import torch
 from helpers.loop import EXAMPLE, SMALL, Bomb, EagerGrader, Killed, configuration, split_of
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from lora.base_model import resolve_model
+from lora.base.resolve import resolve_model
+from lora.base.tokenizer import load_tokenizer
 from lora.config import LoraConfig, ModelConfig
-from lora.files import read_peft, write_peft
-from lora.load import load_tokenizer
+from lora.peft.files import read_peft, write_peft
 from lora.types import Adapter
 from rl.cluster.components import shared_settings
 from rl.cluster.division import StepCosts
@@ -98,7 +98,7 @@ async def test_it_scores_as_an_engine_of_that_model_does_with_and_without_an_ada
 
 
 def _silent(adapter: Adapter) -> bytes:
-    from lora.files import pack, unpack
+    from lora.peft.files import pack, unpack
 
     tensors, description = unpack(adapter.payload)
     return pack({name: torch.zeros_like(tensor) for name, tensor in tensors.items()}, description)
@@ -140,7 +140,7 @@ def test_its_weights_and_its_passes_are_counted(large: Path) -> None:
 
 
 def test_room_is_left_for_it_in_a_learners_memory() -> None:
-    from lora.load import load_skeleton
+    from lora.base.load import load_skeleton
 
     config = configuration(*SMALL)
     skeleton = load_skeleton(config.model)

@@ -8,7 +8,7 @@ import torch
 from helpers.torch_learner import TorchLearner
 
 from lora.config import LoraConfig, ModelConfig
-from lora.files import pack, unpack
+from lora.peft.files import pack, unpack
 from lora.types import Adapter
 from rl.algorithm.liveness import (
     ALLOWANCE,

@@ -12,7 +12,7 @@ from helpers.reference import logprobs
 from helpers.torch_learner import TorchLearner
 
 from lora.config import LoraConfig, ModelConfig
-from lora.files import read_peft
+from lora.peft.files import read_peft
 from rl.algorithm.advantage import advantages
 from rl.algorithm.importance_weights import WEIGHTS
 from rl.algorithm.metrics import Stopwatch

@@ -11,7 +11,7 @@ from helpers.loop import SMALL, Bomb, EagerGrader, Killed, configuration, run, t
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lora.files import read_peft
+from lora.peft.files import read_peft
 from rl.algorithm.draws import Draws
 from rl.algorithm.prefetch import Rollout
 from rl.config import MAX_COMPLETIONS, RunConfig, replaced

@@ -10,7 +10,7 @@ import pytest
 from helpers.fakes import CRASHED, RIGHT, WRONG, made_groups
 from helpers.loop import SMALL, Bomb, EagerGrader, Killed, configuration, run, timeless
 
-from lora.files import read_peft
+from lora.peft.files import read_peft
 from rl.algorithm.overlong import group_advantages
 from rl.algorithm.prefetch import Rollout
 from rl.algorithm.refill import learned_groups, refill_metrics, round_numbers, sample_rounds

@@ -10,7 +10,7 @@ import pytest
 from helpers.fakes import CRASHED, RIGHT, WRONG, made_groups
 from helpers.loop import SMALL, Bomb, EagerGrader, Killed, configuration, run, timeless
 
-from lora.files import read_peft
+from lora.peft.files import read_peft
 from rewards.types import Problem, Reward
 from rl.algorithm.replay import Replay
 from rl.config import replaced

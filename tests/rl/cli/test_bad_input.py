@@ -11,8 +11,8 @@ import pytest
 from helpers.zygote import Ended, Zygote
 
 from lora.config import LoraConfig, ModelConfig
-from lora.description import Description
-from lora.files import pack, write_peft
+from lora.peft.description import Description
+from lora.peft.files import pack, write_peft
 from lora.types import Adapter
 from rl.config import RunConfig
 from rl.run.directory import RunDirectory

@@ -18,10 +18,10 @@ from click.testing import Result
 from transformers import AutoModelForCausalLM, GPT2Config
 from typer.testing import CliRunner
 
+from lora.base.tiny_model import tiny_tokenizer
 from lora.config import ModelConfig
-from lora.files import read_peft, unpack
 from lora.load import load_adapted
-from lora.tiny_model import tiny_tokenizer
+from lora.peft.files import read_peft, unpack
 from rl.cli.app import app
 from rl.run.export import lora_config
 from rl.settings.toml import load_config

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from lora.files import read_peft, unpack
+from lora.peft.files import read_peft, unpack
 from rl.cluster.components import open_both, open_shared_components
 from rl.cluster.ray_host import RayHost
 from rl.launch.recipe import Prepared

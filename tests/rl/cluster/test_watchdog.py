@@ -15,7 +15,7 @@ import psutil
 import pytest
 from helpers.cluster import RANKONE, ROOT, SMALL, free_port, rankone
 
-from lora.files import read_peft
+from lora.peft.files import read_peft
 from rl.cluster import watchdog
 from rl.cluster.connect import disconnect
 from rl.cluster.watchdog import ClusterLost, Endpoint, cancel_when_gone

@@ -12,7 +12,7 @@ from helpers.loop import SMALL, Bomb, Killed, parts_of, timeless
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lora.files import read_peft
+from lora.peft.files import read_peft
 from rewards.config import RewardConfig
 from rewards.grading.routed import RoutedGrader
 from rewards.types import Grader, Problem, Reward

@@ -15,7 +15,7 @@ from helpers.fakes import RIGHT, WRONG, SameTextGrader
 from helpers.loop import Bomb, Killed, parts_of, timeless
 from helpers.torch_learner import TorchLearner
 
-from lora.load import load_tokenizer
+from lora.base.tokenizer import load_tokenizer
 from lora.types import Adapter
 from rewards.types import Outcome, Problem, Reward
 from rl.algorithm.batch import build_batch

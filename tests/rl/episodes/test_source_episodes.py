@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from helpers.loop import Bomb, EagerGrader, Killed, parts_of, timeless
 
-from lora.files import read_peft
-from lora.load import load_tokenizer
+from lora.base.tokenizer import load_tokenizer
+from lora.peft.files import read_peft
 from lora.types import Adapter
 from rewards.types import Problem
 from rl.algorithm.groups import Question, Sampler

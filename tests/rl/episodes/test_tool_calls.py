@@ -179,7 +179,7 @@ def test_the_chat_template_tells_the_form_of_calls(written: str, parser: str | N
 
 
 def test_a_parser_does_not_go_with_a_template_that_knows_no_tools(model: ModelConfig) -> None:
-    from lora.load import load_tokenizer
+    from lora.base.tokenizer import load_tokenizer
 
     config = RunConfig.model_validate(
         {"model": model, "episodes": {"tools": ["python"], "tool_parser": "pythonic", "max_tokens": 400}}

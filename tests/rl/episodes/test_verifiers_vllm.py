@@ -9,7 +9,7 @@ import pytest
 from helpers import chat_model
 from helpers.fakes import SameTextGrader
 
-from lora.load import load_tokenizer
+from lora.base.tokenizer import load_tokenizer
 from lora.types import Adapter
 from rewards.types import Problem
 from rl.algorithm.groups import Question, sample_groups

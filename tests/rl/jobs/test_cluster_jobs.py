@@ -28,7 +28,7 @@ from helpers.cluster import (
     without_ray_auth,
 )
 
-from lora.files import read_peft, unpack
+from lora.peft.files import read_peft, unpack
 from rl.jobs.client import STOP_WAIT_S
 
 

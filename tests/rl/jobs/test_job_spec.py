@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from helpers.cluster import ROOT
 
-from lora.files import write_peft
+from lora.peft.files import write_peft
 from rl.config import RunConfig
 from rl.data import load_problems
 from rl.jobs.spec import read_job_spec

@@ -8,8 +8,9 @@ import torch
 from helpers.hybrids import save_hybrid
 
 from lora.accounting import LinearKind, linear_kinds, model_parameters, trained_parameters
+from lora.base.load import load_skeleton
 from lora.config import LoraConfig, ModelConfig
-from lora.load import load_adapted, load_skeleton
+from lora.load import load_adapted
 from rl.cli.app import app
 from rl.cli.plan_text import plan_lines
 from rl.config import CurriculumConfig, LearnerConfig, RunConfig, TeacherConfig
@@ -55,8 +56,8 @@ def test_multiply_adds_are_those_of_the_products(rank: int) -> None:
     """Counted by torch on a real layer: the forward and backward pass of a frozen weight and of A and B."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    from lora.layer import LoraLinear, LowRank
-    from lora.routing import Route, Routing
+    from lora.layers.linear import LoraLinear, LowRank
+    from lora.layers.routing import Route, Routing
 
     tokens, d_in, d_out = 4, 32, 48
     layer = LoraLinear(torch.nn.Linear(d_in, d_out, bias=False), Routing(Route(((0, None),))))

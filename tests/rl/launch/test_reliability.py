@@ -20,7 +20,7 @@ import torch
 from helpers.small_disk import small_disk
 from helpers.zygote import LOADED_BY_RUNS
 
-from lora.files import read_peft, unpack
+from lora.peft.files import read_peft, unpack
 from rl.cli.app import app
 from rl.cluster.components import open_components
 from rl.cluster.ray_host import RayHost

@@ -16,7 +16,7 @@ import torch
 from click.testing import Result
 from typer.testing import CliRunner
 
-from lora.files import read_peft, unpack
+from lora.peft.files import read_peft, unpack
 from rl.cli.app import app
 from rl.launch.event_loop import run_to_end
 from rl.launch.recipe import Recipe

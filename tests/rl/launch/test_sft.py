@@ -18,9 +18,9 @@ from helpers.torch_learner import TorchLearner
 from torch import Tensor
 from typer.testing import CliRunner
 
+from lora.base.tokenizer import load_end_tokens, load_tokenizer
 from lora.config import LoraConfig, ModelConfig
-from lora.files import read_peft, unpack
-from lora.load import load_end_tokens, load_tokenizer
+from lora.peft.files import read_peft, unpack
 from rewards.types import Problem
 from rl.algorithm.demonstrations import Demonstration, SftEncoder, build_sft_batch
 from rl.cli.app import app

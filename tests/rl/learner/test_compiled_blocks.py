@@ -23,8 +23,8 @@ from transformers import AutoModelForCausalLM
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from lora.config import LoraConfig, ModelConfig
-from lora.inject import LoraLayers, check_adapted, inject, routed
-from lora.routing import Route, routing_of
+from lora.layers.routing import Route, routing_of
+from lora.trainable.inject import LoraLayers, check_adapted, inject, routed
 from rl.algorithm.advantage import advantages
 from rl.algorithm.batch import build_batch
 from rl.config import LearnerConfig

@@ -16,8 +16,8 @@ from helpers.hybrids import save_hybrid
 from helpers.torch_learner import TorchLearner
 
 from lora.config import LoraConfig, ModelConfig
-from lora.experts import PROJECTIONS
-from lora.files import unpack
+from lora.layers.experts import PROJECTIONS
+from lora.peft.files import unpack
 from rl.algorithm.advantage import advantages
 from rl.algorithm.batch import build_batch, split_rows
 from rl.algorithm.minibatches import with_old_policy

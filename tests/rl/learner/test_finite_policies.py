@@ -20,7 +20,7 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from lora.config import LoraConfig, ModelConfig
-from lora.files import pack, read_peft, unpack, write_peft
+from lora.peft.files import pack, read_peft, unpack, write_peft
 from rl.algorithm.advantage import advantages
 from rl.algorithm.batch import build_batch, split_rows
 from rl.cli.app import app

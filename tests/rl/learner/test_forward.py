@@ -10,7 +10,7 @@ from helpers.reference import FAMILIES, logprobs, save_tiny
 from transformers import AutoModelForCausalLM, RobertaConfig
 
 from lora.config import LoraConfig
-from lora.inject import inject
+from lora.trainable.inject import inject
 from rl.algorithm.advantage import advantages
 from rl.algorithm.batch import build_batch
 from rl.learner.forward import Microbatch, check_head, microbatches, target_logprobs

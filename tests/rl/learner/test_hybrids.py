@@ -14,12 +14,12 @@ from helpers.reference import FAMILIES, save_tiny, surrogate
 from helpers.torch_learner import TorchLearner
 from transformers import AutoModelForCausalLM
 
-from lora.architecture import attends_only
+from lora.base.architecture import attends_only
+from lora.base.load import load_base
+from lora.base.targets import resolve_lora
 from lora.config import ALL_LINEAR, LoraConfig, ModelConfig
-from lora.experts import PROJECTIONS
-from lora.inject import inject
-from lora.load import load_base
-from lora.targets import resolve_lora
+from lora.layers.experts import PROJECTIONS
+from lora.trainable.inject import inject
 from rl.algorithm.advantage import advantages
 from rl.algorithm.batch import build_batch
 from rl.config import LearnerConfig

@@ -16,7 +16,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 from lora.config import LoraConfig
-from lora.inject import inject
+from lora.trainable.inject import inject
 from rl.algorithm.advantage import advantages
 from rl.algorithm.batch import attention_mask, build_batch
 from rl.learner.block_mask import BLOCK, Runs, block_mask

@@ -7,7 +7,7 @@ import torch
 from helpers.fakes import made_groups
 from helpers.loop import configuration
 
-from lora.files import read_peft, write_peft
+from lora.peft.files import read_peft, write_peft
 from lora.types import Adapter
 from rl.algorithm.batch import build_batch
 from rl.algorithm.metrics import Stopwatch

@@ -15,8 +15,8 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from lora.config import LoraConfig, ModelConfig
-from lora.files import unpack
-from lora.inject import inject
+from lora.peft.files import unpack
+from lora.trainable.inject import inject
 from rl.algorithm.advantage import advantages
 from rl.algorithm.batch import build_batch
 from rl.config import LearnerConfig

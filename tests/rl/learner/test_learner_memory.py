@@ -20,9 +20,9 @@ from transformers import (
     Qwen3MoeConfig,
 )
 
+from lora.base.load import load_skeleton
 from lora.config import LoraConfig, ModelConfig
-from lora.inject import inject
-from lora.load import load_skeleton
+from lora.trainable.inject import inject
 from rl.algorithm.batch import pack_rows
 from rl.cluster.learner import memory_share
 from rl.cluster.placement import Request, share_gpus

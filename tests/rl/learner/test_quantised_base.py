@@ -14,8 +14,8 @@ from helpers.zygote import Zygote
 from transformers import AutoModelForCausalLM
 
 from lora.config import LoraConfig, ModelConfig
-from lora.files import unpack
 from lora.load import load_adapted
+from lora.peft.files import unpack
 from rl.algorithm.advantage import advantages
 from rl.algorithm.batch import build_batch
 from rl.cli.plan_text import plan_lines

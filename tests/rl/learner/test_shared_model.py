@@ -9,9 +9,9 @@ from helpers.policies import begun, everything
 from helpers.reference import surrogate
 from transformers import AutoModelForCausalLM
 
-from lora.base_model import resolve_model
+from lora.base.resolve import resolve_model
 from lora.config import LoraConfig, ModelConfig
-from lora.files import unpack
+from lora.peft.files import unpack
 from rl.algorithm.advantage import advantages
 from rl.algorithm.batch import build_batch
 from rl.config import LearnerConfig

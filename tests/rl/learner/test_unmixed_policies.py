@@ -157,7 +157,7 @@ def test_grouped_products_of_experts_are_a_policys_before_another_adapts_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on a GPU, where wrapped experts have another order of sums than those of transformers."""
-    monkeypatch.setattr("lora.experts.multiplies_groups", lambda weight: True)
+    monkeypatch.setattr("lora.layers.experts.multiplies_groups", lambda weight: True)
     save_tiny("mixtral", tmp_path)
     file = tmp_path / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"num_experts_per_tok": 4}))  # sums of two have no order

@@ -12,7 +12,7 @@ import pytest
 import requests
 from helpers.cluster import ROOT, Head, free_port, quietly, rankone, until
 
-from lora.files import read_peft, unpack
+from lora.peft.files import read_peft, unpack
 from rl.monitoring.dashboard.grafana import PANELS, VARIABLES, grafana_dashboard
 
 PROMETHEUS = shutil.which("prometheus")

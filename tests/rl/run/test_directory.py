@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lora.config import LoraConfig, ModelConfig
-from lora.files import read_peft, unpack
+from lora.peft.files import read_peft, unpack
 from lora.types import Adapter
 from rl.algorithm.evaluate import Evaluation
 from rl.config import LearnerConfig, RunConfig

@@ -9,11 +9,11 @@ import torch
 from helpers.reference import save_tiny
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from lora.base.tiny_model import tiny_tokenizer
 from lora.config import LoraConfig, ModelConfig
-from lora.description import Description
-from lora.files import pack, read_peft, unpack, write_peft
 from lora.load import load_adapted
-from lora.tiny_model import tiny_tokenizer
+from lora.peft.description import Description
+from lora.peft.files import pack, read_peft, unpack, write_peft
 from lora.types import Adapter
 from rl.config import RunConfig
 from rl.run.directory import RunDirectory

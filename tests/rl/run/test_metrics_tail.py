@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lora.atomic_write import write_atomic
+from lora.files.atomic_write import write_atomic
 from rl.run.jsonl import append_objects
 from rl.run.metrics_tail import MetricsTail
 

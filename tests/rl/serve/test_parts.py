@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from lora.config import LoraConfig, ModelConfig
-from lora.description import Description
-from lora.files import pack
+from lora.peft.description import Description
+from lora.peft.files import pack
 from lora.types import Adapter
 from rl.algorithm.datum import Datum
 from rl.algorithm.summed_loss import SummedLoss

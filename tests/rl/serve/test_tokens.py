@@ -7,7 +7,7 @@ import pytest
 import requests
 from helpers.serving import Served
 
-from lora.tiny_model import tiny_tokenizer
+from lora.base.tiny_model import tiny_tokenizer
 from rl.serve.openai.draw import Stream
 from rollout.config import SamplingConfig
 from rollout.types import CompletionPart

@@ -16,7 +16,7 @@ from helpers.small_disk import small_disk
 from helpers.zygote import LOADED_BY_RUNS
 from typer.testing import CliRunner
 
-from lora.files import read_peft, unpack
+from lora.peft.files import read_peft, unpack
 from rl.cli.app import app
 from rl.launch.logs import NameRuns, current_run
 from rl.launch.sinks import open_sinks

@@ -5,7 +5,7 @@ import torch
 
 from bench.families.measure import begin, model_config
 from bench.families.shapes import FAMILIES, write_model
-from lora.files import read_peft, unpack, write_peft
+from lora.peft.files import read_peft, unpack, write_peft
 from rollout.vllm.served_names import as_served
 
 

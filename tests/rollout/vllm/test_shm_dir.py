@@ -86,7 +86,7 @@ def of_another_user(*paths: Path) -> None:
 
 def start(home: Path) -> subprocess.CompletedProcess[str]:
     """A worker's start, in a process that is given up if it does not come to its end."""
-    code = "import sys; from pathlib import Path; from rollout.shm_dir import SharedMemoryDir; "
+    code = "import sys; from pathlib import Path; from rollout.vllm.shm_dir import SharedMemoryDir; "
     code += "SharedMemoryDir(Path(sys.argv[1])).close()"
     return subprocess.run([sys.executable, "-c", code, str(home)], capture_output=True, text=True, timeout=60)
 

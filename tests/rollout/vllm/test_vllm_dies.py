@@ -18,8 +18,8 @@ from helpers.torch_learner import TorchLearner
 from helpers.warm_processes import descendants
 
 from bench.families.shapes import FAMILIES, write_model
+from lora.base.load import load_skeleton
 from lora.config import LoraConfig, ModelConfig
-from lora.load import load_skeleton
 from lora.types import Adapter
 from rl.algorithm.liveness import PolicyChecker, Reference
 from rl.config import LearnerConfig

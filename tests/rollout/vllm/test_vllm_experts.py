@@ -10,8 +10,8 @@ import torch
 from helpers.torch_learner import TorchLearner
 from transformers import AutoModelForCausalLM, Qwen3MoeConfig
 
+from lora.base.tiny_model import tiny_tokenizer
 from lora.config import LoraConfig, ModelConfig
-from lora.tiny_model import tiny_tokenizer
 from lora.types import Adapter
 from rl.algorithm.liveness import Reference
 from rl.config import LearnerConfig

@@ -6,7 +6,7 @@ import pytest
 from helpers.torch_learner import TorchLearner
 
 from lora.config import LoraConfig, ModelConfig
-from lora.files import unpack
+from lora.peft.files import unpack
 from lora.types import Adapter
 from rl.config import LearnerConfig
 from rollout.config import RolloutConfig
