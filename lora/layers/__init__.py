@@ -1,1 +1,1 @@
-"""What a model computes with: linear layers, adapted or in codes, experts, and which adapter a batch goes through."""
+"""Modules that a model computes with: linear layers, adapted or in codes, experts, and a batch's way through them."""

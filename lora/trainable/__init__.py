@@ -1,1 +1,1 @@
-"""What is trained on a base model: adapters put on its layers, TinyLoRA's vectors, or all of its weights."""
+"""Trained weights on a base model: adapters put on its layers, TinyLoRA's vectors, or all of the model's own."""

@@ -1,1 +1,1 @@
-"""What every engine does with a call: its limits, its seeds, the tokens that end it, and its answers as a stream."""
+"""The parts of a call that all engines share: limits, seeds, the tokens that end it, and answers as a stream."""

@@ -1,1 +1,1 @@
-"""What is put in the place of vLLM's own parts: all of it, or its CPU build's (`cpu_`), when an engine starts."""
+"""Parts in the place of vLLM's own, put there when an engine starts; those with `cpu_` in that of its CPU build."""
