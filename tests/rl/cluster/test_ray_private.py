@@ -88,7 +88,7 @@ def test_the_second_autoscalers_status_has_nodes_and_a_version(ray_cluster: None
 
 def test_a_killed_cluster_leaves_no_process() -> None:
     script = (
-        "import ray; from rollout import ray_private; from rl.cluster.connect import start; start(num_cpus=1);"
+        "import ray; from rollout.ray import private as ray_private; from rl.cluster.connect import start; start(num_cpus=1);"
         "print('session', ray_private.session_path(), flush=True); input();"
         "ray_private.kill_started_cluster(); import os; os._exit(7)"
     )
@@ -159,7 +159,7 @@ def test_the_job_clients_headers_have_the_token(job_client: Any, head: Head) -> 
 def test_the_job_client_is_quiet() -> None:
     """In a process of its own: the loggers must be those that importing it sets to INFO."""
     script = (
-        "import json, logging, ray.job_submission; from rollout import ray_private;"
+        "import json, logging, ray.job_submission; from rollout.ray import private as ray_private;"
         "levels = lambda: [logging.getLogger(name).level for name in ray_private.JOB_CLIENT_LOGGERS];"
         "import ray.dashboard.modules.job.sdk; before = levels(); ray_private.quiet_job_client();"
         "print(json.dumps([before, levels()]))"

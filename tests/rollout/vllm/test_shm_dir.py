@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from rollout.shm_dir import SharedMemoryDir
+from rollout.vllm.shm_dir import SharedMemoryDir
 directory = SharedMemoryDir(Path(sys.argv[1]))
 (directory.path / "adapter").write_text("x")
 print(directory.path, flush=True)
