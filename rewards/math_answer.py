@@ -7,17 +7,17 @@ from dataclasses import replace
 
 from rewards.mathematics.compare.asked_formulas import names_another
 from rewards.mathematics.compare.asked_unit import fits_question, without_asked
-from rewards.mathematics.compare.components import as_point
 from rewards.mathematics.compare.equivalence import equivalent
 from rewards.mathematics.compare.relation import found_value
 from rewards.mathematics.compare.shared_notation import aligned
+from rewards.mathematics.compare.vector_components import as_point
 from rewards.mathematics.expressions.shapes import Items, Matrix, Relation, Scalar
 from rewards.mathematics.expressions.tree import Unparsable
 from rewards.mathematics.extract.final_answer import as_list, extract_statements, reference_answer
 from rewards.mathematics.extract.statement import Statement
 from rewards.mathematics.parse.answer import parse_answer
-from rewards.mathematics.requirements.form import has_form
-from rewards.mathematics.requirements.ordering import as_lists, keeps_order, without_labels
+from rewards.mathematics.requirements.asked_form import has_form
+from rewards.mathematics.requirements.asked_order import as_lists, keeps_order, without_labels
 from rewards.mathematics.requirements.restatement import is_restatement
 from rewards.mathematics.requirements.unevaluated import is_evaluated
 from rewards.mathematics.text.decoration import undecorated_answer, with_unit_of

@@ -12,14 +12,14 @@ from dataclasses import replace
 
 from rewards.mathematics.compare.angle import in_radians
 from rewards.mathematics.compare.comma_readings import readings
-from rewards.mathematics.compare.components import as_point
 from rewards.mathematics.compare.congruence import as_congruence
-from rewards.mathematics.compare.conversion import converted
-from rewards.mathematics.compare.integral import with_constant
+from rewards.mathematics.compare.integration_constant import with_constant
 from rewards.mathematics.compare.lists import grouped_assignments, same_items, same_union
-from rewards.mathematics.compare.naming import same_named
+from rewards.mathematics.compare.named_values import same_named
 from rewards.mathematics.compare.relation import found_value, same_relation
 from rewards.mathematics.compare.shared_notation import aligned
+from rewards.mathematics.compare.unit_conversion import converted
+from rewards.mathematics.compare.vector_components import as_point
 from rewards.mathematics.expressions.evaluate import rational, variables
 from rewards.mathematics.expressions.interval import as_interval
 from rewards.mathematics.expressions.shapes import (

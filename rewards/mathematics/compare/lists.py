@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from rewards.mathematics.compare.naming import Same, same_assignments
+from rewards.mathematics.compare.named_values import Same, same_assignments
 from rewards.mathematics.expressions.interval import intervals
 from rewards.mathematics.expressions.shapes import Answer, Items, Named, Scalar, Union
 from rewards.mathematics.text.unit import MEASURES

@@ -3,9 +3,9 @@
 import re
 from collections.abc import Iterator
 
+from rewards.mathematics.extract.box_surroundings import changing_word, is_part
 from rewards.mathematics.extract.retraction import DENIED, is_taken_back
 from rewards.mathematics.extract.statement import Statement, name_before
-from rewards.mathematics.extract.surroundings import changing_word, is_part
 
 MAX_BOXES = 100
 """Boxes looked at, from the end."""

@@ -16,7 +16,7 @@ from rewards.mathematics.extract.phrases import headings, holds_value, phrases, 
 from rewards.mathematics.extract.plain_text import plain_answer
 from rewards.mathematics.extract.retraction import is_corrected
 from rewards.mathematics.extract.statement import Statement, belong_together
-from rewards.mathematics.extract.thoughts import visible
+from rewards.mathematics.extract.visible_text import visible
 from rewards.mathematics.text.decoration import undecorated
 
 MAX_TAIL = 30_000

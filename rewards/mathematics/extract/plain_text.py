@@ -9,8 +9,14 @@ from rewards.mathematics.compare.asked_unit import fits_question
 from rewards.mathematics.expressions.evaluate import rational
 from rewards.mathematics.expressions.shapes import Scalar, Words
 from rewards.mathematics.expressions.tree import Unparsable
-from rewards.mathematics.extract.lines import MAX_LINE, whole_line
-from rewards.mathematics.extract.neighbours import (
+from rewards.mathematics.extract.last_line import MAX_LINE, whole_line
+from rewards.mathematics.extract.phrases import is_heading_of_another_kind
+from rewards.mathematics.extract.retraction import DENIED, is_supposed, is_taken_back
+from rewards.mathematics.extract.sentence import BOLD, core
+from rewards.mathematics.extract.spelled_numbers import with_figures
+from rewards.mathematics.extract.statement import belong_together
+from rewards.mathematics.extract.subject import is_of_another
+from rewards.mathematics.extract.values_beside import (
     follows_letters,
     is_followed,
     is_left_to_solve,
@@ -19,13 +25,7 @@ from rewards.mathematics.extract.neighbours import (
     is_spam,
     with_beside,
 )
-from rewards.mathematics.extract.phrases import is_heading_of_another_kind
-from rewards.mathematics.extract.prose import changes_after, changes_before, fragment, is_disputed
-from rewards.mathematics.extract.retraction import DENIED, is_supposed, is_taken_back
-from rewards.mathematics.extract.sentence import BOLD, core
-from rewards.mathematics.extract.spelled_numbers import with_figures
-from rewards.mathematics.extract.statement import belong_together
-from rewards.mathematics.extract.subject import is_of_another
+from rewards.mathematics.extract.words_beside import changes_after, changes_before, fragment, is_disputed
 from rewards.mathematics.parse.answer import parse_answer
 from rewards.mathematics.text.decoration import undecorated_answer
 from rewards.mathematics.text.formulas import MATH, is_formula

@@ -8,13 +8,13 @@ from functools import lru_cache
 
 from rewards.mathematics.expressions.shapes import Answer, Scalar
 from rewards.mathematics.expressions.tree import Unparsable
-from rewards.mathematics.parse.enclosed import enclosed
+from rewards.mathematics.parse.bracketed import enclosed
 from rewards.mathematics.parse.equation import related
 from rewards.mathematics.parse.expression import parse_expression
 from rewards.mathematics.parse.lists import joined
+from rewards.mathematics.parse.notations import special
 from rewards.mathematics.parse.scalar import parse_scalar
-from rewards.mathematics.parse.special import special
-from rewards.mathematics.parse.wording import worded
+from rewards.mathematics.parse.words import worded
 from rewards.mathematics.text.normalize import MAX_ANSWER_CHARS
 from rewards.mathematics.text.qualifier import without_qualifiers
 

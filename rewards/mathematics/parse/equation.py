@@ -20,7 +20,7 @@ from rewards.mathematics.expressions.tree import (
     walk,
 )
 from rewards.mathematics.parse.scalar import parse_scalar, parse_value
-from rewards.mathematics.parse.wording import is_text
+from rewards.mathematics.parse.words import is_text
 from rewards.mathematics.text.brackets import RELATIONS, marks, split
 from rewards.mathematics.text.normalize import KNOWN_WORDS
 from rewards.mathematics.text.unit import NOT_UNITS

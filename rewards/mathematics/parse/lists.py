@@ -4,8 +4,8 @@ import re
 
 from rewards.mathematics.expressions.shapes import Answer, Items, Named, Read, Union
 from rewards.mathematics.expressions.tree import Unparsable
+from rewards.mathematics.parse.notations import MAX_ITEMS
 from rewards.mathematics.parse.scalar import COMMA_NUMBER
-from rewards.mathematics.parse.special import MAX_ITEMS
 from rewards.mathematics.text.brackets import depths, items, split
 
 _MEMBER = re.compile(r"^(?:\( ?[A-Za-z](?: ?, ?[A-Za-z]){1,4} ?\)|\\?[A-Za-z]+ ?(?:_ ?(?:\{ ?\w{1,8} ?\}|\w))? ?'?)$")

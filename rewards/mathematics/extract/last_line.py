@@ -5,7 +5,7 @@ import re
 from rewards.mathematics.compare.equivalence import equivalent
 from rewards.mathematics.expressions.shapes import Words
 from rewards.mathematics.expressions.tree import Unparsable
-from rewards.mathematics.extract.neighbours import is_spam
+from rewards.mathematics.extract.values_beside import is_spam
 from rewards.mathematics.parse.answer import parse_answer
 from rewards.mathematics.text.normalize import normalize
 

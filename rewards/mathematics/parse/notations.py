@@ -9,8 +9,8 @@ from rewards.mathematics.expressions.shapes import Answer, Based, Congruence, It
 from rewards.mathematics.expressions.tree import Negative, Number, Symbol, Unparsable
 from rewards.mathematics.parse.everyday import amount, clock, date, minutes, sides
 from rewards.mathematics.parse.expression import parse_expression
+from rewards.mathematics.parse.matrix_sums import cells, combined
 from rewards.mathematics.parse.scalar import parse_value
-from rewards.mathematics.parse.vectors import cells, combined
 from rewards.mathematics.text.brackets import RELATIONS, items, marks, split
 from rewards.mathematics.text.number_words import NUMBER_WORDS
 

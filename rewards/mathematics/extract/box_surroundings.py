@@ -6,8 +6,8 @@ Words that are units elsewhere go with the number, so that the rules for units j
 
 import re
 
-from rewards.mathematics.extract.continued import is_continued
-from rewards.mathematics.extract.wrapping import is_wrapped
+from rewards.mathematics.extract.box_in_formula import is_continued
+from rewards.mathematics.extract.box_in_groups import is_wrapped
 
 _FUNCTION = r"\\(?:sin|cos|tan|cot|sec|csc|log|ln|lg|exp|pi|theta|alpha|phi|sigma|tau|Gamma)(?:_\{?\w{1,3}\}?)?"
 _PART_BEFORE = re.compile(

@@ -27,7 +27,7 @@ from rewards.mathematics.expressions.tree import (
     terms,
     walk,
 )
-from rewards.mathematics.requirements.factored import is_factored, is_prime_factorization
+from rewards.mathematics.requirements.asked_factors import is_factored, is_prime_factorization
 from rewards.mathematics.requirements.restatement import notation
 from rewards.mathematics.requirements.unevaluated import letter_below
 
