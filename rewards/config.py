@@ -94,7 +94,7 @@ class RewardTerm(BaseModel):
 
 
 class RewardConfig(BaseModel):
-    """How completions are graded."""
+    """The grading of completions."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 

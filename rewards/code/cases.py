@@ -13,7 +13,7 @@ from rewards.types import Problem
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """What a program reads, and what it must write."""
+    """Input of a program, and the output that it must write."""
 
     given: str
     expected: str

@@ -118,13 +118,13 @@ def last_block(completion: str) -> str | None:
 
 def same_output(written: str, expected: str) -> bool:
     """Return True if the lines are the same but for space around them; numbers may be written in other ways."""
-    ours, theirs = (text.strip().splitlines() for text in (written, expected))
-    return len(ours) == len(theirs) and all(map(_same_line, ours, theirs))
+    produced, required = (text.strip().splitlines() for text in (written, expected))
+    return len(produced) == len(required) and all(map(_same_line, produced, required))
 
 
 def _same_line(written: str, expected: str) -> bool:
-    ours, theirs = written.split(), expected.split()
-    return ours == theirs or (len(ours) == len(theirs) and all(map(_same_word, ours, theirs)))
+    produced, required = written.split(), expected.split()
+    return produced == required or (len(produced) == len(required) and all(map(_same_word, produced, required)))
 
 
 def _same_word(written: str, expected: str) -> bool:

@@ -23,7 +23,7 @@ ROOM_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What each of a program's processes may take. The file system, in memory, is for all of them together."""
+    """Limits of each of a program's processes. The file system, in memory, is for all of them together."""
 
     cpu_s: int
     memory_mb: int
@@ -45,18 +45,26 @@ class Room:
         stderr: int = subprocess.DEVNULL,
     ) -> None:
         """``command`` are Python's arguments. Raises OSError if this machine starts no more processes."""
-        status, told = os.pipe()
-        self._status = os.fdopen(status, "rb", buffering=0)
+        read_end, status_end = os.pipe()
+        self._status = os.fdopen(read_end, "rb", buffering=0)
         try:
             with tempfile.TemporaryFile("w+") as settings:
                 json.dump({**asdict(limits), "files": dict(files)}, settings)
                 settings.seek(0)
                 self._process = subprocess.Popen(
-                    [os.path.realpath(sys.executable), "-I", "-S", _INIT, str(settings.fileno()), str(told), *command],
+                    [
+                        os.path.realpath(sys.executable),
+                        "-I",
+                        "-S",
+                        _INIT,
+                        str(settings.fileno()),
+                        str(status_end),
+                        *command,
+                    ],
                     stdin=stdin,
                     stdout=stdout,
                     stderr=stderr,
-                    pass_fds=(settings.fileno(), told),
+                    pass_fds=(settings.fileno(), status_end),
                     start_new_session=True,
                     env={},
                 )
@@ -64,7 +72,7 @@ class Room:
             self._status.close()
             raise
         finally:
-            os.close(told)
+            os.close(status_end)
 
     @property
     def pipes(self) -> "subprocess.Popen[bytes]":

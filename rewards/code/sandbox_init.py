@@ -63,26 +63,26 @@ def main() -> None:
         _prctl(_DEATH_SIGNAL, signal.SIGKILL)
         _enter_namespaces()
         _build_root(settings["files"], settings["disk_mb"])
-        told, tell = os.pipe()
+        parent_gone, held = os.pipe()
         if os.getppid() != parent:
             os._exit(1)
         guard = os.fork()
     except Exception as error:
         return _give_up(status, error)
     if guard == 0:
-        os.close(tell)
-        return _guard(told, status, settings)
+        os.close(held)
+        return _guard(parent_gone, status, settings)
     return _leave_with(guard, status)
 
 
-def _guard(told: int, status: int, settings: dict[str, int]) -> None:
+def _guard(parent_gone: int, status: int, settings: dict[str, int]) -> None:
     """Be the first process of the outer namespace, whose end is the end of all; ends when its parent does.
 
     The pipe's other end is the parent's alone, and closes with it.
     """
     try:
         _prctl(_DEATH_SIGNAL, signal.SIGKILL)
-        if select.select([told], [], [], 0)[0]:  # it has ended already
+        if select.select([parent_gone], [], [], 0)[0]:  # it has ended already
             os._exit(1)
         _check(_libc.unshare(_NEW_PROCESSES))
         program = os.fork()
@@ -113,19 +113,19 @@ def _give_up(status: int, error: Exception) -> None:
 
 def _enter_namespaces() -> None:
     """Leave all that is shared. Only a process outside may map users other than our own into the new namespace."""
-    outer, told, tell = os.getuid(), *os.pipe()
+    outer, start, started = os.getuid(), *os.pipe()
     group = os.getgid()
     mapper = os.fork()
     if mapper == 0:
-        os.close(tell)
-        os.read(told, 1)
+        os.close(started)
+        os.read(start, 1)
         _map_users(os.getppid(), outer, group)
         os._exit(0)
-    os.close(told)
+    os.close(start)
     try:
         _check(_libc.unshare(_NAMESPACES))
     finally:
-        os.close(tell)
+        os.close(started)
         _, status = os.waitpid(mapper, 0)
     if status:
         raise OSError("cannot map users into a namespace")

@@ -102,9 +102,9 @@ def _check_neighbours(module: ModuleType, directory: Path) -> None:
     values = [value for value in vars(module).values() if any(is_kind(value) for is_kind in kinds)]
     names = {v.__name__ if inspect.ismodule(v) else str(v.__module__) for v in values}
     for name in sorted(names - {*OURS}):
-        other, here = getattr(sys.modules.get(name), "__file__", None), directory / f"{name}.py"
-        if _is_own(sys.modules.get(name)) and here.is_file() and Path(str(other)).resolve() != here.resolve():
-            raise ValueError(f"{module.__file__} imports {name}, which is {other} already and not {here}: rename one")
+        file, here = getattr(sys.modules.get(name), "__file__", None), directory / f"{name}.py"
+        if _is_own(sys.modules.get(name)) and here.is_file() and Path(str(file)).resolve() != here.resolve():
+            raise ValueError(f"{module.__file__} imports {name}, which is {file} already and not {here}: rename one")
 
 
 def _from_package(name: str) -> ModuleType:

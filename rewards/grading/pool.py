@@ -208,10 +208,10 @@ class GraderPool:
         """
         chunks: list[Chunk] = []
         chunk = self._chunks.get()
-        wanted = min(MAX_CHUNK, 1 + self._chunks.qsize() // (4 * len(self._lanes)))
+        most = min(MAX_CHUNK, 1 + self._chunks.qsize() // (4 * len(self._lanes)))
         while chunk is not None:
             chunks.append(chunk)
-            if len(chunks) == wanted:
+            if len(chunks) == most:
                 return chunks
             try:
                 chunk = self._chunks.get_nowait()

@@ -50,11 +50,11 @@ class WorkerProcess:
     """Beginning of the message where it cannot."""
 
     def __init__(self, setup: Setup) -> None:
-        self._connection, theirs = Pipe()
+        self._connection, childs_end = Pipe()
         self._mark = secrets.token_hex(16)
         self._stack = tempfile.TemporaryFile()  # noqa: SIM115
         path = json.dumps([p or os.getcwd() for p in sys.path])  # noqa: PTH109
-        descriptors = theirs.fileno(), self._stack.fileno()
+        descriptors = childs_end.fileno(), self._stack.fileno()
         boot = _BOOT.replace("rewards.grading.worker", self.ENTRY)
         # Its own session: a Ctrl-C on the terminal reaches only the parent. What functions print goes to stderr.
         self._process = subprocess.Popen(
@@ -65,7 +65,7 @@ class WorkerProcess:
             start_new_session=True,
             env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", MARK: self._mark},
         )
-        theirs.close()
+        childs_end.close()
         self._setup: Setup | None = setup
 
     @property

@@ -32,7 +32,7 @@ _USUAL = frozenset({"dollar", "year"})
 """Units of money and age that go without saying: a question may speak of cents or months only."""
 _POWERS = frozenset({"square", "cubic"})
 _POWER_OF = {"square": "volume", "cubic": "area"}
-"""What the other power measures: a question about it wants none of these."""
+"""Quantities that the other power measures: a question about one wants none of these."""
 _OF_POWERS = re.compile(
     r"\b(?:square|cubic|cu|sq|area|volume|surface|capacity|land|floor|region)|\^ ?\{? ?[23]|[²³]", re.IGNORECASE
 )
@@ -61,12 +61,12 @@ _THINGS = re.compile(r"\bhow many ((?:[a-z'-]+ ){0,5}[a-z'-]+)|\bin ([a-z]+)", r
 _NO_THING = words(
     "are is was were does did do will would can could has have had should must may might of in total more left"
 )
-"""What follows "how many" where the things are not said, or were said before."""
+"""Words behind "how many" where the things are not said, or were said before."""
 _KINDS_OF_THINGS = words(
     "people person thing item object animal piece kid child children student member vehicle fruit flower toy coin pet "
     "vegetable worker employee guest friend unit"
 )
-"""What a question may ask for whose kinds it counts: 5 cows are animals."""
+"""Words that a question may ask for and that an answer may name by kinds of theirs: 5 cows are animals."""
 _QUANTITIES = (
     (
         re.compile(
@@ -148,8 +148,8 @@ def _excludes(question: str, measure: str) -> bool:
     if rates and measure not in rates:
         return True  # hours for miles per hour
     dimension = next(d for d in _DIMENSIONS if measure in d)
-    wanted = {_measure(w) for w in _IN.findall(question)} & _ALL
-    if len(wanted) == 1 and not wanted & dimension:
+    targets = {_measure(w) for w in _IN.findall(question)} & _ALL
+    if len(targets) == 1 and not targets & dimension:
         return True  # centimeters for "in degrees"
     converted = {_measure(w) for w in _CONVERTED.findall(question)} & dimension
     if converted:
@@ -170,17 +170,17 @@ def _counts_things(question: str) -> bool:
 
 def _counted(question: str) -> set[str]:
     """The words behind each "how many", and the measures that a result is to be in."""
-    return {_measure(w) for found in _THINGS.findall(question) for w in f"{found[0]} {found[1]}".split()}
+    return {_measure(w) for pair in _THINGS.findall(question) for w in " ".join(pair).split()}
 
 
 def _are_other_things(question: str, units: set[str]) -> bool:
     """Return True for things of the question that are not those of which it asks how many: books for pages."""
-    asked = [found[0].lower().split() for found in _THINGS.findall(question) if found[0]]
+    asked = [things.lower().split() for things, _ in _THINGS.findall(question) if things]
     if not asked or any(things[0] in _NO_THING or _measure(things[0]) in _ALL | _KINDS_OF_THINGS for things in asked):
         return False
     named = {stem(w) for w in {w.removeprefix("?") for w in units} - _ALL - _KINDS_OF_THINGS}
-    counted, said = ({stem(w) for w in found} for found in (_counted(question), mentioned(question)))
-    return bool(named) and not named & counted and bool(named & said)
+    counted, spoken_of = ({stem(w) for w in words} for words in (_counted(question), mentioned(question)))
+    return bool(named) and not named & counted and bool(named & spoken_of)
 
 
 def mentioned(question: str) -> set[str]:

@@ -32,12 +32,12 @@ def converted(reference: Scalar, answer: Scalar, question: str) -> Node | None:
     units = reference.unit, answer.unit
     if any(len(unit) != 1 for unit in units):
         return None
-    (wanted,), (given,) = units
-    scale = next((s for s in _SCALES if wanted in s and given in s), None)
+    (expected,), (given,) = units
+    scale = next((s for s in _SCALES if expected in s and given in s), None)
     value = rational(answer.node)
     if scale is None or value is None or given in mentioned(question) or value in _numbers(question):
         return None
-    return Product((answer.node, Number(scale[given] / scale[wanted])))
+    return Product((answer.node, Number(scale[given] / scale[expected])))
 
 
 def _numbers(question: str) -> set[Fraction]:

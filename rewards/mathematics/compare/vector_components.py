@@ -37,15 +37,15 @@ def _count(answer: Answer) -> int:
 
 def _of_sum(node: Node, count: int) -> Items | None:
     """The components of a sum whose every term has one unit vector as a factor."""
-    found = dict[Node, Node]()
+    factors = dict[Node, Node]()
     for term in terms(node):
         vectors = [v for v in _UNIT_VECTORS if v in walk(term)]
-        if len(vectors) != 1 or vectors[0] in found or not _is_linear(term, vectors[0]):
+        if len(vectors) != 1 or vectors[0] in factors or not _is_linear(term, vectors[0]):
             return None
-        found[vectors[0]] = _without(term, vectors[0])
-    if not 2 <= count <= 3 or not found.keys() <= {*_UNIT_VECTORS[:count]}:
+        factors[vectors[0]] = _without(term, vectors[0])
+    if not 2 <= count <= 3 or not factors.keys() <= {*_UNIT_VECTORS[:count]}:
         return None
-    return Items("(", ")", tuple(Scalar(found.get(v, _ZERO)) for v in _UNIT_VECTORS[:count]))
+    return Items("(", ")", tuple(Scalar(factors.get(v, _ZERO)) for v in _UNIT_VECTORS[:count]))
 
 
 def _is_linear(term: Node, vector: Symbol) -> bool:
@@ -64,7 +64,7 @@ def _is_linear(term: Node, vector: Symbol) -> bool:
 
 
 def _without(term: Node, vector: Symbol) -> Node:
-    """What the vector is multiplied by."""
+    """Return the factor of the vector."""
     match term:
         case Negative(inner):
             return Negative(_without(inner, vector))

@@ -38,7 +38,7 @@ def is_root(node: Node) -> bool:
 
 
 def denominators(node: Node) -> Iterator[Node]:
-    """What is divided by, also as a negative power."""
+    """Yield each divisor, also one that is written as a negative power."""
     for each in walk(node):
         if isinstance(each, Quotient):
             yield each.bottom

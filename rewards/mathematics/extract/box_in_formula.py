@@ -1,4 +1,4 @@
-"""What stands in one formula with a box: ``$\\boxed{42}!$`` and ``$41, \\boxed{42}$`` are not 42.
+"""Other things in the formula of a box: ``$\\boxed{42}!$`` and ``$41, \\boxed{42}$`` are not 42.
 
 In prose a sign behind a box may be punctuation; between dollar signs it is mathematics. Few things may follow there.
 """
@@ -23,7 +23,7 @@ _FOLLOWS = re.compile(
     r"blacksquare|checkmark|tag|label|circ|degree|rm|sf|bf|in|euro|cm|km|mm|kg|land|lor|wedge|vee)(?![A-Za-z])"
     r"|[a-z]{2,})"
 )
-"""What may follow a box in its formula: the end, an equation that goes on, a unit, words, another box."""
+"""Things that may follow a box in its formula: the end, an equation that goes on, a unit, words, another box."""
 _OPTION = re.compile(r"\{\s*(?:\\(?:text|math)[a-z]{0,6}\s*\{)?\s*\(?[A-J]\)?[\s.}]*$")
 """A box with an option's letter, whose text may follow."""
 _OTHER_OPTION = re.compile(rf"{_SPACE}(?:[,;/&|]|\\text\s*\{{\s*(?:or|and)\s*\}})?{_SPACE}\(?[A-J]\)?(?![A-Za-z])")
@@ -46,7 +46,7 @@ def is_continued(text: str, start: int, end: int) -> bool:
 
 
 def _opening(text: str, start: int) -> int | None:
-    """Where the formula around a place begins; None outside of formulas."""
+    """Return the place where the formula around another begins; None outside of formulas."""
     place: int | None = None
     for mark in _MARK.finditer(text, max(0, start - MAX_WINDOW), start):
         if mark["dollar"]:

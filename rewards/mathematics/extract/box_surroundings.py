@@ -36,7 +36,10 @@ _OTHER_BEFORE = re.compile(
     r"number)\s+)*(?:\$|\\\(|\\\[|\*|\(|\}|\s)*$",
     re.IGNORECASE,
 )
-"""What a box bounds or changes. The bound that is reached may be the answer: ``n \\ge \\boxed{42}``, at least 42."""
+"""Words and signs by which a box only bounds or changes another value.
+
+The bound that is reached may be the answer: ``n \\ge \\boxed{42}``, at least 42.
+"""
 _OTHER_AFTER = re.compile(
     r"[\s*$)]*(?:\\neq?\b|≠|!=|\\[lg]t\b|[<>]\s*\$?(?:\s[a-z]\b|\\boxed)|(?:doubled|tripled|halved|factorial|plus|"
     r"minus|"

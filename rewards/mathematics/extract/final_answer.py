@@ -26,7 +26,7 @@ _NUMERAL = re.compile(r"[-+$\d.,/% ]*\d[\d.,/% ]*")
 _TURNED = re.compile("[\u202d\u202e]")
 """Marks by which a reader sees 24 for 42."""
 _NOT = re.compile(r"\W*not\b", re.IGNORECASE)
-"""What the answer is said not to be."""
+"""A phrase that says what the answer is not."""
 _LEAD = re.compile(r"(?<![\w.,+*/^=-])(\d[\d.,]*)(?<![,.])[\s$]*(?:[,;/]|\bor\b|\band\b|\s)[\s$]*$")
 _CALCULATOR = re.compile(r"<<[^<>\n]{0,200}>>")
 """GSM8K's marks for its calculator: ``9 * 2 = $<<9*2=18>>18``."""

@@ -34,7 +34,7 @@ _BEFORE_CHOSEN = re.compile(
     r"(?:^|[.。!\n,]|\b(?:hence|thus|therefore|so|then|i|we|must|should|would|will|option|choice|answer)\b)[\s*(]*$",
     re.IGNORECASE,
 )
-"""What may stand before a letter that no "option" announces: it opens the sentence."""
+"""Words that may stand before a letter that no "option" announces: it opens the sentence."""
 _OTHER_ANSWER = re.compile(r"\b(?:(?:check|verify) (?:our|the|this)|wrong|incorrect|false|bad) $", re.IGNORECASE)
 """Words before "answer is" that state none."""
 _LEADING_ON = re.compile(
@@ -50,7 +50,7 @@ _JSON_REST = re.compile(
 _NOT_BUT = re.compile(
     r"^not (?!only\b|just\b)[^.;\n]{1,30}?[,;]? (?:but(?: rather)?|it is|it['’]s|rather)[, ]+(?!not\b)", re.IGNORECASE
 )
-"""What an answer is not, before what it is."""
+"""A value that the answer is not, before the one that it is."""
 _HEADING = re.compile(r"^[ \t]*####[ \t]*(?!#)(.*)$", re.MULTILINE)
 _TAG = re.compile(
     r"<(?P<tag>answer|final_answer)>(?P<inner>(?:(?!<(?P=tag)>).){0,4000}?)</(?P=tag)>"
@@ -82,7 +82,7 @@ _PROSE = re.compile(
     r"answer)[a-z]{3,} .*)\W*$",
     re.DOTALL,
 )
-"""What is no value behind one given before: a property, or how it came about ("the sum of 40 and 2")."""
+"""No value, behind one given before: a property, or how it came about ("the sum of 40 and 2")."""
 
 
 def is_heading_of_another_kind(content: str) -> bool:
@@ -146,8 +146,8 @@ def phrases(text: str) -> Iterator[Statement]:
         if DOUBTED.search(content):
             continue
         content = content if "{" in content else content.rstrip("}").strip("\"'")
-        if '"' in match[0] and (other := _JSON_REST.match(content)) is not None:
-            content = other["value"].strip()
+        if '"' in match[0] and (rest := _JSON_REST.match(content)) is not None:
+            content = rest["value"].strip()
         if '"' in match[0] and (row := _JSON_LIST.fullmatch(content.strip())) is not None:
             content = row[1]
         yield Statement(core(content), match.start(), end, "phrase")

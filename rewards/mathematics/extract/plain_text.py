@@ -44,7 +44,7 @@ _BEFORE = re.compile(
     r"(?:(?P<other>[A-Za-z]) ?= ?)?$"
 )
 _RESULT = re.compile(r"\d\)? ?= ?\$?$")
-"""What a step of the work comes to: 7+2=9."""
+"""The sign before a result of a step of the work: 7+2=9."""
 _SCALE = re.compile(r"[ *$]*\b(hundred|thousand|million|billion|trillion)\b", re.IGNORECASE)
 _ASKED = re.compile(r"[^\n.!?]{0,40}\?")
 _LONE = re.compile(
@@ -60,7 +60,7 @@ _NEXT_WORDS = re.compile(
     r"has|have|had|by|as|if|when|each|will|more|left|after|before|during|over|under|which|who)\b)"
     r"[A-Za-z][A-Za-z'-]*(?: (?=\S)|\b)){1,4})"
 )
-"""What a number counts."""
+"""The things that a number counts."""
 _SHARE = re.compile(r"\s*(?:\\?%|percent\b|per cent\b|pct\b)", re.IGNORECASE)
 _LAST_WORD = re.compile(r"\w+(?=\W*$)")
 _TAG = re.compile(r"</?(?!su[bp]>)[A-Za-z_]{1,20}>")
@@ -151,7 +151,7 @@ def _last_value(text: str, question: str) -> str | None:
 
 
 def _value_of_line(line: str, number: str) -> str | None:
-    """What a line without a verb says: "17 dollars" the number, "17 y" itself, "Theorem 17" nothing."""
+    """Return the answer in a line without a verb: "17 dollars" the number, "17 y" itself, "Theorem 17" nothing."""
     line = undecorated_answer(line, "")
     try:
         answer = parse_answer(normalize(line))

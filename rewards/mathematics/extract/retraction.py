@@ -89,7 +89,7 @@ _RETRACTIONS = (
     r"should(?: have)? be(?:en)? ",
     r"correction\b",
 )
-"""How the next sentence takes an answer back."""
+"""Beginnings of a next sentence that takes the answer back."""
 _CORRECTED = re.compile(f"{_OPENING}{_INTERJECTION}(?:{'|'.join(_RETRACTIONS)})", re.IGNORECASE)
 _ACTUALLY = re.compile(
     rf"{_OPENING}(?:but |hmm,? |oh,? )*(?:wait|no|actually|oops|sorry)\b[\s,.!…-]*(?:actually |no,? |wait,? )*"

@@ -1,4 +1,4 @@
-"""What a sentence with a number in it speaks of: the quantity that is asked for, or something else.
+"""The subject of a sentence with a number in it: the quantity that is asked for, or something else.
 
 A text that states no answer is read by its last number, and most sentences have one: "There are 42 ways to fail" says
 nothing of apples. A sentence counts if it shares a word or a letter with the question, or has none but those in which
@@ -25,7 +25,7 @@ _COUNTED = re.compile(
     r"|[A-Za-z]{3,}[^su\W]s\b(?! (?:as|is|was|has)\b))",
     re.IGNORECASE,
 )
-"""What is counted behind a number: steps and pages, which are of the work unless the question has them; or things."""
+"""Things counted behind a number: steps and pages, which are of the work unless the question has them; or things."""
 _COUNTABLE = words(
     "ways values solutions times people possibilities integers numbers pairs items units points elements triples cents "
     "arrangements outcomes combinations permutations choices things pieces objects kids children students persons "
@@ -33,7 +33,7 @@ _COUNTABLE = words(
     "sequences functions paths triangles squares games matches sides goes equals costs makes gets comes leaves remains "
     "because"
 )
-"""What is counted so often that a question need not have the word; and verbs that look like plurals."""
+"""Things counted so often that a question need not have the word; and verbs that look like plurals."""
 _TEXT = re.compile(
     r"\b(?:the|this|that|your|my|our|previous|last|next|a) (?:\w+ )?(?:question|problem|text|hint|prompt|task|exercise|"
     r"book|title|statement|page|image|picture|diagram) (?:\w+ )?(?:has|have|had|says?|said|mentions?|states?|tells?|"
@@ -139,8 +139,8 @@ def is_of_another(text: str, start: int, end: int, question: str) -> bool:
     if _WRITER.search(_COMMAND.sub(" ", sentence)) and not _OF_WRITER.search(question):
         return True
     given = None if computed else _GIVEN.search(sentence)
-    one, part = _ONE_OF.search(before), _PART.search(before)
-    named = [m[0][:5] if m is given else m[1] for m in (given, one, part) if m is not None]
+    single, part = _ONE_OF.search(before), _PART.search(before)
+    named = [m[0][:5] if m is given else m[1] for m in (given, single, part) if m is not None]
     if any(name.strip().lower() not in asked for name in named):
         return True
     if not question or (computed and (text[end - 1] in "$])" or _CONCLUDES.search(before))):

@@ -53,7 +53,7 @@ _STOP = re.compile(
     r"<[|｜](?:im_end|endoftext|eot_id|end_of_text|end▁of▁sentence)[|｜]>|<[|｜]im_start[|｜]>(?=\s*(?:user|system)\b)"
     r"|<[|｜]start_header_id[|｜]>(?=\s*(?:user|system)\b)|<end_of_turn>"
 )
-"""What ends a model's turn, where its text goes on."""
+"""Tokens that end a model's turn, where its text goes on."""
 
 
 def visible(text: str) -> str:

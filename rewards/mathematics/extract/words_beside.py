@@ -88,7 +88,7 @@ _CHINESE_AFTER = re.compile(
 """Words in the clause of a number that leave it open, or make another one of it."""
 _COUNTERFACTUAL = re.compile(r"\bwould have (?:been|\w{2,}(?:ed|[dt]|en|n))\b[^.\n]{0,60}$", re.IGNORECASE)
 _CONDITION = re.compile(r"[^.\n]{0,40}\bif\b[^.\n]{0,40}\b(?:had|were)\b", re.IGNORECASE)
-"""What would have been, if something had been otherwise."""
+"""Words of a result that would have been, if something had been otherwise."""
 _VERBS = (
     r"is|am|are|was|were|be|been|has|have|had|will|would|can|could|must|should|get|got|give|gave|make|made|need|take|"
     r"took|pay|"

@@ -26,7 +26,7 @@ from rewards.mathematics.text.normalize import KNOWN_WORDS
 from rewards.mathematics.text.unit import NOT_UNITS
 
 CLOSE, ROUGH = 1e-5, 0.05
-"""How far apart the sides of = and of ≈ may be, relatively: models write sqrt(2) = 1.41421 and 2/3 ≈ 0.7."""
+"""Relative distances at which the sides of = and of ≈ may be: models write sqrt(2) = 1.41421 and 2/3 ≈ 0.7."""
 MAX_SIDES = 12
 
 _NAME = re.compile(r"^(?:\\?[A-Za-z]+ ?(?:_ ?(?:\{ ?\w{1,8} ?\}|\w))? ?'?(?:\( ?[a-zA-Z0-9, ]{1,9} ?\))?)$")
@@ -56,7 +56,7 @@ _CALCULATION = re.compile(r"\\(?:int|sum|prod|lim|det|begin|max|min|gcd|lcm|cdot
 _NO_CALCULATION = re.compile(
     r"\\text|\\\\|[;,?{]\s*$|->|\\(?:[Rr]ightarrow|to|iff|implies|oplus)\b|[∨∧⊕;?]|\b(?:or|xor|and)\b"
 )
-"""What the middle of a chain of equals may be that the grammar does not know, and what it may not."""
+"""Signs by which the middle of a chain of equals may be one that the grammar does not know, and may not."""
 _COORDINATES = re.compile(r"^\( ?([a-zA-Z](?: ?, ?[a-zA-Z]){1,3}|r ?, ?\\theta) ?\)$")
 
 

@@ -78,11 +78,11 @@ def _list(text: str, read: Read) -> Answer | None:
         raise Unparsable("conditions that hold together")
     if any(c in text for c in _ORDER_SIGNS) and "," not in text and ";" not in text:
         return Union(tuple(map(read, pieces)))
-    found = collect("", "", pieces, read)
-    names = [re.sub(r"_.*", "", i.name) for i in found.items if isinstance(i, Named)]
-    if len(names) == len(found.items) == len(set(names)) and re.search(r"\bor\b", text):
+    answers = collect("", "", pieces, read)
+    names = [re.sub(r"_.*", "", i.name) for i in answers.items if isinstance(i, Named)]
+    if len(names) == len(answers.items) == len(set(names)) and re.search(r"\bor\b", text):
         raise Unparsable("one letter or another")  # x = 1 or y = 2 leaves both open
-    return found
+    return answers
 
 
 def _grouped(text: str) -> str:

@@ -37,12 +37,17 @@ _MATRIX = re.compile(
 
 def combined(text: str) -> Matrix | None:
     """The matrix that a text of several matrices, or of one with a factor, stands for; None for other texts."""
-    found = list(_MATRIX.finditer(text))
-    if not found or (len(found) == 1 and found[0][0] == text) or f"\\{_LETTER}" in text or len(found) > MAX_MATRICES:
+    written = list(_MATRIX.finditer(text))
+    if (
+        not written
+        or (len(written) == 1 and written[0][0] == text)
+        or f"\\{_LETTER}" in text
+        or len(written) > MAX_MATRICES
+    ):
         return None
-    letters = iter(range(1, len(found) + 1))
+    letters = iter(range(1, len(written) + 1))
     node = parse_expression(_MATRIX.sub(lambda _: f"(\\{_LETTER} _{next(letters)})", text))
-    matrices = {f"{_LETTER}_{at}": cells(match["array"] or match["rows"]) for at, match in enumerate(found, 1)}
+    matrices = {f"{_LETTER}_{at}": cells(match["array"] or match["rows"]) for at, match in enumerate(written, 1)}
     shapes = {(len(m), len(m[0])) for m in matrices.values()}
     if len(shapes) != 1 or _degree(node) != 1:
         raise Unparsable("matrices that are multiplied, or of several shapes")
@@ -60,7 +65,7 @@ def cells(rows: str) -> tuple[tuple[Node, ...], ...]:
 
 
 def _degree(node: Node) -> int:
-    """How many matrices each term of it has as factors; a large number where that is not one number."""
+    """Return the number of matrices among each term's factors; a large number where terms differ in it."""
     if not any(isinstance(n, Symbol) and n.name.startswith(f"{_LETTER}_") for n in walk(node)):
         return 0
     match node:

@@ -22,7 +22,7 @@ _CHAINS = ("<", ">", "≤", "≥")
 
 
 def as_lists(question: str, reference: str, answer: str) -> tuple[str, str]:
-    """Where things are to be put in order, chains ``a < b < c`` as the lists that they are."""
+    """Return both as they are; where things are to be put in order, chains ``a < b < c`` as the lists that they are."""
     return (_as_list(reference), _as_list(answer)) if _ASKED.search(question) else (reference, answer)
 
 
@@ -51,7 +51,7 @@ def _as_list(text: str) -> str:
     plain = normalize(text)
     for sign in _CHAINS:
         sides = split(plain, sign)
-        if len(sides) > 2 and not any(other in plain for other in (*_CHAINS, "=", ",") if other != sign):
+        if len(sides) > 2 and not any(mark in plain for mark in (*_CHAINS, "=", ",") if mark != sign):
             return ", ".join(sides)
     return text
 

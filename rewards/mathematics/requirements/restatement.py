@@ -109,7 +109,7 @@ def _is_asked(node: Node, asked: list[Node], expected: list[Node]) -> bool:
 
 
 def notation(node: Node) -> str:
-    """How a number is written: whole, decimal, repeating, mixed, fraction, percent, scientific; or name, compound."""
+    """Return the notation of a number: whole, decimal, repeating, mixed, fraction, percent, scientific, name, compound."""
     match node:
         case Negative(inner):
             return notation(inner)

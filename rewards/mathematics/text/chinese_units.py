@@ -26,14 +26,14 @@ _MONEY = frozenset(("yuan", "jiao", "dollar"))
 
 def asked_measures(question: str) -> frozenset[str] | None:
     """The measures for which a question asks, none for things that are counted; None if it does not say."""
-    found = set[str]()
+    named = set[str]()
     asked = _ASKED.findall(question)
     for words in asked:
         measure = next((_MEASURES[words[:n]] for n in (4, 3, 2, 1) if words[:n] in _MEASURES), None)
         if measure is None and words[0] not in _COUNTERS and words[0] != "钱":
             return None
-        found |= _MONEY if words[0] == "钱" else {measure.split()[-1]} if measure else set()
-    return frozenset(found) if asked else None
+        named |= _MONEY if words[0] == "钱" else {measure.split()[-1]} if measure else set()
+    return frozenset(named) if asked else None
 
 
 def is_chinese(text: str) -> bool:

@@ -45,14 +45,14 @@ def undecorated(text: str) -> str:
     Example: ``undecorated("9 (apples)")`` is ``"9 \\text{ apples}"``.
     """
     text = from_program(text)
-    if (said := _CHINESE.match(text)) is not None:
-        return said[1].strip("$* ")
+    if (chinese := _CHINESE.match(text)) is not None:
+        return chinese[1].strip("$* ")
     if (match := _UNIT.match(text)) is not None:
         return _with_unit(match["value"].strip(), match["unit"])
     if (both := _BOTH.match(text)) is not None and _LETTER.match(text.strip("$ ")) is None:
         return both["interval"].strip("$ ")
-    if (said := _SAID.match(text)) is not None and "not" not in said["what"].lower().split():
-        text = said["value"].strip()
+    if (sentence := _SAID.match(text)) is not None and "not" not in sentence["what"].lower().split():
+        text = sentence["value"].strip()
     if (assigned := _ASSIGNED.match(text)) is not None:
         return assigned["values"]
     return _option(with_names(text))

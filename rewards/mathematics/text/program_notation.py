@@ -5,7 +5,7 @@ import re
 _SIGNS = re.compile(
     r"\*|\boo\b|\b(?:np|numpy|math|sp|sympy)\.[a-z]|\b(?:a(?:sin|cos|tan)|cbrt|factorial|binomial|Rational|Matrix)\("
 )
-"""What tells a program's notation. A text with a backslash or a dollar sign is LaTeX."""
+"""Signs of a program's notation. A text with a backslash or a dollar sign is LaTeX."""
 _CELL = r"[^\[\]()]{1,100}"
 _NOTATION = tuple(
     (re.compile(pattern), replacement)

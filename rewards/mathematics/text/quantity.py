@@ -21,12 +21,12 @@ _NAMED = re.compile(
 _LABEL = re.compile(r"^\$?\s*(?:\\(?:text|mathrm)\s*\{)?\s*(?P<label>[A-Za-z][A-Za-z ]{2,40}?)\s*\}?\s*[=:]")
 
 
-def is_another_quantity(said: str, question: str) -> bool:
+def is_another_quantity(statement: str, question: str) -> bool:
     """Return True if words name a quantity, and the question only others of its kind.
 
     Example: ``is_another_quantity("The area is", "Find the perimeter.")`` is True.
     """
-    named, asked = _quantities(said), _quantities(question)
+    named, asked = _quantities(statement), _quantities(question)
     return any(named & kind and (asked & kind) - {"number"} and not named & asked for kind in _KINDS)
 
 

@@ -89,7 +89,7 @@ _GENERIC = frozenset(_IRREGULAR) | words(
     "house car bus train animal pet dog cat bird tree flower fruit egg box bag bottle can cup glass plate bowl jar "
     "basket row column table chair ticket question problem point percent unit more "
 )
-"""What is counted so often that a question need not have the word."""
+"""Things counted so often that a question need not have the word."""
 _BEFORE_MEASURE = words("square sq cubic cu total whole full american us extra additional of")
 
 

@@ -1,4 +1,4 @@
-"""How large an expression may be for sympy: it would multiply some out, or factor their numbers, for ever."""
+"""Bounds on expressions before sympy sees them: it would multiply some out, or factor their numbers, for ever."""
 
 import math
 

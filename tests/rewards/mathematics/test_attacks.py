@@ -1,4 +1,4 @@
-"""What a hostile policy tries: each kind of text states another thing than the reference, or nothing."""
+"""Attacks of a hostile policy: each kind of text states another thing than the reference, or nothing."""
 
 import pytest
 

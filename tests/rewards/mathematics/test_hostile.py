@@ -102,7 +102,7 @@ EXAMPLES = int(os.environ.get("FUZZ", "1500"))
 
 
 def _is_known() -> bool:
-    """Whether it is Python's import that runs text (it makes namedtuples of it), or sympy's that writes functions for
+    """Return True if it is Python's import that runs text (it makes namedtuples of it), or sympy's that writes functions for
     monomials, which hold nothing but how many variables there are."""
     frame = sys._getframe()
     while frame is not None:
@@ -115,7 +115,7 @@ def _is_known() -> bool:
 
 
 class Watch:
-    """What Python does while a text is graded, by its own audit events. No text may be run, nothing written, nothing started."""
+    """Record what Python does while a text is graded, by its own audit events. No text may be run, nothing written, nothing started."""
 
     FORBIDDEN = ("os.system", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "subprocess.", "socket.", "shutil.", "os.remove", "os.rename", "os.mkdir", "os.putenv", "os.kill", "ctypes.dlopen", "urllib.")  # fmt: skip
 

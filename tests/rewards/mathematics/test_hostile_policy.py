@@ -1,4 +1,4 @@
-"""What a hostile policy writes for an answer of 42, and what an honest one writes: hedges, retractions, other statements."""
+"""Texts of a hostile policy for an answer of 42, and of an honest one: hedges, retractions, other statements."""
 
 import pytest
 

@@ -489,7 +489,7 @@ BOXED: tuple[Row, ...] = (
         '\\binom{n}{2}', '\\binom{3}{n}', '\\frac{n}{3}', 'n^3', '\\frac{n(n-1)(n-2)}{3}',
     )),
 )  # fmt: skip
-"""What stands in the box."""
+"""The contents of the box."""
 
 WHOLE: tuple[Row, ...] = (
     ('', '$28\\%$', (

@@ -1,4 +1,4 @@
-"""What equals what. A wrong "equal" is worse than a wrong "different": the second table is the longer one."""
+"""Answers that are equal, and answers that are not. A wrong "equal" is worse than a wrong "different": the second table is the longer one."""
 
 import time
 

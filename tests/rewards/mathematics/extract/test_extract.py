@@ -1,4 +1,4 @@
-"""Which part of a text is its final answer."""
+"""The part of a text that is its final answer."""
 
 import time
 
