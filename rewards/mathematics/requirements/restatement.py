@@ -109,7 +109,7 @@ def _is_asked(node: Node, asked: list[Node], expected: list[Node]) -> bool:
 
 
 def notation(node: Node) -> str:
-    """Return the notation of a number: whole, decimal, repeating, mixed, fraction, percent, scientific, name, compound."""
+    """Return a number's notation: whole, decimal, repeating, mixed, fraction, percent, scientific, name or compound."""
     match node:
         case Negative(inner):
             return notation(inner)
