@@ -1,4 +1,8 @@
-"""The default reward: 1 when the completion's final answer equals the problem's, else 0, always with the reason."""
+"""The default reward: 1 when the completion's final answer equals the problem's, else 0, always with the reason.
+
+The statements that end the text are found (`mathematics.extract`); each is compared with the reference
+(`mathematics.compare`); and one that is equal must be an answer at all (`mathematics.requirements`).
+"""
 
 import contextlib
 import re

@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from rewards.grading.worker import Graded, Item, Setup, own_stack
+from rewards.grading.messages import Graded, Item, Setup
+from rewards.grading.stack import own_stack
 from rewards.grading.worker_process import LAST_WORDS_S, WorkerProcess
 from rewards.types import Outcome, Reward
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from rewards.functions.scores import RewardFunctionError, Score, Weighted, combine
+from rewards.grading.messages import Graded, Item
 from rewards.grading.panel import Verdict
-from rewards.grading.worker import Graded, Item
 from rewards.types import Outcome, Reward
 
 

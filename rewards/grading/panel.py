@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from rewards.functions.scores import RewardFunctionError, Score
-from rewards.grading.worker import Item
+from rewards.grading.messages import Item
 from rewards.types import Problem
 
 Verdict = Score | RewardFunctionError

@@ -7,8 +7,6 @@ chunk, says at which line of the user's function the time was up, and replaces w
 
 import asyncio
 import functools
-import logging
-import os
 import pickle
 import queue
 import threading
@@ -20,20 +18,17 @@ from dataclasses import dataclass, field
 from rewards.config import RewardConfig, RewardTerm
 from rewards.functions.scores import RewardFunctionError
 from rewards.functions.term import load_terms, pack, with_source
+from rewards.grading.failure_log import NONE_SEEN, FailureLog
 from rewards.grading.lane import Lane, LaneSettings
 from rewards.grading.merge import merge
+from rewards.grading.messages import Graded, Item, Setup
 from rewards.grading.panel import Panel, Scorer
-from rewards.grading.worker import Graded, Item, Setup
+from rewards.grading.worker_count import worker_count
 from rewards.judge.judge import Judge
 from rewards.types import Outcome, Problem, Reward
 
-WORKER_BYTES = 128 * 2**20
-"""Memory of a worker before it grades anything: Python, sympy, and its tables."""
-NONE_SEEN = "none seen"
 MAX_CHUNK = 64
 """Items sent to a worker at once: enough to hide the trip, few enough to share out evenly."""
-
-_log = logging.getLogger("rewards")
 
 
 @dataclass(slots=True)
@@ -62,7 +57,7 @@ class GraderPool:
         reward_model: Callable[[RewardTerm], Scorer] | None = None,
     ) -> None:
         self.config = config
-        workers = _count(config.workers)
+        workers = worker_count(config.workers)
         terms = load_terms(config) if packed is None else pickle.loads(packed)
         kinds = {t.kind for t in config.all_terms}
         self.takes_groups = any(t.is_grouped for t in terms) or "reward_model" in kinds
@@ -222,23 +217,6 @@ class GraderPool:
         return chunks
 
 
-class FailureLog:
-    """Logs each kind of failure once. Safe to use from any thread."""
-
-    def __init__(self) -> None:
-        self._kinds: set[str] = set()
-        self.last = NONE_SEEN
-        """The last traceback of a new kind."""
-
-    def report(self, graded: Graded) -> None:
-        """Log the failure of an item if it is the first of its kind."""
-        if graded.failure is None or graded.failure[0] in self._kinds:
-            return
-        kind, self.last = graded.failure
-        self._kinds.add(kind)
-        _log.warning("reward function failed (%s); further failures of this kind are only counted\n%s", kind, self.last)
-
-
 def _grade(lane: Lane, chunks: Sequence[Chunk]) -> None:
     """Grade chunks in one trip to the worker; a chunk's promise is kept as soon as its own items are done."""
     waiting = deque(chunk for chunk in chunks if chunk.promise.set_running_or_notify_cancel())
@@ -271,22 +249,3 @@ def _makers(
 
 def _ignore(graded: Graded) -> None:
     """For callers that show failures themselves, and want them once."""
-
-
-def _count(workers: int | None) -> int:
-    if workers is not None and workers > (most := most_workers()):
-        raise ValueError(
-            f"reward.workers = {workers} is more than this machine has use or memory for; set at most {most}"
-        )
-    return workers or default_workers()
-
-
-def most_workers() -> int:
-    """The most that this machine holds: some may wait for a network, so more than cores, but each takes memory."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return max(1, min(max(64, 16 * len(os.sched_getaffinity(0))), memory // WORKER_BYTES))
-
-
-def default_workers() -> int:
-    """One for every two cores this process may use, at least one, at most eight."""
-    return max(1, min(8, len(os.sched_getaffinity(0)) // 2))

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rewards.grading.messages import Graded
 from rewards.grading.pool import GraderPool
-from rewards.grading.worker import Graded
 from rewards.mathematics.extract.final_answer import reference_answer
 from rewards.types import Outcome, Problem, Reward
 

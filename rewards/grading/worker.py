@@ -12,61 +12,22 @@ import pickle
 import resource
 import signal
 import sys
-import sysconfig
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
 from rewards.functions.call import score
 from rewards.functions.scores import RewardFunctionError, Score, combine
 from rewards.functions.term import Term
-from rewards.types import Outcome, Problem, Reward
+from rewards.grading.messages import Graded, Item, Setup
+from rewards.grading.stack import STACK_SIGNAL
+from rewards.types import Outcome, Reward
 
 Serve = Callable[[Connection, Any], None]
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
-MAX_STACK = 12
-"""Calls shown of a process that hangs: the outermost, which are the user's."""
-STACK_SIGNAL = signal.SIGUSR1
-"""Asks a worker where it is."""
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One call's worth of work: a problem and the completions to grade together (one, unless a function takes
-    groups).
-    """
-
-    problem: Problem
-    texts: tuple[str, ...]
-    finish_reasons: tuple[str, ...] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Graded:
-    """The rewards of an item, the seconds they took, and what went wrong: ``(kind, traceback)`` of the user's
-    function.
-    """
-
-    rewards: tuple[Reward, ...]
-    seconds: float
-    failure: tuple[str, str] | None = None
-    scores: tuple[tuple[Score, ...], ...] = ()
-    """Each completion's scores by the worker's functions, where others are to be added before they are combined. None
-    are there of an item that was lost."""
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """A worker's first message: the packed functions, and its memory cap."""
-
-    packed: bytes
-    memory_mb: int
-    keeps_scores: bool = False
-    """Others are to be added."""
 
 
 def main(descriptor: int, parent: int, stack: int, serve: Serve | None = None) -> None:
@@ -92,19 +53,6 @@ def main(descriptor: int, parent: int, stack: int, serve: Serve | None = None) -
             _serve(connection, unpacked, setup.keeps_scores)
         else:
             serve(connection, unpacked)
-
-
-def own_stack(dumped: str, caller: str = "rewards/functions/call.py") -> str:
-    """The lines of a dumped stack that are the user's: before those of its caller, and not Python's. None are left of
-    a function that awaits something."""
-    lines = [line for line in dumped.splitlines() if line.startswith("  File ")]
-    ours = next((i for i, line in enumerate(lines) if caller in line), len(lines))
-    return "\n".join([line for line in lines[:ours] if not _is_pythons(line)][-MAX_STACK:])
-
-
-def _is_pythons(line: str) -> bool:
-    library = sysconfig.get_paths()["stdlib"]
-    return "<frozen " in line or (f'"{library}/' in line and "/site-packages/" not in line)
 
 
 def _die_with(parent: int) -> None:

@@ -19,7 +19,8 @@ from multiprocessing.connection import Pipe
 from pathlib import Path
 from typing import Any
 
-from rewards.grading.worker import STACK_SIGNAL, Graded, Item, Setup
+from rewards.grading.messages import Graded, Item, Setup
+from rewards.grading.stack import STACK_SIGNAL
 
 START_TIMEOUT_S = 120.0
 """A worker may take this long to import what its functions need."""

@@ -1,1 +1,1 @@
-"""A language model as a judge of completions."""
+"""A language model as a judge: the message that asks it (`template`), and the score in its answer (`verdict`)."""

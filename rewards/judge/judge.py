@@ -1,4 +1,4 @@
-"""A language model as a judge, behind an OpenAI-compatible URL. It is asked from the run's own process: see `Panel`."""
+"""A language model as a judge, behind an OpenAI-compatible URL, asked from the run's own process by `grading.panel`."""
 
 import asyncio
 import hashlib

@@ -8,8 +8,9 @@ import time
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 
-from rewards.grading.pool import default_workers
-from rewards.grading.worker import Setup, own_stack
+from rewards.grading.messages import Setup
+from rewards.grading.stack import own_stack
+from rewards.grading.worker_count import default_workers
 from rewards.grading.worker_process import LAST_WORDS_S, WorkerProcess
 from rewards.types import Problem
 from rl.config import EpisodesConfig

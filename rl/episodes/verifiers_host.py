@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from aiohttp import web
 
-from rewards.grading.pool import default_workers
+from rewards.grading.worker_count import default_workers
 from rl.config import EpisodesConfig
 from rl.data.verifiers import Origin
 from rl.episodes.openai_chat import BudgetError, UnplayableError, events, refusal

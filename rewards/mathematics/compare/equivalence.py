@@ -113,27 +113,20 @@ def same(reference: Answer, answer: Answer, rules: Rules = STRICT) -> bool:
         case (Relation(), Items() | Union()) | (Items() | Union(), Relation()):
             left, right = as_interval(reference), as_interval(answer)
             return left is not None and right is not None and not isinstance(right, Relation) and again(left, right)
-        case Words(left), Words(right):
-            return _ARTICLES.sub("", left) == _ARTICLES.sub("", right)
-        case (Words(text), Scalar(Symbol(name))) | (Scalar(Symbol(name)), Words(text)):
-            return len(text) == 1 and name.isupper() and text == name.lower()
         case _:
             return _same_special(reference, answer, rules)
 
 
 def _same_special(reference: Answer, answer: Answer, rules: Rules) -> bool:
-    """Shapes that only equal their own kind."""
+    """Compare shapes that only equal their own kind, or one that is another spelling of it."""
     match reference, answer:
-        case Matrix(left), Matrix(right):
-            shapes_agree = [len(r) for r in left] == [len(r) for r in right]
-            return shapes_agree and all(
-                same_value(a, b, rules.of_values)
-                for r, s in zip(left, right, strict=True)
-                for a, b in zip(r, s, strict=True)
-            )
-        case Based(), Based():
-            return reference == answer
-        case Described(), Described():
+        case Words(left), Words(right):
+            return _ARTICLES.sub("", left) == _ARTICLES.sub("", right)
+        case (Words(text), Scalar(Symbol(name))) | (Scalar(Symbol(name)), Words(text)):
+            return len(text) == 1 and name.isupper() and text == name.lower()
+        case Matrix(), Matrix():
+            return _same_matrix(reference, answer, rules)
+        case (Based(), Based()) | (Described(), Described()):
             return reference == answer
         case Congruence(), Congruence():
             named = reference.name == answer.name or not (reference.name and answer.name)
@@ -147,6 +140,14 @@ def _same_special(reference: Answer, answer: Answer, rules: Rules) -> bool:
         case _:
             left, right = as_point(reference, answer), as_point(answer, reference)
             return left is not None and right is not None and same_items(left, right, lambda a, b: same(a, b, rules))
+
+
+def _same_matrix(reference: Matrix, answer: Matrix, rules: Rules) -> bool:
+    """Return True if two matrices have one shape, and the same value in each cell."""
+    if [len(row) for row in reference.rows] != [len(row) for row in answer.rows]:
+        return False
+    rows = zip(reference.rows, answer.rows, strict=True)
+    return all(same_value(a, b, rules.of_values) for row in rows for a, b in zip(*row, strict=True))
 
 
 def _unwrapped(answer: Answer) -> Answer:

@@ -50,8 +50,6 @@ _SUPERSEDE = words(
     "rather which gives becomes simplifies implies check checking verify again total no sorry oops not wrong "
     "reconsidering because since where find get let"
 )
-
-
 _ALTERNATIVE = re.compile(r"\b(?:if not|or else|otherwise|alternatively|else|unless)\b", re.IGNORECASE)
 """Words after which a second answer stands beside the first, whatever else is said."""
 

@@ -45,8 +45,6 @@ _HIDDEN = tuple(
     )
 )
 """Comments, and what is struck out or not shown: each pattern with a text that it does not match without."""
-
-
 _INLINE = re.compile(r"<(b|i|u|em|strong|span)>([^<>\n]{0,300})</\1>", re.IGNORECASE)
 """Formatting of a few words."""
 _STOP = re.compile(

@@ -28,6 +28,14 @@ _DATE = re.compile(
     r"(?:,? (?P<year>\d{4}))?$",
     re.IGNORECASE,
 )
+_SIZES = (
+    {"day": 24, "hour": 60, "minute": 60, "second": 1}, {"yard": 3, "foot": 12, "inch": 1}, {"pound": 16, "ounce": 1},
+    {"dollar": 100, "cent": 1}, {"kilometer": 1000, "meter": 100, "centimeter": 10, "millimeter": 1},
+    {"kilogram": 1000, "gram": 1}, {"year": 12, "month": 1}, {"week": 7, "day": 1},
+)  # fmt: skip
+"""Measures from the largest on, with how many of the next each is."""
+_AMOUNT = r"(\d{1,9}) ?([a-z]{1,12})\.?"
+_AMOUNTS = re.compile(rf"^{_AMOUNT},? ?{_AMOUNT}$", re.IGNORECASE)
 
 
 def clock(text: str, read: Read) -> Answer | None:
@@ -60,16 +68,6 @@ def minutes(text: str, read: Read) -> Answer | None:
         raise Unparsable("more than 60 minutes or seconds")
     value = int(match[2]) + sixtieths / 60 + seconds / 3600
     return Scalar(Number(-value if match[1] == "-" else value), frozenset(["degree"]))
-
-
-_SIZES = (
-    {"day": 24, "hour": 60, "minute": 60, "second": 1}, {"yard": 3, "foot": 12, "inch": 1}, {"pound": 16, "ounce": 1},
-    {"dollar": 100, "cent": 1}, {"kilometer": 1000, "meter": 100, "centimeter": 10, "millimeter": 1},
-    {"kilogram": 1000, "gram": 1}, {"year": 12, "month": 1}, {"week": 7, "day": 1},
-)  # fmt: skip
-"""Measures from the largest on, with how many of the next each is."""
-_AMOUNT = r"(\d{1,9}) ?([a-z]{1,12})\.?"
-_AMOUNTS = re.compile(rf"^{_AMOUNT},? ?{_AMOUNT}$", re.IGNORECASE)
 
 
 def amount(text: str, read: Read) -> Answer | None:

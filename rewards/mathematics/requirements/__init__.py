@@ -1,1 +1,5 @@
-"""Tells if an answer that equals the reference is one at all: worked out, as asked for, and not the question again."""
+"""Tells if an answer that equals the reference is one at all.
+
+It leaves no calculation to do (`unevaluated`), does not say the question again (`restatement`), and has what the
+question asks for: `asked_form`, `asked_factors`, `asked_order`.
+"""

@@ -1,1 +1,6 @@
-"""Rewrites text as text, before anything is parsed: signs, words, numerals in words, units, formulas in a question."""
+"""Rewrites text as text, before anything is parsed.
+
+`normalize` gives each mathematical sign one spelling. The other modules know notations (`brackets`, `formulas`,
+`program_notation`), what answers are dressed in (`decoration`, `qualifier`, `extremum`), and the words for numbers,
+units, quantities and things.
+"""

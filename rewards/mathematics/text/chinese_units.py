@@ -18,8 +18,6 @@ _MEASURES = {
 _COUNTERS = "个只本支枝块张条件台辆棵头名位人次份篇页盒箱袋瓶杯朵颗粒根把座间层道题步段束串所家艘架匹种类"
 _CHANGED = re.compile(r"[半万亿百十千倍双对打多余几分不或和与至到负约上下以]|百分|分之")
 _CHARACTER = re.compile(r"[\u4e00-\u9fff]")
-
-
 _ASKED = re.compile(r"(?:多少|几)([\u4e00-\u9fff]{1,4})")
 _MONEY = frozenset(("yuan", "jiao", "dollar"))
 

@@ -11,12 +11,8 @@ _QUALIFIER = re.compile(
     rf"(?:[a-z](?: ?_ ?\w)?(?: ?, ?[a-z])*)?(?: ?(?:∈ ?{_SET}|[<>≤≥≠] ?-?[\d.]+))?"
     r"(?:\\text\{ ?\)? ?\}|\))?(?=$| ?,| ?;| ?\\text\{ ?,? ?(?:and|or)| and | or )"
 )
-
-
 _ARGUMENT = re.compile(rf"^([a-zA-Z] ?\( ?([a-z]) ?\) ?=.*?)(?: ?, ?| ?\( ?|  ?)\2 ?∈ ?{_SET} ?\)?$")
 """A function with where its argument is from: ``f(x) = 2x, x \\in \\mathbb{R}``."""
-
-
 _WHOLE = r"(?P<letter>[k-nt]) ?∈ ?(?:\\mathbb ?\{? ?Z ?\}?|Z)"
 _FAMILY = re.compile(
     r"^(?P<main>.+?)(?: ?, ?| ?\(| )(?:\\text\{ ?,? ?(?:where|for|with)(?: (?:any|some|all))? ?\} ?|(?:where|for) )?"
@@ -24,20 +20,6 @@ _FAMILY = re.compile(
     rf"|^\\\{{ ?(?:[a-z] ?[|:] ?)?(?P<set>[^|:]+?) ?(?:[|:]|,) ?{_WHOLE.replace('letter', 'of')} ?\\\}}$"
 )
 """Solutions with a whole number in them: ``x = π/4 + kπ, k ∈ Z``."""
-
-
-def _family(text: str) -> str:
-    """Solutions without where their whole number is from, which is then called k; other texts as they are."""
-    match = _FAMILY.match(text)
-    if match is None:
-        return text
-    main, letter = match["main"] or match["set"], match["letter"] or match["of"]
-    alone = re.compile(rf"(?<![A-Za-z\\]){letter}(?![A-Za-z])")
-    if not alone.search(main) or "∈" in main or (letter != "k" and "k" in main):
-        return text
-    return alone.sub("k", main)
-
-
 _EXCLUDED = re.compile(
     r"(?: ?\\text\{ ?,? ?(?:for|where|with|provided(?: that)?) ?\}| (?:for|where|"
     r"with))? ?(?P<open>\(?) ?(?P<condition>[a-z] ?≠ ?-?\d[\d./]*) ?\)?$"
@@ -54,3 +36,15 @@ def without_qualifiers(text: str) -> str:
     if "∈" in text and (argument := _ARGUMENT.match(text)) is not None:
         text = argument[1].strip(" ,(")
     return _QUALIFIER.sub("", text).strip() if "for" in text or "∀" in text or "where" in text else text
+
+
+def _family(text: str) -> str:
+    """Solutions without where their whole number is from, which is then called k; other texts as they are."""
+    match = _FAMILY.match(text)
+    if match is None:
+        return text
+    main, letter = match["main"] or match["set"], match["letter"] or match["of"]
+    alone = re.compile(rf"(?<![A-Za-z\\]){letter}(?![A-Za-z])")
+    if not alone.search(main) or "∈" in main or (letter != "k" and "k" in main):
+        return text
+    return alone.sub("k", main)

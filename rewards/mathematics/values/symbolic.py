@@ -43,8 +43,6 @@ _FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "lg": lambda x: _s.log(x) / _s.log(10),
     "log": lambda x: _s.Symbol("log base", positive=True) * _s.log(x),
 }  # fmt: skip
-
-
 _INVERSE = (_s.asin, _s.acos, _s.atan, _s.acot, _s.asec, _s.acsc)
 _DOMAINS: dict[str, dict[str, bool]] = {
     "": {},

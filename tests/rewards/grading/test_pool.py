@@ -19,7 +19,8 @@ from helpers.warm_processes import VARIABLE
 from rewards.config import RewardConfig
 from rewards.functions.scores import RewardFunctionError
 from rewards.functions.term import load_terms, pack
-from rewards.grading.pool import GraderPool, default_workers, most_workers
+from rewards.grading.pool import GraderPool
+from rewards.grading.worker_count import default_workers, most_workers
 from rewards.types import Outcome, Problem, Reward
 
 PROBLEM = Problem("p", "How many?", "18")
