@@ -7,7 +7,7 @@ from pathlib import Path
 
 HOME = Path(__file__).parents[1]
 OTHERS = ("lora", "rewards", "rollout")
-PARTS = {"rl": "train.py", "lora": "accounting.py", "rewards": "pool.py", "rollout": "environment.py"}
+PARTS = {"rl": "train.py", "lora": "accounting.py", "rewards": "math_answer.py", "rollout": "environment.py"}
 """A file by which each package is known as ours, so that another copy of rankone is no stranger."""
 
 

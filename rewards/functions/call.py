@@ -1,8 +1,7 @@
 """Calls reward functions, the user's own too. What one does wrong is a `RewardFunctionError`.
 
-A function is found by name (`find`), recognised by its parameters (`convention`), carried to the
-graders by value (`term`), and called here, so that an existing reward file works unchanged (``docs/rewards.md``
-has an example of each convention). Each may be ``async``. Exceptions, NaN and lists of the wrong length are failures.
+Each is called by its own convention (``docs/rewards.md`` has an example of each), so that an existing reward file works
+unchanged. It may be ``async``. Exceptions, NaN and lists of the wrong length are failures.
 """
 
 import asyncio

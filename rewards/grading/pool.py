@@ -1,8 +1,8 @@
 """Grading in processes that can be killed: the only kind of time-out that always works.
 
-Each of a few threads has a lane (`lane`) that owns one worker process, and grades the chunks it takes from a
-queue. Libraries' process pools give a deadline to a whole task, if any; this one has a deadline for every item of a
-chunk, says at which line of the user's function the time was up, and replaces what dies.
+Each of a few threads has a `lane` that owns one worker process, and grades the chunks it takes from a queue.
+Libraries' process pools give a deadline to a whole task, if any; this one has a deadline for every item of a chunk,
+says at which line of the user's function the time was up, and replaces what dies.
 """
 
 import asyncio

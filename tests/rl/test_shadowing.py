@@ -11,7 +11,7 @@ from helpers.cluster import ROOT
 from rewards.functions.find import find_function
 from rl.jobs.package import write_job
 from rl.settings.toml import load_config
-from rl.shadowing import raise_if_shadowed, shadowing_file
+from rl.shadowing import PARTS, raise_if_shadowed, shadowing_file
 
 REWARD = "def digits(problem, completion):\n    return sum(letter.isdigit() for letter in completion) / 99\n"
 EXAMPLE = ROOT / "examples" / "tiny.toml"
@@ -55,6 +55,7 @@ def test_what_rays_processes_would_find_first_is_named(beside: Path) -> None:
 
 def test_another_copy_of_rankone_is_no_stranger(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
+    assert [shadowing_file(name) for name in PARTS] == [None] * 4
     raise_if_shadowed()
 
 

@@ -142,7 +142,7 @@ def test_what_a_function_does_wrong_is_said_with_its_line(body: str, says: str, 
     term = load_term(write(tmp_path, f"def f(problem, completion):\n    {body}"))
     with pytest.raises(RewardFunctionError, match=f"(?s){says}") as caught:
         score(term, PROBLEM, TEXTS)
-    assert not re.search(r"custom.py|arguments.py|scores.py", str(caught.value))
+    assert not re.search(r"call.py|arguments.py|scores.py", str(caught.value))
 
 
 def test_a_batch_of_the_wrong_length_and_a_missing_column_are_said(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
+import psutil
 import pytest
 from helpers.warm_processes import VARIABLE
 
@@ -331,21 +332,26 @@ def test_workers_end_with_their_parent_in_silence(ending: signal.Signals, tmp_pa
     os.killpg(parent.pid, ending)
     out, err = parent.communicate(timeout=20)
     assert out == "", "the main module was not run again by a worker"
-    assert "rewards/worker" not in err, "only the parent may say that it was interrupted"
+    assert "grading/worker" not in err, "only the parent may say that it was interrupted"
     end = time.monotonic() + 5
     while any(alive(p) for p in pids) and time.monotonic() < end:
         time.sleep(0.05)
     assert not any(alive(p) for p in pids)
 
 
-def test_throughput_on_worked_answers() -> None:
+def test_a_worked_answer_takes_less_than_two_milliseconds_of_a_core() -> None:
     texts = [f"She has {i} eggs, so {i} * 2 = {2 * i}.\n#### {2 * i}" for i in range(2000)]
 
     async def run() -> float:
         async with pooled(RewardConfig(workers=2)) as pool:
             await pool.grade([PROBLEM], [[RIGHT] * 200])
-            start = time.perf_counter()
+            start = spent(pool)
             await pool.grade([PROBLEM], [texts])
-            return len(texts) / (time.perf_counter() - start)
+            return (spent(pool) - start) / len(texts)
 
-    assert asyncio.run(run()) > 2000
+    def spent(pool: GraderPool) -> float:
+        """Core seconds of this process and the workers: on a busy machine a clock would tell of others."""
+        workers = [psutil.Process(pid).cpu_times() for pid in pool.pids]
+        return time.process_time() + sum(w.user + w.system for w in workers)
+
+    assert asyncio.run(run()) < 0.002
