@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from rl.algorithm.overlong import is_counted
+from rl.algorithm.counted import is_counted
 from rl.types import Group, Row, TrainBatch
 from rollout.types import Completion
 

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from rl.algorithm.batch import Advantage
+from rl.algorithm.counted import is_counted
 from rl.algorithm.group_scores import score_groups
 from rl.algorithm.metrics import Stopwatch
-from rl.algorithm.overlong import is_counted
 from rl.config import RunConfig
 from rl.types import Group, Learner
 from rollout.types import Completion

@@ -6,10 +6,10 @@ Both are DAPO's (Yu et al. 2025, section 3.4). Rewards in metrics and samples st
 from collections.abc import Sequence
 from dataclasses import replace
 from statistics import fmean
-from typing import Literal
 
 from rewards.types import Reward
 from rl.algorithm.advantage import advantages
+from rl.algorithm.counted import is_masked
 from rl.config import AdvantageKind, RunConfig
 from rl.types import Group
 from rollout.types import Completion
@@ -27,16 +27,6 @@ def group_advantages(
     values = advantages(rewards, kind or config.learner.advantage, config.learner.advantage_k)
     pairs = zip(group.completions, values, strict=True)
     return [0.0 if is_masked(completion, config.learner.truncated) else value for completion, value in pairs]
-
-
-def is_masked(completion: Completion, truncated: Literal["learn", "mask"]) -> bool:
-    """Return True for a completion that was cut off, where those are not to be learned from."""
-    return truncated == "mask" and completion.finish_reason == "length"
-
-
-def is_counted(completion: Completion, reward: Reward, truncated: Literal["learn", "mask"]) -> bool:
-    """Return True for a completion that is of its step: it was graded, and is not masked."""
-    return reward.is_valid and not is_masked(completion, truncated)
 
 
 def overlong_penalty(length: int, most_tokens: int, buffer: int) -> float:

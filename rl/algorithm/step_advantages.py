@@ -8,9 +8,10 @@ import numpy as np
 import torch
 
 from rl.algorithm.batch import Advantage
+from rl.algorithm.counted import is_counted
 from rl.algorithm.group_scores import score_groups
 from rl.algorithm.metrics import Stopwatch
-from rl.algorithm.overlong import group_advantages, is_counted
+from rl.algorithm.overlong import group_advantages
 from rl.algorithm.regularizers import kl_estimates
 from rl.config import RunConfig
 from rl.types import Group, Learner

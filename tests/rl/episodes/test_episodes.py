@@ -19,10 +19,10 @@ from lora.base.tokenizer import load_tokenizer
 from lora.types import Adapter
 from rewards.types import Outcome, Problem, Reward
 from rl.algorithm.batch import build_batch
+from rl.algorithm.counted import is_masked
 from rl.algorithm.evaluate import summarise
 from rl.algorithm.groups import Question, Sampler, sample_groups
 from rl.algorithm.metrics import group_metrics
-from rl.algorithm.overlong import is_masked
 from rl.algorithm.seeds import turn_seed
 from rl.config import RunConfig, replaced
 from rl.data import load_problems
