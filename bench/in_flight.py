@@ -19,9 +19,9 @@ from typing import Any, cast
 
 from lora.types import Adapter
 from rewards.types import Grader, Outcome, Problem, Reward
-from rl.algorithm.groups import Question, sample_groups, stream_groups
-from rl.algorithm.in_flight import Capacity, GroupsInFlight
-from rl.algorithm.prefetch import Rollout, RolloutPrefetcher
+from rl.algorithm.sampling.groups import Question, sample_groups, stream_groups
+from rl.algorithm.sampling.in_flight import Capacity, GroupsInFlight
+from rl.algorithm.sampling.prefetch import Rollout, RolloutPrefetcher
 from rollout.config import SamplingConfig
 from rollout.types import Completion, Engine, Place
 

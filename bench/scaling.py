@@ -170,7 +170,7 @@ def driver_seconds() -> float:
     import time
 
     from rewards.types import Outcome, Problem, Reward
-    from rl.algorithm.batch import build_batch
+    from rl.algorithm.batch.packing import build_batch
     from rl.types import Group
     from rollout.types import Completion
 

@@ -31,7 +31,7 @@ from typing import Any, cast
 import psutil
 
 from lora.peft.files import read_peft
-from rl.algorithm.evaluate import Evaluation
+from rl.algorithm.evaluation.held_out import Evaluation
 from rl.cluster.components import open_components
 from rl.cluster.connect import disconnect
 from rl.config import RunConfig

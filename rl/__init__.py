@@ -19,7 +19,7 @@ load_own_packages()
 if TYPE_CHECKING:
     from rewards.config import RewardConfig as RewardConfig
     from rewards.types import Reward as Reward
-    from rl.algorithm.evaluate import Evaluation as Evaluation
+    from rl.algorithm.evaluation.held_out import Evaluation as Evaluation
     from rl.api import evaluate as evaluate
     from rl.api import grade as grade
     from rl.api import sft as sft
@@ -48,7 +48,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Evaluation": "rl.algorithm.evaluate",
+    "Evaluation": "rl.algorithm.evaluation.held_out",
     "Reward": "rewards.types",
     "RewardConfig": "rewards.config",
     "RunConfig": "rl.config",

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from rewards.config import RewardConfig
 from rewards.types import Problem, Reward
-from rl.algorithm.evaluate import Evaluation
+from rl.algorithm.evaluation.held_out import Evaluation
 from rl.config import RunConfig
 from rl.launch.evaluation import Which, evaluate_adapter
 from rl.launch.event_loop import run_to_end

@@ -11,8 +11,8 @@ from typing import Protocol
 
 from lora.types import Adapter
 from rewards.types import Problem
-from rl.algorithm.alarms import SKIPPED
-from rl.algorithm.demonstrations import Demonstration, build_sft_batch
+from rl.algorithm.batch.demonstrations import Demonstration, build_sft_batch
+from rl.algorithm.guard.alarms import SKIPPED
 from rl.algorithm.journal import Journal
 from rl.algorithm.lr_schedule import lr_scale
 from rl.algorithm.metrics import Stopwatch

@@ -13,25 +13,25 @@ from functools import partial
 
 from lora.types import Adapter
 from rewards.types import Grader, Problem
-from rl.algorithm.batch import Advantage, build_batch
-from rl.algorithm.collapse import CollapseDetector
-from rl.algorithm.distillation import teacher_log_ratios, teacher_metrics, with_teacher
-from rl.algorithm.draws import Draws
-from rl.algorithm.evaluate import evaluate, evaluate_sets
+from rl.algorithm.advantage.distillation import teacher_log_ratios, teacher_metrics, with_teacher
+from rl.algorithm.advantage.overlong import overlong_metrics
+from rl.algorithm.advantage.step import kl_metrics, kl_penalties, step_advantages
+from rl.algorithm.batch.minibatches import take_updates
+from rl.algorithm.batch.packing import Advantage, build_batch
+from rl.algorithm.evaluation.held_out import evaluate, evaluate_sets
 from rl.algorithm.final import take_test
-from rl.algorithm.groups import Sampler, stream_groups
-from rl.algorithm.in_flight import Capacity, GroupsInFlight
+from rl.algorithm.guard.collapse import CollapseDetector
+from rl.algorithm.guard.verdict import apply_guard
 from rl.algorithm.journal import Journal
 from rl.algorithm.liveness import NUM_SEQUENCES, PolicyChecker, Reference
 from rl.algorithm.lr_schedule import lr_scale
 from rl.algorithm.metrics import Stopwatch, group_metrics, source_metrics, throughput
-from rl.algorithm.minibatches import take_updates
-from rl.algorithm.overlong import overlong_metrics
-from rl.algorithm.prefetch import Rollout, RolloutPrefetcher, steps_ahead
-from rl.algorithm.refill import group_comparisons, learned_groups, refill_metrics, sample_rounds
-from rl.algorithm.regularizers import regularizes
-from rl.algorithm.step_advantages import kl_metrics, kl_penalties, step_advantages
-from rl.algorithm.verdict import apply_guard
+from rl.algorithm.objective.regularizers import regularizes
+from rl.algorithm.sampling.draws import Draws
+from rl.algorithm.sampling.groups import Sampler, stream_groups
+from rl.algorithm.sampling.in_flight import Capacity, GroupsInFlight
+from rl.algorithm.sampling.prefetch import Rollout, RolloutPrefetcher, steps_ahead
+from rl.algorithm.sampling.refill import group_comparisons, learned_groups, refill_metrics, sample_rounds
 from rl.config import RunConfig
 from rl.data import Split, sample_held_out
 from rl.types import Group, Learner, TrainBatch

@@ -75,11 +75,11 @@ MARKS = {
         "rl/learner/test_microbatch_threads", "rewards/mathematics/test_attack_suites", "rl/run/test_directory_lock",
         "benchmarks/test_speed", "lora/base/test_architecture", "rl/learner/test_policies_together",
         "rl/learner/test_unmixed_policies", "rl/learner/test_learner", "rl/learner/test_compiled_blocks",
-        "rl/learner/test_joined_rows", "rl/algorithm/test_prefetch", "test_bench_gpu",
+        "rl/learner/test_joined_rows", "rl/algorithm/sampling/test_prefetch", "test_bench_gpu",
         "rl/episodes/test_verifiers_train", "rl/learner/test_families", "lora/trainable/test_tiny",
-        "rl/algorithm/test_large_teacher", "rl/learner/test_quantised_base", "rl/episodes/test_episodes",
+        "rl/algorithm/advantage/test_large_teacher", "rl/learner/test_quantised_base", "rl/episodes/test_episodes",
         "rl/episodes/test_source_episodes", "rewards/code/test_code_tests", "rl/test_steps_in_flight",
-        "rl/data/test_mixture", "rl/algorithm/test_problem_draws",
+        "rl/data/test_mixture", "rl/algorithm/sampling/test_problem_draws",
     ),
 }  # fmt: skip
 """Files of tests by what they need."""

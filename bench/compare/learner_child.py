@@ -20,8 +20,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.compare.flops import count
 from lora.base.load import load_base, load_skeleton
 from rewards.types import Outcome, Problem, Reward
-from rl.algorithm.advantage import advantages
-from rl.algorithm.batch import build_batch
+from rl.algorithm.advantage.estimators import advantages
+from rl.algorithm.batch.packing import build_batch
 from rl.config import RunConfig
 from rl.learner import microbatch_threads
 from rl.learner.memory import MICROBATCH

@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from lora.types import Adapter
-from rl.algorithm.evaluate import Evaluation
+from rl.algorithm.evaluation.held_out import Evaluation
 from rl.cluster.components import open_components
 from rl.cluster.connect import connect, disconnect
 from rl.launch.sinks import make_sinks

@@ -15,7 +15,7 @@ from lora.config import ALL_LINEAR, LoraConfig, ModelConfig
 from lora.layers.experts import PROJECTIONS, is_experts
 from lora.trainable.inject import LoraLayers, inject
 from rewards.types import Outcome, Problem, Reward
-from rl.algorithm.batch import build_batch
+from rl.algorithm.batch.packing import build_batch
 from rl.config import LearnerConfig
 from rl.learner.policy import Policy, PolicySpec
 from rl.learner.policy_loss import PolicyBatch

@@ -18,7 +18,7 @@ from bench.gpu import card
 from lora.base.load import load_skeleton
 from lora.config import LoraConfig, ModelConfig
 from rewards.types import Outcome, Problem, Reward
-from rl.algorithm.batch import build_batch
+from rl.algorithm.batch.packing import build_batch
 from rl.config import LearnerConfig
 from rl.learner.memory import Budget, LearnerMemory
 from rl.learner.policy import PolicySpec

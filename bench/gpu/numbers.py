@@ -16,7 +16,7 @@ from bench.gpu import card
 from bench.gpu.shapes import SHAPES, write_model
 from lora.config import LoraConfig, ModelConfig
 from rewards.types import Outcome, Problem, Reward
-from rl.algorithm.batch import build_batch
+from rl.algorithm.batch.packing import build_batch
 from rl.config import LearnerConfig, replaced
 from rl.learner.policy import PolicySpec
 from rl.learner.policy_host import LearnerSpec, PolicyHost, PolicyUpdate

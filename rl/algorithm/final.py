@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 
 from lora.types import Adapter
 from rewards.types import Grader, Problem
-from rl.algorithm.evaluate import evaluate_test
-from rl.algorithm.groups import Sampler
+from rl.algorithm.evaluation.held_out import evaluate_test
 from rl.algorithm.journal import Journal
 from rl.algorithm.metrics import Stopwatch
+from rl.algorithm.sampling.groups import Sampler
 from rl.config import RunConfig
 from rollout.types import Engine
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from lora.types import Adapter
-from rl.algorithm.evaluate import Evaluation
+from rl.algorithm.evaluation.held_out import Evaluation
 from rl.types import Group, Learner
 
 
@@ -24,7 +24,7 @@ class Journal(Protocol):
         return ()
 
     def drawn(self) -> Mapping[str, Any]:
-        """Return what the newest checkpoint keeps of the draws before that step (`rl.algorithm.draws`)."""
+        """Return what the newest checkpoint keeps of the draws before that step (`rl.algorithm.sampling.draws`)."""
         return {}
 
     async def on_eval(self, step: int, adapter: Adapter, evaluation: Evaluation, learner: Learner) -> None:

@@ -13,7 +13,7 @@ from rewards.grading.pool import GraderPool
 from rewards.grading.routed import RoutedGrader
 from rewards.types import Grader, Problem
 from rl.algorithm.liveness import PolicyChecker
-from rl.algorithm.prefetch import steps_ahead
+from rl.algorithm.sampling.prefetch import steps_ahead
 from rl.cluster.connect import connect
 from rl.cluster.interrupts import in_daemon
 from rl.cluster.learner import memory_share, open_learner_host, policy_spec

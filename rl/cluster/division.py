@@ -14,7 +14,7 @@ from lora.accounting import kept_numbers, linear_kinds
 from lora.base.dtype import torch_dtype
 from lora.base.load import load_skeleton
 from lora.base.quantize import weight_bytes
-from rl.algorithm.minibatches import several
+from rl.algorithm.batch.minibatches import several
 from rl.cluster.placement import PlacementError, Request, Resources, request, worker_places
 from rl.config import RunConfig, replaced
 from rl.learner.frozen_model import FrozenSpec

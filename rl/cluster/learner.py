@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 
 from lora.config import LoraConfig
-from rl.algorithm.custom_objective import read_objective
+from rl.algorithm.objective.custom import read_objective
 from rl.cluster.device import local_device
 from rl.cluster.ray_host import RayHost
 from rl.cluster.reservation import Reservation

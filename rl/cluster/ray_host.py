@@ -11,7 +11,7 @@ import ray
 
 from lora.messages import first_line
 from lora.types import Adapter
-from rl.algorithm.batch import split_indices
+from rl.algorithm.batch.packing import split_indices
 from rl.learner.collectives import init_process_group, open_store
 from rl.learner.policy import AdamConfig, PolicySpec
 from rl.learner.policy_host import LearnerHost, LearnerSpec, Metrics, PolicyHost, PolicyUpdate

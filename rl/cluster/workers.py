@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from lora.config import LoraConfig
-from rl.algorithm.prefetch import steps_ahead
+from rl.algorithm.sampling.prefetch import steps_ahead
 from rl.cluster.connect import connect
 from rl.cluster.device import local_device
 from rl.cluster.interrupts import in_daemon

@@ -10,9 +10,9 @@ Objective = Literal[
     "importance", "mis", "icepop", "sequence_importance", "sequence_mis", "reinforce", "ppo", "cispo", "gspo",
     "cross_entropy",
 ]  # fmt: skip
-"""Names of the losses in `rl.algorithm.objective`."""
+"""Names of the losses in `rl.algorithm.objective.policy_gradient`."""
 AdvantageKind = Literal["mean", "mean_std", "leave_one_out", "none", "maxrl", "pass_at_k"]
-"""Comparisons of a completion with its group, in `rl.algorithm.advantage`."""
+"""Comparisons of a completion with its group, in `rl.algorithm.advantage.estimators`."""
 SMALLEST_EPS = 1e-18
 """Smallest eps of Adam: float32 has 0 for squares of smaller gradients, so a smaller one would bound no quotient."""
 

@@ -28,7 +28,7 @@ from rl.config.teacher import TeacherConfig
 from rollout.config import RolloutConfig, SamplingConfig
 
 MAX_COMPLETIONS = 2**32
-"""Random streams of a run: as many seeds as torch's generators on a CPU tell apart (see `rl.algorithm.seeds`)."""
+"""Random streams of a run: as many seeds as torch's CPU generators tell apart (see `rl.algorithm.sampling.seeds`)."""
 
 
 MAX_OFF_POLICY_STEPS = 8

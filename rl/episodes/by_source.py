@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lora.types import Adapter
 from rewards.types import Problem
-from rl.algorithm.groups import Question, Sampler, stream_answers
+from rl.algorithm.sampling.groups import Question, Sampler, stream_answers
 from rl.data.prompts import Encoder
 from rl.episodes.player import Ended, stream_ended
 from rollout.config import SamplingConfig

@@ -13,8 +13,8 @@ from transformers import PreTrainedTokenizerBase
 
 from lora.types import Adapter
 from rewards.types import MOST_REWARD
-from rl.algorithm.groups import Question
-from rl.algorithm.seeds import environment_seed, turn_seed
+from rl.algorithm.sampling.groups import Question
+from rl.algorithm.sampling.seeds import environment_seed, turn_seed
 from rl.config import EpisodesConfig, PromptConfig, replaced
 from rl.episodes.environment import Message, Observation
 from rl.episodes.episode import GrowingEpisode

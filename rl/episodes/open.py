@@ -9,7 +9,7 @@ from typing import cast
 from transformers import PreTrainedTokenizerBase
 
 from lora.base.tokenizer import load_end_tokens, load_tokenizer
-from rl.algorithm.groups import Sampler
+from rl.algorithm.sampling.groups import Sampler
 from rl.config import EpisodesConfig, ProblemsConfig, RunConfig, Verifiers, replaced
 from rl.config.episodes import VERIFIERS
 from rl.data.files import locate

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from lora.types import Adapter
-from rl.algorithm.groups import Question, Sampler
-from rl.algorithm.seeds import environment_seed, turn_seed
+from rl.algorithm.sampling.groups import Question, Sampler
+from rl.algorithm.sampling.seeds import environment_seed, turn_seed
 from rl.config import EpisodesConfig, replaced
 from rl.episodes.episode import GrowingEpisode
 from rl.episodes.processes import EnvironmentPool

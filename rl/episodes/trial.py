@@ -6,7 +6,7 @@ from typing import Any, cast
 from lora.base.tokenizer import load_tokenizer
 from lora.types import Adapter
 from rewards.types import Problem
-from rl.algorithm.groups import Question
+from rl.algorithm.sampling.groups import Question
 from rl.config import RunConfig, replaced
 from rl.data.prompts import chat
 from rl.episodes.environment import Message

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 
 from lora.types import Adapter
-from rl.algorithm.groups import Question, Sampler
+from rl.algorithm.sampling.groups import Question, Sampler
 from rl.episodes.conversation import Conversation, Speaker
 from rl.episodes.openai_chat import Table
 from rl.episodes.player import Ended, stream_ended

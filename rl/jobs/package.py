@@ -14,7 +14,7 @@ from lora.config import LoraConfig
 from lora.peft.files import write_peft
 from rewards.config import RewardConfig, RewardTerm
 from rewards.functions.term import load_terms
-from rl.algorithm.custom_objective import split_name
+from rl.algorithm.objective.custom import split_name
 from rl.config import EpisodesConfig, LearnerConfig, ProblemsConfig, RunConfig, replaced
 from rl.config.episodes import VERIFIERS
 from rl.data.evaluation_sets import with_files

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from lora.types import Adapter
-from rl.algorithm.evaluate import Evaluation, evaluate, evaluate_sets
+from rl.algorithm.evaluation.held_out import Evaluation, evaluate, evaluate_sets
 from rl.cluster.components import open_answering
 from rl.cluster.connect import disconnect
 from rl.cluster.interrupts import cancel_on_signals

@@ -10,8 +10,8 @@ from lora.base.architecture import attends_only
 from lora.base.dtype import torch_dtype
 from lora.base.load import load_skeleton
 from lora.base.quantize import weight_bytes
-from rl.algorithm.minibatches import several
-from rl.algorithm.regularizers import needs_base
+from rl.algorithm.batch.minibatches import several
+from rl.algorithm.objective.regularizers import needs_base
 from rl.config import RunConfig, replaced
 from rl.data import ProblemStream
 from rl.launch.train_recipe import TRAIN

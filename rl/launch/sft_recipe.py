@@ -13,11 +13,11 @@ from lora.base.load import check_base
 from lora.base.targets import resolve_lora
 from lora.base.tokenizer import load_end_tokens, load_tokenizer
 from lora.types import Adapter
-from rl.algorithm.demonstrations import SftEncoder
-from rl.algorithm.evaluate import evaluate
+from rl.algorithm.batch.demonstrations import SftEncoder
+from rl.algorithm.batch.minibatches import several
+from rl.algorithm.evaluation.held_out import evaluate
 from rl.algorithm.journal import Journal
 from rl.algorithm.liveness import NUM_SEQUENCES, Reference
-from rl.algorithm.minibatches import several
 from rl.cluster.components import RunParts
 from rl.cluster.device import resolve_dtype
 from rl.config import RunConfig, replaced

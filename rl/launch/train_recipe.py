@@ -13,7 +13,7 @@ from lora.accounting import advice
 from lora.base.load import check_base
 from lora.base.targets import resolve_lora
 from lora.base.tokenizer import load_tokenizer
-from rl.algorithm.custom_objective import check_objective, read_objective, split_name
+from rl.algorithm.objective.custom import check_objective, read_objective, split_name
 from rl.cluster.components import RunParts
 from rl.cluster.device import resolve_dtype
 from rl.config import LearnerConfig, RunConfig, replaced

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from lora.base.architecture import KNOWN, UnsupportedModel, language_model
 from lora.trainable.inject import LoraLayers, routed
-from rl.algorithm.batch import attention_mask
+from rl.algorithm.batch.packing import attention_mask
 from rl.learner.block_mask import Runs, block_mask
 from rl.learner.microbatch import Microbatch, Segment, join, pad
 from rl.learner.output_layer import Scores, adapts_head, head_logprobs, output_logits, shared_head_logprobs

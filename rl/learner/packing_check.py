@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lora.base.architecture import KNOWN, UnsupportedModel
-from rl.algorithm.batch import pack_rows, unpack_rows
+from rl.algorithm.batch.packing import pack_rows, unpack_rows
 from rl.learner.forward import hidden_states, microbatches
 from rl.learner.output_layer import output_logits
 from rollout.types import Completion

@@ -13,7 +13,7 @@ from lora.config import LoraConfig
 from lora.peft.description import Description
 from lora.peft.files import check_finite, pack
 from lora.types import Adapter
-from rl.algorithm.custom_objective import ObjectiveSource
+from rl.algorithm.objective.custom import ObjectiveSource
 from rl.config import LearnerConfig
 from rl.learner.adam import AdamConfig
 from rl.learner.policy_state import ADAM, StateFacts, pack_state, unpack_state

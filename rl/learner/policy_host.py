@@ -13,7 +13,7 @@ from lora.accounting import model_parameters
 from lora.base.dtype import emulates_bfloat16
 from lora.config import LoraConfig, ModelConfig
 from lora.types import Adapter
-from rl.algorithm.summed_loss import SummedLoss
+from rl.algorithm.objective.summed_loss import SummedLoss
 from rl.config import LearnerConfig
 from rl.learner.collectives import ProcessGroup, SingleProcess
 from rl.learner.frozen_model import FrozenModel, FrozenSpec

@@ -9,10 +9,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lora.files.array_pickle import reduce_as_arrays
-from rl.algorithm.custom_objective import load_objective
-from rl.algorithm.objective import OBJECTIVES, aggregated, clipped, divisor, shared
-from rl.algorithm.regularizers import kl_estimates, needs_base, penalties, regularizes
-from rl.algorithm.summed_loss import ScoredTargets, SummedLoss
+from rl.algorithm.objective.custom import load_objective
+from rl.algorithm.objective.policy_gradient import OBJECTIVES, aggregated, clipped, divisor, shared
+from rl.algorithm.objective.regularizers import kl_estimates, needs_base, penalties, regularizes
+from rl.algorithm.objective.summed_loss import ScoredTargets, SummedLoss
 from rl.config import LearnerConfig
 from rl.learner.microbatch import Microbatch
 from rl.learner.policy import AdamConfig, Policy

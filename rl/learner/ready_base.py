@@ -11,7 +11,7 @@ from lora.base.architecture import attends_only, in_one_line
 from lora.base.load import load_base
 from lora.config import ModelConfig
 from lora.trainable.inject import wrap_experts
-from rl.algorithm.batch import unpack_rows
+from rl.algorithm.batch.packing import unpack_rows
 from rl.learner.collectives import ProcessGroup
 from rl.learner.compiled_blocks import CompiledBlocks, compile_blocks
 from rl.learner.forward import check_head

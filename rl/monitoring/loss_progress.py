@@ -7,7 +7,7 @@ from rich.console import Console, RenderableType
 from rich.progress import TimeRemainingColumn
 from rich.table import Table
 
-from rl.algorithm.evaluate import Evaluation
+from rl.algorithm.evaluation.held_out import Evaluation
 from rl.monitoring.progress import shares, sparkline
 from rl.monitoring.terminal import LivePanel, StepLines
 from rl.types import Group

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lora.messages import shortened, single_line
-from rl.algorithm.evaluate import Evaluation
+from rl.algorithm.evaluation.held_out import Evaluation
 from rl.monitoring.plain_text import plain
 from rl.monitoring.terminal import LivePanel, StepLines
 from rl.types import Group

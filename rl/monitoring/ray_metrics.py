@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from ray.util.metrics import Counter, Gauge
 
-from rl.algorithm.evaluate import Evaluation
+from rl.algorithm.evaluation.held_out import Evaluation
 from rl.monitoring.dashboard.types import RunInfo
 from rl.run.sinks import Ended, Sink
 from rl.types import Group

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from rl.algorithm.evaluate import Evaluation
+from rl.algorithm.evaluation.held_out import Evaluation
 from rl.config import RunConfig
 from rl.monitoring.dashboard.types import RunInfo
 from rl.run.sinks import Ended, Sink

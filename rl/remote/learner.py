@@ -14,10 +14,10 @@ from lora.base.load import load_skeleton
 from lora.config import ATTENTION, MLP
 from lora.peft.files import unpack
 from lora.types import Adapter
-from rl.algorithm.batch import unpack_rows
-from rl.algorithm.minibatches import several
-from rl.algorithm.objective import aggregation, divisor
-from rl.algorithm.regularizers import regularizes
+from rl.algorithm.batch.minibatches import several
+from rl.algorithm.batch.packing import unpack_rows
+from rl.algorithm.objective.policy_gradient import aggregation, divisor
+from rl.algorithm.objective.regularizers import regularizes
 from rl.config import LearnerConfig, RunConfig
 from rl.remote.connection import Connection
 from rl.remote.engine import RemoteEngine

@@ -31,9 +31,9 @@ class Checkpoint:
     step: int
     state: bytes
     unlearned: tuple[int, ...] = ()
-    """Numbers of the groups that had been begun, with no step to learn from them yet (`rl.algorithm.in_flight`)."""
+    """Numbers of the groups that had been begun, and not learned from yet (`rl.algorithm.sampling.in_flight`)."""
     drawn: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """State of the draws (`rl.algorithm.draws`): of JSON's kinds."""
+    """State of the draws (`rl.algorithm.sampling.draws`): of JSON's kinds."""
 
 
 def save(directory: Path, checkpoint: Checkpoint) -> Path:

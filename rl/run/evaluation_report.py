@@ -9,7 +9,7 @@ from typing import Any
 
 from lora.files.atomic_write import write_atomic
 from rewards.types import Outcome
-from rl.algorithm.evaluate import Evaluation
+from rl.algorithm.evaluation.held_out import Evaluation
 from rl.config import RunConfig
 from rl.run.journal import episode_fields
 from rl.types import Episode, Group

@@ -8,7 +8,7 @@ from typing import Any
 
 from lora.peft.files import read_peft, write_peft
 from lora.types import Adapter
-from rl.algorithm.evaluate import Evaluation
+from rl.algorithm.evaluation.held_out import Evaluation
 from rl.algorithm.journal import Journal
 from rl.learner.policy_state import state_facts
 from rl.run import checkpoint

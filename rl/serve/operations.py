@@ -6,9 +6,9 @@ import secrets
 from functools import partial
 from typing import Any
 
-from rl.algorithm.datum import Datum, check_datum
+from rl.algorithm.batch.datum import Datum, check_datum
 from rl.algorithm.liveness import NUM_SEQUENCES
-from rl.algorithm.summed_loss import SummedLoss
+from rl.algorithm.objective.summed_loss import SummedLoss
 from rl.learner.adam import AdamConfig, check_adam
 from rl.serve.checkpoints import Checkpoints, SaveOptions, path_of
 from rl.serve.curves import Curves

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from rl.algorithm.datum import Datum, datum_logprobs, datum_row
-from rl.algorithm.summed_loss import SummedLoss
+from rl.algorithm.batch.datum import Datum, datum_logprobs, datum_row
+from rl.algorithm.objective.summed_loss import SummedLoss
 from rl.learner.policy_host import PolicyUpdate
 from rl.learner.policy_loss import ForwardBackward
 from rl.serve.policies import ServedPolicy

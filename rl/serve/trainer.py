@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from lora.types import Adapter
-from rl.algorithm.datum import Datum
-from rl.algorithm.summed_loss import SummedLoss
+from rl.algorithm.batch.datum import Datum
+from rl.algorithm.objective.summed_loss import SummedLoss
 from rl.learner.policy import AdamConfig, PolicySpec
 from rl.learner.policy_host import LearnerHost
 from rl.serve.errors import ServerFault

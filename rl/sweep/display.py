@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from rl.algorithm.evaluate import Evaluation
+from rl.algorithm.evaluation.held_out import Evaluation
 from rl.monitoring.best_effort import best_effort
 from rl.monitoring.plain_text import plain
 from rl.monitoring.progress import shares, sparkline

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from lora.base.load import load_skeleton
 from lora.trainable.inject import inject
-from rl.algorithm.collapse import Collapse
+from rl.algorithm.guard.collapse import Collapse
 from rl.config import RunConfig
 from rl.data import check_step_size
 from rl.errors import one_line

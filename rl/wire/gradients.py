@@ -9,7 +9,7 @@ import torch
 from google.protobuf.message import DecodeError
 from torch import Tensor
 
-from rl.algorithm.datum import Datum
+from rl.algorithm.batch.datum import Datum
 from rl.wire import tinker_pb2 as pb
 from rl.wire.tensors import dense, from_proto
 

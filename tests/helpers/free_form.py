@@ -13,8 +13,8 @@ from lora.base.resolve import resolve_model
 from lora.config import LoraConfig, ModelConfig
 from lora.peft.files import unpack
 from lora.trainable.inject import LoraLayers, inject
-from rl.algorithm.datum import Datum, datum_batch
-from rl.algorithm.summed_loss import SummedLoss
+from rl.algorithm.batch.datum import Datum, datum_batch
+from rl.algorithm.objective.summed_loss import SummedLoss
 from rl.learner.policy import AdamConfig
 from rl.learner.policy_host import LearnerHost, PolicyUpdate
 from rl.learner.policy_state import first_state

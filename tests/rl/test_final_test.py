@@ -11,7 +11,7 @@ from helpers.fakes import problem
 from helpers.loop import EXAMPLE, SMALL, EagerGrader, configuration, parts_of
 
 from lora.types import Adapter
-from rl.algorithm.seeds import evaluation_seeds, group_seeds
+from rl.algorithm.sampling.seeds import evaluation_seeds, group_seeds
 from rl.config import Addition, RunConfig, replaced
 from rl.data import Split, load_problems
 from rl.data.evaluation_sets import absolute_files, load_evaluation_sets

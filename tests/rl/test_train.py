@@ -13,7 +13,7 @@ from lora.peft.files import read_peft, unpack
 from lora.types import Adapter
 from rewards.grading.pool import GraderPool
 from rewards.types import Problem, Reward
-from rl.algorithm.draws import Draws
+from rl.algorithm.sampling.draws import Draws
 from rl.config import RunConfig
 from rl.run.directory import RunDirectory
 from rl.run.sinks import Ended, Sink

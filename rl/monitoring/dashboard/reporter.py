@@ -10,7 +10,7 @@ import ray
 from ray.exceptions import RayError
 
 from lora.messages import first_line
-from rl.algorithm.evaluate import Evaluation
+from rl.algorithm.evaluation.held_out import Evaluation
 from rl.monitoring.dashboard.feed import PATIENCE_S, RunFeed
 from rl.monitoring.dashboard.host import find_host
 from rl.monitoring.dashboard.types import Row, RunInfo

@@ -21,7 +21,7 @@ from lora.peft.files import pack, read_peft, unpack, write_peft
 from lora.trainable.inject import LoraLayers, eject, inject, routed
 from lora.types import Adapter
 from rewards.types import Outcome, Problem, Reward
-from rl.algorithm.batch import build_batch
+from rl.algorithm.batch.packing import build_batch
 from rl.config import LearnerConfig
 from rl.run.export import export_merged, lora_config
 from rl.types import Group

@@ -19,8 +19,8 @@ from lora.base.tiny_model import tiny_tokenizer
 from lora.config import LoraConfig, ModelConfig
 from lora.peft.files import unpack
 from lora.trainable.tiny import TinyLayers, num_vectors, singular_factors, vector_of
-from rl.algorithm.advantage import advantages
-from rl.algorithm.batch import build_batch
+from rl.algorithm.advantage.estimators import advantages
+from rl.algorithm.batch.packing import build_batch
 from rl.config import LearnerConfig, RunConfig
 from rl.learner.policy import Policy, PolicySpec
 from rl.learner.policy_loss import PolicyBatch

@@ -11,7 +11,7 @@ from helpers.fakes import RIGHT, WRONG
 from typer.testing import CliRunner
 
 from rewards.types import Problem
-from rl.algorithm.evaluate import summarise
+from rl.algorithm.evaluation.held_out import summarise
 from rl.cli.app import app
 from rl.config import RunConfig, replaced
 from rl.launch.sft_recipe import SFT

@@ -10,7 +10,7 @@ import pytest
 from ray.cluster_utils import Cluster
 from ray.util.placement_group import placement_group_table
 
-from rl.algorithm.draws import Draws
+from rl.algorithm.sampling.draws import Draws
 from rl.cluster.components import open_components
 from rl.cluster.connect import disconnect
 from rl.launch.recipe import Prepared

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from lora.types import Adapter
 from rewards.types import Problem
-from rl.algorithm.demonstrations import Demonstration
-from rl.algorithm.evaluate import evaluate
+from rl.algorithm.batch.demonstrations import Demonstration
+from rl.algorithm.evaluation.held_out import evaluate
 from rl.algorithm.liveness import NUM_SEQUENCES, PolicyChecker
 from rl.config import RunConfig
 from rl.data import Split, sample_held_out

@@ -18,12 +18,12 @@ from helpers.torch_learner import TorchLearner
 from lora.base.tokenizer import load_tokenizer
 from lora.types import Adapter
 from rewards.types import Outcome, Problem, Reward
-from rl.algorithm.batch import build_batch
-from rl.algorithm.counted import is_masked
-from rl.algorithm.evaluate import summarise
-from rl.algorithm.groups import Question, Sampler, sample_groups
+from rl.algorithm.batch.counted import is_masked
+from rl.algorithm.batch.packing import build_batch
+from rl.algorithm.evaluation.held_out import summarise
 from rl.algorithm.metrics import group_metrics
-from rl.algorithm.seeds import turn_seed
+from rl.algorithm.sampling.groups import Question, Sampler, sample_groups
+from rl.algorithm.sampling.seeds import turn_seed
 from rl.config import RunConfig, replaced
 from rl.data import load_problems
 from rl.episodes.environment import Message, Observation

@@ -13,7 +13,7 @@ from lora.base.tokenizer import load_tokenizer
 from lora.peft.files import read_peft
 from lora.types import Adapter
 from rewards.types import Problem
-from rl.algorithm.groups import Question, Sampler
+from rl.algorithm.sampling.groups import Question, Sampler
 from rl.config import RunConfig, replaced
 from rl.data.prompts import Encoder
 from rl.episodes.by_source import SourceEncoder, SourceSampler

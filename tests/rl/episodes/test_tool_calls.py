@@ -13,7 +13,7 @@ from helpers.tokenizer import byte_tokenizer
 from lora.config import ModelConfig
 from lora.types import Adapter
 from rewards.types import Problem
-from rl.algorithm.groups import Question, sample_groups
+from rl.algorithm.sampling.groups import Question, sample_groups
 from rl.config import EpisodesConfig, PromptConfig, RunConfig, replaced
 from rl.episodes.open import check_episodes
 from rl.episodes.player import EpisodePlayer

@@ -13,7 +13,7 @@ from tokenizers.decoders import ByteLevel
 
 from lora.types import Adapter
 from rewards.types import Problem
-from rl.algorithm.groups import Question, sample_groups
+from rl.algorithm.sampling.groups import Question, sample_groups
 from rl.config import EpisodesConfig, PromptConfig, RunConfig
 from rl.data.prompts import Encoder
 from rl.episodes.calculator import calculate

@@ -19,9 +19,9 @@ from helpers.torch_learner import TorchLearner
 from lora.base.tokenizer import load_tokenizer
 from lora.types import Adapter
 from rewards.types import Outcome, Problem, Reward
-from rl.algorithm.batch import build_batch
-from rl.algorithm.groups import Question, Sampler, sample_groups
+from rl.algorithm.batch.packing import build_batch
 from rl.algorithm.liveness import PolicyChecker
+from rl.algorithm.sampling.groups import Question, Sampler, sample_groups
 from rl.config import EpisodesConfig, RunConfig, Verifiers, replaced
 from rl.data import Split, load_problems
 from rl.data.verifiers import find_python, load_verifiers

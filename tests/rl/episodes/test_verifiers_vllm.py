@@ -12,7 +12,7 @@ from helpers.fakes import SameTextGrader
 from lora.base.tokenizer import load_tokenizer
 from lora.types import Adapter
 from rewards.types import Problem
-from rl.algorithm.groups import Question, sample_groups
+from rl.algorithm.sampling.groups import Question, sample_groups
 from rl.config import RunConfig
 from rl.data.verifiers import find_python
 from rl.episodes.open import encoder_of, open_environments, player_of

@@ -22,7 +22,7 @@ from lora.base.tokenizer import load_end_tokens, load_tokenizer
 from lora.config import LoraConfig, ModelConfig
 from lora.peft.files import read_peft, unpack
 from rewards.types import Problem
-from rl.algorithm.demonstrations import Demonstration, SftEncoder, build_sft_batch
+from rl.algorithm.batch.demonstrations import Demonstration, SftEncoder, build_sft_batch
 from rl.cli.app import app
 from rl.config import LearnerConfig, PromptConfig, RunConfig, SftConfig, Shot
 from rl.jobs.package import write_job

@@ -14,8 +14,8 @@ from helpers.torch_learner import TorchLearner
 from torch import Tensor
 
 from lora.config import LoraConfig, ModelConfig
-from rl.algorithm.advantage import advantages
-from rl.algorithm.batch import build_batch, split_rows
+from rl.algorithm.advantage.estimators import advantages
+from rl.algorithm.batch.packing import build_batch, split_rows
 from rl.config import LearnerConfig
 from rl.learner.collectives import ProcessGroup
 from rl.learner.shared_model import PolicyBatch

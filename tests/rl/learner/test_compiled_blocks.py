@@ -25,8 +25,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from lora.config import LoraConfig, ModelConfig
 from lora.layers.routing import Route, routing_of
 from lora.trainable.inject import LoraLayers, check_adapted, inject, routed
-from rl.algorithm.advantage import advantages
-from rl.algorithm.batch import build_batch
+from rl.algorithm.advantage.estimators import advantages
+from rl.algorithm.batch.packing import build_batch
 from rl.config import LearnerConfig
 from rl.learner.compiled_blocks import compile_blocks
 from rl.learner.forward import microbatches, target_logprobs

@@ -18,9 +18,9 @@ from helpers.torch_learner import TorchLearner
 from lora.config import LoraConfig, ModelConfig
 from lora.layers.experts import PROJECTIONS
 from lora.peft.files import unpack
-from rl.algorithm.advantage import advantages
-from rl.algorithm.batch import build_batch, split_rows
-from rl.algorithm.minibatches import with_old_policy
+from rl.algorithm.advantage.estimators import advantages
+from rl.algorithm.batch.minibatches import with_old_policy
+from rl.algorithm.batch.packing import build_batch, split_rows
 from rl.cluster.placement import Request
 from rl.cluster.ray_host import RayHost
 from rl.config import LearnerConfig, RunConfig

@@ -21,8 +21,8 @@ from typer.testing import CliRunner
 
 from lora.config import LoraConfig, ModelConfig
 from lora.peft.files import pack, read_peft, unpack, write_peft
-from rl.algorithm.advantage import advantages
-from rl.algorithm.batch import build_batch, split_rows
+from rl.algorithm.advantage.estimators import advantages
+from rl.algorithm.batch.packing import build_batch, split_rows
 from rl.cli.app import app
 from rl.config import LearnerConfig
 from rl.learner.collectives import ProcessGroup

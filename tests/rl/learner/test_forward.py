@@ -11,8 +11,8 @@ from transformers import AutoModelForCausalLM, RobertaConfig
 
 from lora.config import LoraConfig
 from lora.trainable.inject import inject
-from rl.algorithm.advantage import advantages
-from rl.algorithm.batch import build_batch
+from rl.algorithm.advantage.estimators import advantages
+from rl.algorithm.batch.packing import build_batch
 from rl.learner.forward import Microbatch, check_head, microbatches, target_logprobs
 from rl.learner.packed_attention import use_packed_attention
 from rl.types import Group

@@ -20,8 +20,8 @@ from lora.base.targets import resolve_lora
 from lora.config import ALL_LINEAR, LoraConfig, ModelConfig
 from lora.layers.experts import PROJECTIONS
 from lora.trainable.inject import inject
-from rl.algorithm.advantage import advantages
-from rl.algorithm.batch import build_batch
+from rl.algorithm.advantage.estimators import advantages
+from rl.algorithm.batch.packing import build_batch
 from rl.config import LearnerConfig
 from rl.learner.packed_attention import use_packed_attention
 from rl.learner.packing_check import check_rows, read_alone

@@ -17,8 +17,8 @@ from transformers import AutoModelForCausalLM
 
 from lora.config import LoraConfig
 from lora.trainable.inject import inject
-from rl.algorithm.advantage import advantages
-from rl.algorithm.batch import attention_mask, build_batch
+from rl.algorithm.advantage.estimators import advantages
+from rl.algorithm.batch.packing import attention_mask, build_batch
 from rl.learner.block_mask import BLOCK, Runs, block_mask
 from rl.learner.forward import microbatches, target_logprobs
 from rl.learner.packed_attention import packed_attention, use_packed_attention

@@ -10,8 +10,8 @@ from helpers.torch_learner import TorchLearner
 
 from lora.config import LoraConfig, ModelConfig
 from lora.types import Adapter
-from rl.algorithm.advantage import advantages
-from rl.algorithm.batch import build_batch
+from rl.algorithm.advantage.estimators import advantages
+from rl.algorithm.batch.packing import build_batch
 from rl.config import LearnerConfig
 from rl.learner.joint_updates import JointUpdates, PolicyLearner
 from rl.learner.policy import PolicySpec

@@ -9,9 +9,9 @@ from helpers.loop import configuration
 
 from lora.peft.files import read_peft, write_peft
 from lora.types import Adapter
-from rl.algorithm.batch import build_batch
+from rl.algorithm.advantage.step import kl_penalties
+from rl.algorithm.batch.packing import build_batch
 from rl.algorithm.metrics import Stopwatch
-from rl.algorithm.step_advantages import kl_penalties
 from rl.cluster.learner import policy_spec
 from rl.config import RunConfig
 from rl.learner.joint_updates import JointUpdates, PolicyLearner

@@ -17,8 +17,8 @@ from transformers import AutoModelForCausalLM
 from lora.config import LoraConfig, ModelConfig
 from lora.peft.files import unpack
 from lora.trainable.inject import inject
-from rl.algorithm.advantage import advantages
-from rl.algorithm.batch import build_batch
+from rl.algorithm.advantage.estimators import advantages
+from rl.algorithm.batch.packing import build_batch
 from rl.config import LearnerConfig
 from rl.types import Group, TrainBatch
 

@@ -23,7 +23,7 @@ from transformers import (
 from lora.base.load import load_skeleton
 from lora.config import LoraConfig, ModelConfig
 from lora.trainable.inject import inject
-from rl.algorithm.batch import pack_rows
+from rl.algorithm.batch.packing import pack_rows
 from rl.cluster.learner import memory_share
 from rl.cluster.placement import Request, share_gpus
 from rl.cluster.reservation import Reservation

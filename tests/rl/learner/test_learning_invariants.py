@@ -12,9 +12,9 @@ from torch import Tensor
 
 from lora.config import LoraConfig, ModelConfig
 from rewards.types import Outcome, Problem, Reward
-from rl.algorithm.advantage import advantages
-from rl.algorithm.batch import build_batch
-from rl.algorithm.objective import OBJECTIVES
+from rl.algorithm.advantage.estimators import advantages
+from rl.algorithm.batch.packing import build_batch
+from rl.algorithm.objective.policy_gradient import OBJECTIVES
 from rl.config import LearnerConfig
 from rl.types import Group, TrainBatch
 from rollout.types import Completion

@@ -10,8 +10,8 @@ from helpers.reference import logprobs
 from helpers.torch_learner import TorchLearner
 
 from lora.config import LoraConfig, ModelConfig
-from rl.algorithm.advantage import advantages
-from rl.algorithm.batch import build_batch, unpack_rows
+from rl.algorithm.advantage.estimators import advantages
+from rl.algorithm.batch.packing import build_batch, unpack_rows
 from rl.algorithm.metrics import group_metrics
 from rl.config import LearnerConfig
 from rl.types import Group, Row

@@ -13,8 +13,8 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, Phi3Config
 
 from lora.config import LoraConfig, ModelConfig
-from rl.algorithm.advantage import advantages
-from rl.algorithm.batch import build_batch
+from rl.algorithm.advantage.estimators import advantages
+from rl.algorithm.batch.packing import build_batch
 from rl.config import LearnerConfig
 from rl.learner import microbatch_threads
 from rl.learner.microbatch_threads import Schedule, in_order, schedule

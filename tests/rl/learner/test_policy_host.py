@@ -9,8 +9,8 @@ from helpers.fakes import made_groups
 from torch import Tensor
 
 from lora.config import LoraConfig, ModelConfig
-from rl.algorithm.advantage import advantages
-from rl.algorithm.batch import build_batch
+from rl.algorithm.advantage.estimators import advantages
+from rl.algorithm.batch.packing import build_batch
 from rl.config import LearnerConfig
 from rl.learner import shared_model
 from rl.learner.adam import check_adam

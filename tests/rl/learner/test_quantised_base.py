@@ -16,8 +16,8 @@ from transformers import AutoModelForCausalLM
 from lora.config import LoraConfig, ModelConfig
 from lora.load import load_adapted
 from lora.peft.files import unpack
-from rl.algorithm.advantage import advantages
-from rl.algorithm.batch import build_batch
+from rl.algorithm.advantage.estimators import advantages
+from rl.algorithm.batch.packing import build_batch
 from rl.cli.plan_text import plan_lines
 from rl.config import LearnerConfig, RunConfig
 from rl.launch.plan import plan_run

@@ -19,8 +19,8 @@ from transformers import (
 )
 
 from lora.config import LoraConfig, ModelConfig
-from rl.algorithm.advantage import advantages
-from rl.algorithm.batch import build_batch
+from rl.algorithm.advantage.estimators import advantages
+from rl.algorithm.batch.packing import build_batch
 from rl.config import LearnerConfig
 from rl.learner.recompute import recompute_blocks
 

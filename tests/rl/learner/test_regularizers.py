@@ -14,9 +14,9 @@ from helpers.threads import in_threads
 from torch import Tensor
 
 from lora.config import LoraConfig, ModelConfig
-from rl.algorithm.advantage import advantages
-from rl.algorithm.batch import build_batch, split_rows
-from rl.algorithm.regularizers import kl_estimates, regularizes
+from rl.algorithm.advantage.estimators import advantages
+from rl.algorithm.batch.packing import build_batch, split_rows
+from rl.algorithm.objective.regularizers import kl_estimates, regularizes
 from rl.config import LearnerConfig
 from rl.learner.collectives import ProcessGroup
 from rl.learner.policy import Policy, PolicySpec

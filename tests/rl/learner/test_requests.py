@@ -21,8 +21,8 @@ from helpers.free_form import (
 from torch import Tensor
 
 from lora.config import LoraConfig, ModelConfig
-from rl.algorithm.datum import Datum, datum_logprobs
-from rl.algorithm.summed_loss import SummedLoss
+from rl.algorithm.batch.datum import Datum, datum_logprobs
+from rl.algorithm.objective.summed_loss import SummedLoss
 from rl.cluster.ray_host import RayHost
 from rl.config import LearnerConfig
 from rl.learner.policy import AdamConfig, PolicySpec

@@ -8,7 +8,7 @@ from helpers.free_form import made_data, moved_state, request_of
 from torch import Tensor
 
 from lora.config import LoraConfig, ModelConfig
-from rl.algorithm.datum import Datum
+from rl.algorithm.batch.datum import Datum
 from rl.config import LearnerConfig
 from rl.learner.policy import PolicySpec
 from rl.learner.policy_host import LearnerSpec, PolicyHost

@@ -12,8 +12,8 @@ from transformers import AutoModelForCausalLM
 from lora.base.resolve import resolve_model
 from lora.config import LoraConfig, ModelConfig
 from lora.peft.files import unpack
-from rl.algorithm.advantage import advantages
-from rl.algorithm.batch import build_batch
+from rl.algorithm.advantage.estimators import advantages
+from rl.algorithm.batch.packing import build_batch
 from rl.config import LearnerConfig
 from rl.learner.policy import PolicySpec
 from rl.learner.shared_model import PolicyBatch, SharedModel

@@ -14,7 +14,7 @@ from helpers.reference import FAMILIES, save_tiny
 from torch import Tensor
 
 from lora.config import ATTENTION, MLP, LoraConfig, ModelConfig
-from rl.algorithm.summed_loss import SummedLoss
+from rl.algorithm.objective.summed_loss import SummedLoss
 from rl.config import LearnerConfig
 from rl.learner.policy import AdamConfig, PolicySpec
 from rl.learner.policy_host import LearnerSpec, PolicyHost, PolicyUpdate

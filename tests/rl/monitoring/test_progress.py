@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from rewards.types import Problem
-from rl.algorithm.evaluate import Evaluation
+from rl.algorithm.evaluation.held_out import Evaluation
 from rl.monitoring.curve import accuracy_figure
 from rl.monitoring.figure_file import write_figure
 from rl.monitoring.progress import BARS, LiveDisplay, LogLines, sparkline

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from lora.config import LoraConfig, ModelConfig
 from lora.peft.files import read_peft, unpack
 from lora.types import Adapter
-from rl.algorithm.evaluate import Evaluation
+from rl.algorithm.evaluation.held_out import Evaluation
 from rl.config import LearnerConfig, RunConfig
 from rl.run import checkpoint
 from rl.run.checkpoint import Checkpoint

@@ -15,8 +15,8 @@ from lora.config import LoraConfig, ModelConfig
 from lora.peft.description import Description
 from lora.peft.files import pack
 from lora.types import Adapter
-from rl.algorithm.datum import Datum
-from rl.algorithm.summed_loss import SummedLoss
+from rl.algorithm.batch.datum import Datum
+from rl.algorithm.objective.summed_loss import SummedLoss
 from rl.config import LearnerConfig
 from rl.learner.policy import AdamConfig, PolicySpec
 from rl.learner.policy_host import LearnerSpec, LocalHost, PolicyUpdate

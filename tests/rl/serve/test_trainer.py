@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from lora.config import LoraConfig, ModelConfig
-from rl.algorithm.datum import Datum
-from rl.algorithm.summed_loss import SummedLoss
+from rl.algorithm.batch.datum import Datum
+from rl.algorithm.objective.summed_loss import SummedLoss
 from rl.config import LearnerConfig
 from rl.learner.policy import AdamConfig, PolicySpec
 from rl.learner.policy_host import LearnerSpec

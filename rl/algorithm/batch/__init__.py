@@ -1,0 +1,1 @@
+"""Rows for a learner: groups, demonstrations or requests' data, packed, and divided for several steps."""

@@ -1,0 +1,1 @@
+"""Signs of a collapse, and what follows from them."""
