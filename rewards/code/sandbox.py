@@ -51,20 +51,13 @@ class Room:
             with tempfile.TemporaryFile("w+") as settings:
                 json.dump({**asdict(limits), "files": dict(files)}, settings)
                 settings.seek(0)
+                descriptors = settings.fileno(), status_end
                 self._process = subprocess.Popen(
-                    [
-                        os.path.realpath(sys.executable),
-                        "-I",
-                        "-S",
-                        _INIT,
-                        str(settings.fileno()),
-                        str(status_end),
-                        *command,
-                    ],
+                    [os.path.realpath(sys.executable), "-I", "-S", _INIT, *map(str, descriptors), *command],
                     stdin=stdin,
                     stdout=stdout,
                     stderr=stderr,
-                    pass_fds=(settings.fileno(), status_end),
+                    pass_fds=descriptors,
                     start_new_session=True,
                     env={},
                 )

@@ -100,28 +100,29 @@ def fits_question(question: str, reference: str, answer: str) -> bool:
     if _counts_things(question) and _ORDINAL.search(answer) and not _ORDINAL.search(reference):
         return False  # the 5th for how many
     try:
-        units = _units(parse_answer(normalize(answer)))
-        given = {m for m in units if any(m in d for d in _DIMENSIONS)}
-        expected = _units(parse_answer(normalize(reference)))
-        if units & _POWERS and not units & expected and not _OF_POWERS.search(question):
-            return False  # square meters are no length
-        if any(
-            _POWER_OF[word] in question.lower() and word not in question.lower() for word in units & _POWERS - expected
-        ):
-            return False  # cubic centimeters are no area
-        if _are_other_things(question, units - expected):
-            return False
-        power = _ASKED_POWER.search(question)
-        if units & _LENGTHS and not expected and power is not None and _measure(power[1]) not in units:
-            return False  # and meters are no area
-        if not given or given & expected:
-            return True
-        asked = asked_measures(question)
-        if asked is not None and not given & asked:
-            return False  # 25元 for 多少个
+        units, expected = (_units(parse_answer(normalize(text))) for text in (answer, reference))
     except Unparsable:
         return True  # equal by its spelling, or an option's letter
+    if _is_of_another_power(question, units, expected) or _are_other_things(question, units - expected):
+        return False
+    given = {m for m in units if any(m in d for d in _DIMENSIONS)}
+    if not given or given & expected:
+        return True
+    asked = asked_measures(question)
+    if asked is not None and not given & asked:
+        return False  # 25元 for 多少个
     return not any(_excludes(question, measure) for measure in given)
+
+
+def _is_of_another_power(question: str, units: set[str], expected: set[str]) -> bool:
+    """Return True for a length, an area or a volume where the question is about another of them."""
+    powers, asked = units & _POWERS, question.lower()
+    if powers and not units & expected and not _OF_POWERS.search(question):
+        return True  # square meters are no length
+    if any(_POWER_OF[word] in asked and word not in asked for word in powers - expected):
+        return True  # cubic centimeters are no area
+    power = _ASKED_POWER.search(question)
+    return bool(units & _LENGTHS) and not expected and power is not None and _measure(power[1]) not in units
 
 
 def without_asked(question: str, answer: str) -> str:

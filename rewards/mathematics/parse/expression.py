@@ -32,6 +32,7 @@ _UPRIGHT = re.compile(r"\{ ?([A-Za-z]{2,3}) ?\}")
 _COMMAND = re.compile(r"\\([A-Za-z]+) ?")
 _SUBSCRIPT = re.compile(r" ?_ ?(?:\{ ?([A-Za-z0-9,]{1,12}|[a-z] ?[+-] ?\d) ?\}|([A-Za-z0-9]))")
 _STACKED = re.compile(r" ?\\(over|choose) ?")
+_ROUNDED_END = re.compile(r"\\r(?:floor|ceil) ?")
 _NO_FACTOR = ("\\}", "\\text", "\\end", "\\\\", "\\rfloor", "\\rceil", "\\over ", "\\choose ")
 _OPENERS = {"(": ")", "[": "]", "{": "}"}
 
@@ -251,12 +252,16 @@ class _Parser(FunctionReader):
         if name == "sqrt" or name in UNARY_FUNCTIONS:
             return self.function(name)
         if name in ("lfloor", "lceil"):
-            inner = self.nested(self.sum)
-            self.skip()
-            if self.take(re.compile(r"\\r(?:floor|ceil) ?")) is None:
-                raise Unparsable("an open floor or ceiling")
-            return Call("floor" if name == "lfloor" else "ceil", (inner,))
+            return self.rounded(name)
         raise Unparsable(f"\\{name} is not in the grammar")
+
+    def rounded(self, opening: str) -> Node:
+        """The floor or the ceiling of what stands up to its end."""
+        inner = self.nested(self.sum)
+        self.skip()
+        if self.take(_ROUNDED_END) is None:
+            raise Unparsable("an open floor or ceiling")
+        return Call("floor" if opening == "lfloor" else "ceil", (inner,))
 
     def argument(self) -> Node:
         """A command's argument: a group, or one character, as in ``\\frac43``."""

@@ -4,32 +4,32 @@ A form is only held against an answer when the question names it and the referen
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from math import gcd, isqrt
 
-from rewards.mathematics.expressions.evaluate import rational, variables
-from rewards.mathematics.expressions.nodes import denominators, is_count, is_root, nodes
+from rewards.mathematics.expressions.evaluate import rational
+from rewards.mathematics.expressions.nodes import is_root, nodes
 from rewards.mathematics.expressions.shapes import Answer, Named, Relation, Union
 from rewards.mathematics.expressions.tree import (
-    Call,
     Negative,
     Node,
-    Number,
-    Power,
     Product,
-    Quotient,
-    Sum,
     Symbol,
-    factors,
-    parts,
-    terms,
     walk,
 )
 from rewards.mathematics.requirements.asked_factors import is_factored, is_prime_factorization
+from rewards.mathematics.requirements.expression_forms import (
+    has_positive_exponents,
+    has_rational_denominators,
+    has_real_denominators,
+    has_small_radicands,
+    is_expanded,
+    is_mixed,
+    is_reduced,
+    without,
+)
 from rewards.mathematics.requirements.restatement import notation
-from rewards.mathematics.requirements.unevaluated import letter_below
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,96 +57,6 @@ def _asked(pattern: str) -> re.Pattern[str]:
 
 def _every(holds: Callable[[Node], bool]) -> Callable[[Answer, Answer], bool]:
     return lambda given, _: all(map(holds, nodes(given)))
-
-
-def _numerals(node: Node) -> Iterator[Node]:
-    """The numbers in an expression, fractions whole."""
-    pending = [node]
-    while pending:
-        each = pending.pop()
-        if notation(each) in ("compound", "name"):
-            pending.extend(parts(each))
-        else:
-            yield each
-
-
-def _no(*kinds: str) -> Callable[[Node], bool]:
-    return lambda node: not any(notation(n) in kinds for n in _numerals(node))
-
-
-def _is_reduced(node: Node) -> bool:
-    """No fraction whose numbers have a common divisor: 6/8, 16x/2."""
-    return not any(isinstance(n, Quotient) and _cancels(n.top, n.bottom) for n in walk(node))
-
-
-def _cancels(top: Node, bottom: Node) -> bool:
-    letters = [{letter_below(f) for f in factors(n)} - {None} for n in (top, bottom)]
-    if letters[0] & letters[1]:
-        return True
-    upper, lower = _coefficient(top), _coefficient(bottom)
-    return (upper is not None and lower is not None and gcd(upper, lower) > 1) or abs(rational(bottom) or 0) == 1
-
-
-def _coefficient(node: Node) -> int | None:
-    """The whole number that a product begins with, or that all terms of a sum share; None without one."""
-    if isinstance(node, Sum):
-        shared = [_coefficient(t) for t in terms(node)]
-        return None if None in shared else gcd(*(s for s in shared if s is not None))
-    values = [rational(f) for f in factors(node) if isinstance(f, Number)]
-    whole = values[0] if len(values) == 1 else None
-    return None if whole is None or whole.denominator != 1 else abs(int(whole))
-
-
-def _is_improper(node: Node) -> bool:
-    value = rational(node) if notation(node) == "fraction" else None
-    return value is not None and abs(value) > 1
-
-
-def _is_mixed(node: Node) -> bool:
-    return not _is_improper(node) and _no("decimal", "percent")(node)
-
-
-def _has_rational_denominators(node: Node) -> bool:
-    return not any(map(is_root, (part for bottom in denominators(node) for part in walk(bottom))))
-
-
-def _has_positive_exponents(node: Node) -> bool:
-    return not any(isinstance(n, Power) and isinstance(n.exponent, Negative) for n in walk(node))
-
-
-def _has_real_denominators(node: Node) -> bool:
-    return not any(isinstance(n, Quotient) and Symbol("i") in walk(n.bottom) for n in walk(node))
-
-
-def _has_small_radicands(node: Node) -> bool:
-    """No square root of a whole number with a square in it, and no two roots beside each other."""
-    products = [factors(n) for n in walk(node) if isinstance(n, Product)]
-    if any(sum(is_root(f) and rational(f) is None and not variables(f) for f in fs) > 1 for fs in products):
-        return False  # two roots of numbers are one
-    roots = [n.arguments for n in walk(node) if isinstance(n, Call) and n.name == "root"]
-    return not any(_has_square(radicand) for radicand, degree in roots if rational(degree) == 2)
-
-
-def _has_square(radicand: Node) -> bool:
-    value = rational(radicand)
-    if value is None or value.denominator != 1 or not 1 < abs(value) < 10**6:
-        return value is not None and value.denominator != 1
-    number = int(abs(value))
-    return any(number % (k * k) == 0 for k in range(2, isqrt(number) + 1))
-
-
-def _is_expanded(node: Node) -> bool:
-    """No sum within a product or under a whole power."""
-    for each in walk(node):
-        if isinstance(each, Product) and any(isinstance(f, Sum) and variables(f) for f in factors(each)):
-            return False
-        if isinstance(each, Power) and isinstance(each.base, Sum) and variables(each.base) and is_count(each.exponent):
-            return False
-        if isinstance(each, Power) and isinstance(each.base, Product) and is_count(each.exponent):
-            return False
-        if isinstance(each, Negative) and isinstance(each.inner, Sum):
-            return False
-    return True
 
 
 def _has_each_letter_as_often(given: Answer, expected: Answer) -> bool:
@@ -206,39 +116,39 @@ def _leaves_roots(given: Answer, expected: Answer) -> bool:
     """No decimal where the reference has a root: 8.485281 is not the simplified root of 72."""
     if not any(is_root(part) for node in nodes(expected) for part in walk(node)):
         return True
-    return all(map(_no("decimal"), nodes(given)))
+    return all(map(without("decimal"), nodes(given)))
 
 
 _SIMPLE = r"\b(?:simplif\w+|simplest|lowest terms|reduced?|fully reduced|common fraction|irreducible)\b"
 _AS = r"\b(?:as|to|into) (?:an? )?(?:\w+ ){0,2}"
 _FORMS = (
-    Form(_asked(_SIMPLE), _every(_is_reduced)),
-    Form(_asked(r"\bsimplif\w+|simplest|rationaliz\w+"), _every(_has_rational_denominators)),
-    Form(_asked(r"\bsimplif\w+|simplest"), _every(_has_small_radicands)),
+    Form(_asked(_SIMPLE), _every(is_reduced)),
+    Form(_asked(r"\bsimplif\w+|simplest|rationaliz\w+"), _every(has_rational_denominators)),
+    Form(_asked(r"\bsimplif\w+|simplest"), _every(has_small_radicands)),
     Form(_asked(r"\bsimplif\w+|simplest|\bexact\b|radical form"), _leaves_roots),
     Form(
         _asked(r"\bsimplif\w+|\ba ?\+ ?bi\b|standard form|rectangular form|evaluate|compute"),
-        _every(_has_real_denominators),
+        _every(has_real_denominators),
     ),
     Form(
         _asked(rf"{_AS}fraction|common fraction|lowest terms"),
-        _every(_no("decimal", "percent", "repeating", "scientific")),
+        _every(without("decimal", "percent", "repeating", "scientific")),
     ),
     Form(
         _asked(rf"{_AS}decimal|\bin decimal|decimal (?:form|notation|expansion)"),
-        _every(_no("fraction", "mixed", "percent", "scientific")),
+        _every(without("fraction", "mixed", "percent", "scientific")),
     ),
-    Form(_asked(r"\b(?:as|to|into) an? per ?cent"), _every(_no("fraction", "mixed", "repeating"))),
-    Form(_asked(r"\bmixed (?:number|fraction)"), _every(_is_mixed)),
+    Form(_asked(r"\b(?:as|to|into) an? per ?cent"), _every(without("fraction", "mixed", "repeating"))),
+    Form(_asked(r"\bmixed (?:number|fraction)"), _every(is_mixed)),
     Form(_asked(r"\bscientific notation|standard form"), _is_scientific),
     Form(
         _asked(r"\b(?:standard|ordinary|decimal|expanded) (?:form|notation)|without exponents"),
-        _every(_no("scientific")),
+        _every(without("scientific")),
     ),
-    Form(_asked(r"\bpositive exponents?\b|\b(?:without|no) negative exponents?\b"), _every(_has_positive_exponents)),
+    Form(_asked(r"\bpositive exponents?\b|\b(?:without|no) negative exponents?\b"), _every(has_positive_exponents)),
     Form(_asked(r"\bvertex form|\bcomplet\w+ the square"), _has_each_letter_as_often),
     Form(
-        _asked(r"\b(?:expand|multiply out|multiply\b[^.]*\bsimplify|write [^.]* as a polynomial)"), _every(_is_expanded)
+        _asked(r"\b(?:expand|multiply out|multiply\b[^.]*\bsimplify|write [^.]* as a polynomial)"), _every(is_expanded)
     ),
     Form(_asked(r"\bfactor(?:is|iz)?e?d?\b(?! of\b)"), is_factored),
     Form(_asked(r"\bprime (?:power )?factori[sz]|\b(?:into|as a product of) (?:its )?prime"), is_prime_factorization),

@@ -135,25 +135,13 @@ def _left(part: Node) -> Iterator[str]:
         case Sum():
             yield from _left_to_add(terms(part))
         case Product():
-            numbers = [value for f in factors(part) if (value := rational(f)) is not None]
-            if len(numbers) > 1 or 0 in numbers or (_holds_sum(part) and {-1, 1}.intersection(numbers)):
-                yield "product"
-            letters = [letter_below(f) for f in factors(part)]
-            if len(letters) - letters.count(None) > len({*letters} - {None}):
-                yield "like factors"
+            yield from _left_to_multiply(factors(part))
         case Call(name, arguments):
             yield from _left_to_call(part, name, arguments)
         case Quotient(_, bottom) if rational(part) is not None or rational(bottom) in (-1, 1):
             yield "division"
         case Power(base, exponent):
-            if rational(part) is not None or rational(exponent) in (0, 1):
-                yield "power"
-            if (
-                isinstance(base, Power)
-                and variables(base)
-                and None not in (rational(base.exponent), rational(exponent))
-            ):
-                yield "power of a power"
+            yield from _left_to_raise(part, base, exponent)
         case _:
             pass
     if _is_complex(part):
@@ -171,11 +159,6 @@ def letter_below(factor: Node) -> str | None:
             return name
         case _:
             return None
-
-
-def _holds_sum(product: Node) -> bool:
-    """Return True if a sum is multiplied: once, it is left as it was, where 1.0i is a number as programs print it."""
-    return any(isinstance(factor, Sum) for factor in factors(product))
 
 
 def _is_complex(part: Node) -> bool:
@@ -204,6 +187,24 @@ def _left_to_add(added: Sequence[Node]) -> Iterator[str]:
     alike = [_without_number(n) for n in added if rational(n) is None]
     if len(set(alike)) < len(alike):
         yield "like terms"
+
+
+def _left_to_multiply(multiplied: Sequence[Node]) -> Iterator[str]:
+    numbers = [value for f in multiplied if (value := rational(f)) is not None]
+    # A sum that is multiplied by one is left as it was, where 1.0i is a number as programs print it.
+    holds_sum = any(isinstance(f, Sum) for f in multiplied)
+    if len(numbers) > 1 or 0 in numbers or (holds_sum and {-1, 1}.intersection(numbers)):
+        yield "product"
+    letters = [letter_below(f) for f in multiplied]
+    if len(letters) - letters.count(None) > len({*letters} - {None}):
+        yield "like factors"
+
+
+def _left_to_raise(power: Power, base: Node, exponent: Node) -> Iterator[str]:
+    if rational(power) is not None or rational(exponent) in (0, 1):
+        yield "power"
+    if isinstance(base, Power) and variables(base) and None not in (rational(base.exponent), rational(exponent)):
+        yield "power of a power"
 
 
 def _left_to_call(call: Call, name: str, arguments: tuple[Node, ...]) -> Iterator[str]:
