@@ -16,11 +16,11 @@ from rl.cluster.connect import disconnect
 from rl.cluster.interrupts import cancel_on_signals
 from rl.launch.frozen_heap import frozen_heap
 from rl.run.directory_lock import locked
-from rl.serve.app import make_app
 from rl.serve.config import ServeConfig
-from rl.serve.database import DATABASE, database_url, open_database
-from rl.serve.registry import Registry
+from rl.serve.http.app import make_app
 from rl.serve.service import Service, background, open_service
+from rl.serve.storage.database import DATABASE, database_url, open_database
+from rl.serve.storage.registry import Registry
 from rl.serve.terminal import show
 
 KEY_FILE = "api_key"

@@ -16,24 +16,24 @@ from lora.types import Adapter
 from rl.config import LearnerConfig
 from rl.learner.policy import PolicySpec
 from rl.monitoring.dashboard.reporter import PageReporter
-from rl.serve.adapters import Snapshots
 from rl.serve.backend import Backend, open_backend
-from rl.serve.checkpoints import Checkpoints
 from rl.serve.config import ServeConfig
-from rl.serve.curves import Curves
-from rl.serve.database import database_url, open_database
-from rl.serve.draws import Draws
 from rl.serve.facts import ModelFacts, read_facts
-from rl.serve.futures import Futures
-from rl.serve.liveness import ServedLiveness
-from rl.serve.meter import Meter
-from rl.serve.models import Models
-from rl.serve.operations import Operations
-from rl.serve.policies import Shelf
-from rl.serve.registry import Registry
-from rl.serve.samplers import Samplers
-from rl.serve.trainer import Trainer, TrainerLimits
-from rl.serve.weights import open_store
+from rl.serve.operations.curves import Curves
+from rl.serve.operations.futures import Futures
+from rl.serve.operations.handlers import Operations
+from rl.serve.operations.liveness import ServedLiveness
+from rl.serve.operations.meter import Meter
+from rl.serve.operations.models import Models
+from rl.serve.sampling.adapters import Snapshots
+from rl.serve.sampling.draws import Draws
+from rl.serve.sampling.samplers import Samplers
+from rl.serve.storage.checkpoints import Checkpoints
+from rl.serve.storage.database import database_url, open_database
+from rl.serve.storage.registry import Registry
+from rl.serve.storage.weights import open_store
+from rl.serve.training.policies import Shelf
+from rl.serve.training.trainer import Trainer, TrainerLimits
 from rollout.types import Engine
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from rl.serve.models import Model
+from rl.serve.operations.models import Model
 from rl.serve.service import Service
 
 REFRESH_S = 1.0

@@ -21,18 +21,18 @@ from rl.config import LearnerConfig
 from rl.learner.policy import AdamConfig, PolicySpec
 from rl.learner.policy_host import LearnerSpec, LocalHost, PolicyUpdate
 from rl.learner.policy_loss import ForwardBackward
-from rl.serve.adapters import AdapterCache, AdapterSource
-from rl.serve.checkpoints import Checkpoints, SaveOptions
 from rl.serve.config import LimitsConfig, ServeConfig
-from rl.serve.database import ClientSession, TrainingRun, open_database
 from rl.serve.errors import ServerFault
-from rl.serve.futures import Answer, Failure, Futures
-from rl.serve.policies import ServedPolicy, Shelf
-from rl.serve.registry import Registry, now
-from rl.serve.routes.start import flags_of
+from rl.serve.http.routes.start import flags_of
+from rl.serve.operations.futures import Answer, Failure, Futures
+from rl.serve.sampling.adapters import AdapterCache, AdapterSource
 from rl.serve.service import background
-from rl.serve.trainer import Trainer, TrainerLimits
-from rl.serve.weights import Files, LocalStore
+from rl.serve.storage.checkpoints import Checkpoints, SaveOptions
+from rl.serve.storage.database import ClientSession, TrainingRun, open_database
+from rl.serve.storage.registry import Registry, now
+from rl.serve.storage.weights import Files, LocalStore
+from rl.serve.training.policies import ServedPolicy, Shelf
+from rl.serve.training.trainer import Trainer, TrainerLimits
 from rl.types import LearnerDied
 from rl.wire.tinker_path import TinkerPath
 

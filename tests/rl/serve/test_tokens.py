@@ -8,7 +8,7 @@ import requests
 from helpers.serving import Served
 
 from lora.base.tiny_model import tiny_tokenizer
-from rl.serve.openai.draw import Stream
+from rl.serve.http.openai.draw import Stream
 from rollout.config import SamplingConfig
 from rollout.types import CompletionPart
 
@@ -77,7 +77,7 @@ def test_streamed_tokens_are_those_of_the_whole_answer(served: Served, protocol:
 
 
 async def test_the_last_chunk_of_streamed_tokens_says_how_they_ended(protocol: Any) -> None:
-    from rl.serve.openai.tokens import GenerateRequest, token_chunks
+    from rl.serve.http.openai.tokens import GenerateRequest, token_chunks
 
     async def parts() -> AsyncGenerator[CompletionPart]:
         yield CompletionPart(0, (5,), (-1.0,), "a", None, 7)
