@@ -63,7 +63,7 @@ MARKS = {
         "rollout/vllm/test_vllm_mixes_adapters", "rollout/vllm/test_vllm_experts", "rollout/vllm/test_tensor_parallel",
         "rollout/vllm/test_policy_queue", "rollout/ray/test_cancelled_calls", "rollout/vllm/test_adapter_cache",
         "rollout/vllm/test_cpu_lora", "rollout/vllm/test_cpu_ops", "rollout/test_sampling_features",
-        "rl/episodes/test_tool_calls", "rl/episodes/test_verifiers_vllm",
+        "rl/episodes/tools/test_tool_calls", "rl/episodes/test_verifiers_vllm",
     ),
     "browser": ("rl/monitoring/test_browser", "rl/monitoring/test_prometheus"),
     "slow": (

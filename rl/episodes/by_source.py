@@ -9,7 +9,7 @@ from lora.types import Adapter
 from rewards.types import Problem
 from rl.algorithm.sampling.groups import Question, Sampler, stream_answers
 from rl.data.prompts import Encoder
-from rl.episodes.player import Ended, stream_ended
+from rl.episodes.turns.player import Ended, stream_ended
 from rollout.config import SamplingConfig
 from rollout.types import Engine
 

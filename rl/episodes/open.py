@@ -16,18 +16,18 @@ from rl.data.files import locate
 from rl.data.prompts import Encoder
 from rl.data.verifiers import origin_of
 from rl.episodes.by_source import SourceEncoder, SourceSampler
-from rl.episodes.conversation import Speaker
-from rl.episodes.factory import EnvironmentFactory, beside, load_environment
+from rl.episodes.environments.factory import EnvironmentFactory, beside, load_environment
+from rl.episodes.environments.pool import EnvironmentPool
 from rl.episodes.opening import OpeningEncoder
-from rl.episodes.player import EpisodePlayer
-from rl.episodes.processes import EnvironmentPool
-from rl.episodes.render import Renderer
-from rl.episodes.tool_calls import CallReader, HermesReader, NoReader, VllmReader
-from rl.episodes.tool_format import parser_of
-from rl.episodes.tool_prompt import prompt_with_tools, schemas_of
-from rl.episodes.tools import ToolFactory, load_tools
-from rl.episodes.verifiers_host import VerifiersHost
-from rl.episodes.verifiers_player import VerifiersPlayer
+from rl.episodes.tools.calls import CallReader, HermesReader, NoReader, VllmReader
+from rl.episodes.tools.environment import ToolFactory, load_tools
+from rl.episodes.tools.format import parser_of
+from rl.episodes.tools.prompt import prompt_with_tools, schemas_of
+from rl.episodes.turns.player import EpisodePlayer
+from rl.episodes.turns.render import Renderer
+from rl.episodes.verifiers.conversation import Speaker
+from rl.episodes.verifiers.host import VerifiersHost
+from rl.episodes.verifiers.player import VerifiersPlayer
 from rollout.types import Engine
 
 

@@ -10,19 +10,19 @@ from rl.algorithm.sampling.groups import Question
 from rl.config import RunConfig, replaced
 from rl.data.prompts import chat
 from rl.episodes.environment import Message
-from rl.episodes.factory import EnvironmentFactory
+from rl.episodes.environments.factory import EnvironmentFactory
+from rl.episodes.environments.pool import EnvironmentPool
+from rl.episodes.environments.worker import Answer, Call
 from rl.episodes.open import encoder_of, factory_of, kind_of_episodes, open_environments, player_of
-from rl.episodes.processes import EnvironmentPool
-from rl.episodes.tool_calls import CallReader
-from rl.episodes.verifiers_player import VerifiersPlayer
-from rl.episodes.worker import Answer, Call
+from rl.episodes.tools.calls import CallReader
+from rl.episodes.verifiers.player import VerifiersPlayer
 from rollout.config import SamplingConfig
 from rollout.types import Completion
 
 MOST_TURNS = 2
 """Turns of the trial: an environment that goes on is kept between them, and woken for the second."""
 
-OURS = "/rl/episodes/worker.py"
+OURS = "/rl/episodes/environments/worker.py"
 """The file whose frames say nothing of an environment."""
 TURN = "1"
 """The policy's turn where a problem has no answer."""

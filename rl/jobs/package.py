@@ -20,9 +20,9 @@ from rl.config.episodes import VERIFIERS
 from rl.data.evaluation_sets import with_files
 from rl.data.files import locate, with_paths
 from rl.data.verifiers import with_python
-from rl.episodes.factory import load_environment
+from rl.episodes.environments.factory import load_environment
 from rl.episodes.open import absolute_episodes
-from rl.episodes.tools import load_tools
+from rl.episodes.tools.environment import load_tools
 from rl.run.export import find_adapter
 from rl.run.frozen_adapters import absolute_adapter
 from rl.run.warm_start import absolute_init

@@ -27,14 +27,14 @@ from rl.algorithm.sampling.seeds import turn_seed
 from rl.config import RunConfig, replaced
 from rl.data import load_problems
 from rl.episodes.environment import Message, Observation
-from rl.episodes.episode import GrowingEpisode
-from rl.episodes.factory import EnvironmentFactory
+from rl.episodes.environments.factory import EnvironmentFactory
+from rl.episodes.environments.pool import EnvironmentPool
+from rl.episodes.environments.worker import Call, checked
 from rl.episodes.open import Environments, check_episodes, open_player, player_of
-from rl.episodes.player import EpisodePlayer
-from rl.episodes.processes import EnvironmentPool
-from rl.episodes.render import Renderer
 from rl.episodes.trial import try_environment
-from rl.episodes.worker import Call, checked
+from rl.episodes.turns.episode import GrowingEpisode
+from rl.episodes.turns.player import EpisodePlayer
+from rl.episodes.turns.render import Renderer
 from rl.launch.train_recipe import TRAIN
 from rl.run.directory import RunDirectory
 from rl.run.evaluation_report import completion_rows, html

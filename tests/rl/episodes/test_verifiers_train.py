@@ -26,7 +26,7 @@ from rl.config import EpisodesConfig, RunConfig, Verifiers, replaced
 from rl.data import Split, load_problems
 from rl.data.verifiers import find_python, load_verifiers
 from rl.episodes.open import Environments, encoder_of, open_environments, player_of, sampler_of
-from rl.episodes.verifiers_host import VerifiersHost
+from rl.episodes.verifiers.host import VerifiersHost
 from rl.run.directory import RunDirectory
 from rl.run.journal import FileJournal, sample_rows
 from rl.run.sinks import Sink, Sinks

@@ -16,7 +16,7 @@ from rl.algorithm.sampling.groups import Question, sample_groups
 from rl.config import RunConfig
 from rl.data.verifiers import find_python
 from rl.episodes.open import encoder_of, open_environments, player_of
-from rl.episodes.verifiers_host import VerifiersHost
+from rl.episodes.verifiers.host import VerifiersHost
 from rl.types import Episode
 from rollout.ray.engine import AdapterStore, RayEngine
 from rollout.ray.placement import ActorPlacement

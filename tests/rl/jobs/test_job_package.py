@@ -10,7 +10,7 @@ from helpers.cluster import ROOT
 from rl.config import Verifiers
 from rl.data import load_problems
 from rl.data.verifiers import find_python
-from rl.episodes.factory import load_environment
+from rl.episodes.environments.factory import load_environment
 from rl.episodes.open import absolute_episodes
 from rl.jobs.package import MAX_BYTES, check_size, write_job
 from rl.settings.toml import load_config

@@ -16,14 +16,14 @@ from rewards.types import Problem
 from rl.algorithm.sampling.groups import Question, sample_groups
 from rl.config import EpisodesConfig, PromptConfig, RunConfig
 from rl.data.prompts import Encoder
-from rl.episodes.calculator import calculate
-from rl.episodes.openai_chat import UnplayableError, chat_request
-from rl.episodes.player import EpisodePlayer
-from rl.episodes.processes import EnvironmentPool
-from rl.episodes.render import Renderer
-from rl.episodes.tool_prompt import prompt_with_tools
-from rl.episodes.tools import load_tools, parsed
-from rl.episodes.worker import Call, answer_call
+from rl.episodes.calculator.calculate import calculate
+from rl.episodes.environments.pool import EnvironmentPool
+from rl.episodes.environments.worker import Call, answer_call
+from rl.episodes.tools.environment import load_tools, parsed
+from rl.episodes.tools.prompt import prompt_with_tools
+from rl.episodes.turns.player import EpisodePlayer
+from rl.episodes.turns.render import Renderer
+from rl.episodes.verifiers.openai_chat import UnplayableError, chat_request
 from rl.types import Episode
 from rollout.config import SamplingConfig
 from rollout.types import Completion

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from rl.episodes.environment import Message
-from rl.episodes.tool_calls import ToolCall
+from rl.episodes.tools.calls import ToolCall
 
 Table = dict[str, Any]
 

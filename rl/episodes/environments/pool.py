@@ -14,8 +14,8 @@ from rewards.grading.worker_count import default_workers
 from rewards.grading.worker_process import LAST_WORDS_S, WorkerProcess
 from rewards.types import Problem
 from rl.config import EpisodesConfig
-from rl.episodes.factory import EnvironmentFactory
-from rl.episodes.worker import Answer, Call
+from rl.episodes.environments.factory import EnvironmentFactory
+from rl.episodes.environments.worker import Answer, Call
 
 MAX_START_ATTEMPTS = 3
 """A process that dies this often in a row before it can answer will not do better the next time."""
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 class EnvironmentProcess(WorkerProcess):
     """A process that answers turns."""
 
-    ENTRY = "rl.episodes.worker"
+    ENTRY = "rl.episodes.environments.worker"
     LOADS = "a process of environments could not load the environment"
 
 
@@ -150,7 +150,7 @@ class EnvironmentPool:
         raise RuntimeError("no process of environments lives until it can answer a turn")
 
     def _hung(self, number: int, process: EnvironmentProcess, seconds: float) -> Answer:
-        where = own_stack(process.stack(), "rl/episodes/worker.py")
+        where = own_stack(process.stack(), "rl/episodes/environments/worker.py")
         self._retire(number)
         message = f"took {seconds:.1f} s, more than episodes.step_timeout, and was "
         return Answer(failure="timeout", kind="time-out", message=message + (f"at:\n{where}" if where else "waiting"))

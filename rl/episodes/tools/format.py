@@ -3,7 +3,7 @@
 from transformers import PreTrainedTokenizerBase
 
 from rl.config import EpisodesConfig, PromptConfig
-from rl.episodes.tool_prompt import knows_tools
+from rl.episodes.tools.prompt import knows_tools
 
 HERMES_NAMES = ("auto", "hermes", "qwen3_json")
 """Parsers that read what our own words for tools ask for."""

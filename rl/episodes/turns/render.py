@@ -9,7 +9,7 @@ from rewards.types import Problem
 from rl.config import PromptConfig
 from rl.data.prompts import chat
 from rl.episodes.environment import Message
-from rl.episodes.tool_prompt import knows_tools
+from rl.episodes.tools.prompt import knows_tools
 from rollout.types import Completion
 
 TURN = "rankone:the-policys-turn"

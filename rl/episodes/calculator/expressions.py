@@ -7,7 +7,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rl.episodes.numbers import FUNCTIONS, MODULES, CalculatorError, binary, checked, contains, items, shown, sliced
+from rl.episodes.calculator.numbers import (
+    FUNCTIONS,
+    MODULES,
+    CalculatorError,
+    binary,
+    checked,
+    contains,
+    items,
+    shown,
+    sliced,
+)
 
 MOST_STEPS = 100_000
 """Nodes of the tree that are computed; an item of a list is one, too."""

@@ -14,9 +14,9 @@ from typing import Any, cast
 
 from rewards.functions.find import find_function
 from rewards.types import Problem
-from rl.episodes.calculator import calculate
+from rl.episodes.calculator.calculate import calculate
 from rl.episodes.environment import Message, Observation
-from rl.episodes.factory import EnvironmentFactory
+from rl.episodes.environments.factory import EnvironmentFactory
 
 CALL = re.compile(r"<tool_call>(.*?)(?:</tool_call>|$)", re.DOTALL)
 """A call as Hermes, Qwen and SmolLM2 write it. The end may be missing where `sampling.stop` names it."""

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from lora.types import Adapter
 from rl.algorithm.sampling.groups import Question, Sampler
-from rl.episodes.conversation import Conversation, Speaker
-from rl.episodes.openai_chat import Table
-from rl.episodes.player import Ended, stream_ended
-from rl.episodes.verifiers_host import Respond, VerifiersHost
+from rl.episodes.turns.player import Ended, stream_ended
+from rl.episodes.verifiers.conversation import Conversation, Speaker
+from rl.episodes.verifiers.host import Respond, VerifiersHost
+from rl.episodes.verifiers.openai_chat import Table
 from rl.types import Episode
 from rollout.config import SamplingConfig
 

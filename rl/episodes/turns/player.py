@@ -14,11 +14,11 @@ from lora.types import Adapter
 from rl.algorithm.sampling.groups import Question, Sampler
 from rl.algorithm.sampling.seeds import environment_seed, turn_seed
 from rl.config import EpisodesConfig, replaced
-from rl.episodes.episode import GrowingEpisode
-from rl.episodes.processes import EnvironmentPool
-from rl.episodes.render import Renderer
-from rl.episodes.tool_calls import CallReader
-from rl.episodes.worker import Answer, Call
+from rl.episodes.environments.pool import EnvironmentPool
+from rl.episodes.environments.worker import Answer, Call
+from rl.episodes.tools.calls import CallReader
+from rl.episodes.turns.episode import GrowingEpisode
+from rl.episodes.turns.render import Renderer
 from rl.types import Ending, Episode
 from rollout.config import SamplingConfig
 from rollout.types import Completion, Engine, Place

@@ -17,8 +17,12 @@ from rl.algorithm.sampling.groups import Question
 from rl.algorithm.sampling.seeds import environment_seed, turn_seed
 from rl.config import EpisodesConfig, PromptConfig, replaced
 from rl.episodes.environment import Message, Observation
-from rl.episodes.episode import GrowingEpisode
-from rl.episodes.openai_chat import (
+from rl.episodes.tools.calls import CallReader, ToolCall
+from rl.episodes.tools.prompt import knows_tools, words_for
+from rl.episodes.turns.episode import GrowingEpisode
+from rl.episodes.turns.render import Renderer
+from rl.episodes.verifiers.host import Played
+from rl.episodes.verifiers.openai_chat import (
     THOUGHT_END,
     BudgetError,
     ChatRequest,
@@ -29,10 +33,6 @@ from rl.episodes.openai_chat import (
     same,
     spoken,
 )
-from rl.episodes.render import Renderer
-from rl.episodes.tool_calls import CallReader, ToolCall
-from rl.episodes.tool_prompt import knows_tools, words_for
-from rl.episodes.verifiers_host import Played
 from rl.types import Ending, Episode
 from rollout.config import SamplingConfig
 from rollout.types import Completion, Engine

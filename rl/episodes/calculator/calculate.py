@@ -1,17 +1,17 @@
 """A calculator that reads Python: an interpreter of a small part of the language that can reach nothing but numbers.
 
 Nothing is compiled or executed. A text is parsed into a tree, and each node of the kinds here and in
-`rl.episodes.expressions` is computed there. Any other kind is an error, so there are no attributes, no imports and no
-functions but those listed. Every size has a bound that is looked at before the work is done: steps, seconds, bits of
-numbers, lengths of texts and lists, output.
+`rl.episodes.calculator.expressions` is computed there. Any other kind is an error, so there are no attributes, no
+imports and no functions but those listed. Every size has a bound that is looked at before the work is done: steps,
+seconds, bits of numbers, lengths of texts and lists, output.
 """
 
 import ast
 from collections.abc import Sequence
 from typing import Any
 
-from rl.episodes.expressions import Expressions, member, module_named, words
-from rl.episodes.numbers import CalculatorError, shown
+from rl.episodes.calculator.expressions import Expressions, member, module_named, words
+from rl.episodes.calculator.numbers import CalculatorError, shown
 
 MOST_SOURCE = 4000
 """Characters of a program."""

@@ -12,10 +12,10 @@ from lora.config import ModelConfig
 from rewards.types import Problem
 from rl.config import EpisodesConfig, replaced
 from rl.episodes.environment import Message, Observation
-from rl.episodes.factory import EnvironmentFactory
-from rl.episodes.processes import EnvironmentPool
-from rl.episodes.tools import CALL, parsed
-from rl.episodes.worker import Answer, Call
+from rl.episodes.environments.factory import EnvironmentFactory
+from rl.episodes.environments.pool import EnvironmentPool
+from rl.episodes.environments.worker import Answer, Call
+from rl.episodes.tools.environment import CALL, parsed
 
 PARSER_MEMORY_MB = 4096
 """Address space that a parser may take on top of what vLLM has."""

@@ -20,7 +20,7 @@ import cloudpickle
 import rewards.grading.worker
 from rewards.types import MOST_REWARD, Problem
 from rl.episodes.environment import Message, Observation
-from rl.episodes.factory import EnvironmentFactory
+from rl.episodes.environments.factory import EnvironmentFactory
 
 CLASS = "the environment's class"
 """Name in a sleeping environment for its class, which every process has already."""

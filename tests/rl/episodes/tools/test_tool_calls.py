@@ -15,13 +15,13 @@ from lora.types import Adapter
 from rewards.types import Problem
 from rl.algorithm.sampling.groups import Question, sample_groups
 from rl.config import EpisodesConfig, PromptConfig, RunConfig, replaced
+from rl.episodes.environments.pool import EnvironmentPool
 from rl.episodes.open import check_episodes
-from rl.episodes.player import EpisodePlayer
-from rl.episodes.processes import EnvironmentPool
-from rl.episodes.render import Renderer
-from rl.episodes.tool_calls import HermesReader, VllmReader
-from rl.episodes.tool_format import parser_of
-from rl.episodes.tools import load_tools
+from rl.episodes.tools.calls import HermesReader, VllmReader
+from rl.episodes.tools.environment import load_tools
+from rl.episodes.tools.format import parser_of
+from rl.episodes.turns.player import EpisodePlayer
+from rl.episodes.turns.render import Renderer
 from rl.types import Episode
 from rollout.config import SamplingConfig
 from rollout.vllm.tool_calls import VllmToolCalls
@@ -111,7 +111,7 @@ class Script:
         self.texts: list[str] = []
 
     async def read(self, text: str, tools: Any) -> Any:
-        from rl.episodes.tool_calls import Turn
+        from rl.episodes.tools.calls import Turn
 
         self.texts.append(text)
         assert tools == [SCHEMA]

@@ -21,8 +21,8 @@ from aiohttp import web
 from rewards.grading.worker_count import default_workers
 from rl.config import EpisodesConfig
 from rl.data.verifiers import Origin
-from rl.episodes.openai_chat import BudgetError, UnplayableError, events, refusal
-from rl.episodes.verifiers_process import ProcessDiedError, VerifiersProcess
+from rl.episodes.verifiers.openai_chat import BudgetError, UnplayableError, events, refusal
+from rl.episodes.verifiers.process import ProcessDiedError, VerifiersProcess
 
 EPISODES_PER_PROCESS = 8
 """Episodes that a process plays at once: most of the time each waits for a turn."""

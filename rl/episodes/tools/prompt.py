@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import get_json_schema
 
 from rl.config import EpisodesConfig, PromptConfig, replaced
-from rl.episodes.tools import ToolFactory, load_tools
+from rl.episodes.tools.environment import ToolFactory, load_tools
 
 HERMES = """# Tools
 

@@ -1,0 +1,1 @@
+"""A calculator that reads Python and reaches nothing but numbers."""
