@@ -181,7 +181,7 @@ async def learn(
 def _batch(config: RunConfig, group: Group, advantages: Sequence[Advantage]) -> TrainBatch:
     return build_batch(
         [group], [advantages], config.learner.tokens_per_row, most_tokens=config.most_sampled,
-        truncated=config.learner.truncated, keep_all=regularizes(config.learner),
+        truncated=config.learner.truncated, keep_all=regularizes(config.learner), routed=config.learner.router_replay,
     )  # fmt: skip
 
 

@@ -65,6 +65,8 @@ class Row:
     advantages: Float[Tensor, " targets"]
     in_ratio: Bool[Tensor, " targets"] | None = None
     """The targets that make a datum's ratio, in requests whose loss has one ratio a datum; None stands for all."""
+    routed_experts: Int[Tensor, "inputs blocks active"] | None = None
+    """The experts that a sampler sent each input to, of one byte or two; None where it returned none."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return reduce_as_arrays(self)

@@ -78,6 +78,9 @@ class RolloutConfig(BaseModel):
     fuse_adapters: bool = False
     """Compute adapters inside vLLM's compiled model, where its compiler fuses them with what is around them, and not by
     its own kernels. Meant for one or two adapters of a low rank on a GPU, and not measured there yet."""
+    return_routed_experts: bool = False
+    """Have engines return the experts that a mixture sent each token to, as `learner.router_replay` has them by itself;
+    without that, learners tell `update/router_disagreement` from it."""
     max_restarts: int = Field(default=3, ge=0)
     """Times in a row, without an answer in between, that a worker that died is started again."""
     start_timeout: float = Field(default=1800.0, gt=0, le=7 * 24 * 3600)

@@ -11,7 +11,7 @@ def create_engine(model: ModelConfig, lora: LoraConfig, config: RolloutConfig, *
     if config.engine == "torch":
         from rollout.torch.engine import TorchEngine
 
-        return TorchEngine(model, lora, device)
+        return TorchEngine(model, lora, device, return_routed_experts=config.return_routed_experts)
     from rollout.vllm.engine import VllmEngine
 
     return VllmEngine(resolve_model(model.name), model, lora, config, seed)

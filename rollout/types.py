@@ -3,13 +3,47 @@
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, Self
+
+import numpy as np
+from jaxtyping import UInt8, UInt16
 
 from lora.types import Adapter
 from rollout.config import SamplingConfig
 
 TopLogprobs = tuple[tuple[int, float], ...]
 """The likeliest tokens at one place and their logprobs in nats, the likeliest first."""
+
+
+NARROW = 256
+"""Numbers that fit one byte."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoutedExperts:
+    """The experts of every token that was read: a prompt's and its completion's, but for the last one.
+
+    Bytes, so that completions can be compared, and travel to another process as they are.
+    """
+
+    ids: bytes
+    shape: tuple[int, int, int]
+    """Tokens, the model's blocks, and the experts that a token goes through; blocks without a mixture have zeros."""
+    itemsize: int
+    """Bytes of an expert's number: 1 if all are below 256, else 2."""
+
+    @classmethod
+    def of(cls, experts: np.ndarray) -> Self:
+        """Return those in an array [tokens, blocks, active] of integers."""
+        narrow = experts.dtype == np.uint8 or experts.max(initial=0) < NARROW
+        tokens, blocks, active = experts.shape
+        ids = np.ascontiguousarray(experts, dtype=np.uint8 if narrow else np.uint16)
+        return cls(ids.tobytes(), (tokens, blocks, active), ids.itemsize)
+
+    @property
+    def array(self) -> UInt8[np.ndarray, "tokens blocks active"] | UInt16[np.ndarray, "tokens blocks active"]:
+        """Return them, read-only."""
+        return np.frombuffer(self.ids, np.uint8 if self.itemsize == 1 else np.uint16).reshape(self.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +68,9 @@ class Completion:
     loss_mask: tuple[bool, ...] | None = None
     """False of each token that is not the policy's own, such as an environment's: those have logprob 0.0, are read and
     not learned from. None if all are the policy's."""
+    routed_experts: RoutedExperts | None = None
+    """The experts that a mixture sent the prompt's and the completion's tokens to, but for the last one, which nothing
+    has read; where the engine returns them (`rollout.return_routed_experts`)."""
 
     @property
     def num_sampled(self) -> int:

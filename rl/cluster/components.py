@@ -239,10 +239,14 @@ def largest_adapter(configs: Sequence[RunConfig]) -> LoraConfig:
 
 
 def with_room(configs: Sequence[RunConfig], at_once: int, disjoint_devices: bool) -> RunConfig:
-    """Return the first of them, with engines for all versions of all policies that are in flight together."""
+    """Return the first of them, with engines for all versions of all policies that are in flight together.
+
+    They return experts if a policy replays them.
+    """
     versions = 1 + max(steps_ahead(config, disjoint_devices=disjoint_devices) for config in configs)
     room = max(at_once * versions, configs[0].rollout.adapters_in_flight)
-    return replaced(configs[0], rollout={"adapters_in_flight": room})
+    routed = any(config.learner.router_replay or config.rollout.return_routed_experts for config in configs)
+    return replaced(configs[0], rollout={"adapters_in_flight": room, "return_routed_experts": routed})
 
 
 async def open_both(

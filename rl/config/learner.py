@@ -106,6 +106,9 @@ class LearnerConfig(Strict):
     gradient_checkpointing: bool | Literal["auto"] = "auto"
     """Keep each layer's input alone and compute the rest again in the backward pass. `auto` does on a GPU whose memory
     would not hold the longest row otherwise, as `rankone plan` counts it."""
+    router_replay: bool = False
+    """Send each token of a mixture to the experts that it was sent to when it was sampled (R3, Ma et al. 2025): engine
+    and learner round differently, and without it some tokens' ratios are of other experts (docs/experts.md)."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device that the learner computes on; `auto` is a GPU if there is one."""
     num_learners: Annotated[int, Field(ge=1, le=MOST_PROCESSES)] | Literal["auto"] = "auto"

@@ -110,6 +110,30 @@ def misfits_of_quantization(
         )
 
 
+def misfits_of_router_replay(
+    learner: LearnerConfig, rollout: RolloutConfig, curriculum: CurriculumConfig, *, plays: bool, served: bool
+) -> Iterator[str]:
+    """Yield a line for each setting under which a mixture's experts would not be those of the sampler.
+
+    `plays` says that completions have several turns, `served` that a server has learner and engines.
+    """
+    if not (learner.router_replay or rollout.return_routed_experts):
+        return
+    name = "learner.router_replay" if learner.router_replay else "rollout.return_routed_experts"
+    if served:
+        yield f"{name} has no place in requests to a server: leave it out with --server"
+    if plays:
+        yield (
+            f"{name} is for completions of one turn, as each turn reads those before it anew: set it to false, or "
+            "leave [episodes] out"
+        )
+    if learner.router_replay and curriculum.replay_problems:
+        yield (
+            "curriculum.replay_problems keeps successes without the experts that learner.router_replay needs: set "
+            "replay_problems to 0, or router_replay to false"
+        )
+
+
 def misfits_of_objective(
     learner: LearnerConfig, sampling: SamplingConfig, curriculum: CurriculumConfig
 ) -> Iterator[str]:

@@ -15,6 +15,7 @@ from rl.config.learner import LearnerConfig
 from rl.config.misfits import (
     misfits_of_objective,
     misfits_of_quantization,
+    misfits_of_router_replay,
     misfits_of_verifiers,
     misfits_of_weights,
     samples_the_model,
@@ -250,6 +251,9 @@ class RunConfig(Strict):
         )  # fmt: skip
         yield from misfits_of_weights(self.learner, self.lora, self.rollout)
         yield from misfits_of_quantization(self.model, self.learner, self.rollout, served=self.server is not None)
+        yield from misfits_of_router_replay(
+            self.learner, self.rollout, self.curriculum, plays=self.plays, served=self.server is not None
+        )
         yield from misfits_of_schedule(self.learner, self.num_steps, self.problems_per_step)
         yield from misfits_of_objective(self.learner, self.sampling, self.curriculum)
         yield from self.teacher.misfits(

@@ -100,6 +100,11 @@ class SftRecipe(Recipe[PreparedSft, SftComponents]):
             )
         if config.curriculum.replay_problems:
             raise ValueError("curriculum.replay_problems keeps what was sampled: leave it out for `rankone sft`")
+        if config.learner.router_replay or config.rollout.return_routed_experts:
+            raise ValueError(
+                "learner.router_replay and rollout.return_routed_experts are for completions that an engine sampled: "
+                "set both to false for `rankone sft`"
+            )
         if config.teacher.on:
             raise ValueError("[teacher] scores what the student samples: leave it out for `rankone sft`")
         if config.plays:

@@ -10,7 +10,8 @@ from typing import Any
 from rich.console import Console
 
 from lora.accounting import advice
-from lora.base.load import check_base
+from lora.base.load import check_base, load_skeleton
+from lora.base.router_replay import find_routers
 from lora.base.targets import resolve_lora
 from lora.base.tokenizer import load_tokenizer
 from rl.algorithm.objective.custom import check_objective, read_objective, split_name
@@ -126,6 +127,7 @@ def _resolved(config: RunConfig, base: Path) -> RunConfig:
     check_trackers(config)
     check_base(config.model)
     config = resolve_dtype(config)
+    _check_routers(config)
     return replaced(
         config,
         runtime=config.runtime if config.server is not None else "ray" if config.on_ray else "local",
@@ -136,6 +138,12 @@ def _resolved(config: RunConfig, base: Path) -> RunConfig:
         episodes=absolute_episodes(config.episodes, base),
         teacher=replaced(config.teacher, adapter=absolute_adapter(config.teacher.adapter, base, "teacher.adapter")),
     )
+
+
+def _check_routers(config: RunConfig) -> None:
+    """Raises ValueError if engines are to return a mixture's experts, and the model is none that is known."""
+    if config.learner.router_replay or config.rollout.return_routed_experts:
+        find_routers(load_skeleton(config.model))
 
 
 def absolute_learner(learner: LearnerConfig, base: Path) -> LearnerConfig:

@@ -40,6 +40,8 @@ class Microbatch:
     segments: tuple[Segment, ...]
     row_ids: Int[Tensor, "1 inputs"] | None = None
     """The row of each input where all stand in one line; None where each has a line of its own."""
+    routed_experts: Int[Tensor, "rows inputs blocks active"] | None = None
+    """The experts that samplers sent inputs to, and -1 where they sent none; None if they sent no input anywhere."""
     shares_predictors: bool = False
     """True if most targets follow another one of the same predictor, whose distribution is theirs, too."""
     is_padding: bool = False
@@ -66,6 +68,7 @@ def pad(members: Sequence[tuple[int, Row]], device: str) -> Microbatch:
         token_ids=stack("token_ids"),  # a row's own last token: from a zero embedding some families' gradient is NaN
         position_ids=stack("position_ids", 0),
         segment_ids=stack("segment_ids", -1),
+        routed_experts=_stacked_experts(rows, width, device),
     )
 
 
@@ -94,6 +97,7 @@ def join(members: Sequence[tuple[int, Row]], device: str) -> Microbatch:
         position_ids=filled(line("position_ids"), 0),
         segment_ids=filled(line("segment_ids"), 0),
         row_ids=filled(row_ids, len(rows)),
+        routed_experts=_joined_experts(rows, filling, device),
     )
 
 
@@ -118,6 +122,36 @@ def _microbatch(members: Sequence[tuple[int, Row]], places: Sequence[int], devic
         shares_predictors=2 * int((predictors.diff() == 0).sum()) >= len(predictors),
         **inputs,
     )
+
+
+def _stacked_experts(rows: Sequence[Row], width: int, device: str) -> Int[Tensor, "rows width blocks active"] | None:
+    parts = _experts(rows)
+    if not parts:
+        return None
+    return torch.stack([_with_none_behind(part, width - len(part)) for part in parts]).to(device)
+
+
+def _joined_experts(rows: Sequence[Row], filling: int, device: str) -> Int[Tensor, "1 inputs blocks active"] | None:
+    parts = _experts(rows)
+    return _with_none_behind(torch.cat(parts), filling)[None].to(device) if parts else None
+
+
+def _experts(rows: Sequence[Row]) -> list[Int[Tensor, "inputs blocks active"]]:
+    """Return the experts of each row's inputs, -1 in rows that came without; nothing if all did."""
+    sizes = {row.routed_experts.shape[1:] for row in rows if row.routed_experts is not None}
+    if not sizes:
+        return []
+    (size,) = sizes  # one model's
+    return [
+        torch.full((len(row.token_ids), *size), -1, dtype=torch.int16)
+        if row.routed_experts is None
+        else row.routed_experts.to(torch.int16)
+        for row in rows
+    ]
+
+
+def _with_none_behind(experts: Int[Tensor, "inputs blocks active"], count: int) -> Int[Tensor, "more blocks active"]:
+    return nn.functional.pad(experts, (0, 0, 0, 0, 0, count), value=-1)
 
 
 def _in_ratio(row: Row) -> Bool[Tensor, " targets"]:

@@ -18,7 +18,11 @@ from rl.learner.microbatch import Microbatch
 from rl.learner.policy import AdamConfig, Policy
 from rl.types import TrainBatch
 
-SUMS = ("loss", "tokens", "kl", "entropy", "clipped")
+ROUTED, REROUTED = "routed", "rerouted"
+"""Sums over inputs and blocks: those whose experts a sampler returned, and those that the learner's own router would
+send to others."""
+SUMS = ("loss", "tokens", "kl", "entropy", "clipped", ROUTED, REROUTED)
+DISAGREEMENT = "update/router_disagreement"
 KL_BASE = "kl_base"
 """The sum that batches have besides, where their loss compares the policy with the base model."""
 
@@ -121,6 +125,7 @@ class Totals:
             "update/tokens": self.values["tokens"],
             "update/skipped": 0.0,
             **({"update/kl_base": self.values[KL_BASE] / tokens} if KL_BASE in self.values else {}),
+            **({DISAGREEMENT: self.values[REROUTED] / self.values[ROUTED]} if self.values[ROUTED] else {}),
         }
 
 
@@ -131,10 +136,11 @@ def policy_part(
     logprobs: Tensor,
     entropies: Tensor,
     base: Tensor | None = None,
+    routing: Mapping[str, float] | None = None,
 ) -> PolicyPart:
     """Return a policy's part of a microbatch, from the logprobs and entropies of all of the microbatch's targets.
 
-    `base` are their logprobs under the base model, where a policy's loss takes them.
+    `base` are their logprobs under the base model, where a policy's loss takes them; `routing` are more sums, if any.
     """
     values = logprobs[targets].detach().cpu()
     if microbatch.is_padding:
@@ -152,7 +158,7 @@ def policy_part(
         if batch.loss is None
         else _summed(batch.loss, scored, of_targets)
     )
-    return PolicyPart(batch, loss, sums, values)
+    return PolicyPart(batch, loss, {**sums, **(routing or {})}, values)
 
 
 def _objective(

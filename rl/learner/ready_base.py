@@ -1,15 +1,18 @@
 """A frozen base model on its device, set up to read a learner's rows, and checked to read them right."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-from lora.base.architecture import attends_only, in_one_line
+from lora.base.architecture import UnsupportedModel, attends_only, in_one_line
 from lora.base.load import load_base
+from lora.base.router_replay import Replay, Routers, routers_of
 from lora.config import ModelConfig
+from lora.layers.routing import BASE, routing_of
 from lora.trainable.inject import wrap_experts
 from rl.algorithm.batch.packing import unpack_rows
 from rl.learner.collectives import ProcessGroup
@@ -35,10 +38,35 @@ class ReadyBase:
     side_by_side: bool
     """Whether several threads may compute at once."""
     blocks: CompiledBlocks
+    routers: Routers | None = None
+    """Those of its mixtures; None if it has none, or some that are not known."""
 
     def readable(self, rows: Sequence[Row]) -> Sequence[Row]:
         """Return the rows as the model may read them."""
         return rows if self.packs else unpack_rows(rows)
+
+    def choosing(self, replay: Replay | None) -> AbstractContextManager[None]:
+        """Send inputs to the experts that a sampler chose, inside the block.
+
+        Raises:
+            ValueError: the model has no routers that are known.
+        """
+        if replay is None:
+            return nullcontext()
+        return self._known_routers().under(replay)
+
+    def recognise_routers(self) -> None:
+        """See how the routers weigh experts, so that they can weigh others than their own.
+
+        Raises:
+            ValueError: there are none, or some that weigh experts in a way that is not known.
+        """
+        routers = self._known_routers()
+        with routing_of(self.model).under(BASE):
+            routers.recognise(self.model)
+
+    def _known_routers(self) -> Routers:
+        return routers_of(self.model) if self.routers is None else self.routers  # the first of these raises
 
 
 def ready_base(
@@ -72,7 +100,13 @@ def ready_base(
     blocks = compile_blocks(base) if compiles else CompiledBlocks()
     if gradient_checkpointing:
         recompute_blocks(base)
-    return ReadyBase(base, packs, joined, side_by_side, blocks)
+    return ReadyBase(base, packs, joined, side_by_side, blocks, _routers(base))
+
+
+def _routers(base: nn.Module) -> Routers | None:
+    with suppress(UnsupportedModel):
+        return routers_of(base)
+    return None
 
 
 def _is_gpu(device: str) -> bool:

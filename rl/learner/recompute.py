@@ -1,24 +1,48 @@
 """Activations that are computed again in the backward pass instead of being kept: the only place that does it.
 
-A backward pass runs when the blocks that said which adapter computes have ended, so what is computed again goes by the
-route that it went by at first.
+A backward pass runs when the blocks that said which adapter computes, and which experts, have ended, so what is
+computed again goes by the route that it went by at first, to the experts that it went to.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial, wraps
 from typing import Any, cast
 
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from lora.base.router_replay import routers_on
 from lora.layers.routing import routing_of
 
 
 def recomputed(model: nn.Module, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
     """`function(*arguments, **named)`, a part of what `model` computes, of which only the arguments are kept."""
-    return checkpoint(
-        partial(function, **named), *arguments, use_reentrant=False, context_fn=routing_of(model).recomputed
-    )
+    return checkpoint(partial(function, **named), *arguments, use_reentrant=False, context_fn=partial(_contexts, model))
+
+
+def _contexts(model: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[Any]]:
+    """Return the blocks in which a part is computed at first, and again."""
+    first, again = routing_of(model).recomputed()
+    routers = routers_on(model)
+    return first, again if routers is None else _Both(again, routers.again())
+
+
+class _Both(AbstractContextManager[None]):
+    """Two blocks, that may be entered again as often as a part is computed."""
+
+    def __init__(self, *blocks: AbstractContextManager[None]) -> None:
+        self._blocks = blocks
+        self._entered: list[ExitStack] = []
+
+    def __enter__(self) -> None:
+        with ExitStack() as stack:
+            for block in self._blocks:
+                stack.enter_context(block)
+            self._entered.append(stack.pop_all())
+
+    def __exit__(self, *_: object) -> None:
+        self._entered.pop().close()
 
 
 def recompute_blocks(model: nn.Module) -> None:

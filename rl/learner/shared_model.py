@@ -31,6 +31,7 @@ from rl.learner.microbatch_threads import Schedule, in_order, schedule
 from rl.learner.policy import AdamConfig, Policy, PolicySpec
 from rl.learner.policy_loss import ForwardBackward, PolicyBatch, PolicyPart, Totals, differentiated, policy_part
 from rl.learner.ready_base import ready_base
+from rl.learner.routed_passes import replay_of, routing_sums
 from rl.learner.scoring import row_to_score, score_sequences
 from rl.types import Row, Under
 
@@ -78,7 +79,9 @@ class SharedModel:
         return causal_lm.config.get_text_config().vocab_size
 
     def add(self, spec: PolicySpec) -> Policy:
-        """Begin a policy. Raises ValueError if the model lacks a layer that it adapts."""
+        """Begin a policy. Raises ValueError if the model lacks a layer that it adapts, or experts that it replays."""
+        if spec.learner.router_replay:
+            self._base.recognise_routers()
         lora = spec.lora
         if spec.learner.weights == "full":
             return Policy(spec, FullWeights(self.model), Description(self.config.name, 0, 0.0, ()))
@@ -247,14 +250,23 @@ class SharedModel:
         for segment in microbatch.segments:
             temperatures[segment.targets] = together[segment.policy_index].temperature
         weights = [batch.policy.weights for batch in together]
-        base = None
+        replay, base = replay_of(together, microbatch), None
         if any(batch.needs_base for batch in together):  # it follows from settings: learners in lockstep agree on it
-            base = self._reference_logprobs(together, microbatch, temperatures)
+            with self._base.choosing(replay and replay.again()):
+                base = self._reference_logprobs(together, microbatch, temperatures)
         entropies = any(batch.needs_entropy_gradients for batch in together)
         arguments = self.model, microbatch, temperatures, weights
-        scored = target_logprobs(*arguments, packed=self.packs, entropy_gradients=entropies)
+        with self._base.choosing(replay):
+            scored = target_logprobs(*arguments, packed=self.packs, entropy_gradients=entropies)
         return [
-            policy_part(together[segment.policy_index], microbatch, segment.targets, *scored, base)
+            policy_part(
+                together[segment.policy_index],
+                microbatch,
+                segment.targets,
+                *scored,
+                base,
+                routing_sums(replay, segment.inputs),
+            )
             for segment in microbatch.segments
         ]
 

@@ -91,6 +91,15 @@ class ServeConfig(Strict):
         return learner
 
     @model_validator(mode="after")
+    def _replays_no_experts(self) -> Self:
+        if self.learner.router_replay or self.rollout.return_routed_experts:
+            raise ValueError(
+                "learner.router_replay and rollout.return_routed_experts have no place in clients' requests: set both "
+                "to false"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _tls_is_whole(self) -> Self:
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("tls_certificate and tls_key belong together: give both, or none")

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lora.base.architecture import attends_only, in_one_line
 from lora.base.load import load_base
+from lora.base.router_replay import routers_of
 from lora.base.tokenizer import load_tokenizer, token_set
 from lora.config import LoraConfig, ModelConfig
 from lora.policy_switch import PolicySwitcher
@@ -26,6 +27,7 @@ from rollout.calls.streams import relayed
 from rollout.config import SamplingConfig
 from rollout.torch.distribution import draw, likeliest, token_logprobs
 from rollout.torch.prompt_answer import read_answer
+from rollout.torch.routed_rows import RoutedRows
 from rollout.torch.row_reader import RowReader, reads_on
 from rollout.torch.writing import Growth, OnRows, Texts, Writing
 from rollout.types import Completion, CompletionPart, Engine, Place, PromptLogprobs, PromptQuery
@@ -41,15 +43,18 @@ class TorchEngine(Engine):
     turn, so that a call can be cancelled.
     """
 
-    def __init__(self, model: ModelConfig, lora: LoraConfig, device: str = "cpu") -> None:
-        """`lora` is a shape to be ready for.
+    def __init__(
+        self, model: ModelConfig, lora: LoraConfig, device: str = "cpu", *, return_routed_experts: bool = False
+    ) -> None:
+        """`lora` is a shape to be ready for; with `return_routed_experts`, completions have those of a mixture.
 
         Raises:
-            ValueError: the model lacks a layer that it adapts, or its family is not known.
+            ValueError: the model lacks a layer that it adapts, its family is not known, or its routers are not.
         """
         base: Any = load_base(model)
         self._model: Any = base.to(device).eval()
         self._served = PolicySwitcher(self._model, lora)
+        self._routers = routers_of(self._model) if return_routed_experts else None
         self._tokenizer = load_tokenizer(model)
         with in_one_line(self._model.config.model_type):
             self._attends_only = attends_only(self._model)
@@ -220,7 +225,9 @@ class TorchEngine(Engine):
         """Return what is written behind prompts of equal length, once for each of the places behind each."""
         streams = [Stream(seed) for seed in seeds]
         reader = RowReader(self._model, cached=self._cached, attends_only=self._attends_only)
-        logits = reader.begin(prompts, len(places))
+        routed = RoutedRows(self._routers, len(prompts) * len(places))
+        with routed.reading(len(prompts) if self._attends_only else len(prompts) * len(places)):
+            logits = reader.begin(prompts, len(places))
         rows = [Writing() for _ in range(len(logits))]
         for position in range(sampling.max_tokens):
             logprobs = token_logprobs(logits, sampling)
@@ -237,7 +244,11 @@ class TorchEngine(Engine):
                 break
             self._positions += 1
             yield
-            logits = reader.go_on(chosen)
+            with routed.reading(len(rows)):
+                logits = reader.go_on(chosen)
+        lengths = [prompts.shape[1] + len(row.tokens) - 1 for row in rows]
+        for row, experts in zip(rows, routed.experts(lengths), strict=True):
+            row.routed_experts = experts
         return rows
 
     def _texts(self, sampling: SamplingConfig) -> Texts:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rollout.types import Completion, CompletionPart, TopLogprobs
+from rollout.types import Completion, CompletionPart, RoutedExperts, TopLogprobs
 
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"
 """Stands at the end of a text whose last character needs another token."""
@@ -18,6 +18,8 @@ class Writing:
     tokens: list[int] = field(default_factory=list[int])
     logprobs: list[float] = field(default_factory=list[float])
     top_logprobs: list[TopLogprobs] = field(default_factory=list[TopLogprobs])
+    routed_experts: RoutedExperts | None = None
+    """The experts of what was read, once all is written."""
     ended_by: str | None = None
     """`token` or `text`, once one has ended it."""
 
@@ -62,7 +64,10 @@ class Texts:
         """Return a completion that has ended."""
         reason = "stop" if row.ended_by else "length"
         top = tuple(row.top_logprobs) if top_logprobs else ()
-        return Completion(tuple(row.tokens), tuple(row.logprobs), self.whole(row), reason, version, top)
+        return Completion(
+            tuple(row.tokens), tuple(row.logprobs), self.whole(row), reason, version, top,
+            routed_experts=row.routed_experts,
+        )  # fmt: skip
 
     def _decode(self, tokens: Sequence[int]) -> str:
         return self.tokenizer.decode(tokens, skip_special_tokens=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 from rollout.calls.seeds import vllm_seed
 from rollout.config import SamplingConfig
-from rollout.types import Completion, CompletionPart, TopLogprobs
+from rollout.types import Completion, CompletionPart, RoutedExperts, TopLogprobs
 
 WARMEST = 2.0
 """The highest temperature that vLLM 0.32 accepts."""
@@ -79,7 +79,8 @@ def completion_parts(output: Any, sampling: SamplingConfig, version: int, top_lo
 def _completion(output: Any, version: int, top_logprobs: int) -> Completion:
     assert output.finish_reason in ("stop", "length"), output.finish_reason
     top = _likeliest_of_each(output, top_logprobs)
-    return Completion(*_tokens(output), output.text, output.finish_reason, version, top)
+    experts = None if output.routed_experts is None else RoutedExperts.of(output.routed_experts)
+    return Completion(*_tokens(output), output.text, output.finish_reason, version, top, routed_experts=experts)
 
 
 def _tokens(output: Any) -> tuple[tuple[int, ...], tuple[float, ...]]:

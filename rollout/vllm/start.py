@@ -56,10 +56,19 @@ def refusal(error: Exception) -> Exception:
 
 
 def engine_args(model: str, model_config: ModelConfig, lora: LoraConfig, config: RolloutConfig, seed: int) -> Any:
-    """Return vLLM's arguments; first put our operators in place of its own."""
+    """Return vLLM's arguments; first put our operators in place of its own.
+
+    Raises:
+        ValueError: a library is not installed, or routed experts are asked for where processes share a CPU's model.
+    """
     from vllm import EngineArgs
 
     is_cpu = on_cpu()
+    if is_cpu and config.return_routed_experts and config.tensor_parallel_size > 1:
+        raise ValueError(
+            "on a CPU vLLM returns routed experts from one process alone: set rollout.tensor_parallel_size = 1, or "
+            "learner.router_replay = false"
+        )
     logging.getLogger("vllm.logging_utils.dump_input").setLevel(logging.CRITICAL)  # it prints every prompt on a failure
     _install_operators(is_cpu, fuse_adapters=config.fuse_adapters)
     quantization, overrides = quantization_args(model_config.quantization)
@@ -85,6 +94,7 @@ def engine_args(model: str, model_config: ModelConfig, lora: LoraConfig, config:
         distributed_executor_backend="mp" if config.tensor_parallel_size > 1 else None,
         gpu_memory_utilization=config.gpu_memory_fraction,
         enforce_eager=is_cpu if config.enforce_eager is None else config.enforce_eager,
+        enable_return_routed_experts=config.return_routed_experts,
         disable_log_stats=True,
     )
 
@@ -94,9 +104,9 @@ def _install_operators(is_cpu: bool, *, fuse_adapters: bool) -> None:
 
     unnamed_tokens.install()
     if is_cpu:
-        from rollout.vllm.patches import cpu_experts, cpu_head, cpu_lora, cpu_ops, cpu_prompts, cpu_sampler
+        from rollout.vllm.patches import cpu_experts, cpu_head, cpu_lora, cpu_ops, cpu_prompts, cpu_routing, cpu_sampler
 
-        for module in (cpu_lora, cpu_ops, cpu_prompts, cpu_sampler, cpu_experts, cpu_head):
+        for module in (cpu_lora, cpu_ops, cpu_prompts, cpu_routing, cpu_sampler, cpu_experts, cpu_head):
             module.install()
     if fuse_adapters:
         from rollout.vllm.patches import fused_lora

@@ -70,7 +70,9 @@ def parts_of(config: RunConfig, grader: Grader) -> Components:
         "run", config.model, config.lora, config.learner, temperature=config.sampling.temperature, seed=config.seed
     )
     encode = Encoder(load_tokenizer(config.model), config.prompt, 60)
-    return Components(learner, TorchEngine(config.model, config.lora), grader, encode)
+    routed = config.learner.router_replay or config.rollout.return_routed_experts
+    engine = TorchEngine(config.model, config.lora, return_routed_experts=routed)
+    return Components(learner, engine, grader, encode)
 
 
 async def run(

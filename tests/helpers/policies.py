@@ -9,8 +9,12 @@ from rl.learner.shared_model import SharedModel
 
 def begun(model: SharedModel, spec: PolicySpec) -> Policy:
     """Begin a policy whose B is not zero any more, so that A has a gradient."""
-    policy = model.add(spec)
-    generator = torch.Generator().manual_seed(spec.seed)
+    return moved(model.add(spec))
+
+
+def moved(policy: Policy) -> Policy:
+    """Fill its B with numbers that its seed decides."""
+    generator = torch.Generator().manual_seed(policy.spec.seed)
     with torch.no_grad():
         for name, tensor in policy.weights.tensors().items():
             if name.endswith("lora_B"):

@@ -2,7 +2,8 @@
 
 A group shares its prompt, so a row holds it once, followed by as many completions as fit. The attention mask lets a
 completion see the prompt and itself, and positions continue from the prompt's end: what the model computes is what it
-would compute on each completion alone. Tokens that are not the policy's own (`Completion.loss_mask`) are inputs like
+would compute on each completion alone. Completions whose prompt a mixture sent to other experts share no row, because a
+prompt is read once in it. Tokens that are not the policy's own (`Completion.loss_mask`) are inputs like
 all others, and no targets: so no loss, ratio, entropy, divergence or count knows of them.
 """
 
@@ -24,6 +25,11 @@ Advantage = float | Sequence[float]
 Advised = tuple[Completion, Advantage]
 """A completion and its advantage."""
 
+NOT_ROUTED = (
+    "learner.router_replay needs the experts that sampled tokens went through, and the engine returned none: set it to "
+    "false"
+)
+
 
 def build_batch(
     groups: Sequence[Group],
@@ -33,11 +39,15 @@ def build_batch(
     most_tokens: int = 0,
     truncated: Literal["learn", "mask"] = "learn",
     keep_all: bool = False,
+    routed: bool = False,
 ) -> TrainBatch:
     """Build rows for every completion that carries a signal, and count the completions and tokens that could have.
 
     `most_tokens` is `sampling.max_tokens`. Completions that are masked have advantage 0 and are not counted. With
     `keep_all` there are rows for all that are counted, for losses that need no signal.
+
+    Raises:
+        ValueError: completions should be `routed`, and an engine returned one without its experts.
     """
     rows: list[Row] = []
     counted: list[int] = []
@@ -47,6 +57,8 @@ def build_batch(
         counted += [c.num_sampled for c, is_of_step in zip(group.completions, counts, strict=True) if is_of_step]
         candidates = zip(group.completions, advantages, counts, strict=True)
         advised = [(c, a) for c, a, is_of_step in candidates if np.any(a) or (keep_all and is_of_step)]
+        if routed and any(completion.routed_experts is None for completion, _ in advised):
+            raise ValueError(NOT_ROUTED)
         rows += pack_rows(group.prompt, advised, tokens_per_row)
     return TrainBatch(rows, num_tokens=sum(counted), num_sequences=len(counted), most_tokens=most_tokens)
 
@@ -69,7 +81,8 @@ def split_indices(rows: Sequence[Row], count: int) -> list[list[int]]:
 
 def pack_rows(prompt: list[int], advised: Sequence[Advised], tokens_per_row: int) -> list[Row]:
     """Pack completions of one prompt, as many to a row as fit."""
-    return [_row(prompt, part) for part in _fitting_parts(len(prompt), advised, tokens_per_row)]
+    alike = _alike(len(prompt), advised)
+    return [_row(prompt, part) for each in alike for part in _fitting_parts(len(prompt), each, tokens_per_row)]
 
 
 def unpack_rows(rows: Sequence[Row]) -> list[Row]:
@@ -92,6 +105,16 @@ def attention_mask(segment_ids: Int[Tensor, "*rows inputs"]) -> Bool[Tensor, "*r
     ).tril()
     itself = torch.eye(segment_ids.shape[-1], dtype=torch.bool, device=segment_ids.device)
     return (causal & ((key == 0) | (key == query)) & (query >= 0)) | itself
+
+
+def _alike(prompt_length: int, advised: Sequence[Advised]) -> list[list[Advised]]:
+    """Divide a group into completions whose prompt went through the same experts, most often all of them."""
+    parts: dict[bytes, list[Advised]] = {}
+    for completion, advantage in advised:
+        routed = completion.routed_experts
+        key = b"" if routed is None else routed.array[:prompt_length].astype(np.uint16).tobytes()
+        parts.setdefault(key, []).append((completion, advantage))
+    return list(parts.values())
 
 
 def _fitting_parts(prompt_length: int, advised: Sequence[Advised], tokens_per_row: int) -> Iterator[list[Advised]]:
@@ -129,6 +152,7 @@ def _unpacked(row: Row) -> Iterator[Row]:
             rollout_logprobs=row.rollout_logprobs[targets],
             advantages=row.advantages[targets],
             in_ratio=None if row.in_ratio is None else row.in_ratio[targets],
+            routed_experts=None if row.routed_experts is None else row.routed_experts[inputs],
         )
 
 
@@ -153,8 +177,23 @@ def _row(prompt: list[int], part: Sequence[Advised]) -> Row:
         advantages=_joined(
             [np.broadcast_to(np.asarray(a, dtype=np.float32), n) for (_, a), n in zip(part, lengths, strict=True)]
         ),
+        routed_experts=_routed(before, [completion for completion, _ in part]),
     )
     return row if all(completion.loss_mask is None for completion, _ in part) else _without_masked(row, part)
+
+
+def _routed(prompt_length: int, completions: Sequence[Completion]) -> Int[Tensor, "inputs blocks active"] | None:
+    """Return the experts of a row's inputs; the prompt's are the same of all. None if they came without them."""
+    arrays: list[np.ndarray] = []
+    for completion in completions:
+        if completion.routed_experts is None:
+            return None
+        experts = completion.routed_experts.array
+        inputs = prompt_length + len(completion.token_ids) - 1
+        if len(experts) != inputs:
+            raise ValueError(f"an engine returned the experts of {len(experts)} tokens, and {inputs} were read")
+        arrays.append(experts.astype(np.int16) if experts.dtype == np.uint16 else experts)
+    return _joined([arrays[0][:prompt_length], *(experts[prompt_length:] for experts in arrays)])
 
 
 def _without_masked(row: Row, part: Sequence[Advised]) -> Row:

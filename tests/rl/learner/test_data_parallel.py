@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from helpers.fakes import made_groups
@@ -28,8 +29,9 @@ from rl.learner.frozen_model import FrozenSpec
 from rl.learner.joint_updates import JointUpdates, PolicyLearner
 from rl.learner.policy import AdamConfig, PolicySpec
 from rl.learner.policy_host import LearnerSpec, PolicyUpdate
-from rl.types import Learner, LearnerDied, TrainBatch
+from rl.types import Group, Learner, LearnerDied, TrainBatch
 from rollout.ray.placement import ActorPlacement
+from rollout.types import Completion, RoutedExperts
 
 
 def batch(seed: int, groups: int = 5) -> TrainBatch:
@@ -185,24 +187,37 @@ async def test_policies_together_on_two_learners_learn_what_each_learns_alone(
 @pytest.mark.usefixtures("ray_cluster")
 def test_two_learners_of_a_sharded_hybrid_mixture_make_the_update_of_one(tmp_path: Path) -> None:
     """Each reads its completions one a row, so they have unequal numbers of microbatches to go through together; and
-    neither has the whole weight of an expert when it gets an adapter."""
+    neither has the whole weight of an expert when it gets an adapter. Both replay a sampler's experts."""
     targets = (*save_hybrid("qwen3-next", tmp_path), *PROJECTIONS)
     model = ModelConfig(name=str(tmp_path), dtype="float32", max_length=64)
-    options = arguments(model, targets=targets)
+    options = arguments(model, targets=targets, router_replay=True)
+    groups = [_with_experts(group) for group in made_groups(0, groups=3, size=4)]
+    routed = build_batch(groups, [advantages(group.rewards) for group in groups], 40, routed=True)
     alone = TorchLearner(**options)
 
     host = start(model, shard=True)
 
     async def compare() -> None:
         async with policy_on(host, options) as two:
-            mine, theirs = await two.update(batch(0, 3)), await alone.update(batch(0, 3))
+            mine, theirs = await two.update(routed), await alone.update(routed)
             assert mine == pytest.approx(theirs, rel=1e-4, abs=1e-6)
+            assert mine["update/router_disagreement"] > 0
             await assert_same_policy(two, alone)
 
     try:
         asyncio.run(compare())
     finally:
         asyncio.run(host.close())
+
+
+def _with_experts(group: Group) -> Group:
+    """Return it with the last two of four experts for all tokens of its completions, in both blocks."""
+
+    def routed(completion: Completion) -> Completion:
+        inputs = len(group.prompt) + len(completion.token_ids) - 1
+        return replace(completion, routed_experts=RoutedExperts.of(np.tile(np.array([2, 3]), (inputs, 2, 1))))
+
+    return replace(group, completions=[routed(completion) for completion in group.completions])
 
 
 @pytest.mark.parametrize("pair", FIRST_KINDS[:1], indirect=True)

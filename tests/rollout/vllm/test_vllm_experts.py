@@ -1,4 +1,5 @@
-"""Real vLLM serves adapters on experts: its logprobs are the learner's, with the adapter and without."""
+"""Real vLLM serves adapters on experts: its logprobs are the learner's, with the adapter and without, and so are the experts
+that it returns."""
 
 import asyncio
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ import torch
 from helpers.torch_learner import TorchLearner
 from transformers import AutoModelForCausalLM, Qwen3MoeConfig
 
+from lora.base.router_replay import Recording, routers_of
 from lora.base.tiny_model import tiny_tokenizer
 from lora.config import LoraConfig, ModelConfig
 from lora.types import Adapter
@@ -44,7 +46,7 @@ def mixture(tmp_path_factory: pytest.TempPathFactory) -> ModelConfig:
 
 @pytest.fixture(scope="module")
 def vllm(ray_cluster: None, mixture: ModelConfig) -> Iterator[RayEngine]:
-    config = RolloutConfig()
+    config = RolloutConfig(return_routed_experts=True)
     engine = asyncio.run(RayEngine.start(mixture, LORA, config, AdapterStore(), seed=0, place=ActorPlacement(1)))
     yield engine
     asyncio.run(engine.close())
@@ -102,3 +104,23 @@ def test_what_is_sampled_is_the_policys_and_passes_the_liveness_check(vllm: RayE
         return await (await Reference.measure(learner, adapter, None, SEQUENCES)).compare(vllm)
 
     assert asyncio.run(agreement()).fault(0.05, 0.0) is None
+
+
+def test_experts_come_with_what_is_sampled_also_of_prompts_that_were_read_before(
+    vllm: RayEngine, mixture: ModelConfig
+) -> None:
+    """The prompt fills more than a block of vLLM's cache, which keeps experts beside keys and values."""
+    learner = learner_of(mixture, 6)
+    adapter, sampling = publish(learner), SamplingConfig(group_size=2, max_tokens=6)
+    prompt = [3 + i % 40 for i in range(41)]
+    routers = routers_of(learner.shared.model)
+    for seed in (1, 2):
+        (group,) = asyncio.run(vllm.sample([prompt], adapter, sampling, seeds=[seed]))
+        for completion in group:
+            ids = torch.tensor([[*prompt, *completion.token_ids[:-1]]])
+            with torch.no_grad(), learner.policy.weights.exclusively(), routers.under(recording := Recording()):
+                learner.shared.model(ids)
+            expected = recording.experts(routers.num_blocks).sort(-1).values
+            assert completion.routed_experts is not None
+            experts = torch.tensor(completion.routed_experts.array.tolist()).sort(-1).values
+            assert torch.equal(experts, expected)
