@@ -35,7 +35,7 @@ OF_ONE_POLICY = {
     "objective", "objective_function", "max_ratio", "icepop_low", "icepop_high", "clip_low", "clip_high",
     "gspo_clip_low", "gspo_clip_high", "advantage", "advantage_k", "advantage_scale", "aggregation", "truncated",
     "overlong_buffer", "kl_coef", "kl_reference", "kl_in", "kl_estimator", "entropy_coef", "minibatches", "epochs",
-    "tokens_per_row",
+    "tokens_per_row", "router_replay",
 }  # fmt: skip
 """Settings of `[learner]` in which policies on one base model may differ."""
 

@@ -27,7 +27,8 @@ from rewards.types import Problem
 from rl.algorithm.advantage.estimators import advantages
 from rl.algorithm.batch.minibatches import take_updates
 from rl.algorithm.batch.packing import build_batch, pack_rows, split_rows, unpack_rows
-from rl.config import LearnerConfig, RunConfig
+from rl.cluster.components import shared_settings, with_room
+from rl.config import LearnerConfig, RunConfig, replaced
 from rl.launch.sft_recipe import SFT
 from rl.launch.train_recipe import TRAIN
 from rl.learner.collectives import ProcessGroup
@@ -317,6 +318,14 @@ def test_rows_travel_with_their_experts() -> None:
 def test_runs_that_could_not_replay_exactly_are_refused(settings: dict[str, Any], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         RunConfig.model_validate({**settings, "learner": {"router_replay": True}})
+
+
+def test_policies_that_replay_share_engines_with_others_and_have_them_return_experts() -> None:
+    plain = RunConfig(learner=LearnerConfig(lr=1e-3))
+    replaying = replaced(plain, learner={"router_replay": True})
+    assert shared_settings(plain) == shared_settings(replaying)
+    assert with_room([plain, replaying], 2, disjoint_devices=False).rollout.return_routed_experts
+    assert not with_room([plain, plain], 2, disjoint_devices=False).rollout.return_routed_experts
 
 
 def test_models_without_a_mixture_servers_and_given_completions_are_refused() -> None:
