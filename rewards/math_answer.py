@@ -13,7 +13,7 @@ from rewards.mathematics.compare.asked_formulas import names_another
 from rewards.mathematics.compare.asked_unit import fits_question, without_asked
 from rewards.mathematics.compare.equivalence import equivalent
 from rewards.mathematics.compare.relation import found_value
-from rewards.mathematics.compare.shared_notation import aligned
+from rewards.mathematics.compare.shared_notation import in_shared_notation
 from rewards.mathematics.compare.vector_components import as_point
 from rewards.mathematics.expressions.shapes import Items, Matrix, Relation, Scalar
 from rewards.mathematics.expressions.tree import Unparsable
@@ -102,7 +102,7 @@ def _is_answer(question: str, reference: str, answer: str, rules: Rules) -> bool
     """Return True if an equal answer is one at all: worked out, in the form asked for, and not the question again."""
     if _NUMERAL.fullmatch(answer) and _NUMERAL.fullmatch(reference):
         return True
-    expected_text, text = aligned(normalize(reference), normalize(answer), question)
+    expected_text, text = in_shared_notation(normalize(reference), normalize(answer), question)
     if expected_text == text:
         return True
     expected, given = parse_answer(expected_text), parse_answer(text)
@@ -133,7 +133,7 @@ def unreadable(answer: str) -> str | None:
     if len(text) > 4 * MAX_ANSWER_CHARS + MAX_DIGITS:
         return "the answer is too long"
     try:
-        parse_answer(aligned(normalize(text), normalize(text))[0])
+        parse_answer(in_shared_notation(normalize(text), normalize(text))[0])
     except (Unparsable, RecursionError) as error:
         return f"{text[:80]!r}: {error}"
     return None

@@ -17,7 +17,7 @@ from rewards.mathematics.compare.integration_constant import with_constant
 from rewards.mathematics.compare.lists import grouped_assignments, same_items, same_union
 from rewards.mathematics.compare.named_values import same_named
 from rewards.mathematics.compare.relation import found_value, same_relation
-from rewards.mathematics.compare.shared_notation import aligned
+from rewards.mathematics.compare.shared_notation import in_shared_notation
 from rewards.mathematics.compare.unit_conversion import converted
 from rewards.mathematics.compare.vector_components import as_point
 from rewards.mathematics.expressions.evaluate import rational, variables
@@ -60,7 +60,7 @@ def equivalent(reference: str, answer: str, *, percent: bool = False, rules: Rul
     if max(len(reference), len(answer)) > 4 * MAX_ANSWER_CHARS + MAX_DIGITS:
         raise Unparsable("longer than an answer")
     rules = replace(rules, percent=True) if percent else rules
-    expected, given = aligned(normalize(reference), normalize(answer), rules.question)
+    expected, given = in_shared_notation(normalize(reference), normalize(answer), rules.question)
     if expected == given and expected:
         return True
     return any(same(parse_answer(a), parse_answer(b), rules) for a, b in readings(expected, given, rules.question))

@@ -32,10 +32,10 @@ _PART = re.compile(
 _NUMBERED = re.compile(r"\d{1,3} ?(?:\^ ?\{? ?)?(?:\\text\{ ?)?(?:st|nd|rd|th)?(?: ?\})*")
 
 
-def aligned(reference: str, answer: str, question: str = "") -> tuple[str, str]:
+def in_shared_notation(reference: str, answer: str, question: str = "") -> tuple[str, str]:
     """The two answers as they are to be compared.
 
-    Example: ``aligned("\\\\binom{n}{2}", "C(n,2)")`` has ``\\\\binom{n}{2}`` twice.
+    Example: ``in_shared_notation("\\\\binom{n}{2}", "C(n,2)")`` has ``\\\\binom{n}{2}`` twice.
     """
     reference, answer = without_choice(*_with_one_spelling(reference, answer))
     if "C" in reference or "C" in answer:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from rewards.mathematics.extract.retraction import DOUBTED, is_supposed, is_taken_back
-from rewards.mathematics.extract.sentence import core, only_formula, sentence
+from rewards.mathematics.extract.sentence import answer_in_clause, only_formula, sentence
 from rewards.mathematics.extract.statement import Statement
 from rewards.mathematics.text.number_words import number_in_words
 
@@ -106,10 +106,12 @@ def headings(text: str) -> Iterator[Statement]:
         if _ANSWER_HEADING.match(content) or not content:
             line = re.compile(r"\s*([^\n]+)").match(text, match.end())
             if line is not None and content:
-                yield Statement(core(line[1].strip()), match.start(), line.end(), "heading")
+                yield Statement(answer_in_clause(line[1].strip()), match.start(), line.end(), "heading")
             continue
         if not is_heading_of_another_kind(content) and not DOUBTED.search(content):
-            yield Statement(core(re.split(r"<\||</", content)[0].strip()), match.start(), match.end(), "heading")
+            yield Statement(
+                answer_in_clause(re.split(r"<\||</", content)[0].strip()), match.start(), match.end(), "heading"
+            )
 
 
 def tags(text: str) -> Iterator[Statement]:
@@ -150,4 +152,4 @@ def phrases(text: str) -> Iterator[Statement]:
             content = rest["value"].strip()
         if '"' in match[0] and (row := _JSON_LIST.fullmatch(content.strip())) is not None:
             content = row[1]
-        yield Statement(core(content), match.start(), end, "phrase")
+        yield Statement(answer_in_clause(content), match.start(), end, "phrase")

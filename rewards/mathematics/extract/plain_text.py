@@ -12,7 +12,7 @@ from rewards.mathematics.expressions.tree import Unparsable
 from rewards.mathematics.extract.last_line import MAX_LINE, whole_line
 from rewards.mathematics.extract.phrases import is_heading_of_another_kind
 from rewards.mathematics.extract.retraction import DENIED, is_supposed, is_taken_back
-from rewards.mathematics.extract.sentence import BOLD, core
+from rewards.mathematics.extract.sentence import BOLD, answer_in_clause
 from rewards.mathematics.extract.spelled_numbers import with_figures
 from rewards.mathematics.extract.statement import belong_together
 from rewards.mathematics.extract.subject import is_of_another
@@ -106,7 +106,7 @@ def _last_bold(text: str, question: str) -> str | None:
                 return None
             if follows_letters(text, match.start()):
                 return None
-            content = core(content) if scale is None else f"{core(content)} {scale[1]}"
+            content = answer_in_clause(content) if scale is None else f"{answer_in_clause(content)} {scale[1]}"
             return _bold_list(text, match) or _listed(text, match.start(), content, question)
     return None
 
@@ -116,7 +116,7 @@ def _bold_list(text: str, last: re.Match[str]) -> str | None:
     numbers = [m for m in BOLD.finditer(text[: last.end()]) if re.search(r"\d", m[1])]
     if len(numbers) < 2 or numbers[-2][1] == last[1] or text[numbers[-2].end() : last.start()].strip(" \n,;-*/|&"):
         return None
-    return f"{core(numbers[-2][1].strip())}, {core(last[1].strip())}"
+    return f"{answer_in_clause(numbers[-2][1].strip())}, {answer_in_clause(last[1].strip())}"
 
 
 def _last_value(text: str, question: str) -> str | None:

@@ -63,7 +63,7 @@ def only_formula(text: str) -> str | None:
     return f"{inside(formulas[0])} {_unit(after)}".strip()
 
 
-def core(text: str) -> str:
+def answer_in_clause(text: str) -> str:
     """The answer in a clause."""
     bold = BOLD.match(text)
     text = _HALF_BOLD.sub("", text if bold is None else bold[1])

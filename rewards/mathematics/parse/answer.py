@@ -8,13 +8,13 @@ from functools import lru_cache
 
 from rewards.mathematics.expressions.shapes import Answer, Scalar
 from rewards.mathematics.expressions.tree import Unparsable
-from rewards.mathematics.parse.bracketed import enclosed
-from rewards.mathematics.parse.equation import related
+from rewards.mathematics.parse.bracketed import read_bracketed
+from rewards.mathematics.parse.equation import read_relation
 from rewards.mathematics.parse.expression import parse_expression
-from rewards.mathematics.parse.lists import joined
-from rewards.mathematics.parse.notations import special
+from rewards.mathematics.parse.lists import read_list
+from rewards.mathematics.parse.notations import read_notation
 from rewards.mathematics.parse.scalar import parse_scalar
-from rewards.mathematics.parse.words import worded
+from rewards.mathematics.parse.words import read_words
 from rewards.mathematics.text.normalize import MAX_ANSWER_CHARS
 from rewards.mathematics.text.qualifier import without_qualifiers
 
@@ -40,8 +40,11 @@ def parse_answer(text: str, nesting: int = 0) -> Answer:
 
     if text.startswith("\\text{") and text.endswith("}") and text.count("{") == 1:
         return read(text[6:-1].strip())
-    answer = special(text, read) or worded(text, nesting)
-    for shape in () if answer is not None else (joined, related, enclosed):
-        if (answer := shape(text, read)) is not None:
-            break
-    return parse_scalar(text) if answer is None else answer
+    return (
+        read_notation(text, read)
+        or read_words(text, nesting)
+        or read_list(text, read)
+        or read_relation(text, read)
+        or read_bracketed(text, read)
+        or parse_scalar(text)
+    )

@@ -19,10 +19,10 @@ _TRANSPOSED = re.compile(r"^(\([^()^]+,[^()^]+\)) ?\^ ?\{? ?(?:T|\\top|\\interca
 _BARE_SET = re.compile(r"^\{ ?([^{}]*,[^{}]*) ?\}$")
 
 
-def enclosed(text: str, read: Read) -> Answer | None:
+def read_bracketed(text: str, read: Read) -> Answer | None:
     """The contents of the bracket around everything; None when there is none."""
     if (point := _POINT.match(text)) is not None:
-        value = enclosed(text[point.end() :], read)
+        value = read_bracketed(text[point.end() :], read)
         return value if value is None or point["letter"] is None else Named(point["letter"], value)
     if text in ("\\{\\}", "\\{ \\}", "∅"):
         return Items("{", "}", ())

@@ -60,7 +60,7 @@ _NO_CALCULATION = re.compile(
 _COORDINATES = re.compile(r"^\( ?([a-zA-Z](?: ?, ?[a-zA-Z]){1,3}|r ?, ?\\theta) ?\)$")
 
 
-def related(text: str, read: Read) -> Answer | None:
+def read_relation(text: str, read: Read) -> Answer | None:
     """An equation or an inequality; None when the text has no sign of one."""
     pieces = split(text, RELATIONS)
     if len(pieces) == 1:

@@ -15,7 +15,7 @@ _LABEL = re.compile(r"^(?:\\text\{ ?)?([A-Za-z][A-Za-z ]{0,30}?)\}? ?:(?: ?\} ?|
 _ORDER_SIGNS = "<>≤≥"
 
 
-def joined(text: str, read: Read) -> Answer | None:
+def read_list(text: str, read: Read) -> Answer | None:
     """Membership, unions, labels, then lists."""
     for shape in (_member, _union, _labelled, _list):
         if (answer := shape(text, read)) is not None:

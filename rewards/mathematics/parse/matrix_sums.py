@@ -35,7 +35,7 @@ _MATRIX = re.compile(
 )
 
 
-def combined(text: str) -> Matrix | None:
+def read_matrix_sum(text: str) -> Matrix | None:
     """The matrix that a text of several matrices, or of one with a factor, stands for; None for other texts."""
     written = list(_MATRIX.finditer(text))
     if (
@@ -47,7 +47,7 @@ def combined(text: str) -> Matrix | None:
         return None
     letters = iter(range(1, len(written) + 1))
     node = parse_expression(_MATRIX.sub(lambda _: f"(\\{_LETTER} _{next(letters)})", text))
-    matrices = {f"{_LETTER}_{at}": cells(match["array"] or match["rows"]) for at, match in enumerate(written, 1)}
+    matrices = {f"{_LETTER}_{at}": read_cells(match["array"] or match["rows"]) for at, match in enumerate(written, 1)}
     shapes = {(len(m), len(m[0])) for m in matrices.values()}
     if len(shapes) != 1 or _degree(node) != 1:
         raise Unparsable("matrices that are multiplied, or of several shapes")
@@ -55,7 +55,7 @@ def combined(text: str) -> Matrix | None:
     return Matrix(tuple(tuple(_cell(node, matrices, i, j) for j in range(columns)) for i in range(rows)))
 
 
-def cells(rows: str) -> tuple[tuple[Node, ...], ...]:
+def read_cells(rows: str) -> tuple[tuple[Node, ...], ...]:
     """The cells between ``&`` and ``\\\\``."""
     lines = [r for r in rows.replace("\\hline ", "").split("\\\\") if r.strip()]
     table = tuple(tuple(parse_value(c.strip()) for c in line.split("&")) for line in lines)

@@ -9,7 +9,7 @@ from rewards.mathematics.expressions.shapes import Answer, Based, Congruence, It
 from rewards.mathematics.expressions.tree import Negative, Number, Symbol, Unparsable
 from rewards.mathematics.parse.everyday import amount, clock, date, minutes, sides
 from rewards.mathematics.parse.expression import parse_expression
-from rewards.mathematics.parse.matrix_sums import cells, combined
+from rewards.mathematics.parse.matrix_sums import read_cells, read_matrix_sum
 from rewards.mathematics.parse.scalar import parse_value
 from rewards.mathematics.text.brackets import RELATIONS, items, marks, split
 from rewards.mathematics.text.number_words import NUMBER_WORDS
@@ -49,7 +49,7 @@ _CONGRUENCE = re.compile(
 )
 
 
-def special(text: str, read: Read) -> Answer | None:
+def read_notation(text: str, read: Read) -> Answer | None:
     """The first of these shapes that the whole text has."""
     for shape in (
         _matrix,
@@ -75,10 +75,10 @@ def _matrix(text: str, read: Read) -> Answer | None:
         return None
     match = _MATRIX.match(text)
     if match is None or "\\begin" in match[2]:
-        return combined(text)
+        return read_matrix_sum(text)
     if match[1] in ("vmatrix", "Vmatrix"):
         raise Unparsable("a determinant")
-    return Matrix(cells(match[2]))
+    return Matrix(read_cells(match[2]))
 
 
 def _cases(text: str, read: Read) -> Answer | None:

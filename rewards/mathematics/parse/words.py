@@ -31,7 +31,7 @@ _SAME = {
 }  # fmt: skip
 
 
-def worded(text: str, nesting: int) -> Answer | None:
+def read_words(text: str, nesting: int) -> Answer | None:
     """A choice's letter in brackets, a spelt-out number, or text. One bare letter may be a variable."""
     if (choice := _CHOICE.match(text)) is not None and len(text) > 1:
         return Words(choice[1].lower())

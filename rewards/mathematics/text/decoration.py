@@ -3,7 +3,7 @@
 import re
 
 from rewards.mathematics.expressions.tree import Unparsable
-from rewards.mathematics.text.extremum import with_names
+from rewards.mathematics.text.extremum import with_named_extrema
 from rewards.mathematics.text.number_words import number_in_words
 from rewards.mathematics.text.program_notation import from_program
 from rewards.mathematics.text.unit import split_unit
@@ -55,7 +55,7 @@ def undecorated(text: str) -> str:
         text = sentence["value"].strip()
     if (assigned := _ASSIGNED.match(text)) is not None:
         return assigned["values"]
-    return _option(with_names(text))
+    return _option(with_named_extrema(text))
 
 
 def _option(text: str) -> str:
@@ -71,7 +71,7 @@ def undecorated_answer(text: str, reference: str) -> str:
     in brackets count, unless they are the reference's own or say the number again: ``42 (squared)`` is not 42. What
     stands before a colon counts, too: ``(3, 4) or: (1, 2)`` is a hedge.
     """
-    text = with_names(_ROUGHLY.sub("", text))
+    text = with_named_extrema(_ROUGHLY.sub("", text))
     if (figures := _said_twice(text)) is not None:
         return figures
     match, own = _UNIT.match(text), _UNIT.match(reference)

@@ -13,10 +13,10 @@ _LISTS = re.compile(
 _TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
 
 
-def with_names(text: str) -> str:
+def with_named_extrema(text: str) -> str:
     """The places with "max" and "min" for names; other texts as they are.
 
-    Example: ``with_names("max at $x=2$")`` is ``"\\\\text{max place} = 2"``.
+    Example: ``with_named_extrema("max at $x=2$")`` is ``"\\\\text{max place} = 2"``.
     """
     if not _LISTS.search(text):
         return text
