@@ -7,7 +7,8 @@ from torch import nn
 from lora.base.load import load_base
 from lora.config import LoraConfig, ModelConfig
 from lora.peft.description import Description
-from lora.trainable.inject import LoraLayers, inject
+from lora.trainable.inject import inject
+from lora.trainable.lora_layers import LoraLayers
 
 
 @dataclass(frozen=True, slots=True)

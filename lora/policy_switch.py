@@ -10,7 +10,8 @@ from lora.config import LoraConfig
 from lora.peft.description import Description
 from lora.peft.files import unpack
 from lora.trainable.copied import check_fit
-from lora.trainable.inject import LoraLayers, check_adapted, inject
+from lora.trainable.inject import check_adapted, inject
+from lora.trainable.lora_layers import LoraLayers
 from lora.types import Adapter
 
 Shape = tuple[int, float, tuple[str, ...]]

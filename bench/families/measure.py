@@ -13,7 +13,8 @@ from lora.base.load import load_skeleton
 from lora.base.targets import resolve_lora
 from lora.config import ALL_LINEAR, LoraConfig, ModelConfig
 from lora.layers.experts import PROJECTIONS, is_experts
-from lora.trainable.inject import LoraLayers, inject
+from lora.trainable.inject import inject
+from lora.trainable.lora_layers import LoraLayers
 from rewards.types import Outcome, Problem, Reward
 from rl.algorithm.batch.packing import build_batch
 from rl.config import LearnerConfig

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from lora.config import LoraConfig
 from lora.trainable.copied import copy_into
 from lora.trainable.gradients import add_gradients
-from lora.trainable.inject import LoraLayers
+from lora.trainable.lora_layers import LoraLayers
 
 VECTORS = "vectors"
 

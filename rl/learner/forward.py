@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from lora.base.architecture import KNOWN, UnsupportedModel, language_model
-from lora.trainable.inject import LoraLayers, routed
+from lora.trainable.lora_layers import LoraLayers, routed
 from rl.algorithm.batch.packing import attention_mask
 from rl.learner.block_mask import Runs, block_mask
 from rl.learner.microbatch import Microbatch, Segment, join, pad

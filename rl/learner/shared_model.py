@@ -21,7 +21,8 @@ from lora.config import LoraConfig, ModelConfig
 from lora.peft.description import Description
 from lora.peft.files import unpack
 from lora.trainable.full import FullWeights
-from lora.trainable.inject import LoraLayers, check_adapted, eject, inject
+from lora.trainable.inject import check_adapted, eject, inject
+from lora.trainable.lora_layers import LoraLayers
 from lora.trainable.tiny import TinyLayers
 from lora.types import Adapter
 from rl.learner.collectives import ProcessGroup, SingleProcess

@@ -12,7 +12,8 @@ from lora.base.load import load_skeleton
 from lora.base.resolve import resolve_model
 from lora.config import LoraConfig, ModelConfig
 from lora.peft.files import unpack
-from lora.trainable.inject import LoraLayers, inject
+from lora.trainable.inject import inject
+from lora.trainable.lora_layers import LoraLayers
 from rl.algorithm.batch.datum import Datum, datum_batch
 from rl.algorithm.objective.summed_loss import SummedLoss
 from rl.learner.policy import AdamConfig

@@ -18,7 +18,8 @@ from lora.config import LoraConfig, ModelConfig
 from lora.layers.experts import ExpertsLowRank
 from lora.peft.description import Description
 from lora.peft.files import pack, read_peft, unpack, write_peft
-from lora.trainable.inject import LoraLayers, eject, inject, routed
+from lora.trainable.inject import eject, inject
+from lora.trainable.lora_layers import LoraLayers, routed
 from lora.types import Adapter
 from rewards.types import Outcome, Problem, Reward
 from rl.algorithm.batch.packing import build_batch

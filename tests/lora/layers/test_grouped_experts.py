@@ -12,7 +12,8 @@ from transformers import AutoModelForCausalLM, Qwen2MoeConfig
 from lora.config import LoraConfig
 from lora.layers.experts import ExpertsLowRank, ExpertsPair
 from lora.layers.grouped_experts import apply_grouped
-from lora.trainable.inject import inject, routed
+from lora.trainable.inject import inject
+from lora.trainable.lora_layers import routed
 
 TOKENS, HIDDEN, WIDTH, EXPERTS, ACTIVE = 29, 32, 16, 6, 3
 Part = slice | None

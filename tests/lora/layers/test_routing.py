@@ -11,7 +11,8 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 from lora.config import LoraConfig
 from lora.layers.routing import routing_of
 from lora.trainable.full import FullWeights
-from lora.trainable.inject import LoraLayers, eject, inject, routed
+from lora.trainable.inject import eject, inject
+from lora.trainable.lora_layers import LoraLayers, routed
 
 IDS = torch.randint(3, 60, (3, 8), generator=torch.Generator().manual_seed(0))
 

@@ -26,7 +26,8 @@ from lora.config import LoraConfig
 from lora.peft.config import describe
 from lora.peft.description import Description
 from lora.peft.files import pack, read_peft, unpack, write_peft
-from lora.trainable.inject import LoraLayers, inject
+from lora.trainable.inject import inject
+from lora.trainable.lora_layers import LoraLayers
 from lora.types import Adapter
 from rl.run.export import lora_config
 

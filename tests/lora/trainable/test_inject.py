@@ -22,7 +22,8 @@ from transformers import (
 
 from lora.accounting import advice, trained_parameters
 from lora.config import LoraConfig
-from lora.trainable.inject import LoraLayers, inject
+from lora.trainable.inject import inject
+from lora.trainable.lora_layers import LoraLayers
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 64,

@@ -24,7 +24,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from lora.config import LoraConfig, ModelConfig
 from lora.layers.routing import Route, routing_of
-from lora.trainable.inject import LoraLayers, check_adapted, inject, routed
+from lora.trainable.inject import check_adapted, inject
+from lora.trainable.lora_layers import LoraLayers, routed
 from rl.algorithm.advantage.estimators import advantages
 from rl.algorithm.batch.packing import build_batch
 from rl.config import LearnerConfig
