@@ -14,7 +14,7 @@ from bench.compare.table import Row
 from lora.base.load import load_skeleton
 from lora.config import ModelConfig
 from rl.config import RunConfig
-from rollout.vllm.engine import _Call
+from rollout.vllm.engine_thread import Call
 from rollout.vllm.policy_queue import OldestPolicyQueue
 
 
@@ -23,8 +23,8 @@ def test_policies_of_a_sweep_are_sampled_together() -> None:
     from bench.compare.rollout_child import policies  # it loads vLLM, which other tests need not wait for
 
     config = RunConfig(model=ModelConfig(name="tiny-random", dtype="float32"))
-    waiting: OldestPolicyQueue[_Call] = OldestPolicyQueue()
-    calls = [_Call([[1]], [], adapter) for adapter in policies(config, 4)]
+    waiting: OldestPolicyQueue[Call] = OldestPolicyQueue()
+    calls = [Call([[1]], [], adapter) for adapter in policies(config, 4)]
     for call in calls:
         waiting.push(call)
     assert waiting.pop_ready([]) == calls

@@ -42,19 +42,20 @@ class HeldActor(EngineActor):
         if isinstance(engine, TorchEngine):
             engine._model.register_forward_pre_hook(lambda *_: time.sleep(self.pause))
             return
-        step, deliver = engine._engine.step, engine._deliver
+        thread = engine._thread
+        step, deliver = thread._engine.step, thread._deliver
 
         def held() -> Any:
             self.steps.acquire()
             return step()
 
         def noted(output: Any) -> None:
-            call, _ = engine._open[output.request_id]
+            call, _ = thread._open[output.request_id]
             if output.finished and call.samples:
                 self.ended[call.adapter.run] = self.ended.get(call.adapter.run, 0) + 1
             deliver(output)
 
-        engine._engine.step, engine._deliver = held, noted
+        thread._engine.step, thread._deliver = held, noted
 
     async def allow(self, steps: int) -> None:
         self.steps.release(steps)
@@ -63,7 +64,7 @@ class HeldActor(EngineActor):
         """Allow a step if calls wait for its end, and no other: those that are under way must not come to theirs."""
         engine: Any = self._engine
         self.steps.acquire(blocking=False)
-        if engine._inbox.qsize():
+        if engine._thread._inbox.qsize():
             self.steps.release()
 
     async def forbid(self) -> None:
@@ -79,20 +80,20 @@ class HeldActor(EngineActor):
     async def under_way(self) -> tuple[Counter[str], Counter[str], dict[str, int]]:
         """Requests of each run that vLLM was given, those of them that nobody wants any more, and those that ended."""
         engine: Any = self._engine
-        calls = [call for call, _ in list(engine._open.values())]
+        calls = [call for call, _ in list(engine._thread._open.values())]
         unwanted = Counter(call.adapter.run for call in calls if call.unwanted)
         return Counter(call.adapter.run for call in calls), unwanted, self.ended
 
     async def left(self) -> tuple[int, set[str]]:
         """Return what vLLM holds while idle: the number of unfinished requests, and adapters by name."""
         engine: Any = self._engine
-        vllm = engine._engine
-        assert {loaded.request.lora_int_id for loaded in engine._adapters._loaded.values()} == set(vllm.list_loras())
-        directories = {loaded.directory for loaded in engine._adapters._loaded.values()}
+        vllm, adapters = engine._thread._engine, engine._thread._adapters
+        assert {loaded.request.lora_int_id for loaded in adapters._loaded.values()} == set(vllm.list_loras())
+        directories = {loaded.directory for loaded in adapters._loaded.values()}
         assert {path for path in engine._home.path.iterdir() if path.is_dir()} == directories
-        assert all(loaded.users == 0 for loaded in engine._adapters._loaded.values())
+        assert all(loaded.users == 0 for loaded in adapters._loaded.values())
         scheduled = vllm.engine_core.engine_core.scheduler.get_num_unfinished_requests()
-        return scheduled + vllm.get_num_unfinished_requests(), set(engine._adapters._loaded)
+        return scheduled + vllm.get_num_unfinished_requests(), set(adapters._loaded)
 
 
 @asynccontextmanager

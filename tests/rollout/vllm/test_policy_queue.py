@@ -57,15 +57,16 @@ class Recording(EngineActor):
     async def start(self, *arguments: Any) -> None:
         await super().start(*arguments)
         self.ended = list[str]()
-        deliver = self._engine._deliver
+        thread: Any = self._engine._thread
+        deliver = thread._deliver
 
         def noted(output: Any) -> None:
             if output.finished:
-                call, _ = self._engine._open[output.request_id]
+                call, _ = thread._open[output.request_id]
                 self.ended.append(f"{call.adapter.run} {call.adapter.version}{'' if call.samples else ' scores'}")
             deliver(output)
 
-        self._engine._deliver = noted
+        thread._deliver = noted
 
     async def noted(self) -> list[str]:
         return self.ended
