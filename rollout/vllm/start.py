@@ -13,6 +13,7 @@ from lora.config import LoraConfig, ModelConfig, Quantization
 from lora.layers.quantized import torchao_config
 from lora.messages import single_line
 from rollout.config import SERVED_RANKS, RolloutConfig
+from rollout.vllm.patches.install import install_patches
 
 MEMORY_HINT = (
     " (its memory is set by rollout.gpu_memory_fraction on a GPU, by rollout.kv_cache_gib on a CPU; model.max_length "
@@ -56,7 +57,7 @@ def refusal(error: Exception) -> Exception:
 
 
 def engine_args(model: str, model_config: ModelConfig, lora: LoraConfig, config: RolloutConfig, seed: int) -> Any:
-    """Return vLLM's arguments; first put our operators in place of its own.
+    """Return vLLM's arguments; first put our parts in the place of its own.
 
     Raises:
         ValueError: a library is not installed, or routed experts are asked for where processes share a CPU's model.
@@ -70,7 +71,7 @@ def engine_args(model: str, model_config: ModelConfig, lora: LoraConfig, config:
             "learner.router_replay = false"
         )
     logging.getLogger("vllm.logging_utils.dump_input").setLevel(logging.CRITICAL)  # it prints every prompt on a failure
-    _install_operators(is_cpu, fuse_adapters=config.fuse_adapters)
+    install_patches(on_cpu=is_cpu, fuse_adapters=config.fuse_adapters)
     quantization, overrides = quantization_args(model_config.quantization)
     return EngineArgs(
         **(cpu_args(model_config, config) if is_cpu else _GPU_ARGS),
@@ -97,21 +98,6 @@ def engine_args(model: str, model_config: ModelConfig, lora: LoraConfig, config:
         enable_return_routed_experts=config.return_routed_experts,
         disable_log_stats=True,
     )
-
-
-def _install_operators(is_cpu: bool, *, fuse_adapters: bool) -> None:
-    from rollout.vllm.patches import unnamed_tokens
-
-    unnamed_tokens.install()
-    if is_cpu:
-        from rollout.vllm.patches import cpu_experts, cpu_head, cpu_lora, cpu_ops, cpu_prompts, cpu_routing, cpu_sampler
-
-        for module in (cpu_lora, cpu_ops, cpu_prompts, cpu_routing, cpu_sampler, cpu_experts, cpu_head):
-            module.install()
-    if fuse_adapters:
-        from rollout.vllm.patches import fused_lora
-
-        fused_lora.install()
 
 
 def quantization_args(quantization: Quantization | None) -> tuple[str | None, dict[str, str]]:
