@@ -1,10 +1,9 @@
-"""The learner in Ray actors: one, or several that divide the rows of each update."""
+"""The learner in Ray actors, as its user sees it: one, or several that divide the rows of each update."""
 
 import asyncio
 import itertools
-import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Self, TypeVar
 
 import ray
@@ -12,67 +11,19 @@ import ray
 from lora.messages import first_line
 from lora.types import Adapter
 from rl.algorithm.batch.packing import split_indices
-from rl.learner.collectives import init_process_group, open_store
+from rl.cluster.learner_actor import LearnerActor, Rendezvous
 from rl.learner.policy import AdamConfig, PolicySpec
-from rl.learner.policy_host import LearnerHost, LearnerSpec, Metrics, PolicyHost, PolicyUpdate
+from rl.learner.policy_host import LearnerHost, LearnerSpec, Metrics, PolicyUpdate
 from rl.learner.policy_loss import ForwardBackward
 from rl.types import LearnerDied, Under
 from rollout.environment import torch_environment
 from rollout.ray.errors import cause, describe_death, is_death
-from rollout.ray.placement import ActorPlacement, check_device
+from rollout.ray.placement import ActorPlacement
 
 GRACE_S = 5.0
 """How long the other learners may take to notice that one of them is gone."""
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Rendezvous:
-    """The meeting point of learners that share an update."""
-
-    address: str
-    rank: int
-    world_size: int
-
-
-class LearnerActor(PolicyHost):
-    """A `PolicyHost` in an actor. It loads the model in `start`, so that a refusal reaches the caller whole."""
-
-    def __init__(self) -> None:
-        """Begin without a model."""
-        self._store: Any = None
-
-    def start(self, threads: int, spec: LearnerSpec, rendezvous: Rendezvous | None) -> None:
-        """Load the model, and meet the other learners if there are any."""
-        import torch
-
-        check_device(spec.device)
-        torch.set_num_threads(threads)
-        group = None
-        if rendezvous is not None:
-            place = rendezvous.address, rendezvous.rank, rendezvous.world_size
-            # One that waits for another, which loads its model more slowly, is to have the patience of who asks them.
-            group = init_process_group(
-                spec.device,
-                *place,
-                lockstep=spec.learner.shard,
-                timeout_s=spec.learner.stall_timeout,
-                store=self._store,
-            )
-        PolicyHost.__init__(self, spec, group)
-
-    def address(self, timeout_s: float) -> str:
-        """Open a store for all to meet in, and return its HOST:PORT.
-
-        The port is taken from now on: one that was only found to be free may be another process's by then.
-        """
-        host = ray.util.get_node_ip_address()
-        self._store = open_store(host, timeout_s)
-        return f"{host}:{self._store.port}"
-
-    def pid(self) -> int:
-        return os.getpid()
 
 
 class RayHost(LearnerHost):

@@ -1,5 +1,6 @@
 """Settings of a run, a table of its file each: `RunConfig` composes the configurations of the four packages."""
 
+from rl.config.checks import GuardConfig, LivenessConfig
 from rl.config.curriculum import CurriculumConfig
 from rl.config.data import (
     MOST_PROBLEMS,
@@ -18,14 +19,12 @@ from rl.config.episodes import EpisodesConfig
 from rl.config.evaluate import EvaluateConfig, EvaluationSet
 from rl.config.learner import SMALLEST_EPS, AdvantageKind, LearnerConfig
 from rl.config.mixture import Mixed, Mixture, ProblemsConfig
+from rl.config.placement import PlacementConfig
 from rl.config.preset import Preset
 from rl.config.replaced import replaced
 from rl.config.run import (
     MAX_COMPLETIONS,
     MAX_OFF_POLICY_STEPS,
-    GuardConfig,
-    LivenessConfig,
-    PlacementConfig,
     RunConfig,
     SftConfig,
 )

@@ -1,12 +1,13 @@
 """Settings of a run. `RunConfig` composes the configurations of the four packages."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from lora.config import LoraConfig, ModelConfig
 from rewards.config import RewardConfig
+from rl.config.checks import GuardConfig, LivenessConfig
 from rl.config.curriculum import CurriculumConfig
 from rl.config.data import Addition, PromptConfig, Verifiers
 from rl.config.episodes import EpisodesConfig
@@ -21,6 +22,7 @@ from rl.config.misfits import (
     samples_the_model,
 )
 from rl.config.mixture import Mixture, ProblemsConfig, misfits_of_sources
+from rl.config.placement import PlacementConfig
 from rl.config.preset import Preset, with_preset
 from rl.config.replaced import replaced
 from rl.config.step_misfits import misfits_of_places, misfits_of_samples, misfits_of_schedule
@@ -44,76 +46,6 @@ class SftConfig(Strict):
     a column's name."""
     accuracy: bool = False
     """Also let the policy answer the held-out problems at every evaluation, which needs a rollout engine."""
-
-
-class LivenessConfig(Strict):
-    """The check that the engines sample from the policy they were given, not from the base or an older one."""
-
-    every: int = Field(default=5, ge=1)
-    """Steps between checks; the first steps are always checked."""
-    tolerance: float = Field(default=0.2, gt=0)
-    """Largest mean absolute difference of logprobs, in nats a token, that rounding may make between an engine and the
-    learner."""
-
-
-class GuardConfig(Strict):
-    """Alarms on signs of a collapse, and what they do.
-
-    "Usual" is the median of the last `window` steps, and nothing is unusual before there are `window` of them.
-    """
-
-    action: Literal["off", "warn", "stop", "roll_back"] = "warn"
-    """`roll_back` goes on from the best checkpoint at `lr_factor` times the learning rate."""
-    patience: int = Field(default=3, ge=1)
-    """Steps in a row with an alarm before the run stops or rolls back: one bad step is no collapse. So many steps in a
-    row in which all completions fail alike are an alarm."""
-    window: int = Field(default=10, ge=2)
-    """Steps whose median is the usual value."""
-    max_kl: float = Field(default=0.1, gt=0)
-    """Highest `update/kl_sampler_learner`, in nats a token. On policy it is rounding, about 0.001, and what
-    `sampling.top_p`, `top_k` and `min_p` cut off."""
-    max_growth: float = Field(default=4.0, gt=1)
-    """Highest entropy, completion length and gradient norm, as multiples of their usual values; and the smallest
-    completion length is the usual one divided by it."""
-    min_entropy: float = Field(default=1e-4, ge=0)
-    """Lowest entropy, in nats a token: below it nothing is left to explore."""
-    max_truncated_rise: float = Field(default=0.3, gt=0)
-    """Largest rise of `completion/truncated_fraction` above its usual value."""
-    max_accuracy_drop: float = Field(default=0.3, gt=0)
-    """Largest fall of `eval/accuracy` below the run's best."""
-    lr_factor: float = Field(default=0.5, gt=0, le=1)
-    """Factor by which a roll-back multiplies the learning rate."""
-    max_roll_backs: int = Field(default=3, ge=1)
-    """The next collapse after that many stops the run."""
-
-
-Amount = Annotated[float, Field(ge=1e-4, allow_inf_nan=False)]
-"""An amount of one of Ray's resources, which are counted in ten-thousandths."""
-
-
-class PlacementConfig(Strict):
-    """The nodes of a cluster that learner and rollout workers run on, each in a bundle of a placement group."""
-
-    strategy: Literal["auto", "PACK", "SPREAD"] = "auto"
-    """`PACK` uses few nodes, `SPREAD` many; `auto` packs GPUs, and spreads over nodes that have none."""
-    learner_resources: dict[str, Amount] = Field(default_factory=dict)
-    """More that the learner's node must have, in Ray's words, such as `{ "accelerator_type:H100" = 0.001 }`."""
-    worker_resources: dict[str, Amount] = Field(default_factory=dict)
-    """The same for each rollout worker."""
-    wait_for_nodes: Literal["auto", "yes", "no"] = "auto"
-    """Wait for more nodes if a run is too large for those there are; `auto` does where Ray autoscales."""
-
-    @field_validator("learner_resources", "worker_resources")
-    @classmethod
-    def _not_counted_elsewhere(cls, resources: dict[str, float]) -> dict[str, float]:
-        if "GPU" in resources:
-            raise ValueError(
-                "GPU: a learner has one by itself and a rollout worker rollout.tensor_parallel_size; "
-                "set learner.num_learners, rollout.num_workers or rollout.tensor_parallel_size"
-            )
-        if "object_store_memory" in resources:
-            raise ValueError("object_store_memory: Ray cannot reserve it; set --object-store-memory of `ray start`")
-        return resources
 
 
 class RunConfig(Strict):
