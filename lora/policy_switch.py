@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from lora.config import LoraConfig
 from lora.peft.description import Description
 from lora.peft.files import unpack
-from lora.trainable.copied import check_fit
 from lora.trainable.inject import check_adapted, inject
 from lora.trainable.lora_layers import LoraLayers
+from lora.trainable.named_tensors import check_fit
 from lora.types import Adapter
 
 Shape = tuple[int, float, tuple[str, ...]]

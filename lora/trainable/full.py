@@ -6,8 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from lora.trainable.copied import copy_into
 from lora.trainable.gradients import add_gradients
+from lora.trainable.named_tensors import copy_into
 
 
 class FullWeights:

@@ -9,8 +9,8 @@ from torch import Tensor
 from lora.layers.experts import ExpertsLowRank
 from lora.layers.linear import LowRank
 from lora.layers.routing import BASE, Route, Routing
-from lora.trainable.copied import copy_into
 from lora.trainable.gradients import add_gradients
+from lora.trainable.named_tensors import copy_into
 
 
 class LoraLayers(dict[str, LowRank | ExpertsLowRank]):

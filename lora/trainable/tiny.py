@@ -14,9 +14,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lora.config import LoraConfig
-from lora.trainable.copied import copy_into
 from lora.trainable.gradients import add_gradients
 from lora.trainable.lora_layers import LoraLayers
+from lora.trainable.named_tensors import copy_into
 
 VECTORS = "vectors"
 

