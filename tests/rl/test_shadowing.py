@@ -53,6 +53,27 @@ def test_what_rays_processes_would_find_first_is_named(beside: Path) -> None:
         raise_if_shadowed()
 
 
+@pytest.mark.parametrize("library", ["torch.py", "vllm/__init__.py"])
+def test_a_file_in_the_place_of_a_library_is_named(
+    library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "vllm").mkdir()  # without an `__init__.py` it hides nothing
+    raise_if_shadowed()
+    (tmp_path / library).touch()
+    with pytest.raises(ValueError, match=rf"{library} hides the library '(torch|vllm)' .* from another directory"):
+        raise_if_shadowed()
+
+
+@pytest.mark.parametrize("room", ["rollout", "lora"])
+def test_a_run_is_not_started_from_a_room_whose_neighbours_have_names_of_libraries(
+    room: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT / room)
+    with pytest.raises(ValueError, match=r"/__init__.py hides the library '(ray|peft)'"):
+        raise_if_shadowed()
+
+
 def test_another_copy_of_rankone_is_no_stranger(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     assert [shadowing_file(name) for name in PARTS] == [None] * 4
