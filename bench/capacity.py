@@ -33,7 +33,7 @@ from rl.config import RunConfig
 from rl.data import Split
 from rl.launch.sft_recipe import SFT
 from rl.learner.joint_updates import JointUpdates
-from rl.learner.policy import PolicySpec
+from rl.learner.policies.policy import PolicySpec
 from rl.learner.policy_host import LearnerSpec, LocalHost
 from rl.run.export import export_merged
 from rl.settings.toml import load_config

@@ -23,9 +23,9 @@ from rewards.types import Outcome, Problem, Reward
 from rl.algorithm.advantage.estimators import advantages
 from rl.algorithm.batch.packing import build_batch
 from rl.config import RunConfig
-from rl.learner import microbatch_threads
-from rl.learner.memory import MICROBATCH
-from rl.learner.policy import PolicySpec
+from rl.learner.memory.plan import MICROBATCH
+from rl.learner.passes import microbatch_threads
+from rl.learner.policies.policy import PolicySpec
 from rl.learner.policy_host import LearnerSpec, PolicyHost, PolicyUpdate
 from rl.types import Group, TrainBatch
 from rollout.types import Completion

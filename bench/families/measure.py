@@ -18,9 +18,9 @@ from lora.trainable.lora_layers import LoraLayers
 from rewards.types import Outcome, Problem, Reward
 from rl.algorithm.batch.packing import build_batch
 from rl.config import LearnerConfig
-from rl.learner.policy import Policy, PolicySpec
-from rl.learner.policy_loss import PolicyBatch
-from rl.learner.shared_model import SharedModel
+from rl.learner.bases.shared_model import SharedModel
+from rl.learner.passes.policy_loss import PolicyBatch
+from rl.learner.policies.policy import Policy, PolicySpec
 from rl.types import Group
 from rollout.config import SamplingConfig
 from rollout.torch.engine import TorchEngine

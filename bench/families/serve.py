@@ -15,8 +15,8 @@ import torch
 from bench.families.engine import SEQUENCES
 from bench.families.measure import PROMPTS, begin, model_config
 from rl.algorithm.liveness import Agreement
-from rl.learner.policy import Policy
-from rl.learner.shared_model import SharedModel
+from rl.learner.bases.shared_model import SharedModel
+from rl.learner.policies.policy import Policy
 
 TOLERANCE = 0.01
 """Nats a token, in float32."""

@@ -20,8 +20,8 @@ from lora.config import LoraConfig, ModelConfig
 from rewards.types import Outcome, Problem, Reward
 from rl.algorithm.batch.packing import build_batch
 from rl.config import LearnerConfig
-from rl.learner.memory import Budget, LearnerMemory
-from rl.learner.policy import PolicySpec
+from rl.learner.memory.plan import Budget, LearnerMemory
+from rl.learner.policies.policy import PolicySpec
 from rl.learner.policy_host import LearnerSpec, PolicyHost, PolicyUpdate
 from rl.types import Group, TrainBatch
 from rollout.types import Completion

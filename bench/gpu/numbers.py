@@ -18,7 +18,7 @@ from lora.config import LoraConfig, ModelConfig
 from rewards.types import Outcome, Problem, Reward
 from rl.algorithm.batch.packing import build_batch
 from rl.config import LearnerConfig, replaced
-from rl.learner.policy import PolicySpec
+from rl.learner.policies.policy import PolicySpec
 from rl.learner.policy_host import LearnerSpec, PolicyHost, PolicyUpdate
 from rl.types import Group, TrainBatch
 from rollout.types import Completion

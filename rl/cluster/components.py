@@ -23,7 +23,7 @@ from rl.cluster.workers import open_workers
 from rl.config import RunConfig, replaced
 from rl.episodes.open import SharedEnvironments, sampler_of
 from rl.learner.joint_updates import JointUpdates
-from rl.learner.memory import Budget
+from rl.learner.memory.plan import Budget
 from rl.learner.policy_host import LearnerHost
 from rl.learner.reward_model import open_pool
 from rl.train import Components

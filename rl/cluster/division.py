@@ -17,7 +17,7 @@ from lora.base.quantize import weight_bytes
 from rl.algorithm.batch.minibatches import several
 from rl.cluster.placement import PlacementError, Request, Resources, request, worker_places
 from rl.config import RunConfig, replaced
-from rl.learner.frozen_model import FrozenSpec
+from rl.learner.bases.frozen_model import FrozenSpec
 
 FLOPS = 0.4 * 990e12
 """Operations of a learner a second: an H100's, at the share that dense training reaches."""

@@ -11,8 +11,8 @@ from rl.cluster.ray_host import RayHost
 from rl.cluster.reservation import Reservation
 from rl.config import RunConfig
 from rl.learner.joint_updates import JointUpdates
-from rl.learner.memory import Budget
-from rl.learner.policy import PolicySpec
+from rl.learner.memory.plan import Budget
+from rl.learner.policies.policy import PolicySpec
 from rl.learner.policy_host import LearnerHost, LearnerSpec, LocalHost
 from rl.run.frozen_adapters import read_frozen, read_teacher
 from rl.types import Learner

@@ -12,9 +12,9 @@ from lora.messages import first_line
 from lora.types import Adapter
 from rl.algorithm.batch.packing import split_indices
 from rl.cluster.learner_actor import LearnerActor, Rendezvous
-from rl.learner.policy import AdamConfig, PolicySpec
+from rl.learner.passes.policy_loss import ForwardBackward
+from rl.learner.policies.policy import AdamConfig, PolicySpec
 from rl.learner.policy_host import LearnerHost, LearnerSpec, Metrics, PolicyUpdate
-from rl.learner.policy_loss import ForwardBackward
 from rl.types import LearnerDied, Under
 from rollout.environment import torch_environment
 from rollout.ray.errors import cause, describe_death, is_death

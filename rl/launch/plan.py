@@ -15,8 +15,8 @@ from rl.algorithm.objective.regularizers import needs_base
 from rl.config import RunConfig, replaced
 from rl.data import ProblemStream
 from rl.launch.train_recipe import TRAIN
-from rl.learner.frozen_model import FrozenSpec
-from rl.learner.memory import FULL_BYTES, Budget, LearnerMemory
+from rl.learner.bases.frozen_model import FrozenSpec
+from rl.learner.memory.plan import FULL_BYTES, Budget, LearnerMemory
 
 BITS_PER_PARAMETER = 1.0
 """An adapter holds that much with ease: rank 1 was full at 1.1 (docs/study.md, `bench/capacity.py`). A network that is

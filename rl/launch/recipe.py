@@ -14,7 +14,7 @@ from rl.cluster.components import RunParts
 from rl.config import RunConfig
 from rl.data import Split
 from rl.data.prompts import Encoder
-from rl.learner.policy_state import first_state
+from rl.learner.policies.state import first_state
 from rl.run.best_metric import BestMetric
 from rl.run.directory import RunDirectory
 from rl.run.journal import FileJournal

@@ -24,7 +24,7 @@ from rl.data.files import locate
 from rl.episodes.open import absolute_episodes, absolute_sources, check_episodes, encoder_of
 from rl.launch.preflight import check_readable
 from rl.launch.recipe import Prepared, Recipe, RewardTrial
-from rl.learner.activations import longest_row
+from rl.learner.memory.activations import longest_row
 from rl.monitoring.curve import accuracy_figure
 from rl.monitoring.progress import LiveDisplay, LogLines
 from rl.monitoring.trackers import check_trackers

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from lora.types import Adapter
-from rl.learner.policy import PolicySpec
+from rl.learner.policies.policy import PolicySpec
 from rl.learner.policy_host import LearnerHost, Metrics, PolicyUpdate
 from rl.types import Learner, LearnerDied, TrainBatch, Under
 

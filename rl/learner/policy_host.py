@@ -15,12 +15,12 @@ from lora.config import LoraConfig, ModelConfig
 from lora.types import Adapter
 from rl.algorithm.objective.summed_loss import SummedLoss
 from rl.config import LearnerConfig
+from rl.learner.bases.frozen_model import FrozenModel, FrozenSpec
+from rl.learner.bases.shared_model import SharedModel
 from rl.learner.collectives import ProcessGroup, SingleProcess
-from rl.learner.frozen_model import FrozenModel, FrozenSpec
-from rl.learner.memory import Budget, resolve_checkpointing, resolve_microbatch
-from rl.learner.policy import AdamConfig, Policy, PolicySpec
-from rl.learner.policy_loss import ForwardBackward, PolicyBatch
-from rl.learner.shared_model import SharedModel
+from rl.learner.memory.plan import Budget, resolve_checkpointing, resolve_microbatch
+from rl.learner.passes.policy_loss import ForwardBackward, PolicyBatch
+from rl.learner.policies.policy import AdamConfig, Policy, PolicySpec
 from rl.types import TrainBatch, Under
 
 Metrics = dict[str, float]

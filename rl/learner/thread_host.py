@@ -8,9 +8,9 @@ from typing import Self, TypeVar
 import torch
 
 from lora.types import Adapter
-from rl.learner.policy import AdamConfig, PolicySpec
+from rl.learner.passes.policy_loss import ForwardBackward
+from rl.learner.policies.policy import AdamConfig, PolicySpec
 from rl.learner.policy_host import LearnerHost, LearnerSpec, Metrics, PolicyHost, PolicyUpdate
-from rl.learner.policy_loss import ForwardBackward
 from rl.types import LearnerDied, Under
 
 T = TypeVar("T")

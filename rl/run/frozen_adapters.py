@@ -14,7 +14,7 @@ from lora.trainable.inject import fresh_tensors
 from lora.types import Adapter
 from rl.config import RunConfig
 from rl.data.files import locate
-from rl.learner.frozen_model import FrozenSpec
+from rl.learner.bases.frozen_model import FrozenSpec
 from rl.run.export import find_adapter
 
 

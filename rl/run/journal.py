@@ -10,7 +10,7 @@ from lora.peft.files import read_peft, write_peft
 from lora.types import Adapter
 from rl.algorithm.evaluation.held_out import Evaluation
 from rl.algorithm.journal import Journal
-from rl.learner.policy_state import state_facts
+from rl.learner.policies.state import state_facts
 from rl.run import checkpoint
 from rl.run.best_metric import ACCURACY, BestMetric
 from rl.run.checkpoint import Checkpoint

@@ -12,7 +12,7 @@ from rl.cluster.interrupts import in_daemon
 from rl.cluster.learner import memory_share, open_learner_host
 from rl.cluster.reservation import reserve
 from rl.cluster.workers import open_workers
-from rl.learner.memory import Budget
+from rl.learner.memory.plan import Budget
 from rl.learner.policy_host import LearnerHost, LearnerSpec
 from rl.learner.thread_host import ThreadHost
 from rl.serve.config import ServeConfig

@@ -14,7 +14,7 @@ from lora.config import LoraConfig
 from lora.messages import single_line
 from lora.types import Adapter
 from rl.config import LearnerConfig
-from rl.learner.policy import PolicySpec
+from rl.learner.policies.policy import PolicySpec
 from rl.monitoring.dashboard.reporter import PageReporter
 from rl.serve.backend import Backend, open_backend
 from rl.serve.config import ServeConfig

@@ -16,9 +16,9 @@ from lora.trainable.inject import inject
 from lora.trainable.lora_layers import LoraLayers
 from rl.algorithm.batch.datum import Datum, datum_batch
 from rl.algorithm.objective.summed_loss import SummedLoss
-from rl.learner.policy import AdamConfig
+from rl.learner.policies.policy import AdamConfig
+from rl.learner.policies.state import first_state
 from rl.learner.policy_host import LearnerHost, PolicyUpdate
-from rl.learner.policy_state import first_state
 
 FAR = 1e4
 SGD = AdamConfig(lr=FAR, beta1=0.0, beta2=0.0, eps=FAR)

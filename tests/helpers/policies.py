@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from rl.learner.policy import Policy, PolicySpec
-from rl.learner.shared_model import SharedModel
+from rl.learner.bases.shared_model import SharedModel
+from rl.learner.policies.policy import Policy, PolicySpec
 
 
 def begun(model: SharedModel, spec: PolicySpec) -> Policy:

@@ -7,11 +7,11 @@ from torch import Tensor
 from lora.config import LoraConfig, ModelConfig
 from lora.types import Adapter
 from rl.config import LearnerConfig
+from rl.learner.bases.shared_model import SharedModel
 from rl.learner.collectives import ProcessGroup
-from rl.learner.memory import Budget
-from rl.learner.policy import Policy, PolicySpec
+from rl.learner.memory.plan import Budget
+from rl.learner.policies.policy import Policy, PolicySpec
 from rl.learner.policy_host import LearnerSpec, PolicyHost, PolicyUpdate
-from rl.learner.shared_model import SharedModel
 from rl.types import Learner, TrainBatch, Under
 
 

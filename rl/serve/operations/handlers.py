@@ -9,7 +9,7 @@ from typing import Any
 from rl.algorithm.batch.datum import Datum, check_datum
 from rl.algorithm.liveness import NUM_SEQUENCES
 from rl.algorithm.objective.summed_loss import SummedLoss
-from rl.learner.adam import AdamConfig, check_adam
+from rl.learner.policies.adam import AdamConfig, check_adam
 from rl.serve.facts import ModelFacts
 from rl.serve.operations.curves import Curves
 from rl.serve.operations.futures import PROTOBUF, Answer

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from lora.config import ATTENTION, MLP, LoraConfig
 from rl.config import LearnerConfig
-from rl.learner.policy import PolicySpec
-from rl.learner.policy_state import weights_only_state
+from rl.learner.policies.policy import PolicySpec
+from rl.learner.policies.state import weights_only_state
 from rl.serve.errors import Rejected, ServerFault, explain
 from rl.serve.facts import ModelFacts
 from rl.serve.operations.turns import Turns

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from rl.algorithm.batch.datum import Datum, datum_logprobs, datum_row
 from rl.algorithm.objective.summed_loss import SummedLoss
+from rl.learner.passes.policy_loss import ForwardBackward
 from rl.learner.policy_host import PolicyUpdate
-from rl.learner.policy_loss import ForwardBackward
 from rl.serve.training.policies import ServedPolicy
 from rl.types import TrainBatch
 

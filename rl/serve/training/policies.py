@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lora.files.atomic_write import write_atomic
-from rl.learner.policy import PolicySpec
+from rl.learner.policies.policy import PolicySpec
 from rl.serve.errors import ServerFault
 
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from lora.types import Adapter
 from rl.algorithm.batch.datum import Datum
 from rl.algorithm.objective.summed_loss import SummedLoss
-from rl.learner.policy import AdamConfig, PolicySpec
+from rl.learner.policies.policy import AdamConfig, PolicySpec
 from rl.learner.policy_host import LearnerHost
 from rl.serve.errors import ServerFault
 from rl.serve.training.pass_request import Passed, PassRequest, parts_of

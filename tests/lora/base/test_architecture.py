@@ -30,8 +30,8 @@ from lora.config import LoraConfig, ModelConfig
 from lora.policy_switch import PolicySwitcher
 from lora.trainable.inject import inject
 from rl.config import LearnerConfig
-from rl.learner.policy import PolicySpec
-from rl.learner.shared_model import SharedModel
+from rl.learner.bases.shared_model import SharedModel
+from rl.learner.policies.policy import PolicySpec
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lora.base.architecture import UnsupportedModel
 from lora.base.router_replay import Recording, Replay, Routers, find_routers, routers_of
-from rl.learner.recompute import recompute_blocks
+from rl.learner.model.recompute import recompute_blocks
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2,

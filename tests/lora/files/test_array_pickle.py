@@ -6,7 +6,7 @@ from dataclasses import fields
 import pytest
 import torch
 
-from rl.learner.policy_loss import ForwardBackward
+from rl.learner.passes.policy_loss import ForwardBackward
 from rl.types import Row, TrainBatch
 
 

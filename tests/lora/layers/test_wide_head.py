@@ -10,7 +10,7 @@ from lora.base.load import load_base
 from lora.config import LoraConfig, ModelConfig
 from lora.layers.wide_head import WideHead
 from lora.load import load_adapted
-from rl.learner.output_layer import head_logprobs, output_logits
+from rl.learner.model.output_layer import head_logprobs, output_logits
 
 ROUNDED = ModelConfig(name="tiny-random", dtype="bfloat16", max_length=64, head_dtype="model")
 WIDE = ROUNDED.model_copy(update={"head_dtype": "float32"})

@@ -22,9 +22,9 @@ from lora.trainable.tiny import TinyLayers, num_vectors, singular_factors, vecto
 from rl.algorithm.advantage.estimators import advantages
 from rl.algorithm.batch.packing import build_batch
 from rl.config import LearnerConfig, RunConfig
-from rl.learner.policy import Policy, PolicySpec
-from rl.learner.policy_loss import PolicyBatch
-from rl.learner.shared_model import SharedModel
+from rl.learner.bases.shared_model import SharedModel
+from rl.learner.passes.policy_loss import PolicyBatch
+from rl.learner.policies.policy import Policy, PolicySpec
 from rl.types import TrainBatch
 from rollout.torch.engine import TorchEngine
 

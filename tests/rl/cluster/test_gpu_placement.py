@@ -22,7 +22,7 @@ from rl.cluster.workers import open_engine
 from rl.config import RunConfig
 from rl.launch.session import open_alone
 from rl.launch.sft_recipe import SFT
-from rl.learner.policy import PolicySpec
+from rl.learner.policies.policy import PolicySpec
 from rl.learner.policy_host import LearnerSpec
 from rl.settings.toml import load_config
 from rollout.types import EngineDied

@@ -25,9 +25,9 @@ from rl.algorithm.batch.packing import build_batch, split_rows
 from rl.cluster.placement import Request
 from rl.cluster.ray_host import RayHost
 from rl.config import LearnerConfig, RunConfig
-from rl.learner.frozen_model import FrozenSpec
+from rl.learner.bases.frozen_model import FrozenSpec
 from rl.learner.joint_updates import JointUpdates, PolicyLearner
-from rl.learner.policy import AdamConfig, PolicySpec
+from rl.learner.policies.policy import AdamConfig, PolicySpec
 from rl.learner.policy_host import LearnerSpec, PolicyUpdate
 from rl.types import Group, Learner, LearnerDied, TrainBatch
 from rollout.ray.placement import ActorPlacement

@@ -25,9 +25,9 @@ from rl.algorithm.advantage.estimators import advantages
 from rl.algorithm.batch.packing import build_batch, split_rows
 from rl.cli.app import app
 from rl.config import LearnerConfig
+from rl.learner.bases.shared_model import PolicyBatch, SharedModel
 from rl.learner.collectives import ProcessGroup
-from rl.learner.policy import Policy, PolicySpec
-from rl.learner.shared_model import PolicyBatch, SharedModel
+from rl.learner.policies.policy import Policy, PolicySpec
 from rl.run import checkpoint
 from rl.run.checkpoint import Checkpoint
 from rl.types import TrainBatch

@@ -19,8 +19,8 @@ from rl.algorithm.advantage.estimators import advantages
 from rl.algorithm.batch.packing import build_batch, split_rows
 from rl.algorithm.objective.policy_gradient import clipped, gspo
 from rl.config import LearnerConfig
+from rl.learner.bases.shared_model import PolicyBatch
 from rl.learner.collectives import ProcessGroup
-from rl.learner.shared_model import PolicyBatch
 from rl.types import Group, TrainBatch
 
 CONFIG = LearnerConfig(objective="gspo", max_grad_norm=None, lr=1e-2)

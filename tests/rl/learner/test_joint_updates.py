@@ -14,7 +14,7 @@ from rl.algorithm.advantage.estimators import advantages
 from rl.algorithm.batch.packing import build_batch
 from rl.config import LearnerConfig
 from rl.learner.joint_updates import JointUpdates, PolicyLearner
-from rl.learner.policy import PolicySpec
+from rl.learner.policies.policy import PolicySpec
 from rl.learner.policy_host import LearnerSpec, LocalHost, Metrics, PolicyUpdate
 from rl.types import LearnerDied, TrainBatch
 

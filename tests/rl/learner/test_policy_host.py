@@ -12,9 +12,9 @@ from lora.config import LoraConfig, ModelConfig
 from rl.algorithm.advantage.estimators import advantages
 from rl.algorithm.batch.packing import build_batch
 from rl.config import LearnerConfig
-from rl.learner import shared_model
-from rl.learner.adam import check_adam
-from rl.learner.policy import AdamConfig, PolicySpec
+from rl.learner.bases import shared_model
+from rl.learner.policies.adam import check_adam
+from rl.learner.policies.policy import AdamConfig, PolicySpec
 from rl.learner.policy_host import LearnerSpec, PolicyHost, PolicyUpdate
 from rl.types import TrainBatch
 

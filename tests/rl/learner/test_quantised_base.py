@@ -21,8 +21,8 @@ from rl.algorithm.batch.packing import build_batch
 from rl.cli.plan_text import plan_lines
 from rl.config import LearnerConfig, RunConfig
 from rl.launch.plan import plan_run
-from rl.learner.policy import PolicySpec
-from rl.learner.shared_model import PolicyBatch, SharedModel
+from rl.learner.bases.shared_model import PolicyBatch, SharedModel
+from rl.learner.policies.policy import PolicySpec
 from rl.run.changes import changes_between, is_fixed
 from rl.run.directory import RunDirectory
 from rl.run.export import base_of, export_merged, find_adapter, lora_config

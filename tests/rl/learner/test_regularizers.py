@@ -18,10 +18,10 @@ from rl.algorithm.advantage.estimators import advantages
 from rl.algorithm.batch.packing import build_batch, split_rows
 from rl.algorithm.objective.regularizers import kl_estimates, regularizes
 from rl.config import LearnerConfig
+from rl.learner.bases.shared_model import SharedModel
 from rl.learner.collectives import ProcessGroup
-from rl.learner.policy import Policy, PolicySpec
-from rl.learner.policy_loss import PolicyBatch
-from rl.learner.shared_model import SharedModel
+from rl.learner.passes.policy_loss import PolicyBatch
+from rl.learner.policies.policy import Policy, PolicySpec
 from rl.types import Group, TrainBatch
 
 MOST, TEMPERATURE = 40, 0.8

@@ -25,9 +25,9 @@ from rl.algorithm.batch.datum import Datum, datum_logprobs
 from rl.algorithm.objective.summed_loss import SummedLoss
 from rl.cluster.ray_host import RayHost
 from rl.config import LearnerConfig
-from rl.learner.policy import AdamConfig, PolicySpec
+from rl.learner.policies.policy import AdamConfig, PolicySpec
+from rl.learner.policies.state import state_facts, weights_only_state
 from rl.learner.policy_host import LearnerHost, LearnerSpec, LocalHost, PolicyUpdate
-from rl.learner.policy_state import state_facts, weights_only_state
 from rl.learner.thread_host import ThreadHost
 from rl.types import LearnerDied
 from rollout.ray.placement import ActorPlacement

@@ -31,10 +31,10 @@ from rl.cluster.components import shared_settings, with_room
 from rl.config import LearnerConfig, RunConfig, replaced
 from rl.launch.sft_recipe import SFT
 from rl.launch.train_recipe import TRAIN
+from rl.learner.bases.shared_model import SharedModel
 from rl.learner.collectives import ProcessGroup
-from rl.learner.policy import Policy, PolicySpec
-from rl.learner.policy_loss import PolicyBatch
-from rl.learner.shared_model import SharedModel
+from rl.learner.passes.policy_loss import PolicyBatch
+from rl.learner.policies.policy import Policy, PolicySpec
 from rl.serve.config import ServeConfig
 from rl.types import Group, TrainBatch
 from rollout.config import SamplingConfig

@@ -10,9 +10,9 @@ from torch import Tensor
 from lora.config import LoraConfig, ModelConfig
 from rl.algorithm.batch.datum import Datum
 from rl.config import LearnerConfig
-from rl.learner.policy import PolicySpec
+from rl.learner.passes.policy_loss import ForwardBackward
+from rl.learner.policies.policy import PolicySpec
 from rl.learner.policy_host import LearnerSpec, PolicyHost
-from rl.learner.policy_loss import ForwardBackward
 
 COLUMNS = 3
 
@@ -45,7 +45,7 @@ def test_they_are_the_sum_of_requests_with_a_target_each(
     tiny_model: ModelConfig, monkeypatch: pytest.MonkeyPatch, lm_head: bool, chunk: int
 ) -> None:
     """Also where two policies share a microbatch."""
-    monkeypatch.setattr("rl.learner.output_layer.CHUNK", chunk)
+    monkeypatch.setattr("rl.learner.model.output_layer.CHUNK", chunk)
     runs = ("a", "b")
     data = {run: made_data(seed, (7, 1, 19), columns=COLUMNS) for seed, run in enumerate(runs)}
     whole, parts = host(tiny_model, *runs, lm_head=lm_head), host(tiny_model, *runs, lm_head=lm_head)

@@ -18,9 +18,9 @@ from lora.types import Adapter
 from rl.algorithm.batch.datum import Datum
 from rl.algorithm.objective.summed_loss import SummedLoss
 from rl.config import LearnerConfig
-from rl.learner.policy import AdamConfig, PolicySpec
+from rl.learner.passes.policy_loss import ForwardBackward
+from rl.learner.policies.policy import AdamConfig, PolicySpec
 from rl.learner.policy_host import LearnerSpec, LocalHost, PolicyUpdate
-from rl.learner.policy_loss import ForwardBackward
 from rl.serve.config import LimitsConfig, ServeConfig
 from rl.serve.errors import ServerFault
 from rl.serve.http.routes.start import flags_of

@@ -21,9 +21,9 @@ from rl.data.prompts import Encoder
 from rl.jobs.package import JobPackage
 from rl.launch.plan import plan_run
 from rl.launch.train_recipe import TRAIN
-from rl.learner.frozen_model import FrozenSpec
+from rl.learner.bases.frozen_model import FrozenSpec
 from rl.learner.joint_updates import JointUpdates
-from rl.learner.memory import Budget, LearnerMemory
+from rl.learner.memory.plan import Budget, LearnerMemory
 from rl.learner.policy_host import LearnerSpec, LocalHost
 from rl.remote.learner import check_config
 from rl.run.directory import RunDirectory

@@ -15,8 +15,8 @@ from rl.cluster.learner import policy_spec
 from rl.config import LearnerConfig, RunConfig, replaced
 from rl.jobs.package import JobPackage
 from rl.launch.train_recipe import TRAIN
-from rl.learner.policy_loss import PolicyBatch
-from rl.learner.shared_model import SharedModel
+from rl.learner.bases.shared_model import SharedModel
+from rl.learner.passes.policy_loss import PolicyBatch
 from rl.remote.learner import check_config
 
 OURS = """

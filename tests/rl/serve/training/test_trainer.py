@@ -11,7 +11,7 @@ from lora.config import LoraConfig, ModelConfig
 from rl.algorithm.batch.datum import Datum
 from rl.algorithm.objective.summed_loss import SummedLoss
 from rl.config import LearnerConfig
-from rl.learner.policy import AdamConfig, PolicySpec
+from rl.learner.policies.policy import AdamConfig, PolicySpec
 from rl.learner.policy_host import LearnerSpec
 from rl.learner.thread_host import ThreadHost
 from rl.serve.errors import ServerFault

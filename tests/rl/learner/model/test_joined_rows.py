@@ -19,9 +19,9 @@ from lora.config import LoraConfig
 from lora.trainable.inject import inject
 from rl.algorithm.advantage.estimators import advantages
 from rl.algorithm.batch.packing import attention_mask, build_batch
-from rl.learner.block_mask import BLOCK, Runs, block_mask
-from rl.learner.forward import microbatches, target_logprobs
-from rl.learner.packed_attention import packed_attention, use_packed_attention
+from rl.learner.model.block_mask import BLOCK, Runs, block_mask
+from rl.learner.model.packed_attention import packed_attention, use_packed_attention
+from rl.learner.passes.forward import microbatches, target_logprobs
 from rl.types import Row
 
 pytestmark = pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")

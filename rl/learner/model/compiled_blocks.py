@@ -20,7 +20,7 @@ from lora.layers.experts import is_experts
 from lora.layers.linear import LoraLinear
 from lora.layers.routing import Routing, routing_of
 from lora.messages import first_line
-from rl.learner.recompute import blocks_of
+from rl.learner.model.recompute import blocks_of
 
 log = logging.getLogger(__name__)
 

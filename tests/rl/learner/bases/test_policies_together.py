@@ -15,9 +15,9 @@ from lora.config import LoraConfig, ModelConfig
 from rl.algorithm.advantage.estimators import advantages
 from rl.algorithm.batch.packing import build_batch, split_rows
 from rl.config import LearnerConfig
+from rl.learner.bases.shared_model import PolicyBatch, SharedModel
 from rl.learner.collectives import ProcessGroup
-from rl.learner.policy import Policy, PolicySpec
-from rl.learner.shared_model import PolicyBatch, SharedModel
+from rl.learner.policies.policy import Policy, PolicySpec
 from rl.types import TrainBatch
 
 HEADS = {"frozen heads": (False, False, False), "adapted heads": (True, True, True), "one of each": (True, False, True)}

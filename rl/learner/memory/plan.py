@@ -17,7 +17,7 @@ from lora.base.quantize import weight_bytes
 from lora.config import LoraConfig, ModelConfig
 from lora.layers.experts import is_experts
 from rl.config import LearnerConfig
-from rl.learner.activations import Activations
+from rl.learner.memory.activations import Activations
 
 CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 ADAPTER_BYTES, FULL_BYTES = 4 + 4 + 8, 2 + 4 + 4 + 8

@@ -16,13 +16,13 @@ from lora.layers.routing import BASE, routing_of
 from lora.trainable.inject import wrap_experts
 from rl.algorithm.batch.packing import unpack_rows
 from rl.learner.collectives import ProcessGroup
-from rl.learner.compiled_blocks import CompiledBlocks, compile_blocks
-from rl.learner.forward import check_head
-from rl.learner.microbatch_threads import changes_itself
-from rl.learner.packed_attention import use_packed_attention
-from rl.learner.packing_check import check_rows, read_alone
-from rl.learner.recompute import recompute_blocks
-from rl.learner.sharding import shard_blocks
+from rl.learner.model.compiled_blocks import CompiledBlocks, compile_blocks
+from rl.learner.model.packed_attention import use_packed_attention
+from rl.learner.model.recompute import recompute_blocks
+from rl.learner.model.sharding import shard_blocks
+from rl.learner.passes.forward import check_head
+from rl.learner.passes.microbatch_threads import changes_itself
+from rl.learner.passes.packing_check import check_rows, read_alone
 from rl.types import Row
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from lora.layers.experts import active_experts, is_experts
-from rl.learner.output_layer import CHUNK
+from rl.learner.model.output_layer import CHUNK
 
 FLOAT32 = 4
 OUTPUTS = ("o_proj", "out_proj", "dense", "c_proj", "wo")

@@ -16,7 +16,7 @@ from torch import Tensor
 from lora.config import ATTENTION, MLP, LoraConfig, ModelConfig
 from rl.algorithm.objective.summed_loss import SummedLoss
 from rl.config import LearnerConfig
-from rl.learner.policy import AdamConfig, PolicySpec
+from rl.learner.policies.policy import AdamConfig, PolicySpec
 from rl.learner.policy_host import LearnerSpec, PolicyHost, PolicyUpdate
 
 LOSS = SummedLoss.of("importance_sampling", {})

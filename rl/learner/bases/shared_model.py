@@ -25,15 +25,15 @@ from lora.trainable.inject import check_adapted, eject, inject
 from lora.trainable.lora_layers import LoraLayers
 from lora.trainable.tiny import TinyLayers
 from lora.types import Adapter
+from rl.learner.bases.ready_base import ready_base
 from rl.learner.collectives import ProcessGroup, SingleProcess
-from rl.learner.forward import microbatches, target_logprobs
-from rl.learner.microbatch import Microbatch
-from rl.learner.microbatch_threads import Schedule, in_order, schedule
-from rl.learner.policy import AdamConfig, Policy, PolicySpec
-from rl.learner.policy_loss import ForwardBackward, PolicyBatch, PolicyPart, Totals, differentiated, policy_part
-from rl.learner.ready_base import ready_base
-from rl.learner.routed_passes import replay_of, routing_sums
-from rl.learner.scoring import row_to_score, score_sequences
+from rl.learner.passes.forward import microbatches, target_logprobs
+from rl.learner.passes.microbatch import Microbatch
+from rl.learner.passes.microbatch_threads import Schedule, in_order, schedule
+from rl.learner.passes.policy_loss import ForwardBackward, PolicyBatch, PolicyPart, Totals, differentiated, policy_part
+from rl.learner.passes.router_replay import replay_of, routing_sums
+from rl.learner.passes.scoring import row_to_score, score_sequences
+from rl.learner.policies.policy import AdamConfig, Policy, PolicySpec
 from rl.types import Row, Under
 
 Compute = Callable[[Sequence[PolicyBatch], Microbatch], list[PolicyPart]]

@@ -22,7 +22,7 @@ from lora.config import LoraConfig, ModelConfig
 from rl.algorithm.advantage.estimators import advantages
 from rl.algorithm.batch.packing import build_batch
 from rl.config import LearnerConfig
-from rl.learner.recompute import recompute_blocks
+from rl.learner.model.recompute import recompute_blocks
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "initializer_range": 0.2,

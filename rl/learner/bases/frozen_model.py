@@ -14,9 +14,9 @@ from lora.config import ALL_LINEAR, LoraConfig, ModelConfig
 from lora.peft.files import unpack
 from lora.trainable.inject import inject
 from lora.types import Adapter
-from rl.learner.forward import check_head
-from rl.learner.packing_check import check_rows, read_alone
-from rl.learner.scoring import score_sequences
+from rl.learner.passes.forward import check_head
+from rl.learner.passes.packing_check import check_rows, read_alone
+from rl.learner.passes.scoring import score_sequences
 
 EVERY_LAYER = LoraConfig(targets=(ALL_LINEAR,))
 

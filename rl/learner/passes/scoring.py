@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from rl.learner.forward import microbatches, target_logprobs
+from rl.learner.passes.forward import microbatches, target_logprobs
 from rl.types import Row
 
 
@@ -21,7 +21,7 @@ def score_sequences(
 ) -> list[list[float]]:
     """Return logprobs of every token but the first, in nats, at temperature 1.
 
-    `packed` and `joined` are as the model is prepared to read rows (`rl.learner.forward`).
+    `packed` and `joined` are as the model is prepared to read rows (`rl.learner.passes.forward`).
     """
     by_length = sorted(range(len(sequences)), key=lambda i: -len(sequences[i]))  # the microbatches' own order
     rows = [row_to_score(sequences[i]) for i in by_length]

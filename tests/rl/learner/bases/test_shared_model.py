@@ -15,8 +15,8 @@ from lora.peft.files import unpack
 from rl.algorithm.advantage.estimators import advantages
 from rl.algorithm.batch.packing import build_batch
 from rl.config import LearnerConfig
-from rl.learner.policy import PolicySpec
-from rl.learner.shared_model import PolicyBatch, SharedModel
+from rl.learner.bases.shared_model import PolicyBatch, SharedModel
+from rl.learner.policies.policy import PolicySpec
 from rl.types import TrainBatch
 
 ALL = LoraConfig().targets

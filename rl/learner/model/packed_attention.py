@@ -2,7 +2,8 @@
 
 In a packed row a completion sees the prompt and itself, so most of a row's scores are hidden ones, and most of those
 are never made. torch's own CPU kernel makes them all, which takes two to five times as long. What is kept for the
-gradient is queries, keys and values, as there. On a GPU the rows are joined, and `rl.learner.flex_attention` attends.
+gradient is queries, keys and values, as there. On a GPU the rows are joined, and `flex_attention` beside this
+attends.
 """
 
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask
 
-from rl.learner.flex_attention import flex_attention
+from rl.learner.model.flex_attention import flex_attention
 
 NAME = "rankone_packed"
 QUERIES = 64

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from lora.base.architecture import KNOWN, UnsupportedModel, language_model
 from lora.trainable.lora_layers import LoraLayers, routed
 from rl.algorithm.batch.packing import attention_mask
-from rl.learner.block_mask import Runs, block_mask
-from rl.learner.microbatch import Microbatch, Segment, join, pad
-from rl.learner.output_layer import Scores, adapts_head, head_logprobs, output_logits, shared_head_logprobs
-from rl.learner.policy import TrainableWeights
+from rl.learner.model.block_mask import Runs, block_mask
+from rl.learner.model.output_layer import Scores, adapts_head, head_logprobs, output_logits, shared_head_logprobs
+from rl.learner.passes.microbatch import Microbatch, Segment, join, pad
+from rl.learner.policies.policy import TrainableWeights
 from rl.types import Row
 
 

@@ -15,8 +15,8 @@ from lora.peft.files import check_finite, pack
 from lora.types import Adapter
 from rl.algorithm.objective.custom import ObjectiveSource
 from rl.config import LearnerConfig
-from rl.learner.adam import AdamConfig
-from rl.learner.policy_state import ADAM, StateFacts, pack_state, unpack_state
+from rl.learner.policies.adam import AdamConfig
+from rl.learner.policies.state import ADAM, StateFacts, pack_state, unpack_state
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,10 +23,10 @@ from lora.trainable.inject import inject
 from rl.algorithm.advantage.estimators import advantages
 from rl.algorithm.batch.packing import build_batch
 from rl.config import LearnerConfig
-from rl.learner.packed_attention import use_packed_attention
-from rl.learner.packing_check import check_rows, read_alone
-from rl.learner.policy import PolicySpec
-from rl.learner.shared_model import PolicyBatch, SharedModel
+from rl.learner.bases.shared_model import PolicyBatch, SharedModel
+from rl.learner.model.packed_attention import use_packed_attention
+from rl.learner.passes.packing_check import check_rows, read_alone
+from rl.learner.policies.policy import PolicySpec
 from rl.types import Group, TrainBatch
 from rollout.config import SamplingConfig
 from rollout.torch.engine import TorchEngine

@@ -13,8 +13,8 @@ from lora.config import LoraConfig
 from lora.trainable.inject import inject
 from rl.algorithm.advantage.estimators import advantages
 from rl.algorithm.batch.packing import build_batch
-from rl.learner.forward import Microbatch, check_head, microbatches, target_logprobs
-from rl.learner.packed_attention import use_packed_attention
+from rl.learner.model.packed_attention import use_packed_attention
+from rl.learner.passes.forward import Microbatch, check_head, microbatches, target_logprobs
 from rl.types import Group
 
 
@@ -100,8 +100,8 @@ def one_by_one(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Gro
 def test_gradients_reach_the_hidden_states_as_from_all_logits_at_once(
     one_by_one: tuple[Path, list[Group], Gradients], monkeypatch: pytest.MonkeyPatch, scores_at_once: int, queries: int
 ) -> None:
-    monkeypatch.setattr("rl.learner.packed_attention.SCORES_AT_ONCE", scores_at_once)
-    monkeypatch.setattr("rl.learner.packed_attention.QUERIES", queries)
+    monkeypatch.setattr("rl.learner.model.packed_attention.SCORES_AT_ONCE", scores_at_once)
+    monkeypatch.setattr("rl.learner.model.packed_attention.QUERIES", queries)
     path, groups, expected = one_by_one
     model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="eager")
     layers = inject(model, LoraConfig(rank=2))

@@ -16,10 +16,10 @@ from lora.config import LoraConfig, ModelConfig
 from rl.algorithm.advantage.estimators import advantages
 from rl.algorithm.batch.packing import build_batch
 from rl.config import LearnerConfig
-from rl.learner import microbatch_threads
-from rl.learner.microbatch_threads import Schedule, in_order, schedule
-from rl.learner.policy import Policy, PolicySpec
-from rl.learner.shared_model import PolicyBatch, SharedModel
+from rl.learner.bases.shared_model import PolicyBatch, SharedModel
+from rl.learner.passes import microbatch_threads
+from rl.learner.passes.microbatch_threads import Schedule, in_order, schedule
+from rl.learner.policies.policy import Policy, PolicySpec
 from rl.types import TrainBatch
 
 

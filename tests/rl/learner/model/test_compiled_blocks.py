@@ -29,13 +29,13 @@ from lora.trainable.lora_layers import LoraLayers, routed
 from rl.algorithm.advantage.estimators import advantages
 from rl.algorithm.batch.packing import build_batch
 from rl.config import LearnerConfig
-from rl.learner.compiled_blocks import compile_blocks
-from rl.learner.forward import microbatches, target_logprobs
-from rl.learner.packed_attention import use_packed_attention
-from rl.learner.policy import PolicySpec
-from rl.learner.policy_loss import PolicyBatch, PolicyPart, differentiated
-from rl.learner.recompute import blocks_of, recompute_blocks
-from rl.learner.shared_model import SharedModel
+from rl.learner.bases.shared_model import SharedModel
+from rl.learner.model.compiled_blocks import compile_blocks
+from rl.learner.model.packed_attention import use_packed_attention
+from rl.learner.model.recompute import blocks_of, recompute_blocks
+from rl.learner.passes.forward import microbatches, target_logprobs
+from rl.learner.passes.policy_loss import PolicyBatch, PolicyPart, differentiated
+from rl.learner.policies.policy import PolicySpec
 from rl.types import Row
 
 pytestmark = pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
@@ -271,7 +271,7 @@ def test_an_update_is_computed_again_where_its_backward_pass_cannot_be_compiled(
         return differentiated(parts)
 
     expected = update("expected")
-    monkeypatch.setattr("rl.learner.shared_model.differentiated", failing_once)
+    monkeypatch.setattr("rl.learner.bases.shared_model.differentiated", failing_once)
     assert update("again") == expected
     assert not failures
 

@@ -14,8 +14,8 @@ from rl.algorithm.objective.policy_gradient import OBJECTIVES, aggregated, clipp
 from rl.algorithm.objective.regularizers import kl_estimates, needs_base, penalties, regularizes
 from rl.algorithm.objective.summed_loss import ScoredTargets, SummedLoss
 from rl.config import LearnerConfig
-from rl.learner.microbatch import Microbatch
-from rl.learner.policy import AdamConfig, Policy
+from rl.learner.passes.microbatch import Microbatch
+from rl.learner.policies.policy import AdamConfig, Policy
 from rl.types import TrainBatch
 
 ROUTED, REROUTED = "routed", "rerouted"

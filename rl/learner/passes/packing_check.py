@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from lora.base.architecture import KNOWN, UnsupportedModel
 from rl.algorithm.batch.packing import pack_rows, unpack_rows
-from rl.learner.forward import hidden_states, microbatches
-from rl.learner.output_layer import output_logits
+from rl.learner.model.output_layer import output_logits
+from rl.learner.passes.forward import hidden_states, microbatches
 from rollout.types import Completion
 
 GROUPS = (((3, 5, 4, 9, 7), ((6, 8, 1, 5, 7, 2), (9, 4, 4, 6), (2, 7, 5))), ((8, 2), ((5, 3, 6),)))

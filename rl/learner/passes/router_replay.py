@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from lora.base.router_replay import Replay
-from rl.learner.microbatch import Microbatch
-from rl.learner.policy_loss import REROUTED, ROUTED, PolicyBatch
+from rl.learner.passes.microbatch import Microbatch
+from rl.learner.passes.policy_loss import REROUTED, ROUTED, PolicyBatch
 
 
 def replay_of(together: Sequence[PolicyBatch], microbatch: Microbatch) -> Replay | None:

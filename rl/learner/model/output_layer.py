@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from lora.layers.linear import LoraLinear
 from lora.layers.wide_head import WideHead
-from rl.learner.frozen_head import frozen_head_logprobs
-from rl.learner.recompute import recomputed
+from rl.learner.model.frozen_head import frozen_head_logprobs
+from rl.learner.model.recompute import recomputed
 
 CHUNK = 512
 """Positions whose logits exist at once."""

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from rl.learner.block_mask import BLOCK
+from rl.learner.model.block_mask import BLOCK
 from rl.types import Row
 
 

@@ -28,10 +28,10 @@ from rl.cluster.learner import memory_share
 from rl.cluster.placement import Request, share_gpus
 from rl.cluster.reservation import Reservation
 from rl.config import LearnerConfig
-from rl.learner.activations import Activations, longest_row
+from rl.learner.bases.shared_model import row_to_score
 from rl.learner.collectives import SingleProcess
-from rl.learner.forward import microbatches, target_logprobs
-from rl.learner.memory import (
+from rl.learner.memory.activations import Activations, longest_row
+from rl.learner.memory.plan import (
     FILL,
     Budget,
     LearnerMemory,
@@ -39,10 +39,10 @@ from rl.learner.memory import (
     resolve_checkpointing,
     resolve_microbatch,
 )
-from rl.learner.policy import PolicySpec
+from rl.learner.model.recompute import recompute_blocks
+from rl.learner.passes.forward import microbatches, target_logprobs
+from rl.learner.policies.policy import PolicySpec
 from rl.learner.policy_host import LearnerSpec, PolicyHost
-from rl.learner.recompute import recompute_blocks
-from rl.learner.shared_model import row_to_score
 from rollout.config import RolloutConfig
 
 SMALL: dict[str, Any] = {
@@ -251,7 +251,7 @@ def test_a_microbatch_on_a_cpu_is_what_a_quarter_of_its_memory_holds(
     monkeypatch: pytest.MonkeyPatch, gib: int, tokens: int
 ) -> None:
     """Of a server's learner, in float32, with sixteen policies of rank 32 and adapted heads."""
-    monkeypatch.setattr("rl.learner.memory.host_memory", lambda: gib * 2**30)
+    monkeypatch.setattr("rl.learner.memory.plan.host_memory", lambda: gib * 2**30)
     model = ModelConfig(name="smollm2-135m", dtype="float32", max_length=1024)
     lora, budget = LoraConfig(rank=32, lm_head=True, allow_large_rank=True), Budget(policies=16)
 
@@ -264,7 +264,7 @@ def test_a_microbatch_on_a_cpu_is_what_a_quarter_of_its_memory_holds(
 
 def test_a_containers_memory_is_what_there_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     limit = tmp_path / "memory.max"
-    monkeypatch.setattr("rl.learner.memory.CONTAINER_LIMIT", limit)
+    monkeypatch.setattr("rl.learner.memory.plan.CONTAINER_LIMIT", limit)
     machine = host_memory()
     for text, memory in (("max\n", machine), ("1048576\n", 2**20), (f"{2**60}\n", machine)):
         limit.write_text(text)

@@ -1,0 +1,1 @@
+"""Parts of a base model that learners compute in their own way: attention, blocks, the output layer."""

@@ -1,0 +1,1 @@
+"""Passes of rows through the model, forward and backward: microbatches, logprobs, losses."""

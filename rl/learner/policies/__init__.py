@@ -1,0 +1,1 @@
+"""One policy: its trained numbers, its optimizer, its state as bytes."""
