@@ -2,6 +2,7 @@
 
 import inspect
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,9 @@ from rewards.config import RewardConfig, RewardTerm
 from rewards.functions.convention import EXTRAS, Convention, parameters_of, recognize, wants_messages
 from rewards.functions.find import built_in, find_function
 from rewards.rules import STRICT, Rules
+
+_REGISTRY = threading.Lock()
+"""Held while modules are in cloudpickle's registry: runs that share a reward pack it at the same time, each in its thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,18 +98,19 @@ def pack(terms: Sequence[Term]) -> bytes:
 
 def packed_by_value(value: object, modules: Sequence[str], what: str) -> bytes:
     """Pickle a value, with the modules of these names by value. Raises ValueError if it cannot go; `what` says what."""
-    loaded = [sys.modules[m] for m in modules if m in sys.modules]
-    for module in loaded:
-        cloudpickle.register_pickle_by_value(module)
-    try:
-        return cloudpickle.dumps(value)
-    except Exception as error:
-        raise ValueError(
-            f"cannot send {what}: {error}; keep open files, locks and connections out of module globals"
-        ) from error
-    finally:
-        for module in {id(m): m for m in loaded}.values():
-            cloudpickle.unregister_pickle_by_value(module)
+    loaded = {id(module): module for name in modules if (module := sys.modules.get(name)) is not None}
+    with _REGISTRY:
+        for module in loaded.values():
+            cloudpickle.register_pickle_by_value(module)
+        try:
+            return cloudpickle.dumps(value)
+        except Exception as error:
+            raise ValueError(
+                f"cannot send {what}: {error}; keep open files, locks and connections out of module globals"
+            ) from error
+        finally:
+            for module in loaded.values():
+                cloudpickle.unregister_pickle_by_value(module)
 
 
 def with_source(term: Term, message: str = "") -> str:

@@ -5,6 +5,7 @@ import pickle
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,16 @@ def test_a_function_travels_by_value_with_what_it_imports_from_beside_it(tmp_pat
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["[2.0, 0.0]", "[]"]
+
+
+def test_threads_that_pack_the_same_module_do_not_disturb_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "shared_by_runs.py"
+    path.write_text("class Answer:\n    value = 1\n\ndef reward(problem, completion):\n    return Answer.value\n")
+    terms = load_terms(RewardConfig(terms=[RewardTerm(function=f"{path}:reward")]))
+    with ThreadPoolExecutor(8) as threads:
+        packed = set(threads.map(lambda _: pack(terms), range(400)))
+    assert len(packed) == 1
+    assert b"shared_by_runs.py" in packed.pop()  # the code itself, and not its module's name alone
 
 
 def test_what_cannot_travel_is_said(tmp_path: Path) -> None:
