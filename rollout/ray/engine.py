@@ -240,8 +240,9 @@ def _create_actor(config: RolloutConfig, place: ActorPlacement) -> Any:
     else:
         environment = torch_environment(on_gpu=on_gpu)
     actor: Any = ray.remote(EngineActor)
-    options = place.actor_options()
-    return actor.options(runtime_env={"env_vars": environment}, max_concurrency=MOST_CALLS, **options).remote()
+    return actor.options(
+        runtime_env={"env_vars": environment}, max_concurrency=MOST_CALLS, **place.actor_options()
+    ).remote()
 
 
 @contextlib.contextmanager

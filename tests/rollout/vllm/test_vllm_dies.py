@@ -105,7 +105,7 @@ def run(out: Path, *more: str, **environment: str) -> "subprocess.Popen[str]":
         "evaluate.every": 4, "evaluate.num_problems": 8, "reward.workers": 1,
     }  # fmt: skip
     sets = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
-    example = Path(__file__).parents[2] / "examples" / "tiny.toml"
+    example = Path(__file__).parents[3] / "examples" / "tiny.toml"
     command = [str(Path(sys.executable).with_name("rankone")), "train", str(example), "--out", str(out), *sets, *more]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **environment}
