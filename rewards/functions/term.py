@@ -16,7 +16,7 @@ from rewards.functions.find import built_in, find_function
 from rewards.rules import STRICT, Rules
 
 _REGISTRY = threading.Lock()
-"""Held while modules are in cloudpickle's registry: runs that share a reward pack it at the same time, each in its thread."""
+"""Held while modules are in cloudpickle's registry: runs that share a reward pack it at the same time, in threads."""
 
 
 @dataclass(frozen=True, slots=True)
