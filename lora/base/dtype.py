@@ -33,7 +33,7 @@ def fastest_dtype(*, gpu: bool = True) -> Dtype:
 def multiplies_bfloat16() -> bool:
     """Return True if this processor has instructions for products in bfloat16.
 
-    Without them such a product takes several times as long as in float32: 3 to 10 times, with AVX2.
+    Without them such a product takes several times as long as in float32 (docs/speed.md).
     """
     capabilities = getattr(torch.cpu, "get_capabilities", dict[str, bool])()  # torch 2.11 may lack it
     return any(capabilities.get(name, False) for name in UNITS)

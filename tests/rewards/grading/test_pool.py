@@ -339,7 +339,7 @@ def test_workers_end_with_their_parent_in_silence(ending: signal.Signals, tmp_pa
     assert not any(alive(p) for p in pids)
 
 
-def test_a_worked_answer_takes_less_than_two_milliseconds_of_a_core() -> None:
+def test_two_cores_grade_two_thousand_worked_answers_a_second() -> None:
     texts = [f"She has {i} eggs, so {i} * 2 = {2 * i}.\n#### {2 * i}" for i in range(2000)]
 
     async def run() -> float:
@@ -354,4 +354,4 @@ def test_a_worked_answer_takes_less_than_two_milliseconds_of_a_core() -> None:
         workers = [psutil.Process(pid).cpu_times() for pid in pool.pids]
         return time.process_time() + sum(w.user + w.system for w in workers)
 
-    assert asyncio.run(run()) < 0.002
+    assert 2 / asyncio.run(run()) > 2000

@@ -7,6 +7,7 @@ import torch
 
 from rl.cluster import device
 from rl.cluster.device import resolve_dtype
+from rl.cluster.learner import say_what_costs
 from rl.config import RunConfig, replaced
 
 RUN = replaced(RunConfig(), runtime="ray")
@@ -49,3 +50,9 @@ def test_a_gpu_takes_bfloat16_unless_it_is_left_alone(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("said", ["bfloat16", "float32"])
 def test_what_is_said_is_taken(said: str) -> None:
     assert resolve_dtype(replaced(RUN, model={"dtype": said})).model.dtype == said
+
+
+@pytest.mark.parametrize("emulates", [0, 1])
+def test_a_learner_without_products_in_bfloat16_says_so(emulates: int, caplog: pytest.LogCaptureFixture) -> None:
+    say_what_costs(RUN, {"gradient_checkpointing": 0, "emulates_bfloat16": emulates})
+    assert ('set model.dtype = "float32"' in caplog.text) == bool(emulates)
