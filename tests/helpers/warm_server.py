@@ -71,8 +71,8 @@ OF_VLLM = (
     "vllm.renderers.hf", "vllm.distributed.elastic_ep.elastic_execute", "vllm.v1.attention.backends.cpu_attn",
     "vllm.model_executor.layers.quantization.online.base", "vllm.utils.cpu_triton_utils",
     "rollout.vllm.patches.cpu_experts", "rollout.vllm.patches.cpu_head", "rollout.vllm.patches.cpu_lora",
-    "rollout.vllm.patches.cpu_ops", "rollout.vllm.patches.cpu_prompts", "rollout.vllm.patches.cpu_sampler",
-    "rollout.vllm.patches.unnamed_tokens",
+    "rollout.vllm.patches.cpu_ops", "rollout.vllm.patches.cpu_prompts", "rollout.vllm.patches.cpu_routing",
+    "rollout.vllm.patches.cpu_sampler", "rollout.vllm.patches.unnamed_tokens",
 )  # fmt: skip
 
 
